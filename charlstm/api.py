@@ -1,0 +1,34 @@
+"""Training from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from charlstm.checkpoint import RunFolder
+from charlstm.config import Config
+from charlstm.data.corpus import name_of, read_corpus
+from charlstm.training.events import Event
+from charlstm.training.loop import train as events
+
+
+def train(
+    corpus: str | Path | Sequence[str | Path],
+    config: Config | None = None,
+    folder: str | Path | None = None,
+    *,
+    overwrite: bool = False,
+) -> Iterator[Event]:
+    """Trains on files and folders, saving to `folder` (`runs/<corpus name>` if None), and tells what happens.
+
+    Raises UsageError for a source that is not there or a folder that holds a run already, CharlstmError for a
+    corpus that does not suit the settings, DivergedError if the loss is no longer a number.
+    """
+    config = config or Config()
+    sources = tuple(
+        str(Path(source).absolute()) for source in ([corpus] if isinstance(corpus, (str, Path)) else corpus)
+    )
+    config = replace(config, data=replace(config.data, corpus=sources))
+    target = RunFolder(Path(folder) if folder else Path("runs") / name_of(sources))
+    return events(read_corpus(config.data), config, target, overwrite=overwrite)

@@ -1,0 +1,146 @@
+"""The run folder: what a run leaves on the disk, saved whole or not at all, and how it is picked up again.
+
+It knows names and files, not what they mean: the training state is a tree of dicts with arrays as leaves.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from charlstm.config import Config, from_file, resolve
+from charlstm.errors import ModelFileError, UsageError
+from charlstm.modelfile import ModelFile
+from charlstm.runs import BEST, LAST, STATE
+from charlstm.tensorfile import Tensors, read_tensors, unwritable, write_tensors, write_whole
+
+CONFIG, METRICS, SPOOL = "config.toml", "metrics.jsonl", "corpus.txt"
+STATE_FORMAT = 1
+
+Tree = dict[str, Any]
+
+
+class RunFolder:
+    """One run's files."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def exists(self) -> bool:
+        """Whether a run was saved here."""
+        return any((self.path / name).exists() for name in (BEST, LAST, STATE))
+
+    def check_free(self, *, overwrite: bool = False) -> None:
+        """Raises UsageError where there is a run already that is not to be overwritten."""
+        if self.exists and not overwrite:
+            raise UsageError(
+                f"{self.path} already holds a run",
+                "--resume goes on with it, --overwrite starts anew, -o names another folder",
+            )
+
+    def create(self, config: Config, piped: bytes | None = None, *, overwrite: bool = False) -> None:
+        """Begins a run; what its corpus read from stdin is kept, so that it can be resumed and evaluated.
+
+        Raises UsageError where there is a run already, CharlstmError where nothing can be written.
+        """
+        self.check_free(overwrite=overwrite)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            for name in (BEST, LAST, STATE, METRICS, SPOOL, CONFIG):
+                (self.path / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise unwritable(self.path, error) from error
+        if piped is not None:
+            write_whole(self.path / SPOOL, piped)
+        self.write_config(config)
+
+    def write_config(self, config: Config) -> None:
+        write_whole(self.path / CONFIG, config.to_toml().encode())
+
+    def config(self) -> Config:
+        """The settings the run was begun with. Raises UsageError if there is no run here."""
+        return resolve(from_file(self.path / CONFIG))
+
+    def save(self, model: ModelFile, state: Tree, *, best: bool) -> None:
+        """The newest model, the best if it is that, and all that going on from here takes. Raises CharlstmError.
+
+        The state comes last and holds its own copy of the weights: whichever of these writes is cut short, the
+        state in place is whole and agrees with itself.
+        """
+        model.save(self.path / LAST)
+        if best:
+            model.save(self.path / BEST)
+        tensors, document = flatten(state)
+        write_tensors(self.path / STATE, tensors, {"format": STATE_FORMAT, "state": document})
+
+    def load_state(self) -> Tree:
+        """What `save` was given. Raises UsageError if nothing was saved, ModelFileError if it is damaged."""
+        if not (self.path / STATE).exists():
+            raise UsageError(f"{self.path} has no saved state to resume from", "--overwrite starts anew")
+        tensors, document = read_tensors(self.path / STATE)
+        if document.get("format") != STATE_FORMAT:
+            raise ModelFileError(
+                f"{self.path / STATE} has format {document.get('format')!r} and this charlstm reads {STATE_FORMAT}"
+            )
+        return unflatten(tensors, document["state"])
+
+    def log(self, entry: Mapping[str, Any]) -> None:
+        """Adds a line to the metrics. Raises CharlstmError if it cannot."""
+        try:
+            with (self.path / METRICS).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(entry) + "\n")
+        except OSError as error:
+            raise unwritable(self.path / METRICS, error) from error
+
+    def forget_after(self, step: int) -> None:
+        """Drops the metrics of steps that a resumed run will take again, and a last line that was cut short."""
+        path = self.path / METRICS
+        if path.exists():
+            kept = [line for line in path.read_text("utf-8").splitlines() if step_of(line) <= step]
+            write_whole(path, "".join(line + "\n" for line in kept).encode())
+
+    @property
+    def spooled(self) -> BinaryIO | None:
+        """What the run read from stdin, to be read again."""
+        return BytesIO((self.path / SPOOL).read_bytes()) if (self.path / SPOOL).exists() else None
+
+
+def step_of(line: str) -> float:
+    """The step of a line of metrics; infinite for half a line."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return float("inf")
+
+
+def flatten(tree: Tree) -> tuple[Tensors, Tree]:
+    """The arrays of a tree, by their path in it, and the rest of it as JSON."""
+    tensors: Tensors = {}
+    document: Tree = {}
+    for key, value in tree.items():
+        if isinstance(value, np.ndarray):
+            tensors[key] = value
+        elif isinstance(value, dict) and any(isinstance(leaf, (np.ndarray, dict)) for leaf in value.values()):
+            inner, document[key] = flatten(value)
+            tensors |= {f"{key}/{name}": array for name, array in inner.items()}
+        else:
+            document[key] = value
+    return tensors, document
+
+
+def unflatten(tensors: Tensors, document: Tree) -> Tree:
+    """The inverse of `flatten`."""
+    tree = json.loads(json.dumps(document))
+    for path, array in tensors.items():
+        *parents, name = path.split("/")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[name] = array
+    return dict(tree)

@@ -1,0 +1,97 @@
+"""The program: every error becomes an exit status here, and only here."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+import charlstm
+from charlstm.cli import eval as eval_command
+from charlstm.cli import sample, train
+from charlstm.cli.options import command
+from charlstm.console import Console
+from charlstm.errors import CharlstmError
+
+app = typer.Typer(
+    name="charlstm",
+    help="Train character-level recurrent networks on your own text, and let them write.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+command(app, "model", "data", "training")(train.train)
+command(app, "sampling")(sample.sample)
+command(app)(eval_command.eval_)
+
+
+def show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"charlstm {charlstm.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Train character-level recurrent networks on your own text, and let them write."""
+
+
+def main(arguments: Sequence[str] | None = None, console: Console | None = None) -> int:
+    """Runs a command line and gives its exit status."""
+    console = console or Console.of_process()
+    try:
+        status = app(args=arguments, prog_name="charlstm", standalone_mode=False, obj=console)
+        console.flush()
+        return int(status or 0)
+    except BrokenPipeError:
+        abandon(console)
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    except typer.TyperException as error:
+        return usage(console, error)
+    except Exception as error:
+        return failure(console, error)
+
+
+def usage(console: Console, error: typer.TyperException) -> int:
+    """What typer found wrong with the command line, in its words."""
+    message = error.format_message()
+    console.error(message[:1].lower() + message[1:]) if message else console.error("try charlstm --help")
+    return error.exit_code
+
+
+def failure(console: Console, error: Exception) -> int:
+    """One sentence, and the status that goes with it."""
+    if console.debug:
+        console.error("".join(traceback.format_exception(error)))
+    elif isinstance(error, CharlstmError):
+        console.error(str(error))
+    elif isinstance(error, MemoryError):
+        console.error("there is not enough memory for this; lower --batch-size, --seq-len, --hidden or -n")
+    elif isinstance(error, OSError):
+        console.error(str(error))
+    else:
+        console.error(f"this should not have happened: {type(error).__name__}: {error}; --debug shows where")
+    return error.exit_code if isinstance(error, CharlstmError) else 1
+
+
+def abandon(console: Console) -> None:
+    """Nobody reads stdout any more: what is still buffered for it must not be complained about at exit."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), console.stdout.fileno())
+    except (OSError, ValueError):
+        return
+
+
+def run() -> None:
+    """The `charlstm` command."""
+    sys.exit(main())

@@ -1,0 +1,45 @@
+"""Signals that ask a long command to end."""
+
+from __future__ import annotations
+
+import os
+import signal
+from types import FrameType
+
+from charlstm.console import Console
+
+
+class Interrupt:
+    """The first signal only sets `signal`: the work comes to a good end. The second ends the process at once.
+
+    Use as a context manager; the handlers that were there before come back.
+    """
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.signal = 0
+
+    def __enter__(self) -> Interrupt:
+        self.before = {number: signal.signal(number, self.note) for number in self.SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def __call__(self) -> bool:
+        """Whether a signal has come."""
+        return self.signal != 0
+
+    @property
+    def status(self) -> int:
+        """The exit status that tells of it, as a shell would: 130 for Ctrl-C, 143 for SIGTERM."""
+        return 128 + self.signal
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        if self.signal:
+            os._exit(128 + number)
+        self.signal = number
+        self.console.note("saving; once more to leave at once")

@@ -1,0 +1,115 @@
+"""Options made from the settings' dataclasses, so that each is described once."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import Field, fields
+from typing import Annotated, Any, Literal
+
+import typer
+
+from charlstm.config import SECTIONS, Given, SamplingConfig
+from charlstm.console import Console
+
+Common = dict[str, Any]
+
+COMMON = [
+    (
+        "quiet",
+        bool,
+        False,
+        typer.Option("-q", "--quiet", help="Nothing on stderr but errors.", rich_help_panel="Common"),
+    ),
+    (
+        "color",
+        Literal["auto", "always", "never"],
+        "auto",
+        typer.Option("--color", help="Colours.", rich_help_panel="Common"),
+    ),
+    ("debug", bool, False, typer.Option("--debug", help="Show the traceback of an error.", rich_help_panel="Common")),
+]
+
+
+def command(app: typer.Typer, *sections: str) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:
+    """Registers a function as a subcommand whose options are its own, the flags of these sections and the common ones.
+
+    The function is called with `console`, with `settings` (what was given on the command line) and its own arguments.
+    """
+
+    def register(function: Callable[..., int | None]) -> Callable[..., int | None]:
+        flags = {
+            name_of(section, f): f for section in sections for f in fields(section_of(section)) if f.metadata["flag"]
+        }
+
+        def run(ctx: typer.Context, **values: Any) -> int | None:
+            console: Console = ctx.obj
+            configure(console, values)
+            given = {key: values.pop(f.name) for key, f in flags.items()}
+            settings = {
+                key: Given(value, f"--{dashed(flags[key].name)}") for key, value in given.items() if value is not None
+            }
+            return function(console=console, settings=settings, **values)
+
+        own = [
+            p
+            for p in inspect.signature(function, eval_str=True).parameters.values()
+            if p.name not in ("console", "settings")
+        ]
+        made = [parameter(f.name, str | None, None, option(f, section_panel(key))) for key, f in flags.items()]
+        context = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+        run.__signature__ = inspect.Signature([context, *own, *made, *(parameter(*c) for c in COMMON)])  # type: ignore[attr-defined]
+        run.__doc__ = function.__doc__
+        app.command(function.__name__.rstrip("_"))(run)
+        return function
+
+    return register
+
+
+def configure(console: Console, values: dict[str, Any]) -> None:
+    console.quiet, console.color, console.debug = (values.pop(name) for name in ("quiet", "color", "debug"))
+
+
+def parameter(name: str, kind: Any, default: Any, info: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info])
+
+
+def option(f: Field[Any], panel: str) -> Any:
+    """The typer option of a setting. It takes text: `config.check` parses it, as it does a file's or a variable's."""
+    short = [f.metadata["flag"]] if isinstance(f.metadata["flag"], str) else []
+    choices = f.metadata["choices"]
+    return typer.Option(
+        f"--{dashed(f.name)}",
+        *short,
+        help=f"{f.metadata['help']} (default {shown(f.default)})",
+        metavar="|".join(choices) or f.metadata["metavar"] or type(f.default).__name__.upper(),
+        show_default=False,
+        rich_help_panel=panel,
+        autocompletion=(lambda: list(choices)) if choices else None,
+    )
+
+
+def shown(default: Any) -> str:
+    return (
+        ",".join(map(str, default))
+        if isinstance(default, tuple)
+        else f"{default:g}"
+        if isinstance(default, float)
+        else str(default)
+    )
+
+
+def section_of(name: str) -> type:
+    return SECTIONS.get(name, SamplingConfig)
+
+
+def name_of(section: str, f: Field[Any]) -> str:
+    return f"{section}.{f.name}"
+
+
+def section_panel(key: str) -> str:
+    return key.partition(".")[0].capitalize()
+
+
+def dashed(name: str) -> str:
+    return name.replace("_", "-")

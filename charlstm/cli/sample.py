@@ -1,0 +1,182 @@
+"""`charlstm sample`: text from a model."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from charlstm.config import SamplingConfig, Settings, Unknown, fill, from_environment
+from charlstm.console import Console, printable
+from charlstm.errors import UsageError
+from charlstm.runs import find_model
+
+if TYPE_CHECKING:
+    from charlstm.sampling.generate import Fragment
+    from charlstm.vocabulary import Vocabulary
+
+LONGEST_PROMPT = 1_000_000
+LONG_PROMPT = 20_000
+
+
+def sample(
+    *,
+    console: Console,
+    settings: Settings,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            "-m",
+            "--model",
+            help="A run's folder or a model file. (default $CHARLSTM_MODEL, else the newest run under ./runs)",
+            show_default=False,
+        ),
+    ] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option("-p", "--prompt", help="Text to go on from. (default: what is piped in, if anything is)"),
+    ] = None,
+    prompt_file: Annotated[
+        str | None, typer.Option(help="A file that holds the prompt; - is stdin. One newline at its end is dropped.")
+    ] = None,
+    num: Annotated[int, typer.Option("-n", "--num", help="Samples to write.", min=1, max=1_000_000)] = 1,
+    stop: Annotated[list[str] | None, typer.Option(help="End a sample before this text. Repeatable.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Same seed, same samples. (default: one is drawn, and shown on stderr)", min=0)
+    ] = None,
+    unknown: Annotated[Unknown, typer.Option(help="Prompt characters that the model has never seen.")] = "error",
+    no_echo: Annotated[bool, typer.Option("--no-echo", help="Do not write the prompt before the sample.")] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="Do not write a newline after the sample.")] = False,
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="Write a JSON object for each sample.")] = False,
+) -> None:
+    """Write text with a trained model."""
+    config = fill(SamplingConfig, from_environment(console.environ, "sampling") | settings, "sampling")
+    check(config, num, stop or [], prompt, prompt_file)
+    text = read_prompt(console, prompt, prompt_file)
+
+    from charlstm.modelfile import ModelFile
+    from charlstm.sampling.text_model import TextModel, draw_seed
+
+    path = find_model(model, console.environ)
+    text_model = TextModel(ModelFile.load(path))
+    if seed is None:
+        seed = draw_seed()
+        console.note(f"{printable(str(path))}, --seed {seed}", "dim")
+    elif model is None:
+        console.note(printable(str(path)), "dim")
+    if len(text) > LONG_PROMPT:
+        console.note(f"reading a prompt of {len(text):,} characters", "dim")
+    warn_of_stops(console, stop or [], text_model.vocabulary)
+
+    echoed = b"" if no_echo else as_bytes(text)
+    if not jsonl:
+        console.write(echoed)  # before the prompt is read: that can take a while
+    fragments = in_order(text_model.fragments(text, config, seed=seed, n=num, stop=stop or [], unknown=unknown))
+    if jsonl:
+        write_objects(console, fragments, text, seed)
+    else:
+        write_text(console, fragments, echoed, num, b"" if raw else b"\n")
+
+
+def check(config: SamplingConfig, num: int, stops: list[str], prompt: str | None, prompt_file: str | None) -> None:
+    """Raises UsageError for options that make no sense together."""
+    if prompt is not None and prompt_file is not None:
+        raise UsageError("--prompt and --prompt-file cannot both be given")
+    if "" in stops:
+        raise UsageError("--stop must not be empty")
+    if config.length == 0 and num > 1 and not stops:
+        raise UsageError(f"-l 0 never ends the first of -n {num} samples", "give a --stop, or a length")
+
+
+def read_prompt(console: Console, prompt: str | None, prompt_file: str | None) -> str | bytes:
+    """The prompt that was given or piped in. Raises UsageError for one that cannot be read or is too long."""
+    if prompt is not None:
+        return checked_length(prompt)
+    if prompt_file is not None and prompt_file != "-":
+        try:
+            with Path(prompt_file).open("rb") as file:
+                return decoded(file.read(4 * LONGEST_PROMPT + 1))
+        except OSError as error:
+            raise UsageError(f"cannot read the prompt file {prompt_file}: {error.strerror}") from error
+    if prompt_file == "-" and not console.piped:
+        raise UsageError("--prompt-file - reads stdin, and nothing was piped in", "echo Once | charlstm sample")
+    if console.piped and console.stdin is not None:
+        return decoded(console.stdin.read(4 * LONGEST_PROMPT + 1))
+    return ""
+
+
+def decoded(data: bytes) -> str:
+    """A piped prompt. The newline that echo and editors put at the end is not part of it."""
+    text = data.decode("utf-8", "surrogateescape")
+    return checked_length(text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text)
+
+
+def checked_length(text: str) -> str:
+    if len(text) > LONGEST_PROMPT:
+        raise UsageError(
+            f"the prompt has more than {LONGEST_PROMPT:,} characters",
+            "its end is what matters: tail -c 5000 FILE | charlstm sample",
+        )
+    return text
+
+
+def warn_of_stops(console: Console, stops: list[str], vocabulary: Vocabulary) -> None:
+    for stop in stops:
+        if (vocabulary.lookup(stop) < 0).any():
+            console.warn(f"--stop {printable(stop)!r} has a character that the model never writes")
+
+
+def in_order(fragments: Iterable[Fragment]) -> Iterator[Fragment]:
+    """Sample after sample: the first as it is made, the others from where they have got to when their turn comes."""
+    waiting: dict[int, list[Fragment]] = defaultdict(list)
+    turn = 0
+    for fragment in fragments:
+        waiting[fragment.index].append(fragment)
+        while waiting[turn]:
+            ready = waiting.pop(turn)
+            yield from ready
+            if not ready[-1].end:
+                break
+            turn += 1
+
+
+def write_text(console: Console, fragments: Iterable[Fragment], echoed: bytes, num: int, newline: bytes) -> None:
+    for fragment in fragments:
+        console.write(fragment.text)
+        if fragment.end:
+            console.write(newline)
+            if fragment.index + 1 < num:
+                rule(console)
+                console.write(echoed)
+
+
+def rule(console: Console) -> None:
+    """A line between samples where somebody watches: on stderr, so that stdout has the samples only."""
+    if console.live and console.stdout.isatty():
+        console.flush()
+        console.note("─" * 40, "dim")
+
+
+def write_objects(console: Console, fragments: Iterable[Fragment], prompt: str | bytes, seed: int) -> None:
+    text = b""
+    for fragment in fragments:
+        text += fragment.text
+        if fragment.end:
+            result: dict[str, Any] = {
+                "text": text.decode("utf-8", "replace"),
+                "prompt": as_bytes(prompt).decode("utf-8", "replace"),
+                "index": fragment.index,
+                "seed": seed,
+                "stop_reason": fragment.end,
+                "mean_log_probability_nats": round(fragment.mean_log_probability, 6),
+            }
+            console.write(json.dumps(result, ensure_ascii=False).encode() + b"\n")
+            text = b""
+
+
+def as_bytes(text: str | bytes) -> bytes:
+    return text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text

@@ -1,0 +1,117 @@
+"""What `charlstm train` shows while it runs: one consumer of the training events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import log
+from typing import TYPE_CHECKING
+
+from charlstm.config import Config, SamplingConfig
+from charlstm.console import Bar, Console, printable
+from charlstm.data.corpus import Corpus
+from charlstm.data.tokens import PARTS, TokenStore
+from charlstm.modelfile import ModelFile, count_parameters
+from charlstm.runs import LAST
+from charlstm.sampling.text_model import TextModel
+from charlstm.vocabulary import vocabulary_of
+
+if TYPE_CHECKING:
+    from charlstm.checkpoint import RunFolder
+    from charlstm.training.events import Event, Finished, Started, Stepped, Validated
+
+FAR_MORE = 3
+"""A model with this many times more parameters than it has characters to learn from is remarked upon."""
+
+SAMPLE = SamplingConfig(temperature=0.8, length=160)
+
+
+def show_plan(console: Console, corpus: Corpus, config: Config) -> None:
+    """The corpus's figures and the model's size."""
+    vocabulary = vocabulary_of(corpus.text, config.data.min_count)
+    spans = [TokenStore.span_of(len(corpus.text), config.data.split, part) for part in PARTS[: len(config.data.split)]]
+    parts = ", ".join(f"{span.stop - span.start:,} {part}" for part, span in zip(PARTS, spans, strict=False))
+    unit = "characters" if config.data.unit == "char" else "bytes"
+    size = f"{len(corpus.text):,} {unit}, {vocabulary.size:,} distinct"
+    console.note(f"corpus   {printable(', '.join(config.data.corpus))}: {size}; {parts}")
+    parameters = count_parameters(config.model, vocabulary.size)
+    model = config.model
+    console.note(
+        f"model    {model.cell} {model.layers} x {model.hidden}, embedding {model.embedding}: {parameters:,} parameters"
+    )
+    characters = spans[0].stop
+    if parameters > FAR_MORE * characters:
+        console.warn(
+            f"that is {parameters / max(characters, 1):.0f} parameters for each character to learn from, "
+            "and it will learn them by heart; lower --hidden or --layers, or raise --dropout"
+        )
+
+
+class Display:
+    """Turns events into a bar, lines and samples on stderr."""
+
+    def __init__(self, console: Console, config: Config, folder: RunFolder, samples: bool) -> None:
+        self.console, self.config, self.folder, self.samples = console, config, folder, samples
+        self.loss: float | None = None  # smoothed
+        self.validation = ""
+
+    def follow(self, events: Iterable[Event]) -> Finished:
+        """Shows all of them and gives the last."""
+        from charlstm.training.events import Finished, Started, Stepped, Validated
+
+        with self.console.progress() as bar:
+            for event in events:
+                match event:
+                    case Started():
+                        self.started(event)
+                    case Stepped():
+                        self.stepped(event, bar)
+                    case Validated():
+                        self.validated(event)
+                    case Finished():
+                        return event
+        raise AssertionError("training ended without saying so")
+
+    def started(self, event: Started) -> None:
+        training = self.config.training
+        limit = f" or {duration(training.max_time)}" if training.max_time else ""
+        plan = f"{training.epochs:,} epochs of {event.steps_per_epoch:,} steps{limit}"
+        step = f"{training.batch_size} x {training.seq_len} characters a step"
+        self.console.note(f"training on {event.device}: {plan}, {step}")
+        if event.step:
+            self.console.note(f"resumed at step {event.step:,}")
+        if event.fresh:
+            self.console.note(f"new to the model of --init-from, with fresh weights: {printable(event.fresh[:80])}")
+
+    def stepped(self, event: Stepped, bar: Bar) -> None:
+        self.loss = event.loss_nats if self.loss is None else 0.98 * self.loss + 0.02 * event.loss_nats
+        bpc = self.loss / log(2)
+        speed = f"{event.chars_per_second:,.0f} characters/s"
+        bar.update(
+            event.done,
+            f"loss {self.loss:.3f}  bpc {bpc:.3f}{self.validation}  {speed}  {duration(event.seconds_left)} left",
+        )
+
+    def validated(self, event: Validated) -> None:
+        figures = event.evaluation
+        self.validation = f"  val {figures.loss_nats:.3f}"
+        losses = (
+            f"loss {event.train_loss_nats:.4f}  validation {figures.loss_nats:.4f} nats/char, {figures.bpc:.4f} bpc"
+        )
+        best = "  best so far" if event.best else ""
+        self.console.note(f"step {event.step:,}  {duration(event.seconds)}  {losses}{best}")
+        if self.samples and not self.console.quiet:
+            self.console.note(self.sample(event.step), "dim")
+
+    def sample(self, seed: int) -> str:
+        """A few lines from the model just saved, as anyone else would read it."""
+        model = TextModel(ModelFile.load(self.folder.path / LAST))
+        text = "".join(model.generate("", SAMPLE, seed=seed))
+        return "\n".join("    " + printable(line) for line in text.strip().splitlines())
+
+
+def duration(seconds: float) -> str:
+    """As 45s, 3m20s or 2h05m."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60}h{minutes % 60:02}m"
+    return f"{minutes}m{rest:02}s" if minutes else f"{rest}s"

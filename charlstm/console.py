@@ -1,0 +1,168 @@
+"""The only door out: results to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Mapping
+from io import BytesIO, StringIO
+from time import monotonic
+from typing import TYPE_CHECKING, BinaryIO, Never, TextIO
+
+from charlstm.errors import CharlstmError
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+FLUSH_EVERY = 0.1
+"""Seconds that text for a pipe may wait; a terminal gets every character at once."""
+
+LINE_EVERY = 5.0
+"""Seconds between lines of progress where there is no terminal to draw a bar on."""
+
+STYLES = {"dim": "2", "bold": "1", "warning": "33", "error": "31"}
+
+
+class Console:
+    """The outside world, as one object that a test can replace."""
+
+    def __init__(self, stdin: BinaryIO | None, stdout: BinaryIO, stderr: TextIO, environ: Mapping[str, str]) -> None:
+        self.stdin, self.stdout, self.stderr, self.environ = stdin, stdout, stderr, environ
+        self.color, self.quiet, self.debug = "auto", False, False
+        self.bar: Bar | None = None
+        self.flushed_at = 0.0
+
+    @classmethod
+    def of_process(cls) -> Console:
+        """The real one. A stream that was closed before the start is as if it were empty."""
+        stdout = sys.stdout.buffer if sys.stdout else BytesIO()
+        return cls(sys.stdin.buffer if sys.stdin else None, stdout, sys.stderr or StringIO(), os.environ)
+
+    def write(self, data: bytes) -> None:
+        """Text for stdout. Raises BrokenPipeError when nobody reads any more, else CharlstmError."""
+        try:
+            self.stdout.write(data)
+            if self.stdout.isatty() or monotonic() - self.flushed_at > FLUSH_EVERY:
+                self.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise CharlstmError(f"cannot write to stdout: {error.strerror}") from error
+
+    def flush(self) -> None:
+        self.stdout.flush()
+        self.flushed_at = monotonic()
+
+    def table(self, rows: Mapping[str, str]) -> None:
+        """Names and values on stdout: framed on a terminal, plain columns elsewhere."""
+        if not self.stdout.isatty():
+            width = max(map(len, rows))
+            self.write("".join(f"{name:{width}}  {value}\n" for name, value in rows.items()).encode())
+            return
+        from rich.console import Console as RichConsole
+        from rich.table import Table
+
+        table = Table(show_header=False)
+        for row in rows.items():
+            table.add_row(*row)
+        drawing = StringIO()
+        RichConsole(file=drawing, force_terminal=True, no_color=not self.coloured(self.stdout)).print(table)
+        self.write(drawing.getvalue().encode())
+
+    def note(self, text: str, style: str = "") -> None:
+        """A line for people, on stderr; not with --quiet."""
+        if not self.quiet:
+            self.say(text, style)
+
+    def warn(self, text: str) -> None:
+        self.note(f"charlstm: {text}", "warning")
+
+    def error(self, text: str) -> None:
+        """Why it failed: said even with --quiet."""
+        self.say(f"charlstm: {text}", "error")
+
+    def say(self, text: str, style: str = "") -> None:
+        if self.bar:
+            self.bar.clear()
+        self.stderr.write(self.styled(text, style) + "\n")
+        self.stderr.flush()
+
+    def styled(self, text: str, style: str) -> str:
+        return f"\x1b[{STYLES[style]}m{text}\x1b[0m" if style and self.coloured(self.stderr) else text
+
+    def coloured(self, stream: TextIO | BinaryIO) -> bool:
+        """Whether to colour what goes to this stream."""
+        if self.color != "auto":
+            return self.color == "always"
+        return stream.isatty() and not self.environ.get("NO_COLOR") and self.environ.get("TERM") != "dumb"
+
+    @property
+    def live(self) -> bool:
+        """Whether stderr can show something that moves."""
+        return self.stderr.isatty() and self.environ.get("TERM") != "dumb" and not self.quiet
+
+    @property
+    def piped(self) -> bool:
+        """Whether stdin is a pipe or a file, and so meant to be read."""
+        if self.stdin is None:
+            return False
+        try:
+            mode = os.fstat(self.stdin.fileno()).st_mode
+        except (OSError, ValueError):  # a stand-in without a file descriptor: a test's
+            return not self.stdin.isatty()
+        return stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
+
+    def progress(self) -> Bar:
+        """A bar on a terminal, a plain line every few seconds elsewhere."""
+        self.bar = Bar(self)
+        return self.bar
+
+
+class Bar:
+    """How far something has come. Use as a context manager."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.drawn: tqdm[Never] | None = None
+        self.said_at = monotonic()
+
+    def __enter__(self) -> Bar:
+        if self.console.live:
+            from tqdm import tqdm
+
+            self.drawn = tqdm(
+                total=1.0,
+                file=self.console.stderr,
+                leave=False,
+                bar_format="{percentage:3.0f}% {bar:20} {desc}",
+                dynamic_ncols=True,
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.drawn is not None:
+            self.drawn.close()
+        self.console.bar = None
+
+    def update(self, done: float, text: str) -> None:
+        """`done` is a share from 0 to 1."""
+        if self.drawn is not None:
+            self.drawn.n = min(done, 1.0)
+            self.drawn.set_description_str(text, refresh=False)
+            self.drawn.update(0)
+            if monotonic() - self.said_at > 0.1:
+                self.said_at = monotonic()
+                self.drawn.refresh()
+        elif monotonic() - self.said_at >= LINE_EVERY:
+            self.said_at = monotonic()
+            self.console.note(f"{done:4.0%}  {text}")
+
+    def clear(self) -> None:
+        if self.drawn is not None:
+            self.drawn.clear()
+
+
+def printable(text: str) -> str:
+    """Text from a file, fit to be shown as a label: control characters are escaped, so none reaches the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)

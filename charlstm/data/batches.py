@@ -1,0 +1,71 @@
+"""Contiguous streams through the training text, a window at a time, for truncated back-propagation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlstm.data.tokens import Tokens
+from charlstm.errors import CharlstmError
+
+Window = tuple[NDArray[np.int64], NDArray[np.int64]]
+
+
+class Batches:
+    """B parallel streams of one text. `next()` gives the next window of T characters from each, in reading order.
+
+    Each epoch the text is turned by a random offset, as a ring, and cut into B streams anew, so that the windows'
+    borders fall elsewhere. Within an epoch a window begins where the one before it ended: the state is carried.
+    """
+
+    def __init__(self, tokens: Tokens, seq_len: int, batch_size: int, seed: int) -> None:
+        least = batch_size * seq_len + 1
+        if len(tokens) < least:
+            raise CharlstmError(
+                f"the training part has {len(tokens):,} characters, "
+                f"and {batch_size} streams of {seq_len} need at least {least:,}",
+                "lower --batch-size or --seq-len, or give it more text",
+            )
+        self.tokens, self.seq_len, self.batch_size = tokens, seq_len, batch_size
+        self.stream_len = (len(tokens) - 1) // batch_size
+        self.steps_per_epoch = self.stream_len // seq_len
+        self.random = np.random.default_rng(seed)
+        self.epoch = 0
+        self.step = 0  # within the epoch; the next window's number
+        self.offset = self.draw_offset()
+
+    def draw_offset(self) -> int:
+        return int(self.random.integers(len(self.tokens)))
+
+    @property
+    def at_start(self) -> bool:
+        """Whether the next window is the first of an epoch: what was read before does not lead up to it."""
+        return self.step == 0
+
+    def next(self) -> Window:
+        """Inputs and targets, each [T, B]: targets are the inputs one character on."""
+        begin = self.offset + np.arange(self.batch_size) * self.stream_len + self.step * self.seq_len
+        places = (begin + np.arange(self.seq_len + 1)[:, None]) % len(self.tokens)
+        window = self.tokens[places].astype(np.int64)
+        self.advance()
+        return window[:-1], window[1:]
+
+    def advance(self) -> None:
+        self.step += 1
+        if self.step == self.steps_per_epoch:
+            self.epoch, self.step, self.offset = self.epoch + 1, 0, self.draw_offset()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The place in the data, and what decides the places to come; JSON."""
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "offset": self.offset,
+            "random": self.random.bit_generator.state,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.epoch, self.step, self.offset = state["epoch"], state["step"], state["offset"]
+        self.random.bit_generator.state = state["random"]

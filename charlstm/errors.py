@@ -1,0 +1,34 @@
+"""What can go wrong, said in one sentence, with the exit status it ends in."""
+
+
+class CharlstmError(Exception):
+    """A failure that a user can act on.
+
+    `message` is one sentence with the offending value in it; `hint` says what to do about it.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
+
+class UsageError(CharlstmError):
+    """The command line, environment or a config file asks for something that cannot be."""
+
+    exit_code = 2
+
+
+class DivergedError(CharlstmError):
+    """The loss or its gradient is no longer a finite number."""
+
+    exit_code = 3
+
+
+class ModelFileError(CharlstmError):
+    """A file that should hold a model or a training state does not hold a whole one."""

@@ -1,0 +1,145 @@
+"""How well a model predicts a text: every character scored exactly once, in context, in float32."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import ceil, exp, log
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from charlstm.model.language_model import LanguageModel
+from charlstm.model.stack import States
+
+MOST_STREAMS = 64
+SHORTEST_STREAM = 4096
+WARMUP = 512
+"""Characters read unscored before each stream but the first; a trained network's state forgets more than that."""
+
+LOGITS_AT_ONCE = 2**23
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The figures of a text under a model."""
+
+    characters: int
+    bytes: int  # of the text in UTF-8
+    nats: float  # minus the sum of the log-probabilities
+
+    @property
+    def loss_nats(self) -> float:
+        """Mean negative natural log-likelihood per character."""
+        return self.nats / self.characters
+
+    @property
+    def bpc(self) -> float:
+        """Bits per character."""
+        return self.loss_nats / log(2)
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Bits per byte of the text in UTF-8: what a compressor's figure compares with."""
+        return self.nats / log(2) / self.bytes
+
+    @property
+    def perplexity(self) -> float:
+        return exp(min(self.loss_nats, 700))
+
+    def to_dict(self) -> dict[str, float]:
+        """The figures under the names that JSON output gives them."""
+        names = ("characters", "bytes", "loss_nats", "bpc", "bits_per_byte", "perplexity")
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What each character of a text was worth to the model, [length]."""
+
+    log_probability: NDArray[np.float32]  # natural
+    rank: NDArray[np.int64]  # 1 for the likeliest
+
+
+def evaluate(
+    model: LanguageModel,
+    ids: NDArray[np.integer],
+    start: int,
+    size_bytes: int,
+    stop: Callable[[], bool] = lambda: False,
+) -> Evaluation | None:
+    """The figures of a text given as ids [length], read from the start symbol on, as a sample is written.
+
+    None if `stop` said so before the end was reached. The model comes back in the mode it was in.
+    """
+    nats = 0.0
+    for _, logits, targets in predictions(model, ids, start):
+        nats += torch.nn.functional.cross_entropy(logits, targets, reduction="none").double().sum().item()
+        if stop():
+            return None
+    return Evaluation(len(ids), size_bytes, nats)
+
+
+def score(model: LanguageModel, ids: NDArray[np.integer], start: int) -> Scores:
+    """Log-probability and rank of every character of a text given as ids [length]."""
+    scores = Scores(np.empty(len(ids), np.float32), np.empty(len(ids), np.int64))
+    for places, logits, targets in predictions(model, ids, start):
+        log_p = logits.log_softmax(-1)
+        own = log_p.gather(1, targets[:, None])
+        scores.log_probability[places] = own[:, 0].cpu().numpy()
+        scores.rank[places] = 1 + (log_p > own).sum(1).cpu().numpy()
+    return scores
+
+
+@torch.inference_mode()
+def predictions(
+    model: LanguageModel, ids: NDArray[np.integer], start: int
+) -> Iterator[tuple[NDArray[np.int64], Tensor, Tensor]]:
+    """Chunks of the text: places in it [n], the logits there [n, V] and the ids that stand there [n].
+
+    The text is read in parallel streams, each warmed on what comes before it, so that every place comes once.
+    """
+    device = model.head.weight.device
+    training = model.training
+    model.eval()
+    try:
+        read = np.concatenate([[start], ids[:-1]]).astype(np.int64)  # what is read to predict each place
+        stream_len, begins = streams(len(ids))
+        states = warmed(model, read, begins)
+        for t in range(0, stream_len, steps_at_once(model, len(begins))):
+            steps = np.arange(t, min(t + steps_at_once(model, len(begins)), stream_len))
+            places = begins + steps[:, None]  # [T, B]
+            inside = (places < len(ids)) & (places < begins + stream_len)
+            x = torch.from_numpy(read[np.minimum(places, len(ids) - 1)]).to(device)
+            logits, states = model(x, states)
+            targets = torch.from_numpy(ids[places[inside]].astype(np.int64)).to(device)
+            yield places[inside], logits[torch.from_numpy(inside).to(device)].float(), targets
+    finally:
+        model.train(training)
+
+
+def streams(length: int) -> tuple[int, NDArray[np.int64]]:
+    """Length of a stream and where each begins, for a text of this length."""
+    count = min(max(length // SHORTEST_STREAM, 1), MOST_STREAMS)
+    stream_len = ceil(length / count)
+    return stream_len, np.arange(0, length, stream_len)
+
+
+def warmed(model: LanguageModel, read: NDArray[np.int64], begins: NDArray[np.int64]) -> States:
+    """The state at the beginning of each stream: fresh for the first, for the others that of the text before them."""
+    states: States = model.start(len(begins))
+    if len(begins) == 1:
+        return states
+    places = np.maximum(begins + np.arange(-WARMUP, 0)[:, None], 0)
+    states = model(torch.from_numpy(read[places]).to(model.head.weight.device), states)[1]
+    for state in states:
+        for part in state:
+            part[0] = 0
+    return states
+
+
+def steps_at_once(model: LanguageModel, count: int) -> int:
+    """So many that the logits of a chunk stay small, whatever the vocabulary."""
+    return int(min(max(LOGITS_AT_ONCE // (count * model.head.out_features), 1), 512))

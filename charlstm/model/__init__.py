@@ -1,0 +1,1 @@
+"""The language model as torch trains it."""

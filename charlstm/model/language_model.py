@@ -1,0 +1,54 @@
+"""The whole model: characters in, logits of the next one out; and its way to and from a model file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from charlstm.config import ModelConfig
+from charlstm.model.stack import Stack, States
+
+Weights = Mapping[str, NDArray[np.float32]]
+
+
+class LanguageModel(nn.Module):
+    """Embedding, stack, head. `logits, states = model(ids, states)` with ids [T, B] and logits [T, B, V]."""
+
+    def __init__(self, config: ModelConfig, size: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(size, config.embedding)
+        self.stack = Stack(config.cell, config.embedding, config.hidden, config.layers, config.dropout)
+        self.head = nn.Linear(config.hidden, size)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, ids: Tensor, states: States) -> tuple[Tensor, States]:
+        y, states = self.stack(self.embedding(ids), states)
+        return self.head(y), states
+
+    def start(self, batch: int) -> States:
+        """The state of B texts of which nothing has been read."""
+        return self.stack.start(batch)
+
+    def weights(self) -> dict[str, NDArray[np.float32]]:
+        """A copy of the parameters under the model file's names (`charlstm.modelfile.shapes`)."""
+        return {file_name(name): parameter.detach().cpu().numpy().copy() for name, parameter in self.named_parameters()}
+
+    @torch.no_grad()
+    def load_weights(self, weights: Weights) -> None:
+        """The inverse of `weights`. Raises KeyError if one is missing, RuntimeError if one does not fit."""
+        for name, parameter in self.named_parameters():
+            parameter.copy_(torch.from_numpy(np.ascontiguousarray(weights[file_name(name)])))
+
+
+def file_name(name: str) -> str:
+    """`stack.layers.0.core.weight_ih_l0`, torch's name, as `layers.0.weight_ih`."""
+    return name.removeprefix("stack.").replace(".core.", ".").removesuffix("_l0")
+
+
+def detach(states: States) -> States:
+    """The same state, cut off from the graph that led to it: where truncated BPTT truncates."""
+    return [tuple(part.detach() for part in state) for state in states]

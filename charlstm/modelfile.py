@@ -1,0 +1,86 @@
+"""The model file: configuration, vocabulary and weights in one .safetensors file, read without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlstm.cells import CELLS
+from charlstm.config import Config, ModelConfig
+from charlstm.errors import ModelFileError, UsageError
+from charlstm.tensorfile import read_tensors, write_tensors
+from charlstm.vocabulary import Vocabulary, vocabulary_from_dict
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """All that a trained model is."""
+
+    config: Config
+    vocabulary: Vocabulary
+    weights: Mapping[str, NDArray[np.float32]]
+    corpus: Mapping[str, Any] = field(default_factory=dict)  # fingerprint and size of the text it was trained on
+    figures: Mapping[str, Any] = field(default_factory=dict)  # its own: step, validation loss, ...
+
+    def save(self, path: Path) -> None:
+        """Writes the file whole or not at all. Raises CharlstmError if it cannot."""
+        document = {
+            "format": FORMAT,
+            "config": self.config.to_dict(),
+            "vocabulary": self.vocabulary.to_dict(),
+            "corpus": dict(self.corpus),
+            "figures": dict(self.figures),
+        }
+        write_tensors(path, self.weights, document)
+
+    @classmethod
+    def load(cls, path: Path) -> ModelFile:
+        """Raises ModelFileError for a file that is damaged, too new, or at odds with itself."""
+        weights, document = read_tensors(path)
+        if document.get("format", 0) != FORMAT:
+            raise ModelFileError(
+                f"{path} has format {document.get('format')!r} and this charlstm reads {FORMAT}",
+                "a newer charlstm may read it",
+            )
+        try:
+            config = Config.from_dict(document["config"], where=path.name)
+            vocabulary = vocabulary_from_dict(document["vocabulary"])
+            model = cls(config, vocabulary, weights, document["corpus"], document["figures"])
+        except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
+            raise ModelFileError(f"{path} is not a charlstm model file: {error}") from error
+        check_shapes(model, path)
+        return model
+
+
+def shapes(config: ModelConfig, size: int) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every weight of a model with this many symbols."""
+    gates = CELLS[config.cell].gates * config.hidden
+    expected: dict[str, tuple[int, ...]] = {"embedding.weight": (size, config.embedding)}
+    for layer in range(config.layers):
+        inputs = config.embedding if layer == 0 else config.hidden
+        expected |= {
+            f"layers.{layer}.weight_ih": (gates, inputs),
+            f"layers.{layer}.weight_hh": (gates, config.hidden),
+            f"layers.{layer}.bias_ih": (gates,),
+            f"layers.{layer}.bias_hh": (gates,),
+        }
+    return expected | {"head.weight": (size, config.hidden), "head.bias": (size,)}
+
+
+def count_parameters(config: ModelConfig, size: int) -> int:
+    """Numbers in the weights of a model with this many symbols."""
+    return sum(int(np.prod(shape)) for shape in shapes(config, size).values())
+
+
+def check_shapes(model: ModelFile, path: Path) -> None:
+    expected = shapes(model.config.model, model.vocabulary.size)
+    found = {name: tensor.shape for name, tensor in model.weights.items()}
+    if found != expected or any(tensor.dtype != np.float32 for tensor in model.weights.values()):
+        raise ModelFileError(f"{path} holds weights that do not fit its own configuration")

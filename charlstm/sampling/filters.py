@@ -1,0 +1,99 @@
+"""From logits to a drawn id: pure functions, in the order they are applied. `logits` and `p` are [N, V]."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlstm.config import SamplingConfig
+
+Logits = NDArray[np.float32]
+Probabilities = NDArray[np.float32]
+Ids = NDArray[np.int64]
+
+
+def draw(logits: Logits, config: SamplingConfig, u: NDArray[np.float64]) -> Ids:
+    """One id for each row, [N]; `u` [N] is uniform in [0, 1).
+
+    The temperature comes first, so that top-k, top-p and min-p, in this order, see the distribution it makes.
+    """
+    if config.temperature == 0:
+        return greedy(logits)
+    p = softmax(tempered(logits, config.temperature))
+    if config.top_k:
+        p = top_k(p, config.top_k)
+    if config.top_p < 1:
+        p = top_p(p, config.top_p)
+    if config.min_p:
+        p = min_p(p, config.min_p)
+    return choose(p, u)
+
+
+def without(logits: Logits, unknown: int | None) -> Logits:
+    """The unknown symbol made impossible."""
+    if unknown is not None:
+        logits[:, unknown] = -np.inf
+    return logits
+
+
+def greedy(logits: Logits) -> Ids:
+    """The likeliest id; the lowest of several."""
+    ids: Ids = logits.argmax(axis=1)
+    return ids
+
+
+def tempered(logits: Logits, temperature: float) -> Logits:
+    """softmax(logits / temperature) is the distribution p^(1/temperature), normalised."""
+    if temperature == 1:
+        return logits
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return np.asarray(shifted / np.float32(max(temperature, 1e-30)), np.float32)
+
+
+def softmax(logits: Logits) -> Probabilities:
+    """e^logits, rows adding up to 1."""
+    p: Probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    return p
+
+
+def log_softmax(logits: Logits) -> Logits:
+    """Natural logarithms of the probabilities."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)), np.float32)
+
+
+def top_k(p: Probabilities, k: int) -> Probabilities:
+    """The k likeliest only (Fan et al. 2018), and any that are as likely as the last of them."""
+    if k >= p.shape[1]:
+        return p
+    least = np.partition(p, -k, axis=1)[:, -k, None]
+    return np.where(p >= least, p, np.float32(0))
+
+
+def top_p(p: Probabilities, share: float) -> Probabilities:
+    """Nucleus sampling (Holtzman et al. 2020): the fewest likeliest that have at least this share between them.
+
+    `share` is of what earlier filters left. The likeliest one always stays.
+    """
+    order = np.argsort(-p, axis=1, kind="stable")
+    ranked = np.take_along_axis(p, order, axis=1)
+    before = np.cumsum(ranked, axis=1, dtype=np.float64) - ranked
+    dropped = before >= share * ranked.sum(axis=1, keepdims=True, dtype=np.float64)
+    dropped[:, 0] = False
+    ranked[dropped] = 0
+    kept = np.empty_like(p)
+    np.put_along_axis(kept, order, ranked, axis=1)
+    return kept
+
+
+def min_p(p: Probabilities, share: float) -> Probabilities:
+    """What is at least this share as likely as the likeliest (Nguyen et al. 2024)."""
+    return np.where(p >= np.float32(share) * p.max(axis=1, keepdims=True), p, np.float32(0))
+
+
+def choose(p: Probabilities, u: NDArray[np.float64]) -> Ids:
+    """The id in which the point `u` of the cumulative distribution falls; `p` need not add up to 1."""
+    edges = np.cumsum(p, axis=1, dtype=np.float64)
+    ids: Ids = (edges <= u[:, None] * edges[:, -1:]).sum(axis=1)
+    return ids

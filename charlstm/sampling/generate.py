@@ -1,0 +1,118 @@
+"""Samples from a network, as iterators: a batch of sequences advances together, a character at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from random import Random
+
+import numpy as np
+
+from charlstm.cells import Array
+from charlstm.config import SamplingConfig
+from charlstm.sampling.filters import draw, log_softmax, without
+from charlstm.sampling.network import Ids, Network, States
+from charlstm.sampling.stops import StopWatch
+from charlstm.vocabulary import Vocabulary
+
+LARGEST_BATCH = 64
+"""More samples than this are made in turns: the first appear sooner and memory stays bounded."""
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """A few characters of one sample. `end` is empty until its last fragment, which says why it ended."""
+
+    index: int
+    text: bytes
+    end: str = ""  # "length" or "stop"
+    mean_log_probability: float = 0.0  # nats a character so far, under the model itself: temperature 1, no filter
+
+
+@dataclass
+class Writer:
+    """One sample in the making."""
+
+    index: int
+    random: Random
+    watch: StopWatch
+    drawn: int = 0
+    log_probability: float = 0.0
+
+    def take(self, piece: bytes, log_probability: float, length: int) -> Fragment:
+        """The fragment that one more drawn character makes."""
+        self.drawn += 1
+        self.log_probability += log_probability
+        text = self.watch.push(piece)
+        mean = self.log_probability / self.drawn
+        if self.watch.stopped:
+            return Fragment(self.index, text, "stop", mean)
+        if self.drawn == length:
+            return Fragment(self.index, text + self.watch.flush(), "length", mean)
+        return Fragment(self.index, text, "", mean)
+
+
+def generate(
+    network: Network,
+    vocabulary: Vocabulary,
+    prompt: Ids,
+    config: SamplingConfig,
+    *,
+    seed: int,
+    n: int = 1,
+    stops: Sequence[str] = (),
+) -> Iterator[Fragment]:
+    """`n` samples that go on from the prompt, interleaved. A `config.length` of 0 has no end but a stop string.
+
+    What a sample draws depends on the seed and its own index, not on how many are made beside it.
+    """
+    logits, states = read_prompt(network, vocabulary, prompt)
+    endings = [stop.encode("utf-8", "surrogateescape") for stop in stops]
+    for first in range(0, n, LARGEST_BATCH):
+        indices = range(first, min(first + LARGEST_BATCH, n))
+        writers = [Writer(index, Random(f"{seed}/{index}"), StopWatch(endings)) for index in indices]
+        rows = np.zeros(len(writers), np.int64)
+        yield from write(network, vocabulary, writers, logits[rows], select(states, rows), config)
+
+
+def write(
+    network: Network,
+    vocabulary: Vocabulary,
+    writers: list[Writer],
+    logits: Array,
+    states: States,
+    config: SamplingConfig,
+) -> Iterator[Fragment]:
+    """Advances a batch until every sample has ended. `logits` [N, V] are of each one's first character."""
+    pieces = vocabulary.pieces
+    while True:
+        logits = without(logits, vocabulary.unknown)
+        ids = draw(logits, config, np.array([writer.random.random() for writer in writers]))
+        log_p = log_softmax(logits)[np.arange(len(ids)), ids].tolist()
+        going = []
+        for row, (writer, i) in enumerate(zip(writers, ids.tolist(), strict=True)):
+            fragment = writer.take(pieces[i], log_p[row], config.length)
+            if not fragment.end:
+                going.append(row)
+            if fragment.text or fragment.end:
+                yield fragment
+        if not going:
+            return
+        if len(going) < len(writers):
+            rows = np.array(going)
+            writers, ids, states = [writers[row] for row in going], ids[rows], select(states, rows)
+        logits, states = network.step(ids, states)
+
+
+def read_prompt(network: Network, vocabulary: Vocabulary, prompt: Ids) -> tuple[Array, States]:
+    """Logits [1, V] and state after the start symbol and the prompt."""
+    states = network.start(1)
+    read = np.concatenate([[vocabulary.start], prompt])[:, None]
+    for ids in read[:-1]:
+        states = network.read(ids, states)
+    return network.step(read[-1], states)
+
+
+def select(states: States, rows: Ids) -> States:
+    """These rows of every array of the state."""
+    return [tuple(array[rows] for array in state) for state in states]

@@ -1,0 +1,62 @@
+"""The whole network one character at a time, in NumPy: ids in, logits out, state carried by the caller."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlstm.cells import CELLS, Array, State, Weights, product
+from charlstm.config import ModelConfig
+
+Ids = NDArray[np.int64]
+States = list[State]
+
+
+class Network:
+    """Embedding, layers and head of a model file, ready to step N sequences at once."""
+
+    def __init__(self, config: ModelConfig, weights: Mapping[str, Array]) -> None:
+        self.config = config
+        self.cell = CELLS[config.cell]
+        self.embedding = weights["embedding.weight"]
+        self.layers = [layer_weights(weights, k) for k in range(config.layers)]
+        self.head = weights["head.weight"], weights["head.bias"]
+        # What a character adds to the first layer never changes: computed when it is first read, then looked up.
+        self.first = np.empty((len(self.embedding), len(self.layers[0].b_ih)), np.float32)
+        self.known = np.zeros(len(self.embedding), bool)
+
+    def start(self, n: int) -> States:
+        """The state of `n` sequences that have read nothing: zeros, [N, H] each."""
+        zeros = np.zeros((n, self.config.hidden), np.float32)
+        return [(zeros,) * self.cell.states for _ in self.layers]
+
+    def step(self, ids: Ids, states: States) -> tuple[Array, States]:
+        """Reads one id a sequence, [N]. Gives the logits of what comes next, [N, V], and the states after it."""
+        after = self.read(ids, states)
+        weight, bias = self.head
+        return product(weight, after[-1][0]) + bias, after
+
+    def read(self, ids: Ids, states: States) -> States:
+        """The states after one more id a sequence, with no prediction made: all that a prompt needs."""
+        x = self.inputs(ids)
+        after: States = []
+        for layer, state in zip(self.layers, states, strict=True):
+            if after:
+                x = product(layer.ih, after[-1][0]) + layer.b_ih
+            state, _ = self.cell.step(x, state, layer)
+            after.append(state)
+        return after
+
+    def inputs(self, ids: Ids) -> Array:
+        """W_ih e + b_ih of the first layer for these ids, [N, G*H]."""
+        new = ids[~self.known[ids]]
+        if len(new):
+            self.first[new] = product(self.layers[0].ih, self.embedding[new]) + self.layers[0].b_ih
+            self.known[new] = True
+        return self.first[ids]
+
+
+def layer_weights(weights: Mapping[str, Array], k: int) -> Weights:
+    return Weights(*(weights[f"layers.{k}.{name}"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")))

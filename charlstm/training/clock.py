@@ -1,0 +1,40 @@
+"""How much of the training is done: by steps, or by the time given, whichever is further."""
+
+from __future__ import annotations
+
+from time import monotonic
+
+from charlstm.training.trainer import Trainer
+
+
+class Clock:
+    """Keeps `progress.seconds` and the rates that follow from it."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+        self.begun = monotonic() - trainer.progress.seconds
+        self.reserve = 0.0  # seconds that the last validation will take
+        self.seconds_per_step = 0.0
+
+    def done(self) -> float:
+        """Share of the training behind us, from 0; 1 or more at the end. A time limit includes the last validation."""
+        progress, limit = self.trainer.progress, self.trainer.config.training.max_time
+        progress.seconds = monotonic() - self.begun
+        by_time = progress.seconds / max(limit - self.reserve, 1e-3) if limit else 0.0
+        return max(progress.step / self.trainer.total_steps, by_time)
+
+    def stepped(self, seconds: float) -> None:
+        """A step took this long. What is reported is a mean over some twenty of them."""
+        weight = 0.05 if self.seconds_per_step else 1.0
+        self.seconds_per_step += weight * (seconds - self.seconds_per_step)
+
+    @property
+    def chars_per_second(self) -> float:
+        settings = self.trainer.config.training
+        return settings.batch_size * settings.seq_len / max(self.seconds_per_step, 1e-9)
+
+    @property
+    def seconds_left(self) -> float:
+        progress, limit = self.trainer.progress, self.trainer.config.training.max_time
+        by_steps = (self.trainer.total_steps - progress.step) * self.seconds_per_step
+        return max(min(by_steps, limit - progress.seconds) if limit else by_steps, 0.0)

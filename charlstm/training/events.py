@@ -1,0 +1,57 @@
+"""What happens in training, in the order in which `train` tells it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from charlstm.evaluation import Evaluation
+
+
+@dataclass(frozen=True)
+class Started:
+    """Everything is ready; nothing was trained yet in this process."""
+
+    device: str
+    parameters: int
+    total_steps: int
+    steps_per_epoch: int
+    step: int  # 0, or where a resumed run goes on
+    fresh: str = ""  # the characters that the model of --init-from did not know
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """One optimiser step was taken."""
+
+    step: int
+    epoch: int
+    done: float  # share of the training, 0 to 1
+    loss_nats: float  # of this batch, per character
+    learning_rate: float
+    chars_per_second: float
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class Validated:
+    """The validation part was read, and the run saved."""
+
+    step: int
+    seconds: float
+    train_loss_nats: float  # mean since the last validation
+    evaluation: Evaluation
+    best: bool
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The end, planned or asked for. The run is saved."""
+
+    reason: Literal["done", "stopped"]
+    step: int
+    seconds: float
+    best_loss_nats: float | None
+
+
+Event = Started | Stepped | Validated | Finished

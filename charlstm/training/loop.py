@@ -1,0 +1,132 @@
+"""The training loop, in time order. It yields what happened and prints nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from time import monotonic
+
+from charlstm.checkpoint import RunFolder
+from charlstm.config import Config
+from charlstm.data.corpus import Corpus
+from charlstm.evaluation import Evaluation, evaluate
+from charlstm.modelfile import ModelFile
+from charlstm.training.clock import Clock
+from charlstm.training.events import Event, Finished, Stepped, Validated
+from charlstm.training.schedule import learning_rate
+from charlstm.training.trainer import Trainer
+
+LOG_EVERY = 50
+
+
+def train(
+    corpus: Corpus,
+    config: Config,
+    folder: RunFolder,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    init_from: ModelFile | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Event]:
+    """Trains on a corpus and saves to `folder`, going on from the state saved there (`resume`) or beginning anew.
+
+    Where there is a run, beginning anew takes `overwrite`. Once `stop()` is true, the step is ended and the run
+    saved. Raises CharlstmError for a corpus that does not suit the settings, a full disk, divergence; what was saved
+    stays.
+    """
+    trainer = Trainer(corpus, config)
+    if resume:
+        trainer.load_state_dict(folder.load_state())
+        folder.forget_after(trainer.progress.step)
+        folder.write_config(config)
+    else:
+        folder.create(config, corpus.piped, overwrite=overwrite)
+    fresh = trainer.start_from(init_from) if init_from else ""
+    yield trainer.started(fresh)
+
+    progress, clock, losses = trainer.progress, Clock(trainer), Mean()
+    while True:
+        done, stopped = clock.done(), stop()
+        if not stopped and due(trainer, done):
+            began = monotonic()
+            evaluation = validate(trainer, stop)
+            if evaluation is not None:
+                yield save_validated(trainer, folder, evaluation, losses.take())
+                clock.reserve = monotonic() - began
+            continue
+        if done >= 1 or stopped:
+            break
+
+        rate, began = learning_rate(config.training, done), monotonic()
+        loss = trainer.step(rate)
+        clock.stepped(monotonic() - began)
+        losses.add(loss)
+        if progress.step % LOG_EVERY == 0:
+            folder.log(
+                {
+                    **trainer.place(),
+                    "loss_nats": loss,
+                    "learning_rate": rate,
+                    "chars_per_second": round(clock.chars_per_second),
+                }
+            )
+        yield Stepped(
+            progress.step, trainer.batches.epoch, done, loss, rate, clock.chars_per_second, clock.seconds_left
+        )
+
+    if stopped and progress.step:
+        save(trainer, folder)
+    yield Finished("stopped" if stopped else "done", progress.step, progress.seconds, progress.best_loss_nats)
+
+
+def due(trainer: Trainer, done: float) -> bool:
+    """Whether to validate now: at the end, and every so many steps, but not twice at one."""
+    step = trainer.progress.step
+    return 0 < step != trainer.progress.validated_step and (
+        done >= 1 or step % trainer.config.training.validate_every == 0
+    )
+
+
+def validate(trainer: Trainer, stop: Callable[[], bool]) -> Evaluation | None:
+    """The figures of the validation part; None if it was stopped."""
+    ids = trainer.tokens.part("val")
+    return evaluate(trainer.model, ids, trainer.vocabulary.start, trainer.validation_bytes, stop)
+
+
+def save_validated(trainer: Trainer, folder: RunFolder, evaluation: Evaluation, train_loss: float) -> Validated:
+    """Saves the run with its new figures."""
+    progress = trainer.progress
+    best = progress.best_loss_nats is None or evaluation.loss_nats < progress.best_loss_nats
+    if best:
+        progress.best_loss_nats = evaluation.loss_nats
+    progress.validated_step = progress.step
+    save(trainer, folder, evaluation, best=best)
+    folder.log(
+        {
+            **trainer.place(),
+            "loss_nats": train_loss,
+            "validation_loss_nats": evaluation.loss_nats,
+            "validation_bpc": evaluation.bpc,
+        }
+    )
+    return Validated(progress.step, progress.seconds, train_loss, evaluation, best)
+
+
+def save(trainer: Trainer, folder: RunFolder, evaluation: Evaluation | None = None, *, best: bool = False) -> None:
+    figures = {"validation": evaluation.to_dict()} if evaluation else {}
+    folder.save(trainer.model_file(figures), trainer.state_dict(), best=best)
+
+
+class Mean:
+    """A running mean that starts anew when it is taken."""
+
+    def __init__(self) -> None:
+        self.total, self.count = 0.0, 0
+
+    def add(self, value: float) -> None:
+        self.total, self.count = self.total + value, self.count + 1
+
+    def take(self) -> float:
+        mean = self.total / max(self.count, 1)
+        self.total, self.count = 0.0, 0
+        return mean

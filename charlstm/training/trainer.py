@@ -1,0 +1,200 @@
+"""All that a training step changes, and so all that has to be saved: model, optimiser, data and progress."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from math import isfinite
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+
+from charlstm.config import Config
+from charlstm.data.batches import Batches
+from charlstm.data.corpus import Corpus
+from charlstm.data.tokens import TokenStore
+from charlstm.errors import CharlstmError, DivergedError, UsageError
+from charlstm.model.device import choose
+from charlstm.model.language_model import LanguageModel, detach
+from charlstm.modelfile import ModelFile
+from charlstm.training import optimiser
+from charlstm.training.events import Started
+from charlstm.vocabulary import vocabulary_of
+
+
+@dataclass
+class Progress:
+    """How far the run has come."""
+
+    step: int = 0
+    characters: int = 0  # read, over all epochs
+    seconds: float = 0.0  # of training, validation and saving, over all resumptions
+    best_loss_nats: float | None = None
+    validated_step: int = 0  # the last one that was
+
+    def state_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+
+
+class Trainer:
+    """A run between two steps. Raises CharlstmError for a corpus that is too small for the settings."""
+
+    def __init__(self, corpus: Corpus, config: Config) -> None:
+        self.config = config
+        self.corpus = corpus
+        self.device = choose(config.training.device, config.training.precision)
+        self.vocabulary = vocabulary_of(corpus.text, config.data.min_count)
+        self.tokens = TokenStore.of(corpus.text, self.vocabulary, config.data.split)
+        check_parts(self.tokens)
+        self.batches = Batches(
+            self.tokens.part("train"), config.training.seq_len, config.training.batch_size, config.training.seed
+        )
+        torch.manual_seed(config.training.seed)
+        self.model = LanguageModel(config.model, self.vocabulary.size).to(self.device.name)
+        self.optimiser = optimiser.adamw(self.model, config.training)
+        self.states = self.model.start(config.training.batch_size)
+        self.progress = Progress()
+
+        self.validation_bytes = self.vocabulary.count_bytes(self.tokens.part("val"))
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps in all the epochs asked for."""
+        return self.batches.steps_per_epoch * self.config.training.epochs
+
+    def started(self, fresh: str) -> Started:
+        """The event that tells what is about to be trained; `fresh` are characters new to the weights taken over."""
+        parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        return Started(
+            str(self.device), parameters, self.total_steps, self.batches.steps_per_epoch, self.progress.step, fresh
+        )
+
+    def place(self) -> dict[str, Any]:
+        """Where the run is, for a line of metrics."""
+        seconds = round(self.progress.seconds, 3)
+        return {
+            "step": self.progress.step,
+            "epoch": self.batches.epoch,
+            "characters": self.progress.characters,
+            "seconds": seconds,
+        }
+
+    def step(self, learning_rate: float) -> float:
+        """Reads one window, back-propagates through it and updates the weights. The loss in nats per character.
+
+        Raises DivergedError, with the weights as they were, if the loss or its gradient is not finite.
+        """
+        if self.batches.at_start:
+            self.states = self.model.start(self.config.training.batch_size)
+        x, y = (torch.from_numpy(ids).to(self.device.name) for ids in self.batches.next())
+        with self.device.autocast():
+            logits, states = self.model(x, self.states)
+        loss = cross_entropy(logits.float().flatten(0, 1), y.flatten())
+        self.optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = self.clip()
+        if not (isfinite(loss.item()) and isfinite(norm)):
+            raise DivergedError(
+                f"training diverged at step {self.progress.step + 1}: the loss is no longer a number",
+                "lower --lr; the last saved state is kept and --resume goes on from it",
+            )
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate
+        self.optimiser.step()
+        self.states = detach(states)
+        self.progress.step += 1
+        self.progress.characters += x.numel()
+        return loss.item()
+
+    def clip(self) -> float:
+        """Scales the gradient down to the largest norm allowed (Pascanu et al. 2013). Its norm before that."""
+        limit = self.config.training.clip or float("inf")
+        return float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
+
+    def model_file(self, figures: dict[str, Any]) -> ModelFile:
+        """The model as it is now, with where it came from."""
+        about = {
+            "fingerprint": self.corpus.fingerprint,
+            "characters": len(self.tokens.ids),
+            "split": list(self.tokens.split),
+        }
+        return ModelFile(
+            self.config, self.vocabulary, self.model.weights(), about, {**self.progress.state_dict(), **figures}
+        )
+
+    def start_from(self, other: ModelFile) -> str:
+        """Takes over another model's weights. Gives the characters it does not know, which keep their fresh rows.
+
+        Raises UsageError if its layers are of another shape.
+        """
+        for name in ("cell", "layers", "hidden", "embedding"):
+            theirs, ours = getattr(other.config.model, name), getattr(self.config.model, name)
+            if theirs != ours:
+                raise UsageError(f"--init-from: {name} is {theirs} in that model and {ours} here")
+        weights, known = self.model.weights(), {piece: i for i, piece in enumerate(other.vocabulary.pieces)}
+        rows = [(i, known[piece]) for i, piece in enumerate(self.vocabulary.pieces) if piece in known]
+        ours, theirs = np.array(rows, np.int64).reshape(-1, 2).T
+        for name, value in other.weights.items():
+            if name.startswith("layers."):
+                weights[name] = value
+            else:
+                weights[name][ours] = value[theirs]
+        self.model.load_weights(weights)
+        return b"".join(piece for piece in self.vocabulary.pieces if piece not in known).decode("utf-8", "replace")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the steps to come depend on."""
+        return {
+            "corpus": self.corpus.fingerprint,
+            "progress": self.progress.state_dict(),
+            "batches": self.batches.state_dict(),
+            "model": self.model.weights(),
+            "optimiser": optimiser.state_dict(self.optimiser, self.model),
+            "hidden": {
+                f"{k}.{n}": part.cpu().numpy() for k, state in enumerate(self.states) for n, part in enumerate(state)
+            },
+            "random": random_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Raises CharlstmError if the state is of a run on another text."""
+        if state["corpus"] != self.corpus.fingerprint:
+            raise CharlstmError(
+                "the corpus has changed since this run was begun, so it cannot be resumed",
+                "begin another run with --init-from",
+            )
+        self.progress.load_state_dict(state["progress"])
+        self.batches.load_state_dict(state["batches"])
+        self.model.load_weights(state["model"])
+        optimiser.load_state_dict(self.optimiser, self.model, state.get("optimiser", {}))
+        self.states = [
+            tuple(torch.from_numpy(state["hidden"][f"{k}.{n}"].copy()).to(self.device.name) for n in range(len(parts)))
+            for k, parts in enumerate(self.states)
+        ]
+        set_random_state(state["random"])
+
+
+def check_parts(tokens: TokenStore) -> None:
+    if not len(tokens.part("val")):
+        raise CharlstmError(
+            f"the corpus has {len(tokens.ids):,} characters, which leaves none to validate with",
+            "give it more text, or raise the second share of --split",
+        )
+
+
+def random_state() -> dict[str, Any]:
+    """What torch's generators will draw next; dropout draws from them."""
+    state = {"cpu": torch.get_rng_state().numpy()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state().numpy()
+    return state
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    torch.set_rng_state(torch.from_numpy(state["cpu"].copy()))
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(torch.from_numpy(state["cuda"].copy()))
