@@ -38,8 +38,11 @@ def lstm(x: Array, state: State, w: Weights) -> tuple[State, Gates]:
     o = sigmoid(W_ho h + x_o)
     """
     h, c = state
-    i, f, g, o = blocks(product(w.hh, h) + w.b_hh + x, 4)
-    i, f, g, o = sigmoid(i), sigmoid(f), np.tanh(g), sigmoid(o)
+    a = product(w.hh, h)
+    a += w.b_hh
+    a += x
+    g = np.tanh(blocks(a, 4)[2])
+    i, f, _, o = blocks(sigmoid(a), 4)  # all at once: a call costs more than the block that is not used
     c = f * c + i * g
     h = o * np.tanh(c)
     return (h, c), {"input": i, "forget": f, "candidate": g, "output": o}
@@ -82,6 +85,9 @@ CELLS = {
 }
 
 
+HALF = np.float32(0.5)
+
+
 def product(matrix: Array, x: Array) -> Array:
     """`matrix @ x` for each of N vectors: [R, C] and [N, C] give [N, R]. All weights are reached through here."""
     y: Array = x @ matrix.T
@@ -96,6 +102,8 @@ def blocks(a: Array, count: int) -> list[Array]:
 
 def sigmoid(a: Array) -> Array:
     """1 / (1 + e^-a), by way of tanh, which does not overflow."""
-    half = np.float32(0.5)
-    s: Array = half * np.tanh(half * a) + half
+    s: Array = a * HALF
+    np.tanh(s, out=s)
+    s *= HALF
+    s += HALF
     return s

@@ -5,7 +5,6 @@ Flags, `CHARLSTM_*` variables, TOML keys and the documentation are all made from
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -41,9 +40,9 @@ class ModelConfig:
     """The network: an embedding, a stack of recurrent layers, a linear head."""
 
     cell: str = setting("lstm", "Recurrent cell.", flag=True, choices=("lstm", "gru", "rnn"))
-    layers: int = setting(2, "Recurrent layers, one on the other.", flag=True, least=1, most=64)
-    hidden: int = setting(256, "Units in each layer.", flag=True, least=1, most=16384)
-    embedding: int = setting(128, "Width of a character's vector.", least=1, most=16384)
+    layers: int = setting(1, "Recurrent layers, one on the other.", flag=True, least=1, most=64)
+    hidden: int = setting(384, "Units in each layer.", flag=True, least=1, most=16384)
+    embedding: int = setting(64, "Width of a character's vector.", least=1, most=16384)
     dropout: float = setting(
         0.0, "Share of units left out between layers and before the head.", flag=True, least=0.0, most=0.95
     )
@@ -80,7 +79,7 @@ class TrainingConfig:
         64, "Characters back-propagated through at a time (truncated BPTT).", flag=True, least=1, most=65536
     )
     batch_size: int = setting(16, "Parallel streams through the corpus.", flag=True, least=1, most=65536)
-    lr: float = setting(4e-3, "Peak learning rate of AdamW.", flag=True, least=1e-8, most=10.0)
+    lr: float = setting(8e-3, "Peak learning rate of AdamW.", flag=True, least=1e-8, most=10.0)
     epochs: int = setting(20, "Passes over the training part.", flag=True, least=1, most=1e6)
     max_time: float = setting(
         0.0,
@@ -243,6 +242,8 @@ def unknown_key(key: str, known: Iterable[str], where: str) -> UsageError:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A hint: the known word nearest to this one, or all of them."""
+    import difflib  # here, because a right command line does not need it
+
     known = list(known)
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"

@@ -75,7 +75,9 @@ def sample(
     echoed = b"" if no_echo else as_bytes(text)
     if not jsonl:
         console.write(echoed)  # before the prompt is read: that can take a while
-    fragments = in_order(text_model.fragments(text, config, seed=seed, n=num, stop=stop or [], unknown=unknown))
+    fragments = in_order(
+        text_model.fragments(text, config, seed=seed, n=num, stop=stop or [], unknown=unknown, scored=jsonl)
+    )
     if jsonl:
         write_objects(console, fragments, text, seed)
     else:

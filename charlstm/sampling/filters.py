@@ -1,4 +1,7 @@
-"""From logits to a drawn id: pure functions, in the order they are applied. `logits` and `p` are [N, V]."""
+"""From logits to a drawn id: pure functions, in the order they are applied.
+
+`logits` and `p` are [N, V]. Rows of `p` are in proportion to probabilities; they need not add up to 1.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from numpy.typing import NDArray
 from charlstm.config import SamplingConfig
 
 Logits = NDArray[np.float32]
-Probabilities = NDArray[np.float32]
+Weights = NDArray[np.float32]
 Ids = NDArray[np.int64]
 
 
@@ -19,7 +22,7 @@ def draw(logits: Logits, config: SamplingConfig, u: NDArray[np.float64]) -> Ids:
     """
     if config.temperature == 0:
         return greedy(logits)
-    p = softmax(tempered(logits, config.temperature))
+    p = weights(logits, config.temperature)
     if config.top_k:
         p = top_k(p, config.top_k)
     if config.top_p < 1:
@@ -42,19 +45,12 @@ def greedy(logits: Logits) -> Ids:
     return ids
 
 
-def tempered(logits: Logits, temperature: float) -> Logits:
-    """softmax(logits / temperature) is the distribution p^(1/temperature), normalised."""
-    if temperature == 1:
-        return logits
+def weights(logits: Logits, temperature: float) -> Weights:
+    """e^(logits / temperature), scaled so that the likeliest has 1: softmax without its division."""
     shifted = logits - logits.max(axis=1, keepdims=True)
-    return np.asarray(shifted / np.float32(max(temperature, 1e-30)), np.float32)
-
-
-def softmax(logits: Logits) -> Probabilities:
-    """e^logits, rows adding up to 1."""
-    p: Probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
-    p /= p.sum(axis=1, keepdims=True)
-    return p
+    if temperature != 1:
+        shifted /= np.float32(max(temperature, 1e-30))
+    return np.asarray(np.exp(shifted), np.float32)
 
 
 def log_softmax(logits: Logits) -> Logits:
@@ -63,7 +59,7 @@ def log_softmax(logits: Logits) -> Logits:
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)), np.float32)
 
 
-def top_k(p: Probabilities, k: int) -> Probabilities:
+def top_k(p: Weights, k: int) -> Weights:
     """The k likeliest only (Fan et al. 2018), and any that are as likely as the last of them."""
     if k >= p.shape[1]:
         return p
@@ -71,7 +67,7 @@ def top_k(p: Probabilities, k: int) -> Probabilities:
     return np.where(p >= least, p, np.float32(0))
 
 
-def top_p(p: Probabilities, share: float) -> Probabilities:
+def top_p(p: Weights, share: float) -> Weights:
     """Nucleus sampling (Holtzman et al. 2020): the fewest likeliest that have at least this share between them.
 
     `share` is of what earlier filters left. The likeliest one always stays.
@@ -87,13 +83,12 @@ def top_p(p: Probabilities, share: float) -> Probabilities:
     return kept
 
 
-def min_p(p: Probabilities, share: float) -> Probabilities:
+def min_p(p: Weights, share: float) -> Weights:
     """What is at least this share as likely as the likeliest (Nguyen et al. 2024)."""
     return np.where(p >= np.float32(share) * p.max(axis=1, keepdims=True), p, np.float32(0))
 
 
-def choose(p: Probabilities, u: NDArray[np.float64]) -> Ids:
-    """The id in which the point `u` of the cumulative distribution falls; `p` need not add up to 1."""
-    edges = np.cumsum(p, axis=1, dtype=np.float64)
-    ids: Ids = (edges <= u[:, None] * edges[:, -1:]).sum(axis=1)
-    return ids
+def choose(p: Weights, u: NDArray[np.float64]) -> Ids:
+    """The id in which the point `u` of the cumulative distribution falls."""
+    edges = np.add.accumulate(p, axis=1, dtype=np.float64)
+    return np.array([row.searchsorted(point * row[-1], "right") for row, point in zip(edges, u, strict=True)])

@@ -39,10 +39,9 @@ class Writer:
     drawn: int = 0
     log_probability: float = 0.0
 
-    def take(self, piece: bytes, log_probability: float, length: int) -> Fragment:
+    def take(self, piece: bytes, length: int) -> Fragment:
         """The fragment that one more drawn character makes."""
         self.drawn += 1
-        self.log_probability += log_probability
         text = self.watch.push(piece)
         mean = self.log_probability / self.drawn
         if self.watch.stopped:
@@ -61,8 +60,11 @@ def generate(
     seed: int,
     n: int = 1,
     stops: Sequence[str] = (),
+    scored: bool = False,
 ) -> Iterator[Fragment]:
     """`n` samples that go on from the prompt, interleaved. A `config.length` of 0 has no end but a stop string.
+
+    `scored` works out the fragments' `mean_log_probability`, which costs some time.
 
     What a sample draws depends on the seed and its own index, not on how many are made beside it.
     """
@@ -72,7 +74,7 @@ def generate(
         indices = range(first, min(first + LARGEST_BATCH, n))
         writers = [Writer(index, Random(f"{seed}/{index}"), StopWatch(endings)) for index in indices]
         rows = np.zeros(len(writers), np.int64)
-        yield from write(network, vocabulary, writers, logits[rows], select(states, rows), config)
+        yield from write(network, vocabulary, writers, logits[rows], select(states, rows), config, scored)
 
 
 def write(
@@ -82,16 +84,18 @@ def write(
     logits: Array,
     states: States,
     config: SamplingConfig,
+    scored: bool,
 ) -> Iterator[Fragment]:
     """Advances a batch until every sample has ended. `logits` [N, V] are of each one's first character."""
     pieces = vocabulary.pieces
     while True:
         logits = without(logits, vocabulary.unknown)
         ids = draw(logits, config, np.array([writer.random.random() for writer in writers]))
-        log_p = log_softmax(logits)[np.arange(len(ids)), ids].tolist()
         going = []
         for row, (writer, i) in enumerate(zip(writers, ids.tolist(), strict=True)):
-            fragment = writer.take(pieces[i], log_p[row], config.length)
+            if scored:
+                writer.log_probability += float(log_softmax(logits[row : row + 1])[0, i])
+            fragment = writer.take(pieces[i], config.length)
             if not fragment.end:
                 going.append(row)
             if fragment.text or fragment.end:

@@ -25,7 +25,7 @@ class Network:
         self.head = weights["head.weight"], weights["head.bias"]
         # What a character adds to the first layer never changes: computed when it is first read, then looked up.
         self.first = np.empty((len(self.embedding), len(self.layers[0].b_ih)), np.float32)
-        self.known = np.zeros(len(self.embedding), bool)
+        self.known: set[int] = set()
 
     def start(self, n: int) -> States:
         """The state of `n` sequences that have read nothing: zeros, [N, H] each."""
@@ -51,10 +51,9 @@ class Network:
 
     def inputs(self, ids: Ids) -> Array:
         """W_ih e + b_ih of the first layer for these ids, [N, G*H]."""
-        new = ids[~self.known[ids]]
-        if len(new):
-            self.first[new] = product(self.layers[0].ih, self.embedding[new]) + self.layers[0].b_ih
-            self.known[new] = True
+        if not self.known.issuperset(ids.tolist()):
+            self.first[ids] = product(self.layers[0].ih, self.embedding[ids]) + self.layers[0].b_ih
+            self.known.update(ids.tolist())
         return self.first[ids]
 
 

@@ -53,10 +53,11 @@ class TextModel:
         n: int = 1,
         stop: Sequence[str] = (),
         unknown: str = "error",
+        scored: bool = False,
     ) -> Iterator[Fragment]:
         """`n` samples at once, as bytes; see `charlstm.sampling.generate`. `unknown` is as in `Vocabulary.encode`."""
         ids = self.vocabulary.encode(prompt, unknown)
-        return generate(self.network, self.vocabulary, ids, config, seed=seed, n=n, stops=stop)
+        return generate(self.network, self.vocabulary, ids, config, seed=seed, n=n, stops=stop, scored=scored)
 
     def score(self, text: Text) -> NDArray[np.float32]:
         """The natural log-probability of every character of a text given those before it, [length].

@@ -1,0 +1,103 @@
+"""Characters a second of one sequence: `charlstm sample`'s engine beside a plain loop over torch's layers.
+
+    python benchmarks/sampling.py [--seconds 2] [--rounds 5] [--json]
+
+Both draw from softmax(logits / 0.8) of the same random weights, in turn, in one process; medians and their ratio.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from itertools import islice
+from statistics import median
+from time import perf_counter
+
+import numpy as np
+import torch
+
+from charlstm.config import ModelConfig, SamplingConfig
+from charlstm.model.language_model import LanguageModel
+from charlstm.sampling.generate import generate
+from charlstm.sampling.network import Network
+from charlstm.vocabulary import Characters
+
+SIZE = 65
+TEMPERATURE = 0.8
+MODELS = [("lstm", 2, 128), ("lstm", 2, 256), ("lstm", 2, 512), ("lstm", 1, 384), ("gru", 2, 256), ("rnn", 2, 256)]
+
+
+def with_numpy(model: LanguageModel, config: ModelConfig) -> Iterator[object]:
+    """What `charlstm sample` does for each character."""
+    vocabulary = Characters("".join(chr(32 + i) for i in range(SIZE)))
+    settings = SamplingConfig(temperature=TEMPERATURE, length=0)
+    return generate(Network(config, model.weights()), vocabulary, np.zeros(0, np.int64), settings, seed=1)
+
+
+@torch.no_grad()
+def with_torch(model: LanguageModel) -> Iterator[object]:
+    """What char-rnn's successors do: `nn.LSTM` and its like called with a sequence of one."""
+    embedding, head = model.embedding, model.head
+    layers = [layer.core for layer in model.stack.layers]
+    states = [None] * len(layers)
+    ids = torch.zeros(1, 1, dtype=torch.long)
+    while True:
+        x = embedding(ids)
+        for k, layer in enumerate(layers):
+            x, states[k] = layer(x, states[k])
+        ids = torch.multinomial((head(x[0]) / TEMPERATURE).softmax(-1), 1)
+        yield ids.item()
+
+
+def rate(characters: Iterator[object], seconds: float) -> float:
+    """Characters a second over about this long."""
+    count, begun = 0, perf_counter()
+    while perf_counter() - begun < seconds:
+        count += sum(1 for _ in islice(characters, 50))
+    return count / (perf_counter() - begun)
+
+
+def compare(sides: dict[str, Callable[[], Iterator[object]]], seconds: float, rounds: int) -> dict[str, float]:
+    """Median rate of each side, run in turn, after a warm-up."""
+    running = {name: make() for name, make in sides.items()}
+    rates: dict[str, list[float]] = {name: [] for name in sides}
+    for turn in range(rounds + 1):
+        for name, characters in running.items():
+            measured = rate(characters, seconds)
+            if turn:
+                rates[name].append(measured)
+    return {name: median(values) for name, values in rates.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each turn")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    if not arguments.json:
+        print(f"{'model':12} {'torch, a step at a time':>24} {'charlstm':>10} {'ratio':>6}   characters/s")
+    for cell, layers, hidden in MODELS:
+        config = ModelConfig(cell=cell, layers=layers, hidden=hidden)
+        model = LanguageModel(config, SIZE).eval()
+        sides = {"torch": lambda m=model: with_torch(m), "charlstm": lambda m=model, c=config: with_numpy(m, c)}
+        found = compare(sides, arguments.seconds, arguments.rounds)
+        ratio = found["charlstm"] / found["torch"]
+        name = f"{cell} {layers}x{hidden}"
+        if arguments.json:
+            print(
+                json.dumps(
+                    {
+                        "model": name,
+                        **{f"{side}_chars_per_second": round(v) for side, v in found.items()},
+                        "ratio": round(ratio, 2),
+                    }
+                )
+            )
+        else:
+            print(f"{name:12} {found['torch']:24,.0f} {found['charlstm']:10,.0f} {ratio:6.1f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

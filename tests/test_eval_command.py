@@ -1,0 +1,79 @@
+"""`charlstm eval` as a user meets it."""
+
+from __future__ import annotations
+
+import json
+from math import log
+from pathlib import Path
+
+import pytest
+
+import charlstm as package
+from charlstm.modelfile import ModelFile
+from tests.conftest import ENGLISH, charlstm, one_sentence
+
+
+def test_the_validation_part_is_evaluated_with_the_figure_of_training(run: Path) -> None:
+    figures = json.loads(charlstm("eval", "-m", run, "--json").out)
+    trained = ModelFile.load(run / "best.safetensors").figures["validation"]
+    assert figures["loss_nats"] == pytest.approx(trained["loss_nats"], abs=1e-6)
+    assert figures["bpc"] == pytest.approx(figures["loss_nats"] / log(2))
+    assert figures["characters"] == 4000
+
+
+def test_a_part_and_the_same_text_as_a_file_have_the_same_figures(run: Path) -> None:
+    Path("val.txt").write_text(ENGLISH[36_000:40_000], "utf-8")
+    part, file, piped = (
+        json.loads(result.out)["loss_nats"]
+        for result in (
+            charlstm("eval", "-m", run, "--json", "--part", "val"),
+            charlstm("eval", "-m", run, "--json", "val.txt"),
+            charlstm("eval", "-m", run, "--json", "-", stdin=ENGLISH[36_000:40_000].encode()),
+        )
+    )
+    assert part == file == piped
+
+
+def test_without_json_it_is_a_table(run: Path) -> None:
+    out = charlstm("eval", "-m", run).text
+    assert "loss nats" in out
+    assert "bits per byte" in out
+    assert "perplexity" in out
+
+
+def test_per_char_is_a_line_for_each_character(run: Path) -> None:
+    Path("x.txt").write_text("Maud said\n")
+    lines = [json.loads(line) for line in charlstm("eval", "-m", run, "x.txt", "--per-char").text.splitlines()]
+    assert "".join(line["character"] for line in lines) == "Maud said\n"
+    assert [line["log_probability_nats"] for line in lines] == pytest.approx(
+        package.load(run).score("Maud said\n"), abs=1e-4
+    )
+    assert all(line["rank"] >= 1 for line in lines)
+
+
+def test_unknown_characters_are_named_or_left_out(run: Path) -> None:
+    Path("x.txt").write_text("Maud 漢", "utf-8")
+    one_sentence(charlstm("eval", "-m", run, "x.txt"), 2, "U+6F22", "--unknown skip")
+    figures = json.loads(charlstm("eval", "-m", run, "x.txt", "--json", "--unknown", "skip").out)
+    assert (figures["characters"], figures["characters_left_out"], figures["bytes"]) == (5, 1, 5)
+
+
+def test_bad_input_is_refused_in_one_sentence(run: Path) -> None:
+    one_sentence(charlstm("eval", "-m", run, "missing.txt"), 2, "missing.txt")
+    one_sentence(charlstm("eval", "-m", run, "--part", "test"), 2, "no such part")
+    one_sentence(charlstm("eval", "-m", run, "--part", "tset"), 2, "tset")
+    one_sentence(charlstm("eval", "-m", run, "--part", "val", "x.txt"), 2, "not both")
+    one_sentence(charlstm("eval", "-m", run, "-"), 2, "nothing was piped in")
+    Path("empty.txt").touch()
+    one_sentence(charlstm("eval", "-m", run, "empty.txt"), 1, "empty")
+
+
+def test_a_corpus_that_changed_is_not_passed_off_as_the_models_own(run: Path, tmp_path: Path) -> None:
+    text = ENGLISH[:4000]
+    Path("x.txt").write_text(text, "utf-8")
+    quick = ("--hidden", 8, "--batch-size", 4, "--seq-len", 16, "--epochs", 1, "-q")
+    assert charlstm("train", "x.txt", *quick).code == 0
+    Path("x.txt").write_text(text[:-1], "utf-8")
+    one_sentence(charlstm("eval", "-m", "runs/x"), 1, "x.txt has changed", "charlstm eval FILE")
+    Path("x.txt").unlink()
+    one_sentence(charlstm("eval", "-m", "runs/x"), 1, "not to be had", "charlstm eval FILE")

@@ -1,0 +1,93 @@
+"""Every character scored once, in context."""
+
+from __future__ import annotations
+
+from math import log
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import charlstm
+from charlstm import evaluation
+from charlstm.evaluation import evaluate, predictions, score, streams
+from charlstm.model.language_model import LanguageModel
+from charlstm.modelfile import ModelFile
+from tests.conftest import ENGLISH
+
+
+@pytest.fixture(scope="module")
+def model(run: Path) -> LanguageModel:
+    file = ModelFile.load(run / "best.safetensors")
+    model = LanguageModel(file.config.model, file.vocabulary.size)
+    model.load_weights(file.weights)
+    return model
+
+
+@pytest.fixture(scope="module")
+def ids(run: Path) -> np.ndarray:
+    return ModelFile.load(run / "best.safetensors").vocabulary.encode(ENGLISH[20_000:29_000])
+
+
+@pytest.mark.parametrize("length", [1, 2, 4095, 4096, 8192, 8193, 100_003])
+def test_every_place_comes_exactly_once(model: LanguageModel, ids: np.ndarray, length: int) -> None:
+    text = np.resize(ids, length)
+    places = np.concatenate([places for places, _, _ in predictions(model, text, 0)])
+    np.testing.assert_array_equal(np.sort(places), np.arange(length))
+
+
+def test_streams_cover_the_text() -> None:
+    for length in (1, 5000, 8191, 8192, 1_000_000, 12_345_678):
+        stream_len, begins = streams(length)
+        assert begins[-1] < length <= begins[-1] + stream_len
+        assert len(begins) <= evaluation.MOST_STREAMS
+
+
+def test_parallel_streams_give_the_figure_of_one_long_read(
+    model: LanguageModel, ids: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parallel = evaluate(model, ids, 0, len(ids))
+    monkeypatch.setattr(evaluation, "SHORTEST_STREAM", 10**9)
+    whole = evaluate(model, ids, 0, len(ids))
+    assert parallel is not None and whole is not None
+    assert parallel.loss_nats == pytest.approx(whole.loss_nats, abs=1e-4)
+
+
+def test_torch_and_numpy_give_a_text_the_same_score(model: LanguageModel, run: Path, ids: np.ndarray) -> None:
+    text_model = charlstm.load(run)
+    text = text_model.vocabulary.decode(ids[:500]).decode()
+    scores = score(model, ids[:500], text_model.vocabulary.start)
+    np.testing.assert_allclose(scores.log_probability, text_model.score(text), atol=1e-4)
+    assert scores.rank.min() >= 1
+
+
+def test_the_figures_follow_from_the_nats() -> None:
+    figures = evaluation.Evaluation(characters=100, bytes=200, nats=100 * log(2))
+    assert figures.bpc == pytest.approx(1)
+    assert figures.bits_per_byte == pytest.approx(0.5)
+    assert figures.perplexity == pytest.approx(2)
+    assert figures.loss_nats == pytest.approx(log(2))
+
+
+def test_evaluating_changes_nothing(model: LanguageModel, ids: np.ndarray) -> None:
+    model.train()
+    before, random = model.weights(), torch.get_rng_state()
+    first = evaluate(model, ids, 0, len(ids))
+    assert model.training
+    assert torch.equal(random, torch.get_rng_state())
+    for name, weight in model.weights().items():
+        np.testing.assert_array_equal(weight, before[name])
+    assert evaluate(model, ids, 0, len(ids)) == first
+
+
+def test_it_can_be_stopped(model: LanguageModel, ids: np.ndarray) -> None:
+    assert evaluate(model, ids, 0, len(ids), stop=lambda: True) is None
+
+
+def test_a_model_that_knows_nothing_scores_the_size_of_its_vocabulary(model: LanguageModel, ids: np.ndarray) -> None:
+    blank = LanguageModel(charlstm.ModelConfig(hidden=4, embedding=4), 50)
+    torch.nn.init.zeros_(blank.head.weight)
+    figures = evaluate(blank, ids % 50, 0, len(ids))
+    assert figures is not None
+    assert figures.loss_nats == pytest.approx(log(50), abs=1e-5)

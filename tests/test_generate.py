@@ -1,0 +1,104 @@
+"""Samples: the same for the same seed, stopped where they should be, nothing unknown in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import charlstm
+from charlstm.config import Config, ModelConfig, SamplingConfig
+from charlstm.modelfile import ModelFile, shapes
+from charlstm.sampling import generate as generate_module
+from charlstm.sampling.stops import StopWatch
+from charlstm.sampling.text_model import TextModel
+from charlstm.vocabulary import Characters, Vocabulary
+
+
+def untrained(vocabulary: Vocabulary, cell: str = "lstm") -> TextModel:
+    config = Config(model=ModelConfig(cell=cell, layers=2, hidden=8, embedding=4))
+    random = np.random.default_rng(0)
+    weights = {
+        name: random.standard_normal(shape).astype("f") for name, shape in shapes(config.model, vocabulary.size).items()
+    }
+    return TextModel(ModelFile(config, vocabulary, weights))
+
+
+def samples(model: TextModel, n: int, **settings: object) -> list[bytes]:
+    stop = settings.pop("stop", ())
+    texts = [b""] * n
+    for fragment in model.fragments("ab", SamplingConfig(**settings), seed=5, n=n, stop=stop):  # type: ignore[arg-type]
+        texts[fragment.index] += fragment.text
+    return texts
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_a_sample_does_not_depend_on_how_many_are_drawn(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = untrained(Characters("abcdefgh"), cell)
+    five = samples(model, 5, length=40)
+    assert len(set(five)) == 5
+    assert samples(model, 2, length=40) == five[:2]
+    monkeypatch.setattr(generate_module, "LARGEST_BATCH", 3)
+    assert samples(model, 5, length=40) == five
+
+
+def test_the_unknown_symbol_is_never_drawn() -> None:
+    model = untrained(Characters("ab", folds=True))
+    model.network.head[1][2] = 50
+    assert set(samples(model, 1, length=300)[0]) == set(b"ab")
+
+
+def test_a_sample_ends_before_its_stop_string() -> None:
+    model = untrained(Characters("abcd"))
+    free = samples(model, 4, length=200)
+    for text, stopped in zip(free, samples(model, 4, length=200, stop=("cd", "dad")), strict=True):
+        ends = [at for stop in (b"cd", b"dad") if (at := text.find(stop)) >= 0]
+        assert stopped == (text[: min(ends)] if ends else text)
+
+
+def test_why_a_sample_ended_is_said(run: Path) -> None:
+    model = charlstm.load(run)
+    reasons = {f.end for f in model.fragments("", SamplingConfig(length=200), seed=1, n=8, stop=["e"]) if f.end}
+    assert reasons == {"stop"}
+    assert [f.end for f in model.fragments("", SamplingConfig(length=3), seed=1)][-1] == "length"
+
+
+pieces_ = st.lists(st.text("ab漢", min_size=1, max_size=3).map(str.encode), max_size=20)
+stops_ = st.lists(st.text("ab漢", min_size=1, max_size=4).map(str.encode), min_size=1, max_size=3)
+
+
+@given(pieces_, stops_)
+def test_a_stop_watch_passes_on_all_before_the_first_stop_string(pieces: list[bytes], stops: list[bytes]) -> None:
+    watch, passed, seen = StopWatch(stops), b"", b""
+    for piece in pieces:
+        seen += piece
+        passed += watch.push(piece)
+        passed.decode()  # never half a character
+        if watch.stopped:
+            break
+    ends = [at for stop in stops if (at := seen.find(stop)) >= 0]
+    assert watch.stopped == bool(ends)
+    assert passed + watch.flush() == (seen[: min(ends)] if ends else seen)
+
+
+def test_the_api_generates_characters_and_scores_text(run: Path) -> None:
+    model = charlstm.load(run)
+    text = list(model.generate("The ", SamplingConfig(length=50, temperature=0.5), seed=1))
+    assert len(text) == 50
+    assert all(len(character) == 1 for character in text)
+    assert text == list(model.generate("The ", SamplingConfig(length=50, temperature=0.5), seed=1))
+    likely, unlikely = model.score("the the"), model.score("qzxjqzx")
+    assert likely.shape == (7,)
+    assert likely.mean() > unlikely.mean()
+    with pytest.raises(charlstm.UsageError, match=r"U\+6F22"):
+        model.score("漢")
+
+
+def test_the_mean_log_probability_is_the_models_own(run: Path) -> None:
+    model = charlstm.load(run)
+    *_, last = model.fragments("Tom", SamplingConfig(length=30, temperature=0.3, top_k=3), seed=3, scored=True)
+    text = "Tom" + "".join(model.generate("Tom", SamplingConfig(length=30, temperature=0.3, top_k=3), seed=3))
+    assert last.mean_log_probability == pytest.approx(model.score(text)[3:].mean(), abs=1e-4)

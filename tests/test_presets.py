@@ -1,0 +1,53 @@
+"""What ships with the package."""
+
+from __future__ import annotations
+
+import lzma
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from charlstm import presets
+from tests.conftest import ROOT, charlstm
+
+
+@pytest.mark.parametrize("name", presets.names())
+def test_a_preset_resolves_and_says_what_it_is_for(name: str) -> None:
+    assert "on 2 cores" in presets.about(name)
+    assert presets.preset(name)
+    assert charlstm("train", "--preset", name, "--dry-run").code == 0
+
+
+def test_the_presets_are_named_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    charlstm("train", "--help")
+    out = capsys.readouterr().out
+    assert all(name in out for name in presets.names())
+
+
+def test_the_corpora_are_large_and_not_made_from_templates() -> None:
+    english = (presets.shipped("corpora") / "english.txt").read_bytes()
+    assert len(english) >= 100_000
+    assert len(lzma.compress(english, preset=9 | lzma.PRESET_EXTREME)) * 8 / len(english) > 2.5
+    assert len((presets.shipped("corpora") / "chinese.txt").read_text("utf-8")) >= 20_000
+    places = (presets.shipped("corpora") / "places.txt").read_text("utf-8").splitlines()
+    assert len(set(places)) == len(places) > 500
+
+
+def test_the_wheel_carries_presets_and_corpora_and_runs_without_the_checkout(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "pip", "wheel", str(ROOT), "-q", "--no-deps", "--no-build-isolation", "-w", "dist"]
+    subprocess.run(build, check=True, timeout=120)
+    (wheel,) = Path("dist").glob("charlstm-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall("site")
+    Path("empty").mkdir()
+    program = (
+        "import sys; sys.path.insert(0, '../site'); import charlstm.cli.app as a; print(a.__file__); sys.exit(a.main())"
+    )
+    command = [sys.executable, "-c", program, "train", "--preset", "demo", "--max-time", "1s", "--hidden", "8", "-q"]
+    result = subprocess.run(command, cwd="empty", capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert "site/charlstm/cli/app.py" in result.stdout
+    assert Path("empty/runs/english/best.safetensors").exists()

@@ -1,0 +1,181 @@
+"""`charlstm sample` as a user meets it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from charlstm.cli.sample import in_order
+from charlstm.sampling.generate import Fragment
+from tests.conftest import charlstm, one_sentence, process
+
+SEED = ("--seed", 1)
+
+
+def test_a_sample_is_prompt_text_and_one_newline(run: Path) -> None:
+    out = charlstm("sample", "-m", run, "-l", 20, "-p", "Tomas", *SEED).text
+    assert out.startswith("Tomas")
+    assert out.endswith("\n")
+    assert len(out) == len("Tomas") + 20 + 1
+    assert charlstm("sample", "-m", run, "-l", 20, "-p", "Tomas", *SEED, "--no-echo").text == out.removeprefix("Tomas")
+    assert charlstm("sample", "-m", run, "-l", 20, "-p", "Tomas", *SEED, "--raw").text == out.removesuffix("\n")
+
+
+def test_samples_follow_each_other_with_nothing_between(run: Path) -> None:
+    three = charlstm("sample", "-m", run, "-l", 20, "-n", 3, *SEED, "--raw").text
+    assert len(three) == 60
+    assert three[:20] == charlstm("sample", "-m", run, "-l", 20, *SEED, "--raw").text
+
+
+def test_the_newest_run_is_taken_and_named(run: Path, tmp_path: Path) -> None:
+    Path("runs").mkdir()
+    for name in ("old", "new"):
+        (Path("runs") / name).mkdir()
+        (Path("runs") / name / "best.safetensors").write_bytes((run / "best.safetensors").read_bytes())
+    result = charlstm("sample", "--temperature", 0.8, "-l", 5)
+    assert result.code == 0
+    assert "runs/new/best.safetensors, --seed " in result.err
+    named = charlstm("sample", "-l", 5, environ={"CHARLSTM_MODEL": "runs/old"})
+    assert "runs/old/best.safetensors" in named.err
+
+
+def test_a_drawn_seed_is_shown_and_works_again(run: Path) -> None:
+    first = charlstm("sample", "-m", run, "-l", 30)
+    seed = first.err.split("--seed ")[1].split()[0]
+    assert charlstm("sample", "-m", run, "-l", 30, "--seed", seed).out == first.out
+    assert charlstm("sample", "-m", run, "-l", 30).out != first.out
+
+
+def test_a_piped_prompt_is_read_without_its_last_newline(run: Path) -> None:
+    assert charlstm("sample", "-m", run, "-l", 5, *SEED, stdin=b"Maud\n").text.startswith("Maud")
+    piped = charlstm("sample", "-m", run, "-l", 5, *SEED, stdin=b"Maud\n").out
+    assert piped == charlstm("sample", "-m", run, "-l", 5, *SEED, "-p", "Maud").out
+    assert piped == charlstm("sample", "-m", run, "-l", 5, *SEED, "--prompt-file", "-", stdin=b"Maud\n").out
+    Path("prompt").write_text("Maud\n")
+    assert piped == charlstm("sample", "-m", run, "-l", 5, *SEED, "--prompt-file", "prompt").out
+    one_sentence(charlstm("sample", "-m", run, "--prompt-file", "-"), 2, "nothing was piped in")
+
+
+def test_stop_strings_are_not_written(run: Path) -> None:
+    out = charlstm("sample", "-m", run, "-l", 300, "-n", 10, *SEED, "--stop", "e", "--raw").text
+    assert "e" not in out
+    assert "never writes" in charlstm("sample", "-m", run, "-l", 1, *SEED, "--stop", "漢").err
+
+
+def test_jsonl_is_an_object_a_sample(run: Path) -> None:
+    result = charlstm("sample", "-m", run, "-l", 200, "-n", 4, *SEED, "-p", "Ida", "--stop", ".", "--jsonl")
+    objects = [json.loads(line) for line in result.text.splitlines()]
+    assert [o["index"] for o in objects] == [0, 1, 2, 3]
+    assert all(o["prompt"] == "Ida" and o["seed"] == 1 and o["stop_reason"] in ("stop", "length") for o in objects)
+    assert all(o["mean_log_probability_nats"] < 0 for o in objects)
+    plain = charlstm("sample", "-m", run, "-l", 200, "-n", 4, *SEED, "-p", "Ida", "--stop", ".", "--raw").text
+    assert plain == "".join(o["prompt"] + o["text"] for o in objects)
+
+
+def test_low_temperature_is_safer_than_high(run: Path) -> None:
+    def score(temperature: float) -> float:
+        result = charlstm("sample", "-m", run, "-l", 200, *SEED, "-t", temperature, "--jsonl")
+        return float(json.loads(result.out)["mean_log_probability_nats"])
+
+    assert score(0.2) > score(1.0) > score(3.0)
+
+
+def test_filters_leave_only_the_likeliest(run: Path) -> None:
+    greedy = charlstm("sample", "-m", run, "-l", 50, *SEED, "-t", 0).out
+    for filtered in (("--top-k", 1), ("--top-p", 0), ("--min-p", 1)):
+        assert charlstm("sample", "-m", run, "-l", 50, *SEED, *filtered).out == greedy
+
+
+def test_a_length_of_0_writes_until_a_stop_string(run: Path) -> None:
+    out = charlstm("sample", "-m", run, "-l", 0, "--stop", "\n", *SEED).text
+    assert out.count("\n") == 1
+    one_sentence(charlstm("sample", "-m", run, "-l", 0, "-n", 2), 2, "-l 0", "--stop")
+
+
+def test_an_unknown_prompt_character_is_named_with_the_choices(run: Path) -> None:
+    one_sentence(charlstm("sample", "-m", run, "-p", "漢字"), 2, "U+6F22", "--unknown skip", "--unknown replace")
+    skipped = charlstm("sample", "-m", run, "-p", "漢Ida", "-l", 9, *SEED, "--unknown", "skip").text
+    assert skipped.removeprefix("漢") == charlstm("sample", "-m", run, "-p", "Ida", "-l", 9, *SEED).text
+    assert charlstm("sample", "-m", run, "-p", "漢Ida", "-l", 9, *SEED, "--unknown", "replace").text.startswith("漢Ida")
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "words"),
+    [
+        ("--temperature", "-1", "from 0 to 100"),
+        ("--top-p", "1.1", "from 0 to 1"),
+        ("--top-k", "-1", "from 0"),
+        ("--length", "-5", "from 0"),
+        ("--num", "0", "1<=x"),
+        ("--unknown", "maybe", "skip"),
+        ("--stop", "", "must not be empty"),
+    ],
+)
+def test_a_value_out_of_range_is_refused(run: Path, flag: str, value: str, words: str) -> None:
+    one_sentence(charlstm("sample", "-m", run, flag, value), 2, flag, words)
+
+
+def test_no_model_is_said_with_what_to_do(tmp_path: Path) -> None:
+    one_sentence(charlstm("sample"), 2, "no run under ./runs", "charlstm train")
+    one_sentence(charlstm("sample", "-m", "nothing"), 2, "no model at nothing")
+    one_sentence(charlstm("sample", "-m", tmp_path), 2, "holds no model")
+
+
+def test_a_prompt_that_cannot_be_meant_is_refused_without_reading_it_all(run: Path) -> None:
+    endless = subprocess.Popen(["yes"], stdout=subprocess.PIPE)
+    command = [sys.executable, "-m", "charlstm", "sample", "-m", str(run)]
+    result = subprocess.run(command, stdin=endless.stdout, capture_output=True, text=True, timeout=60)
+    endless.kill()
+    assert result.returncode == 2
+    assert "the prompt has more than 1,000,000 characters; " in result.stderr
+    assert result.stdout == ""
+
+
+def test_a_prompt_with_broken_bytes_is_echoed_as_it_came(run: Path) -> None:
+    out = charlstm("sample", "-m", run, "-l", 3, *SEED, "--unknown", "skip", stdin=b"Ida\xff").out
+    assert out.startswith(b"Ida\xff")
+    one_sentence(charlstm("sample", "-m", run, stdin=b"Ida\xff"), 2, "U+DCFF")
+
+
+def test_a_closed_pipe_ends_it_quietly(run: Path) -> None:
+    command = f"{sys.executable} -m charlstm sample -m {run} -l 0 --seed 1 | head -c 100"
+    result = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, timeout=60)
+    assert (result.returncode, len(result.stdout), result.stderr) == (0, 100, b"")
+
+
+def test_stdin_and_stdout_may_be_closed(run: Path) -> None:
+    sample = f"{sys.executable} -m charlstm sample -m {run} -l 5 --seed 1"
+    closed = subprocess.run(["bash", "-c", f"{sample} <&-"], capture_output=True, text=True, timeout=60)
+    assert (closed.returncode, len(closed.stdout), closed.stderr) == (0, 6, "")
+    assert subprocess.run(["bash", "-c", f"{sample} >&-"], timeout=60).returncode == 0
+
+
+def test_a_full_disk_behind_stdout_is_said(run: Path) -> None:
+    command = f"{sys.executable} -m charlstm sample -m {run} -l 5 --seed 1 > /dev/full"
+    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 1
+    assert result.stderr == "charlstm: cannot write to stdout: No space left on device\n"
+
+
+def test_text_is_utf8_whatever_the_locale(run: Path) -> None:
+    environ = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    result = process("sample", "-m", run, "-p", "é", "--unknown", "skip", "-l", 5, *SEED, environ=environ)
+    assert result.code == 0, result.err
+    assert result.out.startswith("é".encode())
+
+
+def test_every_sample_is_written_in_its_turn() -> None:
+    fragments = [
+        Fragment(1, b"x"),
+        Fragment(0, b"a"),
+        Fragment(2, b"p", "stop"),
+        Fragment(1, b"y", "stop"),
+        Fragment(0, b"b", "stop"),
+    ]
+    assert b"".join(f.text for f in in_order(fragments)) == b"abxyp"
+    first = next(in_order(iter([Fragment(0, b"a"), *fragments])))
+    assert first.text == b"a"

@@ -1,0 +1,198 @@
+"""`charlstm train` as a user meets it."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from charlstm.modelfile import ModelFile
+from tests.conftest import ENGLISH, SMALL, charlstm, one_sentence, process
+
+QUICK = (*SMALL, "--epochs", "1")
+
+
+def test_stdout_is_the_runs_folder_and_nothing_else(corpus: Path) -> None:
+    result = charlstm("train", corpus, *QUICK)
+    assert result.code == 0, result.err
+    assert result.text == "runs/little\n"
+    names = {path.name for path in Path("runs/little").iterdir()}
+    assert names == {"best.safetensors", "last.safetensors", "state.safetensors", "config.toml", "metrics.jsonl"}
+
+
+def test_stderr_tells_what_is_trained(corpus: Path) -> None:
+    err = charlstm("train", corpus, *QUICK).err
+    distinct = len(set(ENGLISH[:4000]))
+    assert f"4,000 characters, {distinct} distinct; 3,600 train, 400 val" in err
+    assert "lstm 1 x 24" in err
+    assert "float32" in err
+    assert "nats/char" in err
+    assert "best so far" in err
+
+
+def test_a_model_much_larger_than_its_text_is_remarked_upon(corpus: Path) -> None:
+    assert "parameters for each character" not in charlstm("train", corpus, *QUICK, "--dry-run").err
+    assert "parameters for each character" in charlstm("train", corpus, "--hidden", 500, "--dry-run").err
+
+
+def test_samples_are_shown_unless_not_wanted(corpus: Path) -> None:
+    assert "\n    " in charlstm("train", corpus, *QUICK).err
+    assert "\n    " not in charlstm("train", corpus, *QUICK, "--overwrite", "--no-samples").err
+
+
+def test_quiet_is_quiet(corpus: Path) -> None:
+    assert charlstm("train", corpus, *QUICK, "-q").err == ""
+
+
+def test_without_a_terminal_there_are_lines_and_no_animation(corpus: Path) -> None:
+    err = charlstm("train", corpus, *QUICK).err
+    assert "\r" not in err
+    assert "\x1b" not in err
+
+
+def test_colour_can_be_forced(corpus: Path) -> None:
+    assert "\x1b[2m" in charlstm("train", corpus, *QUICK, "--color", "always").err
+
+
+def test_a_folder_with_a_run_is_not_overwritten_unasked(corpus: Path) -> None:
+    charlstm("train", corpus, *QUICK)
+    before = Path("runs/little/best.safetensors").read_bytes()
+    one_sentence(charlstm("train", corpus, *QUICK), 2, "runs/little already holds a run", "--resume", "--overwrite")
+    assert Path("runs/little/best.safetensors").read_bytes() == before
+    assert charlstm("train", corpus, *QUICK, "--overwrite", "--seed", 7).code == 0
+    assert Path("runs/little/best.safetensors").read_bytes() != before
+
+
+def test_dry_run_shows_the_settings_and_writes_nothing(corpus: Path) -> None:
+    result = charlstm("train", corpus, *QUICK, "--dry-run")
+    assert result.code == 0
+    assert "hidden = 24" in result.text
+    assert not Path("runs").exists()
+    Path("again.toml").write_bytes(result.out)
+    assert charlstm("train", corpus, "--config", "again.toml", "--dry-run").out == result.out
+
+
+def test_no_corpus_means_the_one_that_ships() -> None:
+    result = charlstm("train", "--dry-run")
+    assert result.code == 0
+    assert "ships with charlstm" in result.err
+    assert "english.txt" in result.text
+
+
+def test_a_corpus_can_be_piped_in_and_the_run_still_evaluated_and_resumed(tmp_path: Path) -> None:
+    result = charlstm("train", "-", *QUICK, "-o", "piped", stdin=ENGLISH[:4000].encode())
+    assert result.code == 0, result.err
+    assert charlstm("eval", "-m", "piped", "--json").code == 0
+    assert charlstm("train", "--resume", "-o", "piped", "--epochs", 2).code == 0
+    one_sentence(charlstm("train", "-", *QUICK), 2, "nothing was piped in")
+
+
+def test_byte_models_read_any_file(tmp_path: Path) -> None:
+    Path("any.bin").write_bytes(bytes(range(256)) * 20)
+    result = charlstm("train", "any.bin", *QUICK, "--unit", "byte", "-o", "b")
+    assert result.code == 0, result.err
+    assert len(charlstm("sample", "-m", "b", "-l", 30, "--raw", "--seed", 1).out) == 30
+    assert "bits per byte" in charlstm("eval", "-m", "b").text
+
+
+def test_rare_characters_are_folded(tmp_path: Path) -> None:
+    Path("x.txt").write_text(ENGLISH[:4000] + "漢", "utf-8")
+    assert charlstm("train", "x.txt", *QUICK, "--min-count", 2).code == 0
+    vocabulary = ModelFile.load(Path("runs/x/best.safetensors")).vocabulary
+    assert "漢" not in vocabulary.to_dict()["characters"]
+    assert vocabulary.unknown is not None
+    evaluated = charlstm("eval", "--json", "--part", "val")
+    assert json.loads(evaluated.out)["characters_folded"] >= 1
+
+
+def test_resume_takes_more_epochs_and_refuses_another_model(corpus: Path) -> None:
+    charlstm("train", corpus, *QUICK)
+    longer = charlstm("train", corpus, "--resume", "--epochs", 3)
+    assert longer.code == 0, longer.err
+    assert "resumed at step" in longer.err
+    one_sentence(charlstm("train", "--resume", "--hidden", 30), 2, "--hidden is 30 here and 24 in the run")
+    one_sentence(charlstm("train", "--resume", "-o", "nowhere"), 2, "nowhere")
+    one_sentence(charlstm("train", corpus, "--resume", "--overwrite"), 2, "--resume", "--overwrite")
+
+
+def test_init_from_takes_the_models_shape_and_names_new_characters(run: Path, tmp_path: Path) -> None:
+    Path("x.txt").write_text(ENGLISH[50_000:54_000].replace("a", "å"), "utf-8")
+    result = charlstm("train", "x.txt", "--init-from", run, "--batch-size", 4, "--seq-len", 16, "--epochs", 1)
+    assert result.code == 0, result.err
+    assert "with fresh weights: å" in result.err
+    assert ModelFile.load(Path("runs/x/best.safetensors")).config.model.hidden == 48
+
+
+def test_bad_input_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    one_sentence(charlstm("train", "missing.txt"), 2, "missing.txt")
+    Path("folder").mkdir()
+    one_sentence(charlstm("train", "folder"), 2, "holds no *.txt file")
+    Path("empty.txt").touch()
+    one_sentence(charlstm("train", "empty.txt"), 1, "empty")
+    Path("short.txt").write_text("too short by far")
+    one_sentence(charlstm("train", "short.txt"), 1, "14 characters", "--batch-size")
+    Path("bad.txt").write_bytes(b"abc\xff")
+    one_sentence(charlstm("train", "bad.txt"), 1, "bad.txt", "0xff", "offset 3")
+    one_sentence(charlstm("train", "--frobnicate"), 2, "--frobnicate")
+    one_sentence(charlstm("train", "short.txt", "--color", "blue"), 2, "blue")
+    assert not Path("runs").exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not Path("/proc/self").exists(), reason="needs a place nobody can write to")
+def test_an_unwritable_folder_is_said(corpus: Path) -> None:
+    one_sentence(charlstm("train", corpus, *QUICK, "-o", "/proc/nothing/here"), 1, "cannot write /proc/nothing/here")
+    Path("file").touch()
+    one_sentence(charlstm("train", corpus, *QUICK, "-o", "file/run"), 1, "cannot write file/run")
+
+
+def test_a_full_disk_ends_in_a_sentence_and_keeps_what_was_saved(corpus: Path) -> None:
+    assert process("train", corpus, *QUICK, "-o", "run").code == 0
+    before = {path.name: path.read_bytes() for path in Path("run").iterdir()}
+
+    def little_room() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, 9_000))
+
+    result = process("train", "--resume", "-o", "run", "--epochs", 2, prepare=little_room)
+    one_sentence(result, 1, "cannot write run/last.safetensors: File too large", "make room")
+    for name in ("best.safetensors", "last.safetensors", "state.safetensors"):
+        assert Path("run", name).read_bytes() == before[name]
+    assert {path.name for path in Path("run").iterdir()} == set(before)
+    assert process("train", "--resume", "-o", "run", "--epochs", 2).code == 0
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_says_how_to_resume(corpus: Path, number: int, status: int) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "charlstm",
+        "train",
+        str(corpus),
+        *map(str, SMALL),
+        "--epochs",
+        "100000",
+        "-o",
+        "run",
+    ]
+    training = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    metrics = Path("run/metrics.jsonl")
+    deadline = time.monotonic() + 60
+    while not (metrics.exists() and metrics.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    training.send_signal(number)
+    out, err = training.communicate(timeout=60)
+    assert training.returncode == status, err
+    assert out == ""
+    assert "go on with: charlstm train --resume -o run" in err
+    assert "Traceback" not in err
+    step = ModelFile.load(Path("run/last.safetensors")).figures["step"]
+    assert f"stopped at step {step:,}" in err
+    resumed = charlstm("train", "--resume", "-o", "run", "--epochs", 1)
+    assert resumed.code == 0, resumed.err

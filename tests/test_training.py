@@ -1,0 +1,211 @@
+"""Training: the order of events, exact resumption, divergence, another model's weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import charlstm
+from charlstm.checkpoint import RunFolder, flatten, unflatten
+from charlstm.config import Config, DataConfig, ModelConfig, TrainingConfig
+from charlstm.data.corpus import Corpus
+from charlstm.errors import CharlstmError, DivergedError, UsageError
+from charlstm.modelfile import ModelFile
+from charlstm.tensorfile import read_tensors
+from charlstm.training import optimiser
+from charlstm.training.events import Event, Finished, Started, Stepped, Validated
+from charlstm.training.loop import train
+from charlstm.training.schedule import learning_rate
+from charlstm.training.trainer import Trainer
+from tests.conftest import ENGLISH
+
+MODEL = ModelConfig(hidden=12, embedding=8, layers=2, dropout=0.3)
+TRAINING = TrainingConfig(seq_len=16, batch_size=4, epochs=2, validate_every=10, device="cpu")
+CORPUS = Corpus(ENGLISH[:2500], "little")
+
+
+def config(**settings: Any) -> Config:
+    """The settings of this file's runs, with some changed."""
+    model = {name: settings.pop(name) for name in list(settings) if hasattr(MODEL, name)}
+    return Config(replace(MODEL, **model), DataConfig(corpus=("little",)), replace(TRAINING, **settings))
+
+
+def stop_at(step: int) -> Any:
+    """A `stop` that is true once that many steps were taken, and what counts them."""
+    taken = 0
+
+    def watch(events: Iterator[Event]) -> list[Event]:
+        nonlocal taken
+        seen = []
+        for event in events:
+            seen.append(event)
+            taken += isinstance(event, Stepped)
+        return seen
+
+    return watch, lambda: taken >= step
+
+
+def test_what_happens_is_told_in_order(tmp_path: Path) -> None:
+    started, *middle, finished = train(CORPUS, config(), RunFolder(tmp_path / "run"))
+    assert isinstance(started, Started)
+    assert isinstance(finished, Finished)
+    assert finished.reason == "done"
+    assert finished.step == started.total_steps == 2 * started.steps_per_epoch
+    steps = [event for event in middle if isinstance(event, Stepped)]
+    assert [event.step for event in steps] == list(range(1, started.total_steps + 1))
+    assert [event.step for event in middle if isinstance(event, Validated)] == [
+        *range(10, started.total_steps, 10),
+        started.total_steps,
+    ]
+    assert steps[-1].loss_nats < steps[0].loss_nats
+    assert all(before.done < after.done for before, after in pairwise(steps))
+
+
+def test_the_best_model_is_the_one_with_the_lowest_validation_loss(tmp_path: Path) -> None:
+    events = list(train(CORPUS, config(lr=0.05), RunFolder(tmp_path / "run")))
+    losses = [event.evaluation.loss_nats for event in events if isinstance(event, Validated)]
+    best = ModelFile.load(tmp_path / "run" / "best.safetensors")
+    assert best.figures["validation"]["loss_nats"] == min(losses) == events[-1].best_loss_nats  # type: ignore[union-attr]
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["validation_loss_nats"] for line in lines if "validation_loss_nats" in line] == losses
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("step", [1, 7, 10, 33, 38])
+def test_interrupted_and_resumed_is_as_if_never_interrupted(tmp_path: Path, cell: str, step: int) -> None:
+    settings = config(cell=cell)
+    list(train(CORPUS, settings, RunFolder(tmp_path / "whole")))
+    watch, stop = stop_at(step)
+    seen = watch(train(CORPUS, settings, RunFolder(tmp_path / "parts"), stop=stop))
+    assert seen[-1].reason == "stopped"
+    torch.manual_seed(99)
+    list(train(CORPUS, settings, RunFolder(tmp_path / "parts"), resume=True))
+    for name in ("last", "best"):
+        whole, _ = read_tensors(tmp_path / "whole" / f"{name}.safetensors")
+        parts, _ = read_tensors(tmp_path / "parts" / f"{name}.safetensors")
+        for tensor, value in whole.items():
+            np.testing.assert_array_equal(parts[tensor], value, err_msg=f"{name} {tensor}")
+
+
+def test_metrics_of_a_resumed_run_have_each_step_once(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    watch, stop = stop_at(25)
+    watch(train(CORPUS, config(), folder, stop=stop))
+    with (folder.path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 30, "loss_nats": 1}\n{"step": 31, "lo')
+    list(train(CORPUS, config(), folder, resume=True))
+    steps = [json.loads(line)["step"] for line in (folder.path / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(set(steps))
+
+
+def test_looking_at_a_run_while_it_trains_changes_nothing(tmp_path: Path) -> None:
+    list(train(CORPUS, config(), RunFolder(tmp_path / "alone")))
+    for event in train(CORPUS, config(), RunFolder(tmp_path / "watched")):
+        if isinstance(event, Validated):
+            list(charlstm.load(tmp_path / "watched").generate("", seed=1))
+    alone, watched = (read_tensors(tmp_path / name / "last.safetensors")[0] for name in ("alone", "watched"))
+    for name, value in alone.items():
+        np.testing.assert_array_equal(watched[name], value)
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path: Path) -> None:
+    runs = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        list(train(CORPUS, config(seed=seed), RunFolder(tmp_path / name)))
+        runs.append((tmp_path / name / "state.safetensors", read_tensors(tmp_path / name / "best.safetensors")[0]))
+    assert all(np.array_equal(runs[0][1][name], runs[1][1][name]) for name in runs[0][1])
+    assert not np.array_equal(runs[0][1]["head.weight"], runs[2][1]["head.weight"])
+
+
+def test_divergence_stops_with_the_last_good_state_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = RunFolder(tmp_path / "run")
+    steps = 0
+    real = torch.nn.functional.cross_entropy
+
+    def broken(*args: Any, **kwargs: Any) -> torch.Tensor:
+        nonlocal steps
+        steps += 1
+        return real(*args, **kwargs) * (float("nan") if steps == 15 else 1)
+
+    monkeypatch.setattr("charlstm.training.trainer.cross_entropy", broken)
+    with pytest.raises(DivergedError, match=r"diverged at step 15.*lower --lr") as raised:
+        list(train(CORPUS, config(), folder))
+    assert raised.value.exit_code == 3
+    assert ModelFile.load(folder.path / "last.safetensors").figures["step"] == 10
+    assert list(train(CORPUS, config(lr=1e-3), folder, resume=True))[-1].reason == "done"  # type: ignore[union-attr]
+
+
+def test_a_changed_corpus_is_not_resumed(tmp_path: Path) -> None:
+    watch, stop = stop_at(5)
+    watch(train(CORPUS, config(), RunFolder(tmp_path / "run"), stop=stop))
+    with pytest.raises(CharlstmError, match="the corpus has changed"):
+        list(train(Corpus(CORPUS.text[:-1], "little"), config(), RunFolder(tmp_path / "run"), resume=True))
+
+
+def test_another_models_weights_are_taken_over_by_character(tmp_path: Path) -> None:
+    list(train(CORPUS, config(), RunFolder(tmp_path / "first")))
+    first = ModelFile.load(tmp_path / "first" / "best.safetensors")
+    corpus = Corpus(ENGLISH[2500:5000].replace("e", "é"), "other")
+    trainer = Trainer(corpus, config())
+    fresh = trainer.start_from(first)
+    assert set(fresh) == set(corpus.text) - set(CORPUS.text)
+    assert "é" in fresh
+    weights = trainer.model.weights()
+    np.testing.assert_array_equal(weights["layers.1.weight_hh"], first.weights["layers.1.weight_hh"])
+    here, there = trainer.vocabulary.encode("a")[0], first.vocabulary.encode("a")[0]
+    for name in ("embedding.weight", "head.weight", "head.bias"):
+        np.testing.assert_array_equal(weights[name][here], first.weights[name][there])
+    with pytest.raises(UsageError, match="hidden is 12 in that model and 13 here"):
+        Trainer(corpus, config(hidden=13)).start_from(first)
+
+
+def test_a_limit_on_time_ends_training(tmp_path: Path) -> None:
+    *_, finished = train(CORPUS, config(max_time=1.0, epochs=100_000), RunFolder(tmp_path / "run"))
+    assert isinstance(finished, Finished)
+    assert finished.reason == "done"
+    assert finished.step < 100_000
+    assert ModelFile.load(tmp_path / "run" / "last.safetensors").figures["step"] == finished.step
+
+
+def test_the_learning_rate_climbs_then_falls() -> None:
+    training = TrainingConfig(lr=1.0, warmup=0.1, final_lr=0.05)
+    rates = [learning_rate(training, done / 100) for done in range(101)]
+    assert rates.index(max(rates)) == 10
+    assert rates[0] == pytest.approx(0.01)
+    assert rates[10] == pytest.approx(1)
+    assert rates[-1] == pytest.approx(0.05)
+    assert all(a < b for a, b in pairwise(rates[:11]))
+    assert all(a > b for a, b in pairwise(rates[10:]))
+
+
+def test_biases_and_embedding_are_spared_weight_decay() -> None:
+    model = Trainer(CORPUS, config()).model
+    decayed, spared = (group["params"] for group in optimiser.adamw(model, TRAINING).param_groups)
+    assert {p.ndim for p in decayed} == {2}
+    assert any(p is model.embedding.weight for p in spared)
+    assert len(decayed) + len(spared) == len(list(model.parameters()))
+
+
+def test_a_tree_of_arrays_survives_flattening() -> None:
+    tree = {"a": {"b.c": {"d": np.arange(3)}, "e": 1}, "f": [1, 2], "g": {"h": {"i": 2**100}}, "j": np.zeros(())}
+    again = unflatten(*flatten(tree))
+    np.testing.assert_array_equal(again["a"]["b.c"].pop("d"), tree["a"]["b.c"].pop("d"))  # type: ignore[index]
+    assert again.pop("j").shape == tree.pop("j").shape  # type: ignore[union-attr, attr-defined]
+    assert again == tree
+
+
+def test_training_from_python(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text(ENGLISH[:2500])
+    *_, finished = charlstm.train(tmp_path / "text.txt", config(epochs=1), "here")
+    assert finished.reason == "done"
+    assert charlstm.load("here").score("the").shape == (3,)
+    with pytest.raises(UsageError, match="already holds a run"):
+        list(charlstm.train("text.txt", config(), "here"))
