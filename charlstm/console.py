@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from io import BytesIO, StringIO
 from time import monotonic
 from typing import TYPE_CHECKING, BinaryIO, Never, TextIO
 
-from charlstm.errors import CharlstmError
+from charlstm.errors import CharlstmError, ReaderGoneError
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -40,19 +41,26 @@ class Console:
         return cls(sys.stdin.buffer if sys.stdin else None, stdout, sys.stderr or StringIO(), os.environ)
 
     def write(self, data: bytes) -> None:
-        """Text for stdout. Raises BrokenPipeError when nobody reads any more, else CharlstmError."""
-        try:
+        """Text for stdout. Raises ReaderGoneError once nobody reads it, CharlstmError if it cannot be written."""
+        with self.writing():
             self.stdout.write(data)
             if self.stdout.isatty() or monotonic() - self.flushed_at > FLUSH_EVERY:
-                self.flush()
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise CharlstmError(f"cannot write to stdout: {error.strerror}") from error
+                self.stdout.flush()
+                self.flushed_at = monotonic()
 
     def flush(self) -> None:
-        self.stdout.flush()
-        self.flushed_at = monotonic()
+        """Nothing written so far stays behind. Raises as `write`."""
+        with self.writing():
+            self.stdout.flush()
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError as error:
+            raise ReaderGoneError from error
+        except OSError as error:
+            raise CharlstmError(f"cannot write to stdout: {error.strerror}") from error
 
     def table(self, rows: Mapping[str, str]) -> None:
         """Names and values on stdout: framed on a terminal, plain columns elsewhere."""
@@ -76,7 +84,7 @@ class Console:
             self.say(text, style)
 
     def warn(self, text: str) -> None:
-        self.note(f"charlstm: {text}", "warning")
+        self.note(f"warning: {text}", "warning")
 
     def error(self, text: str) -> None:
         """Why it failed: said even with --quiet."""

@@ -30,5 +30,9 @@ class DivergedError(CharlstmError):
     exit_code = 3
 
 
+class ReaderGoneError(Exception):
+    """Nobody reads stdout any more, as after `| head`: a reason to end, not a failure."""
+
+
 class ModelFileError(CharlstmError):
     """A file that should hold a model or a training state does not hold a whole one."""

@@ -52,7 +52,7 @@ class ModelFile:
         try:
             config = Config.from_dict(document["config"], where=path.name)
             vocabulary = vocabulary_from_dict(document["vocabulary"])
-            model = cls(config, vocabulary, weights, document["corpus"], document["figures"])
+            model = cls(config, vocabulary, weights, dict(document["corpus"]), dict(document["figures"]))
         except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
             raise ModelFileError(f"{path} is not a charlstm model file: {error}") from error
         check_shapes(model, path)

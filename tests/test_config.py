@@ -54,7 +54,7 @@ def test_a_flag_beats_a_variable_beats_a_file_beats_a_preset_beats_a_default(cor
         ("--cell", "lstn", "one of lstm, gru, rnn"),
         ("--split", "0.5,0.6", "add up to 1"),
         ("--split", "1", "add up to 1"),
-        ("--max-time", "soon", "as 90s, 5m or 1h30m"),
+        ("--max-time", "soon", "a time as 90s, 5m or 1h30m"),
         ("--precision", "fp16", "one of auto, fp32, bf16"),
     ],
 )

@@ -11,7 +11,7 @@ from charlstm.config import SamplingConfig
 from charlstm.sampling import filters
 
 logits_ = arrays(np.float32, st.tuples(st.integers(1, 3), st.integers(1, 20)), elements=st.floats(-30, 30, width=32))
-shares = st.floats(0.01, 1, width=32)
+shares = st.floats(0.01, 1)
 points = st.floats(0, 1, exclude_max=True)
 
 

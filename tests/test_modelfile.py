@@ -86,7 +86,7 @@ def test_a_newer_format_is_refused(run: Path, tmp_path: Path) -> None:
         {"config": 3},
         {"vocabulary": {}},
         {"vocabulary": None},
-        {"corpus": []},
+        {"corpus": 7},
     ],
 )
 def test_a_file_at_odds_with_itself_is_refused(run: Path, tmp_path: Path, change: dict[str, object]) -> None:

@@ -130,6 +130,7 @@ def test_a_prompt_that_cannot_be_meant_is_refused_without_reading_it_all(run: Pa
     command = [sys.executable, "-m", "charlstm", "sample", "-m", str(run)]
     result = subprocess.run(command, stdin=endless.stdout, capture_output=True, text=True, timeout=60)
     endless.kill()
+    endless.communicate()
     assert result.returncode == 2
     assert "the prompt has more than 1,000,000 characters; " in result.stderr
     assert result.stdout == ""

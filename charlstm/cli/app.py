@@ -15,7 +15,7 @@ from charlstm.cli import eval as eval_command
 from charlstm.cli import sample, train
 from charlstm.cli.options import command
 from charlstm.console import Console
-from charlstm.errors import CharlstmError
+from charlstm.errors import CharlstmError, ReaderGoneError
 
 app = typer.Typer(
     name="charlstm",
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
         status = app(args=arguments, prog_name="charlstm", standalone_mode=False, obj=console)
         console.flush()
         return int(status or 0)
-    except BrokenPipeError:
+    except ReaderGoneError:
         abandon(console)
         return 0
     except KeyboardInterrupt:

@@ -98,8 +98,8 @@ def decode(data: bytes, name: str, config: DataConfig) -> Text:
 
 def check_encoding(encoding: str) -> None:
     try:
-        b"".decode(encoding)
-    except (LookupError, ValueError):
+        b"a".decode(encoding, "replace")  # of nothing at all, any encoding decodes
+    except LookupError:
         raise UsageError(
             f"--encoding must be an encoding that Python knows, as utf-8, latin-1 or gb18030, not {encoding!r}"
         ) from None

@@ -44,14 +44,14 @@ def train(
     fresh = trainer.start_from(init_from) if init_from else ""
     yield trainer.started(fresh)
 
-    progress, clock, losses = trainer.progress, Clock(trainer), Mean()
+    progress, clock, losses, rate = trainer.progress, Clock(trainer), Mean(), 0.0
     while True:
         done, stopped = clock.done(), stop()
         if not stopped and due(trainer, done):
             began = monotonic()
             evaluation = validate(trainer, stop)
             if evaluation is not None:
-                yield save_validated(trainer, folder, evaluation, losses.take())
+                yield save_validated(trainer, folder, evaluation, clock.place(rate), losses.take())
                 clock.reserve = monotonic() - began
             continue
         if done >= 1 or stopped:
@@ -61,15 +61,8 @@ def train(
         loss = trainer.step(rate)
         clock.stepped(monotonic() - began)
         losses.add(loss)
-        if progress.step % LOG_EVERY == 0:
-            folder.log(
-                {
-                    **trainer.place(),
-                    "loss_nats": loss,
-                    "learning_rate": rate,
-                    "chars_per_second": round(clock.chars_per_second),
-                }
-            )
+        if progress.step % LOG_EVERY == 0 and not due(trainer, clock.done()):
+            folder.log({**clock.place(rate), "loss_nats": loss})
         yield Stepped(
             progress.step, trainer.batches.epoch, done, loss, rate, clock.chars_per_second, clock.seconds_left
         )
@@ -93,7 +86,9 @@ def validate(trainer: Trainer, stop: Callable[[], bool]) -> Evaluation | None:
     return evaluate(trainer.model, ids, trainer.vocabulary.start, trainer.validation_bytes, stop)
 
 
-def save_validated(trainer: Trainer, folder: RunFolder, evaluation: Evaluation, train_loss: float) -> Validated:
+def save_validated(
+    trainer: Trainer, folder: RunFolder, evaluation: Evaluation, place: dict[str, float], train_loss: float
+) -> Validated:
     """Saves the run with its new figures."""
     progress = trainer.progress
     best = progress.best_loss_nats is None or evaluation.loss_nats < progress.best_loss_nats
@@ -101,14 +96,8 @@ def save_validated(trainer: Trainer, folder: RunFolder, evaluation: Evaluation, 
         progress.best_loss_nats = evaluation.loss_nats
     progress.validated_step = progress.step
     save(trainer, folder, evaluation, best=best)
-    folder.log(
-        {
-            **trainer.place(),
-            "loss_nats": train_loss,
-            "validation_loss_nats": evaluation.loss_nats,
-            "validation_bpc": evaluation.bpc,
-        }
-    )
+    losses = {"loss_nats": train_loss, "validation_loss_nats": evaluation.loss_nats, "validation_bpc": evaluation.bpc}
+    folder.log({**place, **losses})
     return Validated(progress.step, progress.seconds, train_loss, evaluation, best)
 
 

@@ -73,16 +73,6 @@ class Trainer:
             str(self.device), parameters, self.total_steps, self.batches.steps_per_epoch, self.progress.step, fresh
         )
 
-    def place(self) -> dict[str, Any]:
-        """Where the run is, for a line of metrics."""
-        seconds = round(self.progress.seconds, 3)
-        return {
-            "step": self.progress.step,
-            "epoch": self.batches.epoch,
-            "characters": self.progress.characters,
-            "seconds": seconds,
-        }
-
     def step(self, learning_rate: float) -> float:
         """Reads one window, back-propagates through it and updates the weights. The loss in nats per character.
 
