@@ -13,10 +13,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from charlstm.config import Config, from_file, resolve
+from charlstm.config import Config
 from charlstm.errors import ModelFileError, UsageError
 from charlstm.modelfile import ModelFile
 from charlstm.runs import BEST, LAST, STATE
+from charlstm.settings import from_file, resolve
 from charlstm.tensorfile import Tensors, read_tensors, unwritable, write_tensors, write_whole
 
 CONFIG, METRICS, SPOOL = "config.toml", "metrics.jsonl", "corpus.txt"

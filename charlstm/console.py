@@ -6,7 +6,7 @@ import os
 import stat
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO, StringIO
 from time import monotonic
 from typing import TYPE_CHECKING, BinaryIO, Never, TextIO
@@ -93,8 +93,9 @@ class Console:
     def say(self, text: str, style: str = "") -> None:
         if self.bar:
             self.bar.clear()
-        self.stderr.write(self.styled(text, style) + "\n")
-        self.stderr.flush()
+        with suppress(OSError):  # nobody listens: no reason to lose the work
+            self.stderr.write(self.styled(text, style) + "\n")
+            self.stderr.flush()
 
     def styled(self, text: str, style: str) -> str:
         return f"\x1b[{STYLES[style]}m{text}\x1b[0m" if style and self.coloured(self.stderr) else text

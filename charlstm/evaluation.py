@@ -76,7 +76,7 @@ def evaluate(
     """
     nats = 0.0
     for _, logits, targets in predictions(model, ids, start):
-        nats += torch.nn.functional.cross_entropy(logits, targets, reduction="none").double().sum().item()
+        nats += torch.nn.functional.cross_entropy(logits, targets, reduction="none").cpu().double().sum().item()
         if stop():
             return None
     return Evaluation(len(ids), size_bytes, nats)

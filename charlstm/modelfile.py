@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from charlstm.cells import CELLS
 from charlstm.config import Config, ModelConfig
 from charlstm.errors import ModelFileError, UsageError
+from charlstm.settings import from_tree, resolve
 from charlstm.tensorfile import read_tensors, write_tensors
 from charlstm.vocabulary import Vocabulary, vocabulary_from_dict
 
@@ -50,7 +51,7 @@ class ModelFile:
                 "a newer charlstm may read it",
             )
         try:
-            config = Config.from_dict(document["config"], where=path.name)
+            config = resolve(from_tree(document["config"], path.name))
             vocabulary = vocabulary_from_dict(document["vocabulary"])
             model = cls(config, vocabulary, weights, dict(document["corpus"]), dict(document["figures"]))
         except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
-from charlstm.config import Settings, did_you_mean, from_file
 from charlstm.errors import UsageError
+from charlstm.settings import Settings, did_you_mean, from_file
 
 PACKAGE = Path(__file__).parent
 CORPUS = "english.txt"

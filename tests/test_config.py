@@ -10,21 +10,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charlstm import config
-from charlstm.config import SECTIONS, Config, Given, SamplingConfig
+from charlstm import settings
+from charlstm.config import SECTIONS, Config, SamplingConfig
+from charlstm.settings import Given
 from tests.conftest import SMALL, charlstm
 
 
 def test_every_default_is_within_its_own_range() -> None:
     for section in (*SECTIONS.values(), SamplingConfig):
         for f in fields(section):
-            assert config.check(f, Given(f.default, "default")) == f.default
+            assert settings.check(f, Given(f.default, "default")) == f.default
 
 
 def test_a_config_survives_toml(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text(Config().to_toml(), "utf-8")
-    assert config.resolve(config.from_file(path)) == Config()
+    assert settings.resolve(settings.from_file(path)) == Config()
 
 
 def test_a_flag_beats_a_variable_beats_a_file_beats_a_preset_beats_a_default(corpus: Path, tmp_path: Path) -> None:
@@ -36,7 +37,7 @@ def test_a_flag_beats_a_variable_beats_a_file_beats_a_preset_beats_a_default(cor
     )
     assert result.code == 0, result.err
     (tmp_path / "resolved.toml").write_bytes(result.out)
-    resolved = config.resolve(config.from_file(tmp_path / "resolved.toml"))
+    resolved = settings.resolve(settings.from_file(tmp_path / "resolved.toml"))
     assert (resolved.model.hidden, resolved.model.layers) == (60, 2)
     assert (resolved.training.seq_len, resolved.training.epochs) == (20, 30)
     assert resolved.training.lr == Config().training.lr
@@ -81,13 +82,13 @@ def test_an_unknown_key_gets_a_suggestion(corpus: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("text", "expected"), [("90", 90), ("90s", 90), ("5m", 300), ("1h30m", 5400), ("1.5h", 5400)])
 def test_durations(text: str, expected: float) -> None:
-    assert config.seconds(text) == expected
+    assert settings.seconds(text) == expected
 
 
 @given(st.text(max_size=8))
 def test_a_duration_is_a_number_or_refused(text: str) -> None:
     with suppress(ValueError):
-        assert config.seconds(text) >= 0
+        assert settings.seconds(text) >= 0
 
 
 def test_settings_with_a_flag_have_a_variable(corpus: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import traceback
 from collections.abc import Sequence
 from typing import Annotated
@@ -90,8 +89,3 @@ def abandon(console: Console) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), console.stdout.fileno())
     except (OSError, ValueError):
         return
-
-
-def run() -> None:
-    """The `charlstm` command."""
-    sys.exit(main())

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from charlstm.config import Settings, Unknown
+from charlstm.cli.options import ModelOption
+from charlstm.config import Unknown
 from charlstm.console import Console, printable
 from charlstm.errors import CharlstmError, UsageError
 from charlstm.runs import find_model
+from charlstm.settings import Settings
 
 if TYPE_CHECKING:
     from charlstm.evaluation import Scores
@@ -34,15 +36,7 @@ def eval_(
     *,
     console: Console,
     settings: Settings,
-    model: Annotated[
-        Path | None,
-        typer.Option(
-            "-m",
-            "--model",
-            help="A run's folder or a model file. (default $CHARLSTM_MODEL, else the newest run under ./runs)",
-            show_default=False,
-        ),
-    ] = None,
+    model: ModelOption = None,
     part: Annotated[
         Part | None, typer.Option(help="Which part of the model's own corpus. (default val)", show_default=False)
     ] = None,

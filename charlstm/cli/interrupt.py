@@ -10,9 +10,10 @@ from charlstm.console import Console
 
 
 class Interrupt:
-    """The first signal only sets `signal`: the work comes to a good end. The second ends the process at once.
+    """The first signal is only taken note of: the work comes to a good end. The second ends the process at once.
 
-    Use as a context manager; the handlers that were there before come back.
+    Use as a context manager; the handlers that were there before come back. Called, it tells whether a signal has
+    come; what it has to say it says then, for a handler must not write to a stream that is being written to.
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -20,6 +21,7 @@ class Interrupt:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.signal = 0
+        self.said = False
 
     def __enter__(self) -> Interrupt:
         self.before = {number: signal.signal(number, self.note) for number in self.SIGNALS}
@@ -31,6 +33,9 @@ class Interrupt:
 
     def __call__(self) -> bool:
         """Whether a signal has come."""
+        if self.signal and not self.said:
+            self.said = True
+            self.console.note("saving; once more to leave at once")
         return self.signal != 0
 
     @property
@@ -42,4 +47,3 @@ class Interrupt:
         if self.signal:
             os._exit(128 + number)
         self.signal = number
-        self.console.note("saving; once more to leave at once")

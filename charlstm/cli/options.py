@@ -5,14 +5,24 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import Field, fields
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from charlstm.config import SECTIONS, Given, SamplingConfig
+from charlstm.config import SECTIONS, SamplingConfig
 from charlstm.console import Console
+from charlstm.settings import Given
 
-Common = dict[str, Any]
+ModelOption = Annotated[
+    Path | None,
+    typer.Option(
+        "-m",
+        "--model",
+        help="A run's folder or a model file. (default $CHARLSTM_MODEL, else the newest run under ./runs)",
+        show_default=False,
+    ),
+]
 
 COMMON = [
     (
@@ -75,7 +85,7 @@ def parameter(name: str, kind: Any, default: Any, info: Any) -> inspect.Paramete
 
 
 def option(f: Field[Any], panel: str) -> Any:
-    """The typer option of a setting. It takes text: `config.check` parses it, as it does a file's or a variable's."""
+    """The typer option of a setting. It takes text: `settings.check` parses it, as it does a file's or a variable's."""
     short = [f.metadata["flag"]] if isinstance(f.metadata["flag"], str) else []
     choices = f.metadata["choices"]
     return typer.Option(

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from charlstm.config import SamplingConfig, Settings, Unknown, fill, from_environment
+from charlstm.cli.options import ModelOption
+from charlstm.config import SamplingConfig, Unknown
 from charlstm.console import Console, printable
 from charlstm.errors import UsageError
 from charlstm.runs import find_model
+from charlstm.settings import Settings, fill, from_environment
 
 if TYPE_CHECKING:
     from charlstm.sampling.generate import Fragment
@@ -27,15 +29,7 @@ def sample(
     *,
     console: Console,
     settings: Settings,
-    model: Annotated[
-        Path | None,
-        typer.Option(
-            "-m",
-            "--model",
-            help="A run's folder or a model file. (default $CHARLSTM_MODEL, else the newest run under ./runs)",
-            show_default=False,
-        ),
-    ] = None,
+    model: ModelOption = None,
     prompt: Annotated[
         str | None,
         typer.Option("-p", "--prompt", help="Text to go on from. (default: what is piped in, if anything is)"),

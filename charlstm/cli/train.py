@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from charlstm import presets
-from charlstm.config import (
-    SECTIONS,
-    Config,
+from charlstm.config import SECTIONS, Config
+from charlstm.console import Console, printable
+from charlstm.errors import UsageError
+from charlstm.runs import find_model, newest_run
+from charlstm.settings import (
     Given,
     Settings,
     from_assignments,
@@ -21,11 +24,9 @@ from charlstm.config import (
     from_tree,
     resolve,
 )
-from charlstm.console import Console, printable
-from charlstm.errors import UsageError
-from charlstm.runs import find_model, newest_run
 
 if TYPE_CHECKING:
+    from charlstm.checkpoint import RunFolder
     from charlstm.modelfile import ModelFile
 
 MAY_CHANGE = {f"training.{name}" for name in ("epochs", "max_time", "lr", "device", "precision", "validate_every")}
@@ -70,60 +71,77 @@ def train(
         raise UsageError(
             "--resume goes on with a run as it is: it does not go with --overwrite, --init-from or --dry-run"
         )
-    given = from_file(config) if config else {}
+    given = presets.preset(preset) if preset else {}
+    given |= from_file(config) if config else {}
     given |= from_environment(console.environ, *SECTIONS) | from_assignments(set_ or []) | settings
-    if preset:
-        given = presets.preset(preset) | given
+    first = weights_of(init_from) if init_from else None
+    plan = resumed(output, corpus, given) if resume else begun(console, output, corpus, given, first)
+    if not (resume or dry_run):
+        plan.folder.check_free(overwrite=overwrite)
 
-    from charlstm.checkpoint import RunFolder
     from charlstm.data.corpus import read_corpus
 
-    if resume:
-        folder = RunFolder(output or (default_folder(corpus) if corpus else newest_run()))
-        resolved = changed(folder.config(), given, corpus)
-        text = read_corpus(resolved.data, folder.spooled)
-        first = None
-    else:
-        first = weights_of(init_from) if init_from else None
-        resolved = resolve(
-            (from_tree({"model": first.config.to_dict()["model"]}, "--init-from") if first else {})
-            | given
-            | corpus_setting(console, corpus)
-        )
-        folder = RunFolder(output or default_folder(list(resolved.data.corpus)))
-        if not dry_run:
-            folder.check_free(overwrite=overwrite)
-        text = read_corpus(resolved.data, console.stdin)
+    text = read_corpus(plan.config.data, plan.folder.spooled if resume else console.stdin)
 
     from charlstm.cli.show_training import Display, show_plan
 
-    show_plan(console, text, resolved)
+    show_plan(console, text, plan.config)
     if dry_run:
-        console.write(resolved.to_toml().encode())
+        console.write(plan.config.to_toml().encode())
         return 0
 
     from charlstm.cli.interrupt import Interrupt
     from charlstm.training.loop import train as events
 
     with Interrupt(console) as interrupt:
-        display = Display(console, resolved, folder, samples=not no_samples)
-        finished = display.follow(
-            events(text, resolved, folder, resume=resume, overwrite=overwrite, init_from=first, stop=interrupt)
+        training = events(
+            text, plan.config, plan.folder, resume=resume, overwrite=overwrite, init_from=first, stop=interrupt
         )
+        finished = Display(console, plan.config, plan.folder, samples=not no_samples).follow(training)
     if finished.reason == "stopped":
-        path = printable(shlex.quote(str(folder.path)))
-        saved = f"saved in {path}; go on with: charlstm train --resume -o {path}"
-        console.note(f"stopped at step {finished.step:,}; {saved if finished.step else 'nothing was trained yet'}")
+        say_how_to_go_on(console, plan.folder.path, finished.step)
         return interrupt.status
-    console.write(f"{folder.path}\n".encode("utf-8", "surrogateescape"))
+    console.write(f"{plan.folder.path}\n".encode("utf-8", "surrogateescape"))
     return 0
 
 
-def default_folder(sources: list[str]) -> Path:
+class Plan(NamedTuple):
+    """What is to be trained, and where it goes."""
+
+    config: Config
+    folder: RunFolder
+
+
+def begun(
+    console: Console, output: Path | None, corpus: list[str] | None, given: Settings, first: ModelFile | None
+) -> Plan:
+    """A new run; with another model's weights to begin with, its layers are the default."""
+    from charlstm.checkpoint import RunFolder
+
+    shape = from_tree({"model": first.config.to_dict()["model"]}, "--init-from") if first else {}
+    config = resolve(shape | given | corpus_setting(console, corpus))
+    return Plan(config, RunFolder(output or default_folder(config.data.corpus)))
+
+
+def resumed(output: Path | None, corpus: list[str] | None, given: Settings) -> Plan:
+    """A run that is there already: the one in `output`, the corpus's or the newest."""
+    from charlstm.checkpoint import RunFolder
+
+    folder = RunFolder(output or (default_folder(corpus) if corpus else newest_run()))
+    return Plan(changed(folder.config(), given, corpus), folder)
+
+
+def say_how_to_go_on(console: Console, folder: Path, step: int) -> None:
+    path = printable(shlex.quote(str(folder)))
+    saved = f"saved in {path}; go on with: charlstm train --resume -o {path}"
+    console.note(f"stopped at step {step:,}; {saved if step else 'nothing was trained yet'}")
+
+
+def default_folder(sources: Sequence[str]) -> Path:
     """runs/<corpus name>."""
     from charlstm.data.corpus import name_of
 
-    return Path("runs") / name_of(tuple(sources))
+    return Path("runs") / name_of(sources)
 
 
 def corpus_setting(console: Console, corpus: list[str] | None) -> Settings:

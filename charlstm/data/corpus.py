@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -111,6 +111,6 @@ def join(texts: list[Text], unit: str) -> Text:
     return "".join(text if text.endswith("\n") or not text else text + "\n" for text in texts if isinstance(text, str))
 
 
-def name_of(sources: tuple[str, ...]) -> str:
+def name_of(sources: Sequence[str]) -> str:
     """What to call a run on these: the first one's name, without its ending."""
     return "stdin" if sources[0] == STDIN else Path(sources[0]).resolve().stem or "corpus"

@@ -33,5 +33,8 @@ def load_state_dict(optimiser: Optimizer, model: nn.Module, state: dict[str, Any
     """The inverse of `state_dict`."""
     for name, parameter in model.named_parameters():
         for key, value in state.get(name, {}).items():
-            device = "cpu" if key == "step" and parameter.device.type == "cpu" else parameter.device
+            counted_on_cpu = (
+                key == "step" and parameter.device.type != "cuda"
+            )  # only CUDA's fused step counts on the GPU
+            device = "cpu" if counted_on_cpu else parameter.device
             optimiser.state[parameter][key] = torch.from_numpy(value.copy()).to(device)
