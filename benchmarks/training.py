@@ -25,7 +25,7 @@ def trainer_of(preset: str) -> Trainer:
     name = "chinese.txt" if preset == "chinese" else "english.txt"
     text = (presets.shipped("corpora") / name).read_text("utf-8")
     text *= -(-1_000_000 // len(text))
-    corpus = Corpus(text.encode() if config.data.unit == "byte" else text, preset)
+    corpus = Corpus(text.encode() if config.data.unit == "byte" else text)
     return Trainer(corpus, replace(config, training=replace(config.training, max_time=0.0)))
 
 

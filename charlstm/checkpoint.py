@@ -20,7 +20,8 @@ from charlstm.runs import BEST, LAST, STATE
 from charlstm.settings import from_file, resolve
 from charlstm.tensorfile import Tensors, read_tensors, unwritable, write_tensors, write_whole
 
-CONFIG, METRICS, SPOOL = "config.toml", "metrics.jsonl", "corpus.txt"
+CONFIG, METRICS, SPOOL = "config.toml", "metrics.jsonl", "stdin.txt"
+NAMES = (BEST, LAST, STATE, METRICS, SPOOL, CONFIG)
 STATE_FORMAT = 1
 
 Tree = dict[str, Any]
@@ -38,11 +39,16 @@ class RunFolder:
         return any((self.path / name).exists() for name in (BEST, LAST, STATE))
 
     def check_free(self, *, overwrite: bool = False) -> None:
-        """Raises UsageError where there is a run already that is not to be overwritten."""
-        if self.exists and not overwrite:
+        """Raises UsageError where there is a run already, or a file of a run's, that is not to be overwritten."""
+        if overwrite:
+            return
+        if self.exists:
+            hint = "--resume goes on with it, --overwrite starts anew, -o names another folder"
+            raise UsageError(f"{self.path} already holds a run", hint)
+        taken = [name for name in NAMES if (self.path / name).exists()]
+        if taken:
             raise UsageError(
-                f"{self.path} already holds a run",
-                "--resume goes on with it, --overwrite starts anew, -o names another folder",
+                f"{self.path} already holds {', '.join(taken)}", "--overwrite replaces it, -o names another folder"
             )
 
     def create(self, config: Config, piped: bytes | None = None, *, overwrite: bool = False) -> None:
@@ -53,7 +59,7 @@ class RunFolder:
         self.check_free(overwrite=overwrite)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            for name in (BEST, LAST, STATE, METRICS, SPOOL, CONFIG):
+            for name in NAMES:
                 (self.path / name).unlink(missing_ok=True)
         except OSError as error:
             raise unwritable(self.path, error) from error

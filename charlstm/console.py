@@ -70,10 +70,11 @@ class Console:
             return
         from rich.console import Console as RichConsole
         from rich.table import Table
+        from rich.text import Text
 
         table = Table(show_header=False)
         for row in rows.items():
-            table.add_row(*row)
+            table.add_row(*map(Text, row))
         drawing = StringIO()
         RichConsole(file=drawing, force_terminal=True, no_color=not self.coloured(self.stdout)).print(table)
         self.write(drawing.getvalue().encode())
@@ -84,11 +85,11 @@ class Console:
             self.say(text, style)
 
     def warn(self, text: str) -> None:
-        self.note(f"warning: {text}", "warning")
+        self.note(f"warning: {printable(text)}", "warning")
 
     def error(self, text: str) -> None:
         """Why it failed: said even with --quiet."""
-        self.say(f"charlstm: {text}", "error")
+        self.say(f"charlstm: {printable(text)}", "error")
 
     def say(self, text: str, style: str = "") -> None:
         if self.bar:

@@ -85,3 +85,5 @@ def check_shapes(model: ModelFile, path: Path) -> None:
     found = {name: tensor.shape for name, tensor in model.weights.items()}
     if found != expected or any(tensor.dtype != np.float32 for tensor in model.weights.values()):
         raise ModelFileError(f"{path} holds weights that do not fit its own configuration")
+    if not all(np.isfinite(tensor).all() for tensor in model.weights.values()):
+        raise ModelFileError(f"{path} holds weights that are not finite numbers")

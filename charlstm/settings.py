@@ -50,15 +50,22 @@ def from_tree(tree: Mapping[str, Any], where: str) -> Settings:
 
 
 def from_file(path: Path) -> Settings:
-    """The settings of a TOML file; its `about` line is for people. Raises UsageError naming file and line."""
+    """The settings of a TOML file. Raises UsageError."""
     try:
-        tree = tomllib.loads(path.read_text("utf-8"))
+        data = path.read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read the config file {path}: {error.strerror}") from error
+    return from_toml(data, str(path))
+
+
+def from_toml(data: bytes, where: str) -> Settings:
+    """The settings of a TOML document; its `about` line is for people. Raises UsageError naming where and the line."""
+    try:
+        tree = tomllib.loads(data.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not TOML: {error}") from error
+        raise UsageError(f"{where} is not TOML: {error}") from error
     tree.pop("about", None)
-    return from_tree(tree, str(path))
+    return from_tree(tree, where)
 
 
 def from_assignments(assignments: Iterable[str]) -> Settings:
@@ -78,7 +85,7 @@ def from_environment(environ: Mapping[str, str], *sections: str) -> Settings:
         f"{name}.{f.name}": Given(environ[variable], variable)
         for name in sections
         for f in fields(SECTIONS.get(name, SamplingConfig))
-        if f.metadata["flag"] and (variable := f"CHARLSTM_{f.name.upper()}") in environ
+        if f.metadata["flag"] and environ.get(variable := f"CHARLSTM_{f.name.upper()}")
     }
 
 

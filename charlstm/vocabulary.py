@@ -111,8 +111,8 @@ class Characters(Vocabulary):
 
         With a `min_count` above 1 there is always an unknown symbol, whether or not this text needs it.
         """
-        points, counts = np.unique(code_points(text), return_counts=True)
-        kept = points[counts >= min_count]
+        counts = np.bincount(code_points(text))
+        kept = np.flatnonzero(counts >= min_count)
         if not len(kept):
             raise CharlstmError(f"no character of the corpus appears {min_count} times", "lower --min-count")
         return cls("".join(map(chr, kept.tolist())), folds=min_count > 1)

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ["OMP_NUM_THREADS"] = "1"  # small models gain nothing from threads, which wait for each other by spinning
+
 from charlstm.cli.app import main
 from charlstm.console import Console
 

@@ -99,6 +99,14 @@ def test_missing_weights_are_refused(run: Path, tmp_path: Path) -> None:
         ModelFile.load(altered(run, tmp_path / "less.safetensors", {}, drop="head.bias"))
 
 
+def test_weights_that_are_no_numbers_are_refused(run: Path, tmp_path: Path) -> None:
+    tensors, document = read_tensors(run / "best.safetensors")
+    tensors["head.bias"][3] = np.nan
+    write_tensors(tmp_path / "nan.safetensors", tensors, document)
+    with pytest.raises(ModelFileError, match="not finite"):
+        ModelFile.load(tmp_path / "nan.safetensors")
+
+
 def test_a_safetensors_file_of_somebody_else_is_refused(tmp_path: Path) -> None:
     save_file({"x": np.ones(3, np.float32)}, tmp_path / "other.safetensors")
     with pytest.raises(ModelFileError, match="not a charlstm model file"):

@@ -97,6 +97,7 @@ def test_a_length_of_0_writes_until_a_stop_string(run: Path) -> None:
 
 
 def test_an_unknown_prompt_character_is_named_with_the_choices(run: Path) -> None:
+    assert charlstm("sample", "-m", run, "-p", "Ida漢").out == b""
     one_sentence(charlstm("sample", "-m", run, "-p", "漢字"), 2, "U+6F22", "--unknown skip", "--unknown replace")
     skipped = charlstm("sample", "-m", run, "-p", "漢Ida", "-l", 9, *SEED, "--unknown", "skip").text
     assert skipped.removeprefix("漢") == charlstm("sample", "-m", run, "-p", "Ida", "-l", 9, *SEED).text
@@ -146,6 +147,12 @@ def test_a_closed_pipe_ends_it_quietly(run: Path) -> None:
     command = f"{sys.executable} -m charlstm sample -m {run} -l 0 --seed 1 | head -c 100"
     result = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, timeout=60)
     assert (result.returncode, len(result.stdout), result.stderr) == (0, 100, b"")
+
+
+def test_help_into_a_closed_pipe_is_no_failure() -> None:
+    command = f"{sys.executable} -m charlstm train --help | head -c 10"
+    result = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, timeout=60)
+    assert (result.returncode, result.stderr) == (0, b"")
 
 
 def test_stdin_and_stdout_may_be_closed(run: Path) -> None:

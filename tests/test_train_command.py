@@ -69,6 +69,55 @@ def test_a_folder_with_a_run_is_not_overwritten_unasked(corpus: Path) -> None:
     assert Path("runs/little/best.safetensors").read_bytes() != before
 
 
+def test_files_that_are_not_a_runs_are_left_alone(tmp_path: Path) -> None:
+    Path("corpus.txt").write_text(ENGLISH[:4000], "utf-8")
+    Path("config.toml").write_text("[model]\nhidden = 24\n", "utf-8")
+    one_sentence(charlstm("train", "corpus.txt", *QUICK, "-o", "."), 2, "already holds config.toml", "-o")
+    assert Path("config.toml").read_text("utf-8") == "[model]\nhidden = 24\n"
+    Path("config.toml").unlink()
+    assert charlstm("train", "corpus.txt", *QUICK, "-o", ".").code == 0
+    assert Path("corpus.txt").read_text("utf-8") == ENGLISH[:4000]
+
+
+def test_a_run_is_kept_until_what_overwrites_it_can_begin(corpus: Path, run: Path) -> None:
+    charlstm("train", corpus, *QUICK)
+    before = Path("runs/little/best.safetensors").read_bytes()
+    refused = charlstm("train", corpus, *QUICK, "--overwrite", "--init-from", run)
+    one_sentence(refused, 2, "hidden is 48 in that model and 24 here")
+    assert Path("runs/little/best.safetensors").read_bytes() == before
+
+
+def test_a_runs_config_trains_on_the_same_corpus_again(corpus: Path) -> None:
+    charlstm("train", corpus, *QUICK)
+    again = charlstm("train", "--config", "runs/little/config.toml", "-o", "again")
+    assert again.code == 0, again.err
+    assert Path("again/best.safetensors").read_bytes() == Path("runs/little/best.safetensors").read_bytes()
+    piped = charlstm("train", "--config", "-", "--dry-run", stdin=Path("runs/little/config.toml").read_bytes())
+    assert piped.out == Path("runs/little/config.toml").read_bytes()
+
+
+def test_a_named_pipe_is_as_good_as_stdin(corpus: Path) -> None:
+    train = f"{sys.executable} -m charlstm train <(cat {corpus}) {' '.join(map(str, QUICK))}"
+    result = subprocess.run(["bash", "-c", train], capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stdout) == (0, "runs/stdin\n"), result.stderr
+    assert charlstm("eval", "-m", "runs/stdin").code == 0
+
+
+def test_resuming_what_had_ended_says_how_to_make_it_go_on(corpus: Path) -> None:
+    charlstm("train", corpus, *QUICK)
+    again = charlstm("train", "--resume")
+    assert again.code == 0
+    assert "it had ended" in again.err
+    assert "--epochs" in again.err
+
+
+def test_a_run_ignores_the_signals_that_nohup_told_it_to(corpus: Path) -> None:
+    train = f"{sys.executable} -m charlstm train {corpus} {' '.join(map(str, QUICK))} -q --epochs 20"
+    command = f"trap '' HUP; {train} & sleep 0.1; while kill -HUP $! 2> /dev/null; do sleep 0.2; done; wait $!"
+    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stdout) == (0, "runs/little\n"), result.stderr
+
+
 def test_dry_run_shows_the_settings_and_writes_nothing(corpus: Path) -> None:
     result = charlstm("train", corpus, *QUICK, "--dry-run")
     assert result.code == 0
@@ -138,6 +187,9 @@ def test_bad_input_is_refused_in_one_sentence(tmp_path: Path) -> None:
     one_sentence(charlstm("train", "empty.txt"), 1, "empty")
     Path("short.txt").write_text("too short by far")
     one_sentence(charlstm("train", "short.txt"), 1, "14 characters", "--batch-size")
+    one_sentence(charlstm("train", "short.txt", "--dry-run"), 1, "14 characters", "--batch-size")
+    Path("tiny.txt").write_text("ab")
+    one_sentence(charlstm("train", "tiny.txt", *QUICK), 1, "2 characters", "at least 10")
     Path("bad.txt").write_bytes(b"abc\xff")
     one_sentence(charlstm("train", "bad.txt"), 1, "bad.txt", "0xff", "offset 3")
     one_sentence(charlstm("train", "--frobnicate"), 2, "--frobnicate")

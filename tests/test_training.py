@@ -29,7 +29,7 @@ from tests.conftest import ENGLISH
 
 MODEL = ModelConfig(hidden=12, embedding=8, layers=2, dropout=0.3)
 TRAINING = TrainingConfig(seq_len=16, batch_size=4, epochs=2, validate_every=10, device="cpu")
-CORPUS = Corpus(ENGLISH[:2500], "little")
+CORPUS = Corpus(ENGLISH[:2500])
 
 
 def config(**settings: Any) -> Config:
@@ -95,6 +95,48 @@ def test_interrupted_and_resumed_is_as_if_never_interrupted(tmp_path: Path, cell
             np.testing.assert_array_equal(parts[tensor], value, err_msg=f"{name} {tensor}")
 
 
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_resuming_is_exact_in_bfloat16_too(tmp_path: Path, cell: str) -> None:
+    settings = config(cell=cell, precision="bf16", epochs=1)
+    list(train(CORPUS, settings, RunFolder(tmp_path / "whole")))
+    watch, stop = stop_at(7)
+    watch(train(CORPUS, settings, RunFolder(tmp_path / "parts"), stop=stop))
+    list(train(CORPUS, settings, RunFolder(tmp_path / "parts"), resume=True))
+    whole, parts = (read_tensors(tmp_path / name / "last.safetensors")[0] for name in ("whole", "parts"))
+    for tensor, value in whole.items():
+        np.testing.assert_array_equal(parts[tensor], value)
+
+
+def test_a_run_stopped_where_it_would_validate_does_so_when_resumed(tmp_path: Path) -> None:
+    list(train(CORPUS, config(), RunFolder(tmp_path / "whole")))
+    watch, stop = stop_at(20)
+    watch(train(CORPUS, config(), RunFolder(tmp_path / "parts"), stop=stop))
+    list(train(CORPUS, config(), RunFolder(tmp_path / "parts"), resume=True))
+    logs = [
+        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("whole", "parts")
+    ]
+    for key in ("step", "loss_nats", "validation_loss_nats"):
+        assert [line.get(key) for line in logs[0]] == [line.get(key) for line in logs[1]]
+
+
+def test_a_run_can_be_resumed_from_the_very_beginning(tmp_path: Path) -> None:
+    assert list(train(CORPUS, config(), RunFolder(tmp_path / "run"), stop=lambda: True))[-1].step == 0
+    list(train(CORPUS, config(), RunFolder(tmp_path / "run"), resume=True))
+    list(train(CORPUS, config(), RunFolder(tmp_path / "whole")))
+    whole, parts = (read_tensors(tmp_path / name / "last.safetensors")[0] for name in ("whole", "run"))
+    np.testing.assert_array_equal(parts["head.weight"], whole["head.weight"])
+
+
+def test_resuming_is_exact_on_several_threads_too(tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        test_interrupted_and_resumed_is_as_if_never_interrupted(tmp_path, "lstm", 13)
+    finally:
+        torch.set_num_threads(threads)
+
+
 def test_metrics_of_a_resumed_run_have_each_step_once(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     watch, stop = stop_at(25)
@@ -147,13 +189,13 @@ def test_a_changed_corpus_is_not_resumed(tmp_path: Path) -> None:
     watch, stop = stop_at(5)
     watch(train(CORPUS, config(), RunFolder(tmp_path / "run"), stop=stop))
     with pytest.raises(CharlstmError, match="the corpus has changed"):
-        list(train(Corpus(CORPUS.text[:-1], "little"), config(), RunFolder(tmp_path / "run"), resume=True))
+        list(train(Corpus(CORPUS.text[:-1]), config(), RunFolder(tmp_path / "run"), resume=True))
 
 
 def test_another_models_weights_are_taken_over_by_character(tmp_path: Path) -> None:
     list(train(CORPUS, config(), RunFolder(tmp_path / "first")))
     first = ModelFile.load(tmp_path / "first" / "best.safetensors")
-    corpus = Corpus(ENGLISH[2500:5000].replace("e", "é"), "other")
+    corpus = Corpus(ENGLISH[2500:5000].replace("e", "é"))
     trainer = Trainer(corpus, config())
     fresh = trainer.start_from(first)
     assert set(fresh) == set(corpus.text) - set(CORPUS.text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import traceback
 from collections.abc import Sequence
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
         status = app(args=arguments, prog_name="charlstm", standalone_mode=False, obj=console)
         console.flush()
         return int(status or 0)
-    except ReaderGoneError:
+    except (ReaderGoneError, SystemExit):  # typer leaves by the latter if nobody reads its help
         abandon(console)
         return 0
     except KeyboardInterrupt:
@@ -64,23 +65,33 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
 def usage(console: Console, error: typer.TyperException) -> int:
     """What typer found wrong with the command line, in its words."""
     message = error.format_message()
-    console.error(message[:1].lower() + message[1:]) if message else console.error("try charlstm --help")
+    if message:  # none, where the help was shown in its place
+        console.error(message[:1].lower() + message[1:])
     return error.exit_code
 
 
 def failure(console: Console, error: Exception) -> int:
     """One sentence, and the status that goes with it."""
     if console.debug:
-        console.error("".join(traceback.format_exception(error)))
+        console.say("".join(traceback.format_exception(error)), "error")
     elif isinstance(error, CharlstmError):
         console.error(str(error))
-    elif isinstance(error, MemoryError):
+    elif out_of_memory(error):
         console.error("there is not enough memory for this; lower --batch-size, --seq-len, --hidden or -n")
     elif isinstance(error, OSError):
-        console.error(str(error))
+        console.error(f"{error.filename or ''}: {error.strerror or error}".removeprefix(": "))
+        return 2 if error.errno == errno.ENAMETOOLONG else 1
     else:
         console.error(f"this should not have happened: {type(error).__name__}: {error}; --debug shows where")
     return error.exit_code if isinstance(error, CharlstmError) else 1
+
+
+def out_of_memory(error: Exception) -> bool:
+    """torch has no MemoryError of its own on a CPU, and one of another family on a GPU."""
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and ("out of memory" in said or "alloc_cpu" in said or "can't allocate" in said)
+    )
 
 
 def abandon(console: Console) -> None:

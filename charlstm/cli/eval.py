@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from charlstm.vocabulary import Ids, Text, Vocabulary
 
 Part = Literal["train", "val", "test"]
+Errors = Literal["strict", "replace"]
 
 
 def eval_(
@@ -37,6 +38,13 @@ def eval_(
     console: Console,
     settings: Settings,
     model: ModelOption = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Encoding of the files. (default: as the model's corpus)")
+    ] = None,
+    errors: Annotated[
+        Errors | None,
+        typer.Option(help="A byte that is not text. (default: as for the model's corpus)", show_default=False),
+    ] = None,
     part: Annotated[
         Part | None, typer.Option(help="Which part of the model's own corpus. (default val)", show_default=False)
     ] = None,
@@ -56,7 +64,7 @@ def eval_(
     from charlstm.modelfile import ModelFile
 
     file = ModelFile.load(path)
-    text, what = given_text(console, file, files) if files else own_part(file, part or "val", path)
+    text, what = given_text(console, file, files, encoding, errors) if files else own_part(file, part or "val", path)
     ids = file.vocabulary.encode(text, "fold" if unknown == "error" else unknown)
     left_out = len(text) - len(ids)
     folded = int((file.vocabulary.lookup(text) < 0).sum()) - left_out
@@ -75,13 +83,17 @@ def eval_(
         )
 
 
-def given_text(console: Console, file: ModelFile, files: list[str]) -> tuple[Text, str]:
-    """The text of files named on the command line, read as the model's corpus was."""
+def given_text(
+    console: Console, file: ModelFile, files: list[str], encoding: str | None, errors: str | None
+) -> tuple[Text, str]:
+    """The text of files named on the command line, read as the model's corpus was unless said otherwise."""
     from charlstm.data.corpus import STDIN, read_corpus
 
     if STDIN in files and not console.piped:
         raise UsageError("- reads stdin, and nothing was piped in")
-    return read_corpus(replace(file.config.data, corpus=tuple(files)), console.stdin).text, ", ".join(files)
+    own = file.config.data
+    reading = replace(own, corpus=tuple(files), encoding=encoding or own.encoding, errors=errors or own.errors)
+    return read_corpus(reading, console.stdin).text, ", ".join(files)
 
 
 def own_part(file: ModelFile, part: str, path: Path) -> tuple[Text, str]:
@@ -135,7 +147,7 @@ def write_figures(
     assert evaluation is not None
     figures = {**about, **evaluation.to_dict()}
     if as_json:
-        console.write(json.dumps(figures, ensure_ascii=False).encode() + b"\n")
+        console.write(json.dumps(figures, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
     else:
         console.table({name.replace("_", " "): shown(value) for name, value in figures.items() if value})
 

@@ -24,7 +24,8 @@ class Interrupt:
         self.said = False
 
     def __enter__(self) -> Interrupt:
-        self.before = {number: signal.signal(number, self.note) for number in self.SIGNALS}
+        heeded = [number for number in self.SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]  # nohup
+        self.before = {number: signal.signal(number, self.note) for number in heeded}
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -40,7 +40,10 @@ def sample(
     num: Annotated[int, typer.Option("-n", "--num", help="Samples to write.", min=1, max=1_000_000)] = 1,
     stop: Annotated[list[str] | None, typer.Option(help="End a sample before this text. Repeatable.")] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Same seed, same samples. (default: one is drawn, and shown on stderr)", min=0)
+        int | None,
+        typer.Option(
+            help="Same seed, same samples. (default: one is drawn, and shown on stderr)", min=0, envvar="CHARLSTM_SEED"
+        ),
     ] = None,
     unknown: Annotated[Unknown, typer.Option(help="Prompt characters that the model has never seen.")] = "error",
     no_echo: Annotated[bool, typer.Option("--no-echo", help="Do not write the prompt before the sample.")] = False,
@@ -67,14 +70,13 @@ def sample(
     warn_of_stops(console, stop or [], text_model.vocabulary)
 
     echoed = b"" if no_echo else as_bytes(text)
-    if not jsonl:
-        console.write(echoed)  # before the prompt is read: that can take a while
     fragments = in_order(
         text_model.fragments(text, config, seed=seed, n=num, stop=stop or [], unknown=unknown, scored=jsonl)
     )
     if jsonl:
         write_objects(console, fragments, text, seed)
     else:
+        console.write(echoed)  # before the network reads the prompt: that can take a while
         write_text(console, fragments, echoed, num, b"" if raw else b"\n")
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from math import log
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from charlstm.config import Config, SamplingConfig
@@ -32,7 +34,7 @@ def show_plan(console: Console, corpus: Corpus, config: Config) -> None:
     parts = ", ".join(f"{span.stop - span.start:,} {part}" for part, span in zip(PARTS, spans, strict=False))
     unit = "characters" if config.data.unit == "char" else "bytes"
     size = f"{len(corpus.text):,} {unit}, {vocabulary.size:,} distinct"
-    console.note(f"corpus   {printable(', '.join(config.data.corpus))}: {size}; {parts}")
+    console.note(f"corpus   {printable(', '.join(map(short, config.data.corpus)))}: {size}; {parts}")
     parameters = count_parameters(config.model, vocabulary.size)
     model = config.model
     console.note(
@@ -107,6 +109,11 @@ class Display:
         model = TextModel(ModelFile.load(self.folder.path / LAST))
         text = "".join(model.generate("", SAMPLE, seed=seed))
         return "\n".join("    " + printable(line) for line in text.strip().splitlines())
+
+
+def short(source: str) -> str:
+    """A path as one would type it here, where that is shorter."""
+    return min(source, os.path.relpath(source), key=len) if Path(source).is_absolute() else source
 
 
 def duration(seconds: float) -> str:

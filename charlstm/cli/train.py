@@ -5,8 +5,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, BinaryIO, NamedTuple
 
 import typer
 
@@ -21,12 +22,14 @@ from charlstm.settings import (
     from_assignments,
     from_environment,
     from_file,
+    from_toml,
     from_tree,
     resolve,
 )
 
 if TYPE_CHECKING:
     from charlstm.checkpoint import RunFolder
+    from charlstm.data.corpus import Corpus
     from charlstm.modelfile import ModelFile
 
 MAY_CHANGE = {f"training.{name}" for name in ("epochs", "max_time", "lr", "device", "precision", "validate_every")}
@@ -72,7 +75,7 @@ def train(
             "--resume goes on with a run as it is: it does not go with --overwrite, --init-from or --dry-run"
         )
     given = presets.preset(preset) if preset else {}
-    given |= from_file(config) if config else {}
+    given |= config_settings(console, config)
     given |= from_environment(console.environ, *SECTIONS) | from_assignments(set_ or []) | settings
     first = weights_of(init_from) if init_from else None
     plan = resumed(output, corpus, given) if resume else begun(console, output, corpus, given, first)
@@ -81,12 +84,15 @@ def train(
 
     from charlstm.data.corpus import read_corpus
 
-    text = read_corpus(plan.config.data, plan.folder.spooled if resume else console.stdin)
+    text = read_corpus(plan.config.data, plan.stdin)
 
     from charlstm.cli.show_training import Display, show_plan
 
+    if preset:
+        console.note(f"preset   {preset}: {presets.about(preset)}")
     show_plan(console, text, plan.config)
     if dry_run:
+        check_size(text, plan.config)
         console.write(plan.config.to_toml().encode())
         return 0
 
@@ -101,8 +107,20 @@ def train(
     if finished.reason == "stopped":
         say_how_to_go_on(console, plan.folder.path, finished.step)
         return interrupt.status
+    if resume and not finished.steps:
+        console.note(f"it had ended at step {finished.step:,}; a higher --epochs or --max-time would make it go on")
     console.write(f"{plan.folder.path}\n".encode("utf-8", "surrogateescape"))
     return 0
+
+
+def check_size(corpus: Corpus, config: Config) -> None:
+    """Raises CharlstmError if training would: for a corpus too small for the settings."""
+    from charlstm.data.batches import Batches
+    from charlstm.data.tokens import TokenStore
+    from charlstm.vocabulary import vocabulary_of
+
+    tokens = TokenStore.of(corpus.text, vocabulary_of(corpus.text, config.data.min_count), config.data.split)
+    Batches(tokens.part("train"), config.training.seq_len, config.training.batch_size, seed=0)
 
 
 class Plan(NamedTuple):
@@ -110,6 +128,7 @@ class Plan(NamedTuple):
 
     config: Config
     folder: RunFolder
+    stdin: BinaryIO | None  # what the corpus "-" is read from
 
 
 def begun(
@@ -119,8 +138,10 @@ def begun(
     from charlstm.checkpoint import RunFolder
 
     shape = from_tree({"model": first.config.to_dict()["model"]}, "--init-from") if first else {}
-    config = resolve(shape | given | corpus_setting(console, corpus))
-    return Plan(config, RunFolder(output or default_folder(config.data.corpus)))
+    named = corpus or [str(source) for source in given.get("data.corpus", Given((), "")).value]
+    sources, stdin = openable(console, named)
+    config = resolve(shape | given | {"data.corpus": Given(sources, "the corpus")})
+    return Plan(config, RunFolder(output or default_folder(sources)), stdin)
 
 
 def resumed(output: Path | None, corpus: list[str] | None, given: Settings) -> Plan:
@@ -128,7 +149,7 @@ def resumed(output: Path | None, corpus: list[str] | None, given: Settings) -> P
     from charlstm.checkpoint import RunFolder
 
     folder = RunFolder(output or (default_folder(corpus) if corpus else newest_run()))
-    return Plan(changed(folder.config(), given, corpus), folder)
+    return Plan(changed(folder.config(), given, corpus), folder, folder.spooled)
 
 
 def say_how_to_go_on(console: Console, folder: Path, step: int) -> None:
@@ -144,15 +165,46 @@ def default_folder(sources: Sequence[str]) -> Path:
     return Path("runs") / name_of(sources)
 
 
-def corpus_setting(console: Console, corpus: list[str] | None) -> Settings:
-    """What to train on, by absolute path, so that the run finds it again from anywhere."""
+def openable(console: Console, corpus: list[str]) -> tuple[tuple[str, ...], BinaryIO | None]:
+    """What to train on, by absolute path, so that the run finds it again from anywhere; and what "-" is read from.
+
+    A pipe with a name, as of `<(zcat book.gz)`, is as good as stdin.
+    """
     if not corpus:
-        corpus = [str(presets.corpus())]
         console.note("no corpus was named: training on the small one that ships with charlstm")
-    if "-" in corpus and not console.piped:
+        return (str(presets.corpus()),), None
+    pipes = [source for source in corpus if source == "-" or is_pipe(Path(source))]
+    if len(pipes) > 1:
+        raise UsageError(f"only one corpus can come through a pipe, not {len(pipes)}", "cat them together")
+    if "-" in pipes and not console.piped:
         raise UsageError("- reads the corpus from stdin, and nothing was piped in", "cat *.txt | charlstm train -")
-    sources = tuple(source if source == "-" else str(Path(source).absolute()) for source in corpus)
-    return {"data.corpus": Given(sources, "the corpus")}
+    stdin = BytesIO(Path(pipes[0]).read_bytes()) if pipes and "-" not in pipes else console.stdin
+    return tuple("-" if source in pipes else absolute(source) for source in corpus), stdin
+
+
+def is_pipe(path: Path) -> bool:
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def absolute(source: str) -> str:
+    """Raises UsageError for a name that no config file can hold."""
+    try:
+        source.encode()
+    except UnicodeEncodeError:
+        raise UsageError(
+            f"the name of the corpus {source!r} is not UTF-8", "rename it, or: charlstm train - < FILE"
+        ) from None
+    return str(Path(source).absolute())
+
+
+def config_settings(console: Console, config: Path | None) -> Settings:
+    if config is None:
+        return {}
+    if str(config) != "-":
+        return from_file(config)
+    if not console.piped or console.stdin is None:
+        raise UsageError("--config - reads stdin, and nothing was piped in")
+    return from_toml(console.stdin.read(), "stdin")
 
 
 def weights_of(model: Path) -> ModelFile:
@@ -174,4 +226,6 @@ def changed(was: Config, given: Settings, corpus: list[str] | None) -> Config:
                     f"{where} is {new} here and {old} in the run, and cannot change when it is resumed",
                     "--init-from begins another run with its weights",
                 )
-    return replace(after, data=replace(after.data, corpus=tuple(corpus))) if corpus and "-" not in corpus else after
+    if not corpus or "-" in corpus:
+        return after
+    return replace(after, data=replace(after.data, corpus=tuple(map(absolute, corpus))))

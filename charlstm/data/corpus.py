@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,18 +21,12 @@ class Corpus:
     """A text and where it came from."""
 
     text: Text
-    name: str
     piped: bytes | None = None  # what came from stdin, which cannot be read again
 
-    @property
-    def data(self) -> bytes:
-        """The text as bytes, in UTF-8."""
-        return self.text.encode() if isinstance(self.text, str) else self.text
-
-    @property
+    @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the text's bytes: tells whether this is the corpus that a model was trained on."""
-        return hashlib.sha256(self.data).hexdigest()
+        """SHA-256 of the text in UTF-8: tells whether this is the corpus that a model was trained on."""
+        return hashlib.sha256(self.text.encode() if isinstance(self.text, str) else self.text).hexdigest()
 
 
 def read_corpus(config: DataConfig, stdin: BinaryIO | None = None) -> Corpus:
@@ -46,7 +41,7 @@ def read_corpus(config: DataConfig, stdin: BinaryIO | None = None) -> Corpus:
     text = texts[0] if len(texts) == 1 else join(texts, config.unit)
     if not text:
         raise CharlstmError(f"the corpus is empty: {', '.join(config.corpus)}")
-    return Corpus(text, name_of(config.corpus), piped)
+    return Corpus(text, piped)
 
 
 def expand(sources: Iterable[str]) -> list[str]:
@@ -55,15 +50,22 @@ def expand(sources: Iterable[str]) -> list[str]:
     for source in sources:
         path = Path(source)
         if source != STDIN and path.is_dir():
-            inside = sorted(str(file) for file in path.rglob("*.txt") if file.is_file())
+            inside = sorted(str(file) for file in path.rglob("*.txt") if file.is_file() and not hidden(file, path))
             if not inside:
                 raise UsageError(f"the folder {source} holds no *.txt file")
             files += inside
         elif source != STDIN and not path.exists():
             raise UsageError(f"there is no corpus {source}")
+        elif source != STDIN and not path.is_file():
+            raise UsageError(f"{source} is neither a file nor a folder", "cat can read it: cat ... | charlstm train -")
         else:
             files.append(source)
     return files
+
+
+def hidden(file: Path, folder: Path) -> bool:
+    """Whether it lies in a folder such as .git or .venv."""
+    return any(part.startswith(".") for part in file.relative_to(folder).parts)
 
 
 def read_stdin(stdin: BinaryIO | None) -> bytes:
@@ -86,7 +88,9 @@ def decode(data: bytes, name: str, config: DataConfig) -> Text:
     if config.unit == "byte":
         return data
     try:
-        return data.decode(config.encoding, config.errors).removeprefix("\ufeff")
+        text = data.decode(config.encoding, config.errors).removeprefix("\ufeff")
+        text.encode()  # some encodings can spell half a surrogate pair, which is no character
+        return text
     except UnicodeDecodeError as error:
         raise CharlstmError(
             f"{name}: byte 0x{data[error.start]:02x} at offset {error.start} is not {config.encoding}",
@@ -99,7 +103,7 @@ def decode(data: bytes, name: str, config: DataConfig) -> Text:
 def check_encoding(encoding: str) -> None:
     try:
         b"a".decode(encoding, "replace")  # of nothing at all, any encoding decodes
-    except LookupError:
+    except (LookupError, UnicodeError):
         raise UsageError(
             f"--encoding must be an encoding that Python knows, as utf-8, latin-1 or gb18030, not {encoding!r}"
         ) from None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from math import ceil
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from charlstm.errors import CharlstmError
 from charlstm.vocabulary import Text, Vocabulary
 
 PARTS = ("train", "val", "test")
@@ -25,7 +27,14 @@ class TokenStore:
 
     @classmethod
     def of(cls, text: Text, vocabulary: Vocabulary, split: tuple[float, ...]) -> TokenStore:
-        """In the smallest unsigned type that holds every id."""
+        """In the smallest unsigned type that holds every id. Raises CharlstmError if none are left to validate with."""
+        span = cls.span_of(len(text), split, "val")
+        if span.start == span.stop:
+            raise CharlstmError(
+                f"the corpus has {len(text):,} characters, and to validate with a share of {split[1]} it needs "
+                f"at least {ceil(1 / split[1]):,}",
+                "give it more text, or raise the second share of --split",
+            )
         ids = vocabulary.encode(text)
         return cls(ids.astype(np.min_scalar_type(vocabulary.size - 1)), split)
 

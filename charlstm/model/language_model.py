@@ -50,5 +50,5 @@ def file_name(name: str) -> str:
 
 
 def detach(states: States) -> States:
-    """The same state, cut off from the graph that led to it: where truncated BPTT truncates."""
-    return [tuple(part.detach() for part in state) for state in states]
+    """The same state in float32, cut off from the graph that led to it: where truncated BPTT truncates."""
+    return [tuple(part.detach().float() for part in state) for state in states]

@@ -34,9 +34,9 @@ def draw(logits: Logits, config: SamplingConfig, u: NDArray[np.float64]) -> Ids:
 
 def without(logits: Logits, unknown: int | None) -> Logits:
     """The unknown symbol made impossible."""
-    if unknown is not None:
-        logits[:, unknown] = -np.inf
-    return logits
+    if unknown is None:
+        return logits
+    return np.where(np.arange(logits.shape[1]) == unknown, np.float32(-np.inf), logits)
 
 
 def greedy(logits: Logits) -> Ids:

@@ -89,12 +89,13 @@ def write(
     """Advances a batch until every sample has ended. `logits` [N, V] are of each one's first character."""
     pieces = vocabulary.pieces
     while True:
+        log_p = log_softmax(logits) if scored else logits
         logits = without(logits, vocabulary.unknown)
         ids = draw(logits, config, np.array([writer.random.random() for writer in writers]))
         going = []
         for row, (writer, i) in enumerate(zip(writers, ids.tolist(), strict=True)):
             if scored:
-                writer.log_probability += float(log_softmax(logits[row : row + 1])[0, i])
+                writer.log_probability += float(log_p[row, i])
             fragment = writer.take(pieces[i], config.length)
             if not fragment.end:
                 going.append(row)

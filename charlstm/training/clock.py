@@ -28,16 +28,16 @@ class Clock:
         weight = 0.05 if self.seconds_per_step else 1.0
         self.seconds_per_step += weight * (seconds - self.seconds_per_step)
 
-    def place(self, learning_rate: float) -> dict[str, float]:
+    def place(self) -> dict[str, float]:
         """Where the run is and how fast, for a line of metrics."""
         progress = self.trainer.progress
+        speed = {"chars_per_second": round(self.chars_per_second)} if self.seconds_per_step else {}
         return {
             "step": progress.step,
             "epoch": self.trainer.batches.epoch,
             "characters": progress.characters,
             "seconds": round(progress.seconds, 3),
-            "chars_per_second": round(self.chars_per_second),
-            "learning_rate": learning_rate,
+            **speed,
         }
 
     @property

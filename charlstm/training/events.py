@@ -50,6 +50,7 @@ class Finished:
 
     reason: Literal["done", "stopped"]
     step: int
+    steps: int  # of them taken since Started
     seconds: float
     best_loss_nats: float | None
 

@@ -35,41 +35,48 @@ def train(
     stays.
     """
     trainer = Trainer(corpus, config)
+    fresh = trainer.start_from(init_from) if init_from else ""
     if resume:
         trainer.load_state_dict(folder.load_state())
         folder.forget_after(trainer.progress.step)
         folder.write_config(config)
     else:
         folder.create(config, corpus.piped, overwrite=overwrite)
-    fresh = trainer.start_from(init_from) if init_from else ""
+        save(trainer, folder)
     yield trainer.started(fresh)
 
-    progress, clock, losses, rate = trainer.progress, Clock(trainer), Mean(), 0.0
+    progress, clock = trainer.progress, Clock(trainer)
+    first = progress.step
     while True:
         done, stopped = clock.done(), stop()
         if not stopped and due(trainer, done):
             began = monotonic()
             evaluation = validate(trainer, stop)
             if evaluation is not None:
-                yield save_validated(trainer, folder, evaluation, clock.place(rate), losses.take())
+                yield save_validated(trainer, folder, evaluation, clock.place())
                 clock.reserve = monotonic() - began
             continue
-        if done >= 1 or stopped:
+        if (done >= 1 and progress.step) or stopped:
             break
 
         rate, began = learning_rate(config.training, done), monotonic()
         loss = trainer.step(rate)
         clock.stepped(monotonic() - began)
-        losses.add(loss)
         if progress.step % LOG_EVERY == 0 and not due(trainer, clock.done()):
-            folder.log({**clock.place(rate), "loss_nats": loss})
+            folder.log({**clock.place(), "loss_nats": loss, "learning_rate": rate})
         yield Stepped(
             progress.step, trainer.batches.epoch, done, loss, rate, clock.chars_per_second, clock.seconds_left
         )
 
-    if stopped and progress.step:
+    if stopped:
         save(trainer, folder)
-    yield Finished("stopped" if stopped else "done", progress.step, progress.seconds, progress.best_loss_nats)
+    yield Finished(
+        "stopped" if stopped else "done",
+        progress.step,
+        progress.step - first,
+        progress.seconds,
+        progress.best_loss_nats,
+    )
 
 
 def due(trainer: Trainer, done: float) -> bool:
@@ -86,14 +93,13 @@ def validate(trainer: Trainer, stop: Callable[[], bool]) -> Evaluation | None:
     return evaluate(trainer.model, ids, trainer.vocabulary.start, trainer.validation_bytes, stop)
 
 
-def save_validated(
-    trainer: Trainer, folder: RunFolder, evaluation: Evaluation, place: dict[str, float], train_loss: float
-) -> Validated:
+def save_validated(trainer: Trainer, folder: RunFolder, evaluation: Evaluation, place: dict[str, float]) -> Validated:
     """Saves the run with its new figures."""
     progress = trainer.progress
     best = progress.best_loss_nats is None or evaluation.loss_nats < progress.best_loss_nats
     if best:
         progress.best_loss_nats = evaluation.loss_nats
+    train_loss = progress.take_mean_loss()
     progress.validated_step = progress.step
     save(trainer, folder, evaluation, best=best)
     losses = {"loss_nats": train_loss, "validation_loss_nats": evaluation.loss_nats, "validation_bpc": evaluation.bpc}
@@ -104,18 +110,3 @@ def save_validated(
 def save(trainer: Trainer, folder: RunFolder, evaluation: Evaluation | None = None, *, best: bool = False) -> None:
     figures = {"validation": evaluation.to_dict()} if evaluation else {}
     folder.save(trainer.model_file(figures), trainer.state_dict(), best=best)
-
-
-class Mean:
-    """A running mean that starts anew when it is taken."""
-
-    def __init__(self) -> None:
-        self.total, self.count = 0.0, 0
-
-    def add(self, value: float) -> None:
-        self.total, self.count = self.total + value, self.count + 1
-
-    def take(self) -> float:
-        mean = self.total / max(self.count, 1)
-        self.total, self.count = 0.0, 0
-        return mean

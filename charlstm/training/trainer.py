@@ -32,6 +32,14 @@ class Progress:
     seconds: float = 0.0  # of training, validation and saving, over all resumptions
     best_loss_nats: float | None = None
     validated_step: int = 0  # the last one that was
+    loss_sum: float = 0.0  # over the steps since then
+    loss_count: int = 0
+
+    def take_mean_loss(self) -> float:
+        """Mean training loss since this was last asked."""
+        mean = self.loss_sum / max(self.loss_count, 1)
+        self.loss_sum, self.loss_count = 0.0, 0
+        return mean
 
     def state_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -49,7 +57,6 @@ class Trainer:
         self.device = choose(config.training.device, config.training.precision)
         self.vocabulary = vocabulary_of(corpus.text, config.data.min_count)
         self.tokens = TokenStore.of(corpus.text, self.vocabulary, config.data.split)
-        check_parts(self.tokens)
         self.batches = Batches(
             self.tokens.part("train"), config.training.seq_len, config.training.batch_size, config.training.seed
         )
@@ -98,6 +105,8 @@ class Trainer:
         self.states = detach(states)
         self.progress.step += 1
         self.progress.characters += x.numel()
+        self.progress.loss_sum += loss.item()
+        self.progress.loss_count += 1
         return loss.item()
 
     def clip(self) -> float:
@@ -106,15 +115,11 @@ class Trainer:
         return float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
 
     def model_file(self, figures: dict[str, Any]) -> ModelFile:
-        """The model as it is now, with where it came from."""
-        about = {
-            "fingerprint": self.corpus.fingerprint,
-            "characters": len(self.tokens.ids),
-            "split": list(self.tokens.split),
-        }
-        return ModelFile(
-            self.config, self.vocabulary, self.model.weights(), about, {**self.progress.state_dict(), **figures}
-        )
+        """The model as it is now, with where it came from; nothing of the clock, so that the same run is the same file."""
+        tokens, progress = self.tokens, self.progress
+        about = {"fingerprint": self.corpus.fingerprint, "characters": len(tokens.ids), "split": list(tokens.split)}
+        place = {"step": progress.step, "characters": progress.characters}
+        return ModelFile(self.config, self.vocabulary, self.model.weights(), about, place | figures)
 
     def start_from(self, other: ModelFile) -> str:
         """Takes over another model's weights. Gives the characters it does not know, which keep their fresh rows.
@@ -166,14 +171,6 @@ class Trainer:
             for k, parts in enumerate(self.states)
         ]
         set_random_state(state["random"])
-
-
-def check_parts(tokens: TokenStore) -> None:
-    if not len(tokens.part("val")):
-        raise CharlstmError(
-            f"the corpus has {len(tokens.ids):,} characters, which leaves none to validate with",
-            "give it more text, or raise the second share of --split",
-        )
 
 
 def random_state() -> dict[str, Any]:
