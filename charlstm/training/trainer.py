@@ -115,7 +115,7 @@ class Trainer:
         return float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
 
     def model_file(self, figures: dict[str, Any]) -> ModelFile:
-        """The model as it is now, with where it came from; nothing of the clock, so that the same run is the same file."""
+        """The model as it is now, and where it came from; no times, so that the same run makes the same file."""
         tokens, progress = self.tokens, self.progress
         about = {"fingerprint": self.corpus.fingerprint, "characters": len(tokens.ids), "split": list(tokens.split)}
         place = {"step": progress.step, "characters": progress.characters}
