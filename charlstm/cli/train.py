@@ -97,6 +97,9 @@ def train(
         return 0
 
     from charlstm.cli.interrupt import Interrupt
+    from charlstm.threads import share_the_processor
+
+    share_the_processor()
     from charlstm.training.loop import train as events
 
     with Interrupt(console) as interrupt:
