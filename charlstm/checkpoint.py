@@ -72,6 +72,8 @@ class RunFolder:
 
     def config(self) -> Config:
         """The settings the run was begun with. Raises UsageError if there is no run here."""
+        if not (self.path / CONFIG).exists():
+            raise UsageError(f"there is no run in {self.path}", "-o names a run's folder")
         return resolve(from_file(self.path / CONFIG))
 
     def save(self, model: ModelFile, state: Tree, *, best: bool) -> None:

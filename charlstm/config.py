@@ -98,7 +98,7 @@ class TrainingConfig:
     clip: float = setting(1.0, "Largest norm of the gradient. 0: not clipped.", least=0.0, most=1e6)
     validate_every: int = setting(500, "Steps between validations; each one saves the run.", least=1, most=1e9)
     seed: int = setting(
-        1, "Seed of the initial weights, the dropout and the order of the data.", flag=True, least=0, most=2**63 - 1
+        1, "Seed of the initial weights, the dropout and the order of the data.", flag=True, least=0, most=2**53
     )
     device: str = setting("auto", "Where to train.", flag=True, choices=("auto", "cpu", "cuda", "mps"))
     precision: str = setting(

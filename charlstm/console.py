@@ -170,7 +170,7 @@ class Bar:
 
     def clear(self) -> None:
         if self.drawn is not None:
-            self.drawn.clear()
+            self.console.stderr.write("\r\x1b[K")
 
 
 def printable(text: str) -> str:

@@ -155,16 +155,13 @@ def allowed(f: Field[Any]) -> str:
         return "one of " + ", ".join(about["choices"])
     if f.name == "split":
         return "two or three shares as 0.9,0.1 that add up to 1"
-    kind = (
-        "a time as 90s, 5m or 1h30m"
-        if about["metavar"] == "TIME"
-        else "a whole number"
-        if isinstance(f.default, int)
-        else "a number"
-    )
+    if about["metavar"] == "TIME":
+        return "a time as 90s, 5m or 1h30m, at most a year"
     if isinstance(f.default, str):
         return "text"
-    return f"{kind} from {about['least']:.15g} to {about['most']:.15g}"
+    if isinstance(f.default, int):
+        return f"a whole number from {about['least']:.0f} to {about['most']:.0f}"
+    return f"a number from {about['least']:g} to {about['most']:g}"
 
 
 def checked_split(shares: tuple[float, ...], given: Given) -> tuple[float, ...]:

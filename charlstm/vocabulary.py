@@ -91,6 +91,8 @@ class Vocabulary(ABC):
 
 def name_of(character: str) -> str:
     """A character with its code point and name, safe to print: `'é' (U+00E9 LATIN SMALL LETTER E WITH ACUTE)`."""
+    if "\udc80" <= character <= "\udcff":  # how Python passes on a byte of an argument or a pipe that is not text
+        return f"the byte 0x{ord(character) - 0xDC00:02x}, which is not UTF-8"
     label = f"U+{ord(character):04X} {unicodedata.name(character, '')}".strip()
     return f"{character!r} ({label})" if character.isprintable() else label
 

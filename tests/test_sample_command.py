@@ -94,6 +94,7 @@ def test_a_length_of_0_writes_until_a_stop_string(run: Path) -> None:
     out = charlstm("sample", "-m", run, "-l", 0, "--stop", "\n", *SEED).text
     assert out.count("\n") == 1
     one_sentence(charlstm("sample", "-m", run, "-l", 0, "-n", 2), 2, "-l 0", "--stop")
+    one_sentence(charlstm("sample", "-m", run, "-l", 0, "--jsonl"), 2, "-l 0", "--stop")
 
 
 def test_an_unknown_prompt_character_is_named_with_the_choices(run: Path) -> None:
@@ -140,7 +141,7 @@ def test_a_prompt_that_cannot_be_meant_is_refused_without_reading_it_all(run: Pa
 def test_a_prompt_with_broken_bytes_is_echoed_as_it_came(run: Path) -> None:
     out = charlstm("sample", "-m", run, "-l", 3, *SEED, "--unknown", "skip", stdin=b"Ida\xff").out
     assert out.startswith(b"Ida\xff")
-    one_sentence(charlstm("sample", "-m", run, stdin=b"Ida\xff"), 2, "U+DCFF")
+    one_sentence(charlstm("sample", "-m", run, stdin=b"Ida\xff"), 2, "the byte 0xff, which is not UTF-8")
 
 
 def test_a_closed_pipe_ends_it_quietly(run: Path) -> None:

@@ -112,7 +112,7 @@ def test_resuming_what_had_ended_says_how_to_make_it_go_on(corpus: Path) -> None
 
 
 def test_a_run_ignores_the_signals_that_nohup_told_it_to(corpus: Path) -> None:
-    train = f"{sys.executable} -m charlstm train {corpus} {' '.join(map(str, QUICK))} -q --epochs 20"
+    train = f"{sys.executable} -m charlstm train {corpus} {' '.join(map(str, QUICK))} -q --epochs 3"
     command = f"trap '' HUP; {train} & sleep 0.1; while kill -HUP $! 2> /dev/null; do sleep 0.2; done; wait $!"
     result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
     assert (result.returncode, result.stdout) == (0, "runs/little\n"), result.stderr
@@ -204,7 +204,7 @@ def test_an_unwritable_folder_is_said(corpus: Path) -> None:
 
 
 def test_a_full_disk_ends_in_a_sentence_and_keeps_what_was_saved(corpus: Path) -> None:
-    assert process("train", corpus, *QUICK, "-o", "run").code == 0
+    assert charlstm("train", corpus, *QUICK, "-o", "run").code == 0
     before = {path.name: path.read_bytes() for path in Path("run").iterdir()}
 
     def little_room() -> None:
@@ -215,7 +215,7 @@ def test_a_full_disk_ends_in_a_sentence_and_keeps_what_was_saved(corpus: Path) -
     for name in ("best.safetensors", "last.safetensors", "state.safetensors"):
         assert Path("run", name).read_bytes() == before[name]
     assert {path.name for path in Path("run").iterdir()} == set(before)
-    assert process("train", "--resume", "-o", "run", "--epochs", 2).code == 0
+    assert charlstm("train", "--resume", "-o", "run", "--epochs", 2).code == 0
 
 
 def test_training_goes_on_when_nobody_listens(corpus: Path) -> None:

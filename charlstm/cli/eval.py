@@ -58,7 +58,7 @@ def eval_(
     if part is not None and files:
         raise UsageError("--part is of the model's own corpus: give it or a FILE, not both")
     path = find_model(model, console.environ)
-    if model is None:
+    if model is None and (as_json or per_char):  # the table names it
         console.note(printable(str(path)), "dim")
 
     from charlstm.modelfile import ModelFile
@@ -169,5 +169,5 @@ def write_characters(console: Console, file: ModelFile, ids: Ids) -> None:
 def character_lines(vocabulary: Vocabulary, ids: Ids, scores: Scores) -> Any:
     pieces = [piece.decode("utf-8", "backslashreplace") for piece in vocabulary.pieces]
     for i, log_p, rank in zip(ids.tolist(), scores.log_probability.tolist(), scores.rank.tolist(), strict=True):
-        entry = {"character": pieces[i], "log_probability_nats": round(log_p, 6), "rank": rank}
+        entry = {"log_probability_nats": round(log_p, 6), "rank": rank, "character": pieces[i]}
         yield json.dumps(entry, ensure_ascii=False).encode() + b"\n"

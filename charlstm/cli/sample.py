@@ -52,7 +52,7 @@ def sample(
 ) -> None:
     """Write text with a trained model."""
     config = fill(SamplingConfig, from_environment(console.environ, "sampling") | settings, "sampling")
-    check(config, num, stop or [], prompt, prompt_file)
+    check(config, num, stop or [], jsonl, prompt, prompt_file)
     text = read_prompt(console, prompt, prompt_file)
 
     from charlstm.modelfile import ModelFile
@@ -80,12 +80,16 @@ def sample(
         write_text(console, fragments, echoed, num, b"" if raw else b"\n")
 
 
-def check(config: SamplingConfig, num: int, stops: list[str], prompt: str | None, prompt_file: str | None) -> None:
+def check(
+    config: SamplingConfig, num: int, stops: list[str], jsonl: bool, prompt: str | None, prompt_file: str | None
+) -> None:
     """Raises UsageError for options that make no sense together."""
     if prompt is not None and prompt_file is not None:
         raise UsageError("--prompt and --prompt-file cannot both be given")
     if "" in stops:
         raise UsageError("--stop must not be empty")
+    if config.length == 0 and jsonl and not stops:
+        raise UsageError("-l 0 never ends the object that --jsonl would write", "give a --stop, or a length")
     if config.length == 0 and num > 1 and not stops:
         raise UsageError(f"-l 0 never ends the first of -n {num} samples", "give a --stop, or a length")
 
@@ -125,7 +129,7 @@ def checked_length(text: str) -> str:
 def warn_of_stops(console: Console, stops: list[str], vocabulary: Vocabulary) -> None:
     for stop in stops:
         if (vocabulary.lookup(stop) < 0).any():
-            console.warn(f"--stop {printable(stop)!r} has a character that the model never writes")
+            console.warn(f"--stop {stop!r} has a character that the model never writes")
 
 
 def in_order(fragments: Iterable[Fragment]) -> Iterator[Fragment]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from charlstm.config import Config, SamplingConfig
 from charlstm.console import Bar, Console, printable
-from charlstm.data.corpus import Corpus
+from charlstm.data.corpus import STDIN, Corpus
 from charlstm.data.tokens import PARTS, TokenStore
 from charlstm.modelfile import ModelFile, count_parameters
 from charlstm.runs import LAST
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from charlstm.checkpoint import RunFolder
     from charlstm.training.events import Event, Finished, Started, Stepped, Validated
 
-FAR_MORE = 3
+FAR_MORE = 10
 """A model with this many times more parameters than it has characters to learn from is remarked upon."""
 
 SAMPLE = SamplingConfig(temperature=0.8, length=160)
@@ -43,7 +43,7 @@ def show_plan(console: Console, corpus: Corpus, config: Config) -> None:
     characters = spans[0].stop
     if parameters > FAR_MORE * characters:
         console.warn(
-            f"that is {parameters / max(characters, 1):.0f} parameters for each character to learn from, "
+            f"that is {parameters / max(characters, 1):,.0f} parameters for each character to learn from, "
             "and it will learn them by heart; lower --hidden or --layers, or raise --dropout"
         )
 
@@ -113,6 +113,8 @@ class Display:
 
 def short(source: str) -> str:
     """A path as one would type it here, where that is shorter."""
+    if source == STDIN:
+        return "stdin"
     return min(source, os.path.relpath(source), key=len) if Path(source).is_absolute() else source
 
 

@@ -53,7 +53,10 @@ def train(
         typer.Option("-o", "--output", help="The run's folder. (default runs/<corpus name>)", show_default=False),
     ] = None,
     preset: Annotated[
-        str | None, typer.Option(help=f"Settings that ship with charlstm: {', '.join(presets.names())}.")
+        str | None,
+        typer.Option(
+            help=f"Settings that ship with charlstm: {', '.join(presets.names())}.", autocompletion=presets.names
+        ),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="Settings from a TOML file, as a run's config.toml.")] = None,
     set_: Annotated[
@@ -70,6 +73,8 @@ def train(
     no_samples: Annotated[bool, typer.Option("--no-samples", help="Do not show a sample at each validation.")] = False,
 ) -> int:
     """Train a model on text. Prints the run's folder."""
+    if "" in (corpus or []):
+        raise UsageError("the name of a corpus must not be empty")
     if resume and (overwrite or init_from or dry_run):
         raise UsageError(
             "--resume goes on with a run as it is: it does not go with --overwrite, --init-from or --dry-run"
@@ -174,7 +179,8 @@ def openable(console: Console, corpus: list[str]) -> tuple[tuple[str, ...], Bina
     A pipe with a name, as of `<(zcat book.gz)`, is as good as stdin.
     """
     if not corpus:
-        console.note("no corpus was named: training on the small one that ships with charlstm")
+        unread = " (- would read stdin)" if console.piped else ""
+        console.note(f"no corpus was named{unread}: training on the small one that ships with charlstm")
         return (str(presets.corpus()),), None
     pipes = [source for source in corpus if source == "-" or is_pipe(Path(source))]
     if len(pipes) > 1:
