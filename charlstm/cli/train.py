@@ -83,16 +83,14 @@ def train(
     given |= config_settings(console, config)
     given |= from_environment(console.environ, *SECTIONS) | from_assignments(set_ or []) | settings
     first = weights_of(init_from) if init_from else None
-    plan = resumed(output, corpus, given) if resume else begun(console, output, corpus, given, first)
+    plan = resumed(output, corpus, given) if resume else begun(console, output, corpus, given, first, overwrite)
     if not (resume or dry_run):
         plan.folder.check_free(overwrite=overwrite)
 
+    from charlstm.cli.show_training import show_plan
     from charlstm.data.corpus import read_corpus
 
     text = read_corpus(plan.config.data, plan.stdin)
-
-    from charlstm.cli.show_training import Display, show_plan
-
     if preset:
         console.note(f"preset   {preset}: {presets.about(preset)}")
     show_plan(console, text, plan.config)
@@ -100,24 +98,47 @@ def train(
         check_size(text, plan.config)
         console.write(plan.config.to_toml().encode())
         return 0
+    return carry_out(console, plan, text, samples=not no_samples)
 
+
+class Plan(NamedTuple):
+    """What is to be trained, and where it goes."""
+
+    config: Config
+    folder: RunFolder
+    stdin: BinaryIO | None  # what the corpus "-" is read from
+    resume: bool = False
+    overwrite: bool = False
+    first: ModelFile | None = None  # whose weights to begin with
+
+
+def carry_out(console: Console, plan: Plan, corpus: Corpus, *, samples: bool) -> int:
+    """Trains, shows how it goes, and prints the run's folder. Gives the exit status."""
     from charlstm.cli.interrupt import Interrupt
+    from charlstm.cli.show_training import Display
     from charlstm.threads import share_the_processor
 
     share_the_processor()
     from charlstm.training.loop import train as events
 
+    config, folder = plan.config, plan.folder
     with Interrupt(console) as interrupt:
         training = events(
-            text, plan.config, plan.folder, resume=resume, overwrite=overwrite, init_from=first, stop=interrupt
+            corpus,
+            config,
+            folder,
+            resume=plan.resume,
+            overwrite=plan.overwrite,
+            init_from=plan.first,
+            stop=interrupt,
         )
-        finished = Display(console, plan.config, plan.folder, samples=not no_samples).follow(training)
+        finished = Display(console, config, folder, samples).follow(training)
     if finished.reason == "stopped":
-        say_how_to_go_on(console, plan.folder.path, finished.step)
+        say_how_to_go_on(console, folder.path, finished.step)
         return interrupt.status
-    if resume and not finished.steps:
+    if plan.resume and not finished.steps:
         console.note(f"it had ended at step {finished.step:,}; a higher --epochs or --max-time would make it go on")
-    console.write(f"{plan.folder.path}\n".encode("utf-8", "surrogateescape"))
+    console.write(f"{folder.path}\n".encode("utf-8", "surrogateescape"))
     return 0
 
 
@@ -131,16 +152,13 @@ def check_size(corpus: Corpus, config: Config) -> None:
     Batches(tokens.part("train"), config.training.seq_len, config.training.batch_size, seed=0)
 
 
-class Plan(NamedTuple):
-    """What is to be trained, and where it goes."""
-
-    config: Config
-    folder: RunFolder
-    stdin: BinaryIO | None  # what the corpus "-" is read from
-
-
 def begun(
-    console: Console, output: Path | None, corpus: list[str] | None, given: Settings, first: ModelFile | None
+    console: Console,
+    output: Path | None,
+    corpus: list[str] | None,
+    given: Settings,
+    first: ModelFile | None,
+    overwrite: bool,
 ) -> Plan:
     """A new run; with another model's weights to begin with, its layers are the default."""
     from charlstm.checkpoint import RunFolder
@@ -149,7 +167,7 @@ def begun(
     named = corpus or [str(source) for source in given.get("data.corpus", Given((), "")).value]
     sources, stdin = openable(console, named)
     config = resolve(shape | given | {"data.corpus": Given(sources, "the corpus")})
-    return Plan(config, RunFolder(output or default_folder(sources)), stdin)
+    return Plan(config, RunFolder(output or default_folder(sources)), stdin, overwrite=overwrite, first=first)
 
 
 def resumed(output: Path | None, corpus: list[str] | None, given: Settings) -> Plan:
@@ -157,7 +175,7 @@ def resumed(output: Path | None, corpus: list[str] | None, given: Settings) -> P
     from charlstm.checkpoint import RunFolder
 
     folder = RunFolder(output or (default_folder(corpus) if corpus else newest_run()))
-    return Plan(changed(folder.config(), given, corpus), folder, folder.spooled)
+    return Plan(changed(folder.config(), given, corpus), folder, folder.spooled, resume=True)
 
 
 def say_how_to_go_on(console: Console, folder: Path, step: int) -> None:
