@@ -1,5 +1,6 @@
 """The `charlstm` command, also as `python -m charlstm`."""
 
+import os
 import sys
 
 
@@ -8,9 +9,22 @@ def run() -> None:
     try:
         from charlstm.cli.app import main
 
-        sys.exit(main())
+        status = main()
     except KeyboardInterrupt:
-        sys.exit(130)
+        status = 130
+    settle()
+    sys.exit(status)
+
+
+def settle() -> None:
+    """Empties the streams now. What one of them no longer takes is dropped: Python would complain of it at exit."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is None:
+            continue
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import traceback
 from collections.abc import Sequence
 from typing import Annotated
@@ -52,7 +51,6 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
         console.flush()
         return int(status or 0)
     except (ReaderGoneError, SystemExit):  # typer leaves by the latter if nobody reads its help
-        abandon(console)
         return 0
     except KeyboardInterrupt:
         return 130
@@ -92,11 +90,3 @@ def out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and ("out of memory" in said or "alloc_cpu" in said or "can't allocate" in said)
     )
-
-
-def abandon(console: Console) -> None:
-    """Nobody reads stdout any more: what is still buffered for it must not be complained about at exit."""
-    try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), console.stdout.fileno())
-    except (OSError, ValueError):
-        return
