@@ -1,15 +1,17 @@
 """One step of every recurrent cell, as the equations on the page. This is what the torch kernels must agree with.
 
 A cell takes what the layer's input contributes (`x` = W_ih x_t + b_ih), the layer's state after the last
-character, and its weights, and returns the state after this one with the gates it passed through. The first
-entry of a state is h_t, the layer's output. Nothing is changed in place.
+character, its weights and the activation of its candidate, and returns the state after this one with the gates
+it passed through. The first entry of a state is the layer's output. Nothing is changed in place.
 
-Shapes: N sequences, H hidden units, G gates, I inputs. `x` is [N, G*H]; every state and gate is [N, H].
+Shapes: N sequences, H hidden units, G blocks, I inputs. `x` is [N, G*H]; every state and gate is [N, H].
+In the equations `*` is element by element, x_k is block k of `x`, and `act` is the activation: tanh unless
+softsign was asked for. Weights are laid out as in torch.nn: one block of H rows for each gate.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -18,74 +20,162 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 State = tuple[Array, ...]
 Gates = dict[str, Array]
+Weights = Mapping[str, Array]
+Activation = Callable[[Array], Array]
+Step = Callable[[Array, State, Weights, Activation], tuple[State, Gates]]
 
 
-class Weights(NamedTuple):
-    """The parameters of one layer, laid out as in torch.nn: one block of H rows for each gate."""
+def rnn(x: Array, state: State, w: Weights, act: Activation) -> tuple[State, Gates]:
+    """Simple recurrent network: the hidden state feeds back (Elman 1990).
 
-    ih: Array  # [G*H, I]
-    hh: Array  # [G*H, H]
-    b_ih: Array  # [G*H]
-    b_hh: Array  # [G*H]
+    h_t = act(W_hh h_{t-1} + b_hh + x)
+    """
+    (h,) = state
+    h = act(product(w["weight_hh"], h) + w["bias_hh"] + x)
+    return (h,), {}
 
 
-def lstm(x: Array, state: State, w: Weights) -> tuple[State, Gates]:
+def jordan(x: Array, state: State, w: Weights, act: Activation) -> tuple[State, Gates]:
+    """Jordan network: the layer's output feeds back in place of the hidden state (Jordan 1986).
+
+    h_t = act(W_hh y_{t-1} + x)
+    y_t = tanh(W_hy h_t + b_hy)
+    """
+    (y,) = state
+    h = act(product(w["weight_hh"], y) + x)
+    y = np.tanh(product(w["weight_hy"], h) + w["bias_hy"])
+    return (y,), {"hidden": h}
+
+
+def lstm(x: Array, state: State, w: Weights, act: Activation) -> tuple[State, Gates]:
     """Long short-term memory with a forget gate (Hochreiter & Schmidhuber 1997; Gers et al. 2000, eqs. 3-8).
 
-    i = sigmoid(W_hi h + x_i)      c_t = f * c_{t-1} + i * g
-    f = sigmoid(W_hf h + x_f)      h_t = o * tanh(c_t)
-    g = tanh(W_hg h + x_g)
-    o = sigmoid(W_ho h + x_o)
+    i = sigmoid(W_hi h_{t-1} + b_hi + x_i)      c_t = f * c_{t-1} + i * g
+    f = sigmoid(W_hf h_{t-1} + b_hf + x_f)      h_t = o * tanh(c_t)
+    g =     act(W_hg h_{t-1} + b_hg + x_g)
+    o = sigmoid(W_ho h_{t-1} + b_ho + x_o)
     """
     h, c = state
-    a = product(w.hh, h)
-    a += w.b_hh
+    a = product(w["weight_hh"], h)
+    a += w["bias_hh"]
     a += x
-    g = np.tanh(blocks(a, 4)[2])
-    i, f, _, o = blocks(sigmoid(a), 4)  # all at once: a call costs more than the block that is not used
+    return long_short_term(a, c, act)
+
+
+def lstm_peephole(x: Array, state: State, w: Weights, act: Activation) -> tuple[State, Gates]:
+    """LSTM whose gates also see the cell state, each unit its own (Gers & Schmidhuber 2000).
+
+    i = sigmoid(W_hi h_{t-1} + p_i * c_{t-1} + x_i)      c_t = f * c_{t-1} + i * g
+    f = sigmoid(W_hf h_{t-1} + p_f * c_{t-1} + x_f)      h_t = o * tanh(c_t)
+    g =     act(W_hg h_{t-1} + x_g)
+    o = sigmoid(W_ho h_{t-1} + p_o * c_t + x_o)
+    """
+    h, c = state
+    p_i, p_f, p_o = np.split(w["weight_peephole"], 3)
+    a_i, a_f, a_g, a_o = blocks(product(w["weight_hh"], h) + x, 4)
+    i, f, g = sigmoid(a_i + p_i * c), sigmoid(a_f + p_f * c), act(a_g)
     c = f * c + i * g
+    o = sigmoid(a_o + p_o * c)
     h = o * np.tanh(c)
     return (h, c), {"input": i, "forget": f, "candidate": g, "output": o}
 
 
-def gru(x: Array, state: State, w: Weights) -> tuple[State, Gates]:
-    """Gated recurrent unit (Cho et al. 2014, eqs. 5-8), the reset gate after the product as in cuDNN and torch.
+def lstm_simple(x: Array, state: State, w: Weights, act: Activation) -> tuple[State, Gates]:
+    """LSTM whose gates see the input only: the cell state is the memory (QRNN with ifo-pooling, Bradbury et al. 2016).
 
-    r = sigmoid(W_hr h + x_r)      n   = tanh(r * (W_hn h) + x_n)
-    z = sigmoid(W_hz h + x_z)      h_t = (1 - z) * n + z * h_{t-1}
+    No weight is multiplied with the past, so that a sequence is a scan; SRU and minLSTM (Feng et al. 2024) are its kin.
+
+    i = sigmoid(x_i)      g = act(x_g)        c_t = f * c_{t-1} + i * g
+    f = sigmoid(x_f)      o = sigmoid(x_o)    h_t = o * c_t
+    """
+    _, c = state
+    x_i, x_f, x_g, x_o = blocks(x, 4)
+    i, f, g, o = sigmoid(x_i), sigmoid(x_f), act(x_g), sigmoid(x_o)
+    c = f * c + i * g
+    return (o * c, c), {"input": i, "forget": f, "candidate": g, "output": o}
+
+
+def mlstm(x: Array, state: State, w: Weights, act: Activation) -> tuple[State, Gates]:
+    """Multiplicative LSTM: each input has a transition of its own (Krause et al. 2016).
+
+    m = x_m * (W_mh h_{t-1})              then the LSTM's equations with m in place of h_{t-1}:
+    i = sigmoid(W_im m + x_i)             c_t = f * c_{t-1} + i * g
+    f = sigmoid(W_fm m + x_f)             h_t = o * tanh(c_t)
+    g =     act(W_gm m + x_g)
+    o = sigmoid(W_om m + x_o)
+    """
+    h, c = state
+    gates = 4 * h.shape[1]
+    m = x[:, gates:] * product(w["weight_hh"][gates:], h)
+    (h, c), passed = long_short_term(product(w["weight_hh"][:gates], m) + x[:, :gates], c, act)
+    return (h, c), {**passed, "intermediate": m}
+
+
+def gru(x: Array, state: State, w: Weights, act: Activation) -> tuple[State, Gates]:
+    """Gated recurrent unit as torch and cuDNN have it: the reset gate after the product.
+
+    r = sigmoid(W_hr h_{t-1} + b_hr + x_r)      n   = act(r * (W_hn h_{t-1} + b_hn) + x_n)
+    z = sigmoid(W_hz h_{t-1} + b_hz + x_z)      h_t = (1 - z) * n + z * h_{t-1}
     """
     (h,) = state
     x_r, x_z, x_n = blocks(x, 3)
-    h_r, h_z, h_n = blocks(product(w.hh, h) + w.b_hh, 3)
+    h_r, h_z, h_n = blocks(product(w["weight_hh"], h) + w["bias_hh"], 3)
     r, z = sigmoid(x_r + h_r), sigmoid(x_z + h_z)
-    n = np.tanh(x_n + r * h_n)
+    n = act(x_n + r * h_n)
     h = n + z * (h - n)
     return (h,), {"reset": r, "update": z, "candidate": n}
 
 
-def rnn(x: Array, state: State, w: Weights) -> tuple[State, Gates]:
-    """The simple recurrent network (Elman 1990): h_t = tanh(W_hh h_{t-1} + x)."""
+def gru_cho(x: Array, state: State, w: Weights, act: Activation) -> tuple[State, Gates]:
+    """Gated recurrent unit as first written: the reset gate before the product (Cho et al. 2014, eqs. 5-8).
+
+    r = sigmoid(W_hr h_{t-1} + x_r)      n   = act(W_hn (r * h_{t-1}) + x_n)
+    z = sigmoid(W_hz h_{t-1} + x_z)      h_t = (1 - z) * n + z * h_{t-1}
+    """
     (h,) = state
-    h = np.tanh(product(w.hh, h) + w.b_hh + x)
-    return (h,), {}
+    gates = 2 * h.shape[1]
+    r, z = blocks(sigmoid(product(w["weight_hh"][:gates], h) + x[:, :gates]), 2)
+    n = act(product(w["weight_hh"][gates:], r * h) + x[:, gates:])
+    h = n + z * (h - n)
+    return (h,), {"reset": r, "update": z, "candidate": n}
 
 
 class Cell(NamedTuple):
     """What a layer needs to know of its cell."""
 
-    step: Callable[[Array, State, Weights], tuple[State, Gates]]
-    gates: int  # blocks of rows in its weights
+    step: Step
+    blocks: int  # of H rows in its input weights
     states: int  # arrays in its state
+    recurrent: Mapping[str, tuple[int, ...]]  # the weights beside those of the input, shapes in units of H
+
+    def shapes(self, inputs: int, hidden: int) -> dict[str, tuple[int, ...]]:
+        """Name and shape of every weight of a layer of this cell."""
+        own = {name: tuple(units * hidden for units in shape) for name, shape in self.recurrent.items()}
+        return {"weight_ih": (self.blocks * hidden, inputs), "bias_ih": (self.blocks * hidden,), **own}
 
 
 CELLS = {
-    "lstm": Cell(lstm, gates=4, states=2),
-    "gru": Cell(gru, gates=3, states=1),
-    "rnn": Cell(rnn, gates=1, states=1),
+    "lstm": Cell(lstm, 4, 2, {"weight_hh": (4, 1), "bias_hh": (4,)}),
+    "lstm-peephole": Cell(lstm_peephole, 4, 2, {"weight_hh": (4, 1), "weight_peephole": (3,)}),
+    "lstm-simple": Cell(lstm_simple, 4, 2, {}),
+    "mlstm": Cell(mlstm, 5, 2, {"weight_hh": (5, 1)}),
+    "gru": Cell(gru, 3, 1, {"weight_hh": (3, 1), "bias_hh": (3,)}),
+    "gru-cho": Cell(gru_cho, 3, 1, {"weight_hh": (3, 1)}),
+    "rnn": Cell(rnn, 1, 1, {"weight_hh": (1, 1), "bias_hh": (1,)}),
+    "jordan": Cell(jordan, 1, 1, {"weight_hh": (1, 1), "weight_hy": (1, 1), "bias_hy": (1,)}),
 }
 
 
 HALF = np.float32(0.5)
+
+
+def long_short_term(a: Array, c: Array, act: Activation) -> tuple[State, Gates]:
+    """What LSTMs do once the four gates have been added up in `a` [N, 4*H]."""
+    g = act(blocks(a, 4)[2])
+    i, f, _, o = blocks(sigmoid(a), 4)  # all at once: a call costs more than the block that is not used
+    c = f * c + i * g
+    h = o * np.tanh(c)
+    return (h, c), {"input": i, "forget": f, "candidate": g, "output": o}
 
 
 def product(matrix: Array, x: Array) -> Array:
@@ -107,3 +197,12 @@ def sigmoid(a: Array) -> Array:
     s *= HALF
     s += HALF
     return s
+
+
+def softsign(a: Array) -> Array:
+    """a / (1 + |a|) (Bergstra et al. 2009): like tanh between -1 and 1, but nearing them slowly."""
+    s: Array = a / (1 + np.abs(a))
+    return s
+
+
+ACTIVATIONS: dict[str, Activation] = {"tanh": np.tanh, "softsign": softsign}

@@ -30,14 +30,20 @@ def setting(
     return field(default=default, metadata=about)
 
 
+CELL_NAMES = ("lstm", "lstm-peephole", "lstm-simple", "mlstm", "gru", "gru-cho", "rnn", "jordan")
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """The network: an embedding, a stack of recurrent layers, a linear head."""
 
-    cell: str = setting("lstm", "Recurrent cell.", flag=True, choices=("lstm", "gru", "rnn"))
+    cell: str = setting("lstm", "Recurrent cell; `charlstm cells` has their equations.", flag=True, choices=CELL_NAMES)
     layers: int = setting(1, "Recurrent layers, one on the other.", flag=True, least=1, most=64)
     hidden: int = setting(384, "Units in each layer.", flag=True, least=1, most=16384)
     embedding: int = setting(64, "Width of a character's vector.", least=1, most=16384)
+    activation: str = setting(
+        "tanh", "What bounds a layer's candidate for its new state.", flag=True, choices=("tanh", "softsign")
+    )
     dropout: float = setting(
         0.0, "Share of units left out between layers and before the head.", flag=True, least=0.0, most=0.95
     )
@@ -103,6 +109,12 @@ class TrainingConfig:
     device: str = setting("auto", "Where to train.", flag=True, choices=("auto", "cpu", "cuda", "mps"))
     precision: str = setting(
         "auto", "Arithmetic of the forward and backward pass.", flag=True, choices=("auto", "fp32", "bf16")
+    )
+    engine: str = setting(
+        "auto",
+        "What runs a layer over a sequence: charlstm's kernels, or torch's operators where it has the cell.",
+        flag=True,
+        choices=("auto", "kernel", "torch"),
     )
 
 

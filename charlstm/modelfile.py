@@ -62,16 +62,11 @@ class ModelFile:
 
 def shapes(config: ModelConfig, size: int) -> dict[str, tuple[int, ...]]:
     """Name and shape of every weight of a model with this many symbols."""
-    gates = CELLS[config.cell].gates * config.hidden
+    cell = CELLS[config.cell]
     expected: dict[str, tuple[int, ...]] = {"embedding.weight": (size, config.embedding)}
     for layer in range(config.layers):
-        inputs = config.embedding if layer == 0 else config.hidden
-        expected |= {
-            f"layers.{layer}.weight_ih": (gates, inputs),
-            f"layers.{layer}.weight_hh": (gates, config.hidden),
-            f"layers.{layer}.bias_ih": (gates,),
-            f"layers.{layer}.bias_hh": (gates,),
-        }
+        inputs = config.hidden if layer else config.embedding
+        expected |= {f"layers.{layer}.{name}": shape for name, shape in cell.shapes(inputs, config.hidden).items()}
     return expected | {"head.weight": (size, config.hidden), "head.bias": (size,)}
 
 

@@ -5,43 +5,46 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
-from charlstm.cells import CELLS, Weights, product, sigmoid
+from charlstm.cells import ACTIVATIONS, CELLS, product, sigmoid
+from charlstm.config import CELL_NAMES, ModelConfig
+from charlstm.model.layers import OPERATORS
 
-OPERATORS = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 N, T, E, H = 3, 12, 5, 7
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", OPERATORS)
 def test_a_cell_is_torchs_layer_a_step_at_a_time(name: str) -> None:
     torch.manual_seed(0)
     layer, cell = OPERATORS[name](E, H), CELLS[name]
-    weights = Weights(*(p.detach().numpy() for p in layer.parameters()))
+    weights = {name.removesuffix("_l0"): p.detach().numpy() for name, p in layer.named_parameters()}
     x = torch.randn(T, N, E)
     expected = layer(x)[0].detach().numpy()
     state = (np.zeros((N, H), np.float32),) * cell.states
     for t in range(T):
-        state, _ = cell.step(product(weights.ih, x[t].numpy()) + weights.b_ih, state, weights)
+        contribution = product(weights["weight_ih"], x[t].numpy()) + weights["bias_ih"]
+        state, _ = cell.step(contribution, state, weights, np.tanh)
         np.testing.assert_allclose(state[0], expected[t], atol=1e-5)
 
 
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("name", CELLS)
-def test_a_step_changes_neither_state_nor_input(name: str) -> None:
+def test_a_step_changes_neither_state_nor_input(name: str, activation: str) -> None:
     cell, random = CELLS[name], np.random.default_rng(0)
-    weights = Weights(
-        *(
-            random.standard_normal(s).astype("f")
-            for s in ((cell.gates * H, E), (cell.gates * H, H), cell.gates * H, cell.gates * H)
-        )
-    )
-    x = random.standard_normal((N, cell.gates * H)).astype("f")
+    weights = {key: random.standard_normal(shape).astype("f") for key, shape in cell.shapes(E, H).items()}
+    x = random.standard_normal((N, cell.blocks * H)).astype("f")
     state = tuple(random.standard_normal((N, H)).astype("f") for _ in range(cell.states))
-    before = [array.copy() for array in (x, *state)]
-    after, gates = cell.step(x, state, weights)
-    for array, copy in zip((x, *state), before, strict=True):
+    before = [array.copy() for array in (x, *state, *weights.values())]
+    after, gates = cell.step(x, state, weights, ACTIVATIONS[activation])
+    for array, copy in zip((x, *state, *weights.values()), before, strict=True):
         np.testing.assert_array_equal(array, copy)
     assert all(array.shape == (N, H) and array.dtype == np.float32 for array in (*after, *gates.values()))
+
+
+def test_the_settings_offer_the_cells_and_activations_that_there_are() -> None:
+    choices = {name: f.metadata["choices"] for name, f in ModelConfig.__dataclass_fields__.items()}
+    assert tuple(CELLS) == CELL_NAMES == choices["cell"]
+    assert tuple(ACTIVATIONS) == choices["activation"]
 
 
 def test_sigmoid_does_not_overflow() -> None:
@@ -50,9 +53,29 @@ def test_sigmoid_does_not_overflow() -> None:
 
 def test_the_gates_are_those_of_the_equations() -> None:
     ones = np.ones((1, 1), np.float32)
-    weights = Weights(ones, np.zeros((4, 1), np.float32), np.zeros(4, np.float32), np.zeros(4, np.float32))
-    (h, c), gates = CELLS["lstm"].step(np.array([[0, 50, 50, 50]], np.float32), (0 * ones, 2 * ones), weights)
+    weights = {"weight_hh": np.zeros((4, 1), np.float32), "bias_hh": np.zeros(4, np.float32)}
+    (h, c), gates = CELLS["lstm"].step(np.array([[0, 50, 50, 50]], np.float32), (0 * ones, 2 * ones), weights, np.tanh)
     assert gates["input"] == 0.5
     assert gates["forget"] == gates["candidate"] == gates["output"] == 1
     assert c == 2.5
     assert h == pytest.approx(np.tanh(2.5))
+
+
+def test_two_grus_differ_only_in_what_the_reset_gate_meets() -> None:
+    """With a recurrent matrix that is diagonal, reset before and after the product are the same; else they are not."""
+    random = np.random.default_rng(0)
+    x, h = random.standard_normal((N, 3 * H)).astype("f"), random.standard_normal((N, H)).astype("f")
+    diagonal = np.concatenate([np.diag(random.standard_normal(H)) for _ in range(3)]).astype("f")
+    for matrix, same in ((diagonal, True), (random.standard_normal((3 * H, H)).astype("f"), False)):
+        weights = {"weight_hh": matrix, "bias_hh": np.zeros(3 * H, np.float32)}
+        after, before = (CELLS[name].step(x, (h,), weights, np.tanh)[0][0] for name in ("gru", "gru-cho"))
+        assert np.allclose(after, before, atol=1e-6) == same
+
+
+def test_a_peephole_lstm_whose_peepholes_are_shut_is_an_lstm() -> None:
+    random = np.random.default_rng(0)
+    weights = {name: random.standard_normal(shape).astype("f") for name, shape in CELLS["lstm"].shapes(E, H).items()}
+    weights |= {"bias_hh": np.zeros(4 * H, np.float32), "weight_peephole": np.zeros(3 * H, np.float32)}
+    x, state = random.standard_normal((N, 4 * H)).astype("f"), tuple(random.standard_normal((2, N, H)).astype("f"))
+    plain, seeing = (CELLS[name].step(x, state, weights, np.tanh)[0] for name in ("lstm", "lstm-peephole"))
+    np.testing.assert_allclose(plain, seeing, atol=1e-6)

@@ -52,7 +52,7 @@ def test_a_flag_beats_a_variable_beats_a_file_beats_a_preset_beats_a_default(cor
         ("--dropout", "1", "a number from 0 to 0.95"),
         ("--lr", "nan", "a number from 1e-08 to 10"),
         ("--lr", "inf", "a number"),
-        ("--cell", "lstn", "one of lstm, gru, rnn"),
+        ("--cell", "lstn", "one of lstm, lstm-peephole"),
         ("--split", "0.5,0.6", "add up to 1"),
         ("--split", "1", "add up to 1"),
         ("--max-time", "soon", "a time as 90s, 5m or 1h30m"),

@@ -130,9 +130,10 @@ def network(file: ModelFile) -> Any:
     from charlstm.model.device import choose
     from charlstm.model.language_model import LanguageModel
 
-    model = LanguageModel(file.config.model, file.vocabulary.size)
+    device = choose(file.config.model, precision="fp32")
+    model = LanguageModel(file.config.model, file.vocabulary.size, device.engine)
     model.load_weights(file.weights)
-    return model.to(choose("auto", "fp32").name)
+    return model.to(device.name)
 
 
 def write_figures(

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from charlstm.data.corpus import Corpus
     from charlstm.modelfile import ModelFile
 
-MAY_CHANGE = {f"training.{name}" for name in ("epochs", "max_time", "lr", "device", "precision", "validate_every")}
+MAY_CHANGE = {
+    f"training.{name}" for name in ("epochs", "max_time", "lr", "device", "precision", "engine", "validate_every")
+}
 """Settings of a run that may be others when it is resumed; with the rest it would be another run."""
 
 

@@ -1,4 +1,4 @@
-"""Where the tensors are and in what precision they are multiplied."""
+"""Where the tensors are, in what precision they are multiplied, and by what."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ from dataclasses import dataclass
 
 import torch
 
+from charlstm.config import ModelConfig
 from charlstm.errors import UsageError
+from charlstm.model.layers import OPERATORS, Engine
 
 
 @dataclass(frozen=True)
 class Device:
-    """A torch device and the precision of its matrix products; weights are float32 in any case."""
+    """A torch device, the precision of its matrix products (weights are float32 in any case) and the layers' engine."""
 
     name: str  # cpu, cuda or mps
     precision: str  # fp32 or bf16
+    engine: Engine
 
     def autocast(self) -> AbstractContextManager[None]:
         """The context in which the forward pass runs."""
@@ -23,28 +26,61 @@ class Device:
 
     def __str__(self) -> str:
         threads = f" ({torch.get_num_threads()} threads)" if self.name == "cpu" else ""
-        return f"{self.name}{threads}, {'bfloat16' if self.precision == 'bf16' else 'float32'}"
+        precision = "bfloat16" if self.precision == "bf16" else "float32"
+        return f"{self.name}{threads}, {precision}, {self.engine if self.engine == 'torch' else 'own'} layers"
 
 
-def choose(device: str, precision: str) -> Device:
-    """What `auto` comes to on this machine. Raises UsageError for a device that is not there."""
+def choose(model: ModelConfig, device: str = "auto", precision: str = "auto", engine: str = "auto") -> Device:
+    """What `auto` comes to for this model on this machine. Raises UsageError for what is not to be had here."""
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     name = next(n for n in there if there[n]) if device == "auto" else device
     if not there[name]:
         raise UsageError(
             f"--device {name}: this machine has none that torch can use", "--device auto takes what there is"
         )
-    return Device(name, fastest_precision(name) if precision == "auto" else precision)
+    kind = fastest_precision(name) if precision == "auto" else precision
+    if engine == "auto":
+        return Device(name, kind, fastest_engine(model, name, kind))
+    if engine == "torch":
+        check_operator(model, name, kind)
+        return Device(name, kind, "torch")
+    return Device(name, kind, "kernel")
 
 
 def fastest_precision(device: str) -> str:
     """bf16 where the processor multiplies it natively; where it does not, emulation is slower than float32."""
     if device == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return "bf16" if device == "cpu" and native_bf16() else "fp32"
+    return "bf16" if device == "cpu" and has("avx512_bf16", "amx_bf16", "bf16") else "fp32"
 
 
-def native_bf16() -> bool:
-    """Whether this CPU has AVX512-BF16 or AMX-BF16, or the Arm equivalent."""
+def fastest_engine(model: ModelConfig, device: str, precision: str) -> Engine:
+    """torch's operators where they are ahead (benchmarks/training.py): cuDNN, and oneDNN's LSTM in float32."""
+    if not has_operator(model) or (device == "cpu" and (precision == "bf16" or model.cell != "lstm")):
+        return "kernel"
+    return "torch"
+
+
+def has_operator(model: ModelConfig) -> bool:
+    return model.cell in OPERATORS and model.activation == "tanh"
+
+
+def check_operator(model: ModelConfig, device: str, precision: str) -> None:
+    """Raises UsageError where torch has no operator for the layers."""
+    if not has_operator(model):
+        wanted = f"--cell {model.cell} with --activation {model.activation}"
+        raise UsageError(
+            f"--engine torch: torch has no operator for {wanted}",
+            f"--engine kernel has; torch's are {', '.join(OPERATORS)} with tanh",
+        )
+    if device == "cpu" and precision == "bf16" and not has("avx512_bw", "bf16"):
+        raise UsageError(
+            "--engine torch: oneDNN has no bfloat16 layers for this processor",
+            "--engine kernel has, or --precision fp32",
+        )
+
+
+def has(*capabilities: str) -> bool:
+    """Whether this processor has one of these."""
     found = torch.cpu.get_capabilities()
-    return any(bool(found.get(name)) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return any(bool(found.get(name)) for name in capabilities)

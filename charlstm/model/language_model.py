@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from charlstm.config import ModelConfig
+from charlstm.model.layers import Engine
 from charlstm.model.stack import Stack, States
 
 Weights = Mapping[str, NDArray[np.float32]]
@@ -18,15 +19,15 @@ Weights = Mapping[str, NDArray[np.float32]]
 class LanguageModel(nn.Module):
     """Embedding, stack, head. `logits, states = model(ids, states)` with ids [T, B] and logits [T, B, V]."""
 
-    def __init__(self, config: ModelConfig, size: int) -> None:
+    def __init__(self, config: ModelConfig, size: int, engine: Engine = "kernel") -> None:
         super().__init__()
         self.embedding = nn.Embedding(size, config.embedding)
-        self.stack = Stack(config.cell, config.embedding, config.hidden, config.layers, config.dropout)
+        self.stack = Stack(config, engine)
         self.head = nn.Linear(config.hidden, size)
         nn.init.zeros_(self.head.bias)
 
     def forward(self, ids: Tensor, states: States) -> tuple[Tensor, States]:
-        y, states = self.stack(self.embedding(ids), states)
+        y, states = self.stack(ids, self.embedding.weight, states)
         return self.head(y), states
 
     def start(self, batch: int) -> States:

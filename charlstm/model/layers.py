@@ -1,57 +1,103 @@
-"""One recurrent layer over a sequence, by torch's own operators (oneDNN on a CPU, cuDNN on CUDA)."""
+"""One recurrent layer over a sequence: charlstm's kernels, or torch's operators (oneDNN on a CPU, cuDNN on CUDA)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import embedding, linear
 
 from charlstm.cells import CELLS
+from charlstm.config import ModelConfig
+from charlstm.model.kernels import KERNELS
+from charlstm.model.kernels.sequence import Sequence, State
 
-State = tuple[Tensor, ...]
-"""As in `cells.py`: each [B, H], the first of them h_t."""
+Engine = Literal["kernel", "torch"]
 
 OPERATORS: dict[str, Callable[[int, int], nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+"""The cells that torch has."""
 
 
 class Layer(nn.Module):
     """`y, state = layer(x, state)` with x [T, B, I] and y [T, B, H], whatever T; `state = layer.start(B)`.
 
-    A text run in one piece, in two with the state carried, or a step at a time gives the same y.
+    A text run in one piece, in two with the state carried, or a step at a time gives the same y. The weights are in
+    torch's layout, and the same, for both engines.
     """
 
-    def __init__(self, cell: str, inputs: int, hidden: int) -> None:
+    def __init__(self, config: ModelConfig, inputs: int, engine: Engine) -> None:
         super().__init__()
-        self.cell = cell
-        self.core = OPERATORS[cell](inputs, hidden)
+        self.cell, self.activation, self.hidden, self.engine = config.cell, config.activation, config.hidden, engine
+        self.kernel = KERNELS[config.cell]
+        if self.cell in OPERATORS:
+            self.core: nn.Module = OPERATORS[self.cell](inputs, self.hidden)
+        else:
+            shapes = CELLS[self.cell].shapes(inputs, self.hidden)
+            self.core = nn.ParameterDict({name: nn.Parameter(torch.empty(shape)) for name, shape in shapes.items()})
         self.initialise()
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        if self.engine == "torch":
+            return self.operate(x, state)
+        return self.unroll(self.project(x), state)
+
+    def read(self, ids: Tensor, table: Tensor, state: State) -> tuple[Tensor, State]:
+        """`forward` of the rows of a table [V, I] at ids [T, B].
+
+        Where there are more ids than rows, the rows are projected first and looked up then: one small product.
+        """
+        if self.engine == "torch" or len(table) > ids.numel():
+            return self.forward(embedding(ids, table), state)
+        return self.unroll(embedding(ids, self.project(table)), state)
+
+    def project(self, x: Tensor) -> Tensor:
+        """What the input contributes to the blocks [..., G*H], for all steps in one product."""
+        weights = self.weights()
+        bias: Tensor = weights["bias_ih"]
+        if "bias_hh" in weights.keys() - set(self.kernel.weights):  # added to the same sum, so it is added here
+            bias = bias + weights["bias_hh"]
+        return linear(x, weights["weight_ih"], bias)
+
+    def unroll(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """The recurrence by charlstm's kernel, in the precision of `x`."""
+        weights = self.weights()
+        recurrent = (weights[name].to(x.dtype) for name in self.kernel.weights)
+        h, *others = state
+        sequence = partial(Sequence.apply, self.kernel, self.activation, len(state))
+        y, *after = sequence(x, h.to(x.dtype), *others, *recurrent)
+        return y, tuple(after)
+
+    def operate(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """The layer by torch's operator."""
         stacked = tuple(part[None] for part in state)
         y, after = self.core(x, stacked if len(stacked) > 1 else stacked[0])
         return y, tuple(part[0] for part in (after if isinstance(after, tuple) else (after,)))
 
     def start(self, batch: int) -> State:
         """The state of B sequences that have read nothing: zeros."""
-        weight = next(self.core.parameters())
-        zeros = weight.new_zeros(batch, self.core.hidden_size)
+        zeros = next(self.core.parameters()).new_zeros(batch, self.hidden)
         return (zeros,) * CELLS[self.cell].states
+
+    def weights(self) -> dict[str, nn.Parameter]:
+        """The parameters, by their names in `Cell.shapes`."""
+        return {name.removesuffix("_l0"): parameter for name, parameter in self.core.named_parameters()}
 
     @torch.no_grad()
     def initialise(self) -> None:
-        """Xavier-uniform input weights, orthogonal recurrent ones gate by gate (Saxe et al. 2014), biases 0.
+        """Xavier-uniform input weights, orthogonal recurrent ones block by block (Saxe et al. 2014), all else 0.
 
-        An LSTM's forget gate starts at 1, so that it remembers before it has learnt to (Jozefowicz et al. 2015).
+        A forget gate starts at 1, so that it remembers before it has learnt to (Jozefowicz et al. 2015).
         """
-        hidden = self.core.hidden_size
-        for name, parameter in self.core.named_parameters():
-            if name.startswith("bias"):
-                parameter.zero_()
-            elif name.startswith("weight_ih"):
+        for name, parameter in self.weights().items():
+            if name == "weight_ih":
                 nn.init.xavier_uniform_(parameter)
+            elif parameter.ndim == 2:
+                for block in parameter.chunk(len(parameter) // self.hidden):
+                    nn.init.orthogonal_(block)
             else:
-                for gate in range(0, len(parameter), hidden):
-                    nn.init.orthogonal_(parameter[gate : gate + hidden])
-            if self.cell == "lstm" and name.startswith("bias_ih"):
-                parameter[hidden : 2 * hidden] = 1
+                parameter.zero_()
+            if name == "bias_ih" and "lstm" in self.cell:
+                parameter[self.hidden : 2 * self.hidden] = 1

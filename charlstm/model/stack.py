@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from charlstm.model.layers import Layer, State
+from charlstm.config import ModelConfig
+from charlstm.model.kernels.sequence import State
+from charlstm.model.layers import Engine, Layer
 
 States = list[State]
 
@@ -15,19 +17,21 @@ class Stack(nn.Module):
     Dropout is on what goes up, never on what goes on in time (Zaremba et al. 2014), and on the top layer's output too.
     """
 
-    def __init__(self, cell: str, inputs: int, hidden: int, layers: int, dropout: float) -> None:
+    def __init__(self, config: ModelConfig, engine: Engine) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(Layer(cell, hidden if k else inputs, hidden) for k in range(layers))
-        self.dropout = nn.Dropout(dropout)
+        inputs = [config.embedding, *[config.hidden] * (config.layers - 1)]
+        self.layers = nn.ModuleList(Layer(config, width, engine) for width in inputs)
+        self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, states: States) -> tuple[Tensor, States]:
-        """x [T, B, I] to y [T, B, H]."""
-        after = []
-        for layer, state in zip(self.layers, states, strict=True):
-            x, state = layer(x, state)
-            x = self.dropout(x)
+    def forward(self, ids: Tensor, table: Tensor, states: States) -> tuple[Tensor, States]:
+        """The rows of a table [V, E] at ids [T, B], to y [T, B, H]."""
+        first, *others = self.layers
+        y, state = first.read(ids, table, states[0])  # type: ignore[operator]
+        after = [state]
+        for layer, before in zip(others, states[1:], strict=True):
+            y, state = layer(self.dropout(y), before)
             after.append(state)
-        return x, after
+        return self.dropout(y), after
 
     def start(self, batch: int) -> States:
         return [layer.start(batch) for layer in self.layers]  # type: ignore[operator]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.cells import CELLS, Array, State, Weights, product
+from charlstm.cells import ACTIVATIONS, CELLS, Array, State, Weights, product
 from charlstm.config import ModelConfig
 
 Ids = NDArray[np.int64]
@@ -20,11 +20,12 @@ class Network:
     def __init__(self, config: ModelConfig, weights: Mapping[str, Array]) -> None:
         self.config = config
         self.cell = CELLS[config.cell]
+        self.activation = ACTIVATIONS[config.activation]
         self.embedding = weights["embedding.weight"]
-        self.layers = [layer_weights(weights, k) for k in range(config.layers)]
+        self.layers = [layer_weights(weights, config.cell, k) for k in range(config.layers)]
         self.head = weights["head.weight"], weights["head.bias"]
         # What a character adds to the first layer never changes: computed when it is first read, then looked up.
-        self.first = np.empty((len(self.embedding), len(self.layers[0].b_ih)), np.float32)
+        self.first = np.empty((len(self.embedding), len(self.layers[0]["bias_ih"])), np.float32)
         self.known: set[int] = set()
 
     def start(self, n: int) -> States:
@@ -44,18 +45,20 @@ class Network:
         after: States = []
         for layer, state in zip(self.layers, states, strict=True):
             if after:
-                x = product(layer.ih, after[-1][0]) + layer.b_ih
-            state, _ = self.cell.step(x, state, layer)
+                x = product(layer["weight_ih"], after[-1][0]) + layer["bias_ih"]
+            state, _ = self.cell.step(x, state, layer, self.activation)
             after.append(state)
         return after
 
     def inputs(self, ids: Ids) -> Array:
         """W_ih e + b_ih of the first layer for these ids, [N, G*H]."""
         if not self.known.issuperset(ids.tolist()):
-            self.first[ids] = product(self.layers[0].ih, self.embedding[ids]) + self.layers[0].b_ih
+            first = self.layers[0]
+            self.first[ids] = product(first["weight_ih"], self.embedding[ids]) + first["bias_ih"]
             self.known.update(ids.tolist())
         return self.first[ids]
 
 
-def layer_weights(weights: Mapping[str, Array], k: int) -> Weights:
-    return Weights(*(weights[f"layers.{k}.{name}"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")))
+def layer_weights(weights: Mapping[str, Array], cell: str, k: int) -> Weights:
+    """The weights of layer k, by their names in `Cell.shapes`."""
+    return {name: weights[f"layers.{k}.{name}"] for name in CELLS[cell].shapes(1, 1)}

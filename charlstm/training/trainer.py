@@ -54,14 +54,14 @@ class Trainer:
     def __init__(self, corpus: Corpus, config: Config) -> None:
         self.config = config
         self.corpus = corpus
-        self.device = choose(config.training.device, config.training.precision)
+        self.device = choose(config.model, config.training.device, config.training.precision, config.training.engine)
         self.vocabulary = vocabulary_of(corpus.text, config.data.min_count)
         self.tokens = TokenStore.of(corpus.text, self.vocabulary, config.data.split)
         self.batches = Batches(
             self.tokens.part("train"), config.training.seq_len, config.training.batch_size, config.training.seed
         )
         torch.manual_seed(config.training.seed)
-        self.model = LanguageModel(config.model, self.vocabulary.size).to(self.device.name)
+        self.model = LanguageModel(config.model, self.vocabulary.size, self.device.engine).to(self.device.name)
         self.optimiser = optimiser.adamw(self.model, config.training)
         self.states = self.model.start(config.training.batch_size)
         self.progress = Progress()

@@ -1,0 +1,22 @@
+"""Every cell over a whole sequence, forwards and, by hand, backwards through time.
+
+`sequence.py` is the bridge to autograd; each of the others is a derivation and its code, `rnn.py` the first to read.
+"""
+
+from charlstm.model.kernels.gru import GRU, GRU_CHO
+from charlstm.model.kernels.lstm import LSTM
+from charlstm.model.kernels.mlstm import MLSTM
+from charlstm.model.kernels.peephole import LSTM_PEEPHOLE
+from charlstm.model.kernels.rnn import ELMAN, JORDAN
+from charlstm.model.kernels.simple import LSTM_SIMPLE
+
+KERNELS = {
+    "lstm": LSTM,
+    "lstm-peephole": LSTM_PEEPHOLE,
+    "lstm-simple": LSTM_SIMPLE,
+    "mlstm": MLSTM,
+    "gru": GRU,
+    "gru-cho": GRU_CHO,
+    "rnn": ELMAN,
+    "jordan": JORDAN,
+}

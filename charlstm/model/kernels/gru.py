@@ -1,0 +1,112 @@
+"""The two gated recurrent units over a sequence. They differ in where the reset gate stands.
+
+As in torch and cuDNN, after the product, with `m_t` = W h_{t-1} + b in three blocks:
+
+    r = sigmoid(x_r + m_r)    z = sigmoid(x_z + m_z)    n = act(x_n + r m_n)    h_t = n + z (h_{t-1} - n)
+
+Backwards, let `dh_t` be the error on h_t, from above and from the next step. From the last step to the first:
+
+    da_z = dh_t (h_{t-1} - n) z (1-z)
+    da_n = dh_t (1-z) act'(.)
+    da_r = da_n m_n r (1-r)
+    dx_t = [da_r, da_z, da_n]         dm_t = [da_r, da_z, da_n r]
+    dh_{t-1} = dy_{t-1} + dh_t z + W^T dm_t
+
+and after the loop dW = sum_t dm_t h_{t-1}^T, db = sum_t dm_t.
+
+As in Cho et al. 2014, before it, with s_t = r h_{t-1}:
+
+    r = sigmoid(x_r + W_r h_{t-1})    z = sigmoid(x_z + W_z h_{t-1})    n = act(x_n + W_n s_t)    h_t as above
+
+    da_z, da_n as above               ds_t = W_n^T da_n                 da_r = ds_t h_{t-1} r (1-r)
+    dh_{t-1} = dy_{t-1} + dh_t z + ds_t r + W_r^T da_r + W_z^T da_z
+
+with dx_t = da_t, dW_r, dW_z = sum_t da h_{t-1}^T and dW_n = sum_t da_n s_t^T. Its two products wait for each other,
+which is why the other form was made.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from charlstm.model.kernels.pointwise import Activation, sigmoid_backward
+from charlstm.model.kernels.sequence import Kernel, State, Tensors, outer, over_time
+
+
+def after_forward(x: Tensor, state: State, weights: Tensors, act: Activation) -> tuple[Tensor, State, Tensors]:
+    w, b = weights
+    hidden = w.shape[1]
+    h, m = over_time(state[0], len(x)), x.new_empty(*x.shape[1:])
+    m_n = torch.empty_like(h[1:])
+    for t in range(len(x)):
+        torch.addmm(b, h[t], w.t(), out=m)
+        gates, n = x[t, :, : 2 * hidden], x[t, :, 2 * hidden :]
+        r, z = gates.add_(m[:, : 2 * hidden]).sigmoid_().chunk(2, 1)
+        act.apply_(n.addcmul_(r, m_n[t].copy_(m[:, 2 * hidden :])))
+        torch.lerp(n, h[t], z, out=h[t + 1])
+    return h[1:], (h[-1].clone(),), (x, h, m_n)
+
+
+def after_backward(
+    dy: Tensor, dafter: State, kept: Tensors, weights: Tensors, act: Activation
+) -> tuple[Tensor, State, Tensors]:
+    (gates, h, m_n), (w, _) = kept, weights
+    hidden = w.shape[1]
+    dm, dn = torch.empty_like(gates), torch.empty_like(m_n)
+    dh = dy[-1] + dafter[0]
+    for t in reversed(range(len(dy))):
+        (r, z, n), (dr, dz, dm_n) = gates[t].chunk(3, 1), dm[t].chunk(3, 1)
+        update_backward(dh, z, n, h[t], dz, dn[t], act)
+        sigmoid_backward(dn[t] * m_n[t], r, dr)
+        torch.mul(dn[t], r, out=dm_n)
+        dh.mul_(z).addmm_(dm[t], w)
+        if t:
+            dh.add_(dy[t - 1])
+    dw, db = outer(dm, h[:-1]), dm.sum((0, 1))
+    dm[..., 2 * hidden :] = dn  # from here on it is dx
+    return dm, (dh,), (dw, db)
+
+
+def before_forward(x: Tensor, state: State, weights: Tensors, act: Activation) -> tuple[Tensor, State, Tensors]:
+    (w,) = weights
+    hidden = w.shape[1]
+    w_gates, w_n = w[: 2 * hidden].t(), w[2 * hidden :].t()
+    h = over_time(state[0], len(x))
+    s = torch.empty_like(h[1:])
+    for t in range(len(x)):
+        gates, n = x[t, :, : 2 * hidden], x[t, :, 2 * hidden :]
+        r, z = gates.addmm_(h[t], w_gates).sigmoid_().chunk(2, 1)
+        act.apply_(n.addmm_(torch.mul(r, h[t], out=s[t]), w_n))
+        torch.lerp(n, h[t], z, out=h[t + 1])
+    return h[1:], (h[-1].clone(),), (x, h, s)
+
+
+def before_backward(
+    dy: Tensor, dafter: State, kept: Tensors, weights: Tensors, act: Activation
+) -> tuple[Tensor, State, Tensors]:
+    (gates, h, s), (w,) = kept, weights
+    hidden = w.shape[1]
+    w_gates, w_n = w[: 2 * hidden], w[2 * hidden :]
+    da = torch.empty_like(gates)
+    dh = dy[-1] + dafter[0]
+    for t in reversed(range(len(dy))):
+        (r, z, n), (dr, dz, dn) = gates[t].chunk(3, 1), da[t].chunk(3, 1)
+        update_backward(dh, z, n, h[t], dz, dn, act)
+        ds = torch.mm(dn, w_n)
+        sigmoid_backward(ds * h[t], r, dr)
+        dh.mul_(z).addcmul_(ds, r).addmm_(da[t, :, : 2 * hidden], w_gates)
+        if t:
+            dh.add_(dy[t - 1])
+    dw = torch.cat([outer(da[..., : 2 * hidden], h[:-1]), outer(da[..., 2 * hidden :], s)])
+    return da, (dh,), (dw,)
+
+
+def update_backward(dh: Tensor, z: Tensor, n: Tensor, before: Tensor, dz: Tensor, dn: Tensor, act: Activation) -> None:
+    """From the error on h_t = n + z (h_{t-1} - n): fills da_z and da_n."""
+    sigmoid_backward((before - n).mul_(dh), z, dz)
+    act.backward(torch.addcmul(dh, dh, z, value=-1), n, dn)
+
+
+GRU = Kernel(("weight_hh", "bias_hh"), after_forward, after_backward)
+GRU_CHO = Kernel(("weight_hh",), before_forward, before_backward)

@@ -1,0 +1,78 @@
+"""The LSTM over a sequence.
+
+Forwards, with `a_t` = W h_{t-1} + x_t in four blocks of H:
+
+    i = sigmoid(a_i)    f = sigmoid(a_f)    g = act(a_g)    o = sigmoid(a_o)
+    c_t = f c_{t-1} + i g                   h_t = o tanh(c_t)
+
+Backwards, let `dh_t` be the error on h_t (from above, and from the next step) and `dc_t` that on c_t, of which the
+next step has given its part. From the last step to the first:
+
+    da_o      = dh_t tanh(c_t) o (1-o)
+    dc_t     += dh_t o (1 - tanh(c_t)^2)
+    da_i      = dc_t g       i (1-i)
+    da_f      = dc_t c_{t-1} f (1-f)
+    da_g      = dc_t i act'(a_g)
+    dc_{t-1}  = dc_t f                      no matrix in it: what the cell was made for
+    dh_{t-1}  = dy_{t-1} + W^T da_t         dy: the error from above
+
+and after the loop, in one product over all steps, dW = sum_t da_t h_{t-1}^T. The error on x_t is da_t, as x_t is
+added to a_t: the layer below gets W_ih^T da_t, and W_ih the gradient sum_t da_t u_t^T, where u is that layer's
+output (see `rnn.py`).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from charlstm.model.kernels.pointwise import Activation, sigmoid_backward, tanh_backward
+from charlstm.model.kernels.sequence import Kernel, State, Tensors, accumulator, outer, over_time
+
+
+def forward(x: Tensor, state: State, weights: Tensors, act: Activation) -> tuple[Tensor, State, Tensors]:
+    (w,) = weights
+    h, c = over_time(state[0], len(x)), over_time(state[1].to(accumulator(x.dtype)), len(x))
+    tanh_c = torch.empty_like(h[1:])
+    for t in range(len(x)):
+        remember(x[t].addmm_(h[t], w.t()), c[t], c[t + 1], tanh_c[t], h[t + 1], act)
+    return h[1:], (h[-1].clone(), c[-1].clone()), (x, h, c, tanh_c)
+
+
+def backward(
+    dy: Tensor, dafter: State, kept: Tensors, weights: Tensors, act: Activation
+) -> tuple[Tensor, State, Tensors]:
+    (gates, h, c, tanh_c), (w,) = kept, weights
+    da = torch.empty_like(gates)
+    dh, dc = dy[-1] + dafter[0], dafter[1].to(c.dtype, copy=True)
+    for t in reversed(range(len(dy))):
+        remember_backward(dh, dc, gates[t], c[t], tanh_c[t], da[t], act)
+        dh = torch.addmm(dy[t - 1], da[t], w, out=dh) if t else torch.mm(da[0], w, out=dh)
+    return da, (dh, dc), (outer(da, h[:-1]),)
+
+
+def remember(a: Tensor, before: Tensor, c: Tensor, tanh_c: Tensor, h: Tensor, act: Activation) -> None:
+    """From a_t [B, 4*H] and c_{t-1}: turns `a` into the gates, and fills c_t, tanh(c_t) and h_t."""
+    i, f, g, o = a.chunk(4, 1)
+    a[:, : 2 * h.shape[1]].sigmoid_()
+    act.apply_(g)
+    o.sigmoid_()
+    torch.mul(f, before, out=c).addcmul_(i, g)
+    torch.tanh(c, out=tanh_c)
+    torch.mul(o, tanh_c, out=h)
+
+
+def remember_backward(
+    dh: Tensor, dc: Tensor, gates: Tensor, before: Tensor, tanh_c: Tensor, da: Tensor, act: Activation
+) -> None:
+    """From the errors on h_t and c_t: fills da_t, and turns `dc` into the error on c_{t-1}. Uses up `dh`."""
+    (i, f, g, o), (di, df, dg, do) = gates.chunk(4, 1), da.chunk(4, 1)
+    sigmoid_backward(dh * tanh_c, o, do)
+    dc.add_(tanh_backward(dh.mul_(o), tanh_c, dh))
+    sigmoid_backward(dc * g, i, di)
+    sigmoid_backward(dc * before, f, df)
+    act.backward(dc * i, g, dg)
+    dc.mul_(f)
+
+
+LSTM = Kernel(("weight_hh",), forward, backward)

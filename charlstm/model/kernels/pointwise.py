@@ -1,0 +1,46 @@
+"""The activations, in place, and their derivatives in terms of what they gave."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+ATEN: Any = torch.ops.aten
+
+
+def sigmoid_backward(error: Tensor, y: Tensor, out: Tensor) -> Tensor:
+    """out = error * y (1 - y), in one pass: the error before a sigmoid that gave y."""
+    ATEN.sigmoid_backward.grad_input(error, y, grad_input=out)
+    return out
+
+
+def tanh_backward(error: Tensor, y: Tensor, out: Tensor) -> Tensor:
+    """out = error * (1 - y^2), in one pass: the error before a tanh that gave y."""
+    ATEN.tanh_backward.grad_input(error, y, grad_input=out)
+    return out
+
+
+def softsign_(a: Tensor) -> Tensor:
+    """a / (1 + |a|) in place."""
+    return a.div_(a.abs().add_(1))
+
+
+def softsign_backward(error: Tensor, y: Tensor, out: Tensor) -> Tensor:
+    """out = error * (1 - |y|)^2, for 1 - |y| = 1 / (1 + |a|)."""
+    return torch.mul(error, y.abs().neg_().add_(1).square_(), out=out)
+
+
+class Activation(NamedTuple):
+    """What bounds a cell's candidate."""
+
+    apply_: Callable[[Tensor], Tensor]
+    backward: Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+ACTIVATIONS = {
+    "tanh": Activation(torch.Tensor.tanh_, tanh_backward),
+    "softsign": Activation(softsign_, softsign_backward),
+}

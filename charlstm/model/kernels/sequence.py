@@ -1,0 +1,76 @@
+"""The bridge between a cell's kernel and autograd."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from charlstm.model.kernels.pointwise import ACTIVATIONS, Activation
+
+State = tuple[Tensor, ...]
+"""As in `cells.py`: each [B, H], the first of them h_t."""
+
+Tensors = tuple[Tensor, ...]
+
+
+class Kernel(NamedTuple):
+    """A cell over T steps. The input's contribution `x` [T, B, G*H] is overwritten.
+
+    Arithmetic is in the dtype of `x` and of the weights; what adds up over time (an LSTM's cell state, the error on
+    it) is kept in at least float32 (`accumulator`).
+    """
+
+    weights: tuple[str, ...]  # their names, in the order in which the functions take them
+    forward: Callable[[Tensor, State, Tensors, Activation], tuple[Tensor, State, Tensors]]
+    """x, state, weights -> y [T, B, H], the state after it, and what `backward` will need."""
+    backward: Callable[[Tensor, State, Tensors, Tensors, Activation], tuple[Tensor, State, Tensors]]
+    """errors on y and on the state after it, what was kept, weights -> errors on x, on the state before and on the
+    weights."""
+
+
+class Sequence(torch.autograd.Function):
+    """y and the state after it, from x, the state before it and the weights of the recurrence."""
+
+    @staticmethod
+    def forward(ctx: Any, kernel: Kernel, activation: str, states: int, x: Tensor, *tensors: Tensor) -> Tensors:
+        state, weights = tensors[:states], tensors[states:]
+        y, after, kept = kernel.forward(x, state, weights, ACTIVATIONS[activation])
+        ctx.kernel, ctx.activation, ctx.kept = kernel, activation, len(kept)
+        ctx.save_for_backward(*kept, *weights)
+        return (y, *after)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor, *dafter: Tensor) -> tuple[Tensor | None, ...]:
+        kept, weights = ctx.saved_tensors[: ctx.kept], ctx.saved_tensors[ctx.kept :]
+        dx, dstate, dweights = ctx.kernel.backward(dy, dafter, kept, weights, ACTIVATIONS[ctx.activation])
+        return (None, None, None, dx, *dstate, *dweights)
+
+
+def accumulator(dtype: torch.dtype) -> torch.dtype:
+    """The type of what adds up over time: float32 for half precision, where each step would round it again."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def over_time(first: Tensor, steps: int) -> Tensor:
+    """A buffer [T+1, B, H] of which place 0 is the state before the first step."""
+    buffer = first.new_empty(steps + 1, *first.shape)
+    buffer[0] = first
+    return buffer
+
+
+def flat(a: Tensor) -> Tensor:
+    """[T, B, N] as [T*B, N]: all steps of all sequences, for one matrix product."""
+    return a.flatten(0, 1)
+
+
+def outer(errors: Tensor, inputs: Tensor) -> Tensor:
+    """The gradient of a weight: the sum over time and batch of error times input, as one matrix product.
+
+    errors [T, B, M], inputs [T, B, N]: [M, N].
+    """
+    return flat(errors).t() @ flat(inputs)

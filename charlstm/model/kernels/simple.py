@@ -1,0 +1,53 @@
+"""The LSTM whose gates see the input only, over a sequence: no matrix in the loop, so nothing but a scan is left of it.
+
+    i = sigmoid(x_i)    f = sigmoid(x_f)    g = act(x_g)    o = sigmoid(x_o)    for all steps at once, then
+    c_t = f_t c_{t-1} + i_t g_t             the scan
+    h_t = o_t c_t                           for all steps at once
+
+Backwards the scan runs the other way, on the error on c_t, and the rest is again for all steps at once:
+
+    dc_t = dh_t o_t + f_{t+1} dc_{t+1}
+    dx_o = dh c_t o (1-o)    dx_i = dc g i (1-i)    dx_f = dc c_{t-1} f (1-f)    dx_g = dc i act'(x_g)
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from charlstm.model.kernels.pointwise import Activation, sigmoid_backward
+from charlstm.model.kernels.sequence import Kernel, State, Tensors, accumulator, over_time
+
+
+def forward(x: Tensor, state: State, weights: Tensors, act: Activation) -> tuple[Tensor, State, Tensors]:
+    i, f, g, o = x.chunk(4, 2)
+    x[..., : f.shape[2] * 2].sigmoid_()
+    act.apply_(g)
+    o.sigmoid_()
+    c = over_time(state[1].to(accumulator(x.dtype)), len(x))
+    torch.mul(i, g, out=c[1:])
+    for t in range(len(x)):
+        c[t + 1].addcmul_(f[t], c[t])
+    y = o * c[1:].to(o.dtype)
+    return y, (y[-1].clone(), c[-1].clone()), (x, c)
+
+
+def backward(
+    dy: Tensor, dafter: State, kept: Tensors, weights: Tensors, act: Activation
+) -> tuple[Tensor, State, Tensors]:
+    gates, c = kept
+    dx = torch.empty_like(gates)
+    (i, f, g, o), (di, df, dg, do) = gates.chunk(4, 2), dx.chunk(4, 2)
+    dh = torch.cat([dy[:-1], dy[-1:] + dafter[0]])
+    dc = (dh * o).to(c.dtype)
+    dc[-1] += dafter[1]
+    for t in reversed(range(1, len(dy))):
+        dc[t - 1].addcmul_(f[t], dc[t])
+    sigmoid_backward(dh * c[1:], o, do)
+    sigmoid_backward(dc * g, i, di)
+    sigmoid_backward(dc * c[:-1], f, df)
+    act.backward(dc * i, g, dg)
+    return dx, (torch.zeros_like(dafter[0]), dc[0] * f[0]), ()
+
+
+LSTM_SIMPLE = Kernel((), forward, backward)

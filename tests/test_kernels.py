@@ -1,0 +1,113 @@
+"""The kernels against calculus, against torch's operators and against cells.py."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from charlstm.cells import ACTIVATIONS, CELLS, product
+from charlstm.config import ModelConfig
+from charlstm.model.layers import OPERATORS, Layer
+
+T, B, E, H = 5, 3, 4, 6
+
+every_cell = pytest.mark.parametrize("cell", CELLS)
+every_activation = pytest.mark.parametrize("activation", ACTIVATIONS)
+
+
+def layer_and_inputs(cell: str, activation: str = "tanh", steps: int = T) -> tuple[Layer, Tensor, tuple[Tensor, ...]]:
+    """A layer with random weights in float64, a text and a state to begin with."""
+    torch.manual_seed(0)
+    layer = Layer(replace(ModelConfig(), cell=cell, activation=activation, hidden=H), E, "kernel").double()
+    for parameter in layer.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    x = torch.randn(steps, B, E, dtype=torch.float64, requires_grad=True)
+    state = tuple(torch.randn(B, H, dtype=torch.float64).div(2).requires_grad_() for _ in range(CELLS[cell].states))
+    return layer, x, state
+
+
+@every_cell
+@every_activation
+@pytest.mark.parametrize("steps", [1, T])
+def test_the_backward_pass_is_the_derivative_of_the_forward_pass(cell: str, activation: str, steps: int) -> None:
+    layer, x, state = layer_and_inputs(cell, activation, steps)
+    names = [name for name, _ in layer.named_parameters()]
+
+    def outputs(x: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+        state, weights = tensors[: len(names) * -1], dict(zip(names, tensors[len(names) * -1 :], strict=True))
+        y, after = torch.func.functional_call(layer, weights, (x, state))
+        return (y, *after)
+
+    assert torch.autograd.gradcheck(outputs, (x, *state, *layer.parameters()))
+
+
+@every_cell
+@every_activation
+def test_a_kernel_is_its_cell_step_by_step(cell: str, activation: str) -> None:
+    layer, x, state = layer_and_inputs(cell, activation)
+    y, after = layer(x, state)
+    weights = {name: p.detach().numpy() for name, p in layer.weights().items()}
+    parts = tuple(part.detach().numpy() for part in state)
+    for t in range(T):
+        contribution = product(weights["weight_ih"], x[t].detach().numpy()) + weights["bias_ih"]
+        parts, _ = CELLS[cell].step(contribution, parts, weights, ACTIVATIONS[activation])
+        np.testing.assert_allclose(parts[0], y[t].detach().numpy(), atol=1e-6)
+    for part, end in zip(parts, after, strict=True):
+        np.testing.assert_allclose(part, end.detach().numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("cell", OPERATORS)
+def test_a_kernel_and_torchs_operator_agree_in_outputs_and_gradients(cell: str) -> None:
+    layer, x, state = layer_and_inputs(cell)
+    found = []
+    for engine in ("kernel", "torch"):
+        layer.engine = engine  # type: ignore[assignment]
+        y, after = layer(x, state)
+        error = sum(
+            (part * torch.linspace(-1, 1, part.numel(), dtype=part.dtype).view_as(part)).sum() for part in after
+        )
+        gradients = torch.autograd.grad(y.square().sum() + error, (x, *state, *layer.parameters()))
+        found.append((y, *after, *gradients))
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@every_cell
+def test_looking_up_projected_rows_is_projecting_the_rows_looked_up(cell: str) -> None:
+    layer, _, state = layer_and_inputs(cell)
+    table = torch.randn(7, E, dtype=torch.float64, requires_grad=True)
+    ids = torch.randint(7, (T, B))
+    (y, _), (expected, _) = layer.read(ids, table, state), layer(table[ids], state)
+    torch.testing.assert_close(y, expected)
+    for ours, theirs in zip(
+        *(torch.autograd.grad(out.square().sum(), (table, *layer.parameters())) for out in (y, expected)), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs)
+
+
+@every_cell
+def test_in_bfloat16_what_adds_up_stays_in_float32(cell: str) -> None:
+    layer, x, state = layer_and_inputs(cell)
+    layer = layer.float()
+    inputs = x.detach().float(), tuple(part.detach().float() for part in state)
+    y, _ = layer(*inputs)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough, rough_after = layer(*inputs)
+    assert rough.dtype == torch.bfloat16
+    assert all(part.dtype == torch.float32 for part in rough_after[1:])
+    torch.testing.assert_close(rough.float(), y, atol=0.1, rtol=0)
+    gradients = torch.autograd.grad(rough.float().sum(), list(layer.parameters()))
+    for ours, exact in zip(gradients, torch.autograd.grad(y.sum(), list(layer.parameters())), strict=True):
+        assert ours.dtype == torch.float32
+        torch.testing.assert_close(ours, exact, atol=0.05 * float(exact.abs().max()) + 0.05, rtol=0)
+
+
+def test_softsign_is_bounded_and_odd() -> None:
+    a = np.linspace(-50, 50, 101, dtype=np.float32)
+    s = ACTIVATIONS["softsign"](a)
+    assert np.abs(s).max() < 1
+    np.testing.assert_array_equal(s, -s[::-1])
