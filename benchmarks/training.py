@@ -1,65 +1,216 @@
-"""Characters a second in training, for each preset: forward, backward, clip, optimiser step.
+"""Training: charlstm against a plain loop on torch's layers in float32, shape by shape.
 
-    python benchmarks/training.py [--seconds 5] [--rounds 3] [--json] [PRESET ...]
+    python benchmarks/training.py [--rounds 5] [--json] [--device D] [--engine E] [--precision P] [SHAPE ...]
 
-The text is the English corpus that ships with charlstm, repeated to a megabyte; the presets take turns; medians.
+A SHAPE is CELL:LAYERSxHIDDEN:BATCHxTIME, as lstm:2x512:64x128. One step is forward, loss, backward, clip, AdamW, with a
+vocabulary of 65. Both sides take turns in one process, under the same settings for threads and memory
+(charlstm/processor.py); medians. Beside the ratio stand the share of the rate at which this machine multiplies two
+large matrices in the same precision, and the peak memory of one step of charlstm's, alone in a process, at T and 2T.
 """
 
+# ruff: noqa: E402 - how threads wait and memory is kept is settled before torch is imported
 from __future__ import annotations
 
 import argparse
 import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
 from dataclasses import replace
-from itertools import count
 from statistics import median
 from time import perf_counter
+from typing import NamedTuple
 
-from charlstm import presets
-from charlstm.data.corpus import Corpus
-from charlstm.settings import resolve
-from charlstm.training.trainer import Trainer
+from charlstm.processor import prepare
+
+prepare()
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from charlstm.config import ModelConfig
+from charlstm.model.device import Device, choose
+from charlstm.model.language_model import LanguageModel
+from charlstm.model.layers import OPERATORS
+
+SYMBOLS = 65
+SHAPES = (
+    "lstm:2x256:64x128",
+    "lstm:2x512:64x128",
+    "gru:2x256:64x128",
+    "gru:2x512:64x128",
+    "rnn:2x512:64x128",
+    "lstm:2x128:50x50",
+)
 
 
-def trainer_of(preset: str) -> Trainer:
-    config = resolve(presets.preset(preset))
-    name = "chinese.txt" if preset == "chinese" else "english.txt"
-    text = (presets.shipped("corpora") / name).read_text("utf-8")
-    text *= -(-1_000_000 // len(text))
-    corpus = Corpus(text.encode() if config.data.unit == "byte" else text)
-    return Trainer(corpus, replace(config, training=replace(config.training, max_time=0.0)))
+class Shape(NamedTuple):
+    cell: str
+    layers: int
+    hidden: int
+    batch: int
+    time: int
+
+    @classmethod
+    def parse(cls, text: str) -> Shape:
+        cell, *numbers = re.fullmatch(r"([a-z-]+):(\d+)x(\d+):(\d+)x(\d+)", text).groups()  # type: ignore[union-attr]
+        return cls(cell, *map(int, numbers))
+
+    @property
+    def model(self) -> ModelConfig:
+        return replace(ModelConfig(), cell=self.cell, layers=self.layers, hidden=self.hidden)
 
 
-def rate(trainer: Trainer, seconds: float) -> float:
-    """Characters a second over about this long."""
-    begun, before = perf_counter(), trainer.progress.characters
-    for _ in count():
-        trainer.step(trainer.config.training.lr)
-        if (elapsed := perf_counter() - begun) >= seconds:
-            return (trainer.progress.characters - before) / elapsed
-    raise AssertionError
+class Plain(nn.Module):
+    """What one writes with torch alone."""
+
+    def __init__(self, model: ModelConfig) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(SYMBOLS, model.embedding)
+        self.core = OPERATORS[model.cell](model.embedding, model.hidden)
+        if model.layers > 1:
+            self.core = type(self.core)(model.embedding, model.hidden, model.layers)
+        self.head = nn.Linear(model.hidden, SYMBOLS)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.head(self.core(self.embedding(ids))[0])
+
+
+Step = Callable[[], None]
+
+
+def step_of(network: nn.Module, logits: Callable[[torch.Tensor], torch.Tensor], shape: Shape, device: str) -> Step:
+    """One training step of a network, on a batch that stays the same."""
+    parameters = list(network.parameters())
+    optimiser = torch.optim.AdamW(parameters, fused=True)
+    ids = torch.randint(SYMBOLS, (shape.time, shape.batch), device=device)
+    targets = torch.randint(SYMBOLS, (shape.time * shape.batch,), device=device)
+
+    def step() -> None:
+        loss = cross_entropy(logits(ids).float().flatten(0, 1), targets)
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return step
+
+
+def ours(shape: Shape, device: Device) -> Step:
+    network = LanguageModel(shape.model, SYMBOLS, device.engine).to(device.name)
+
+    def logits(ids: torch.Tensor) -> torch.Tensor:
+        with device.autocast():
+            return network(ids, network.start(shape.batch))[0]
+
+    return step_of(network, logits, shape, device.name)
+
+
+def plain(shape: Shape, device: Device) -> Step:
+    network = Plain(shape.model).to(device.name)
+    return step_of(network, network, shape, device.name)
+
+
+def seconds(steps: list[Step], rounds: int) -> list[float]:
+    """Median seconds of each step, taken in turn."""
+    times: list[list[float]] = [[] for _ in steps]
+    for turn in range(rounds + 1):
+        for step, found in zip(steps, times, strict=True):
+            begun = perf_counter()
+            step()
+            if turn:
+                found.append(perf_counter() - begun)
+    return [median(found) for found in times]
+
+
+def flop(shape: Shape) -> float:
+    """Floating-point operations of the matrix products in a step, a character: 2 forwards and 4 backwards a weight.
+
+    The first layer's input projection is of the rows of the embedding, and is not counted.
+    """
+    network = LanguageModel(shape.model, SYMBOLS)
+    matrices = {name: p.numel() for name, p in network.named_parameters() if p.ndim == 2}
+    spared = ("embedding.weight", "stack.layers.0.core.weight_ih_l0", "stack.layers.0.core.weight_ih")
+    return 6.0 * sum(size for name, size in matrices.items() if name not in spared)
+
+
+def product_rate(shape: Shape, device: Device) -> float:
+    """FLOP/s of one large matrix product, [T*B, H] by [H, 4*H]."""
+    dtype = torch.bfloat16 if device.precision == "bf16" else torch.float32
+    rows, hidden = shape.batch * shape.time, shape.hidden
+    a, b = (torch.randn(size, device=device.name).to(dtype) for size in ((rows, hidden), (hidden, 4 * hidden)))
+
+    def product() -> None:
+        torch.mm(a, b)
+        if device.name == "cuda":
+            torch.cuda.synchronize()
+
+    return 2 * rows * hidden * 4 * hidden / seconds([product], 7)[0]
+
+
+def peak_memory(shape: Shape, device: Device) -> float:
+    """MB that a step adds to a process of its own, at its peak (Linux)."""
+    program = (
+        "import re, runpy, sys; b = runpy.run_path(sys.argv[1])\n"
+        "memory = lambda name: int(re.search(name + r':\\s+(\\d+)', open('/proc/self/status').read())[1]) / 1e3\n"
+        "step = b['ours'](b['Shape'].parse(sys.argv[2]), b['Device'](*sys.argv[3:])); before = memory('VmRSS')\n"
+        "open('/proc/self/clear_refs', 'w').write('5'); step(); step(); print(memory('VmHWM') - before)"
+    )
+    text = f"{shape.cell}:{shape.layers}x{shape.hidden}:{shape.batch}x{shape.time}"
+    command = [sys.executable, "-c", program, __file__, text, device.name, device.precision, device.engine]
+    return float(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+
+
+def measure(shape: Shape, device: Device, rounds: int) -> dict[str, object]:
+    characters = shape.batch * shape.time
+    steps = [ours(shape, device)]
+    if shape.cell in OPERATORS:
+        steps.append(plain(shape, device))
+    own, *torchs = (characters / s for s in seconds(steps, rounds))
+    rate = product_rate(shape, device)
+    return {
+        "model": f"{shape.cell} {shape.layers}x{shape.hidden}",
+        "batch": f"{shape.batch}x{shape.time}",
+        "device": str(device),
+        "chars_per_second": round(own),
+        "plain_chars_per_second": round(torchs[0]) if torchs else None,
+        "ratio": round(own / torchs[0], 2) if torchs else None,
+        "product_gflops": round(rate / 1e9),
+        "share_of_product_rate": round(own * flop(shape) / rate, 2),
+        "peak_mb": round(peak_memory(shape, device)),
+        "peak_mb_at_twice_the_time": round(peak_memory(shape._replace(time=2 * shape.time), device)),
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("presets", nargs="*", default=presets.names(), metavar="PRESET")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each turn")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("shapes", nargs="*", default=SHAPES, metavar="SHAPE")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--engine", default="auto")
+    parser.add_argument("--precision", default="auto")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    trainers = {name: trainer_of(name) for name in arguments.presets}
-    rates: dict[str, list[float]] = {name: [] for name in trainers}
-    for turn in range(arguments.rounds + 1):
-        for name, trainer in trainers.items():
-            measured = rate(trainer, arguments.seconds if turn else 0.1)
-            if turn:
-                rates[name].append(measured)
-    for name, found in rates.items():
-        model = trainers[name].config.model
-        shape = f"{model.cell} {model.layers}x{model.hidden}"
+    if not arguments.json:
+        print(f"{'':16} {'batch':7} {'charlstm':>9} {'plain':>9} {'ratio':>5}  of GEMM rate  peak MB at T, 2T")
+    for text in arguments.shapes:
+        shape = Shape.parse(text)
+        device = choose(shape.model, arguments.device, arguments.precision, arguments.engine)
+        row = measure(shape, device, arguments.rounds)
         if arguments.json:
-            print(json.dumps({"preset": name, "model": shape, "chars_per_second": round(median(found))}))
+            print(json.dumps(row), flush=True)
         else:
-            print(f"{name:10} {shape:14} {median(found):10,.0f} characters/s  ({trainers[name].device})")
+            print(
+                f"{row['model']:16} {row['batch']:7} {row['chars_per_second']:9,} "
+                f"{row['plain_chars_per_second'] or 0:9,} {row['ratio'] or 0:5}  "
+                f"{row['share_of_product_rate']:4.0%} of {row['product_gflops']:4,} GF/s  "
+                f"{row['peak_mb']:5,} {row['peak_mb_at_twice_the_time']:5,}   {row['device']}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

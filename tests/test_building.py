@@ -19,7 +19,7 @@ FLOORS = {
     "config": 1,
     "settings": 2,
     "runs": 1,
-    "threads": 1,
+    "processor": 1,
     "tensorfile": 1,
     "vocabulary": 1,
     "cells": 1,

@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 import charlstm
+from charlstm.cli import cells, sample, train
 from charlstm.cli import eval as eval_command
-from charlstm.cli import sample, train
 from charlstm.cli.options import command
 from charlstm.console import Console
 from charlstm.errors import CharlstmError, ReaderGoneError
@@ -26,6 +26,7 @@ app = typer.Typer(
 command(app, "model", "data", "training")(train.train)
 command(app, "sampling")(sample.sample)
 command(app)(eval_command.eval_)
+command(app, "model.layers", "model.hidden")(cells.cells)
 
 
 def show_version(wanted: bool) -> None:

@@ -62,9 +62,9 @@ def eval_(
         console.note(printable(str(path)), "dim")
 
     from charlstm.modelfile import ModelFile
-    from charlstm.threads import share_the_processor
+    from charlstm.processor import prepare
 
-    share_the_processor()
+    prepare()
     file = ModelFile.load(path)
     text, what = given_text(console, file, files, encoding, errors) if files else own_part(file, part or "val", path)
     ids = file.vocabulary.encode(text, "fold" if unknown == "error" else unknown)

@@ -41,15 +41,19 @@ COMMON = [
 ]
 
 
-def command(app: typer.Typer, *sections: str) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:
-    """Registers a function as a subcommand whose options are its own, the flags of these sections and the common ones.
+def command(app: typer.Typer, *wanted: str) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:
+    """Registers a function as a subcommand whose options are its own, those of these settings and the common ones.
 
-    The function is called with `console`, with `settings` (what was given on the command line) and its own arguments.
+    `wanted` are sections, for all their flags, or single settings as "model.hidden". The function is called with
+    `console`, with `settings` (what was given on the command line) and its own arguments.
     """
 
     def register(function: Callable[..., int | None]) -> Callable[..., int | None]:
         flags = {
-            name_of(section, f): f for section in sections for f in fields(section_of(section)) if f.metadata["flag"]
+            key: f
+            for section in dict.fromkeys(name.partition(".")[0] for name in wanted)
+            for f in fields(section_of(section))
+            if f.metadata["flag"] and {section, key := name_of(section, f)} & set(wanted)
         }
 
         def run(ctx: typer.Context, **values: Any) -> int | None:

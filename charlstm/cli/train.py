@@ -118,9 +118,9 @@ def carry_out(console: Console, plan: Plan, corpus: Corpus, *, samples: bool) ->
     """Trains, shows how it goes, and prints the run's folder. Gives the exit status."""
     from charlstm.cli.interrupt import Interrupt
     from charlstm.cli.show_training import Display
-    from charlstm.threads import share_the_processor
+    from charlstm.processor import prepare
 
-    share_the_processor()
+    prepare()
     from charlstm.training.loop import train as events
 
     config, folder = plan.config, plan.folder

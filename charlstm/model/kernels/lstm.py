@@ -26,7 +26,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from charlstm.model.kernels.pointwise import Activation, sigmoid_backward, tanh_backward
+from charlstm.model.kernels.pointwise import Activation, sigmoid_backward, tanh_, tanh_backward
 from charlstm.model.kernels.sequence import Kernel, State, Tensors, accumulator, outer, over_time
 
 
@@ -58,8 +58,7 @@ def remember(a: Tensor, before: Tensor, c: Tensor, tanh_c: Tensor, h: Tensor, ac
     act.apply_(g)
     o.sigmoid_()
     torch.mul(f, before, out=c).addcmul_(i, g)
-    torch.tanh(c, out=tanh_c)
-    torch.mul(o, tanh_c, out=h)
+    torch.mul(o, tanh_(tanh_c.copy_(c)), out=h)
 
 
 def remember_backward(

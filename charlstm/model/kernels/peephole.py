@@ -18,7 +18,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from charlstm.model.kernels.pointwise import Activation, sigmoid_backward, tanh_backward
+from charlstm.model.kernels.pointwise import Activation, sigmoid_backward, tanh_, tanh_backward
 from charlstm.model.kernels.sequence import Kernel, State, Tensors, accumulator, outer, over_time
 
 
@@ -35,7 +35,7 @@ def forward(x: Tensor, state: State, weights: Tensors, act: Activation) -> tuple
         act.apply_(g)
         torch.mul(f, c[t], out=c[t + 1]).addcmul_(i, g)
         o.addcmul_(p_o, c[t + 1].to(a.dtype)).sigmoid_()
-        torch.mul(o, torch.tanh(c[t + 1], out=tanh_c[t]), out=h[t + 1])
+        torch.mul(o, tanh_(tanh_c[t].copy_(c[t + 1])), out=h[t + 1])
     return h[1:], (h[-1].clone(), c[-1].clone()), (x, h, c, tanh_c)
 
 

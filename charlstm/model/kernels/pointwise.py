@@ -23,6 +23,11 @@ def tanh_backward(error: Tensor, y: Tensor, out: Tensor) -> Tensor:
     return out
 
 
+def tanh_(a: Tensor) -> Tensor:
+    """tanh(a) = 2 sigmoid(2a) - 1 in place: torch's own tanh is two to seven times as slow as its sigmoid on a CPU."""
+    return a.mul_(2).sigmoid_().mul_(2).sub_(1)
+
+
 def softsign_(a: Tensor) -> Tensor:
     """a / (1 + |a|) in place."""
     return a.div_(a.abs().add_(1))
@@ -41,6 +46,6 @@ class Activation(NamedTuple):
 
 
 ACTIVATIONS = {
-    "tanh": Activation(torch.Tensor.tanh_, tanh_backward),
+    "tanh": Activation(tanh_, tanh_backward),
     "softsign": Activation(softsign_, softsign_backward),
 }

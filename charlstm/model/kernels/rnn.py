@@ -24,7 +24,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from charlstm.model.kernels.pointwise import Activation, tanh_backward
+from charlstm.model.kernels.pointwise import Activation, tanh_, tanh_backward
 from charlstm.model.kernels.sequence import Kernel, State, Tensors, outer, over_time
 
 
@@ -53,7 +53,7 @@ def jordan_forward(x: Tensor, state: State, weights: Tensors, act: Activation) -
     y = over_time(state[0], len(x))
     for t in range(len(x)):
         h = act.apply_(x[t].addmm_(y[t], w.t()))
-        torch.addmm(b, h, v.t(), out=y[t + 1]).tanh_()
+        tanh_(torch.addmm(b, h, v.t(), out=y[t + 1]))
     return y[1:], (y[-1].clone(),), (y, x)
 
 

@@ -1,0 +1,67 @@
+"""`charlstm cells`: the recurrent cells there are."""
+
+from __future__ import annotations
+
+import json
+from inspect import cleandoc
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from charlstm.config import CELL_NAMES, ModelConfig
+from charlstm.console import Console
+from charlstm.errors import UsageError
+from charlstm.settings import Settings, did_you_mean, resolve
+
+if TYPE_CHECKING:
+    from charlstm.config import Config
+
+
+def cells(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Cells. (default: all)",
+            metavar="[CELL ...]",
+            show_default=False,
+            autocompletion=lambda: list(CELL_NAMES),
+        ),
+    ] = None,
+    *,
+    console: Console,
+    settings: Settings,
+    as_json: Annotated[bool, typer.Option("--json", help="Write a JSON object for each.")] = False,
+) -> None:
+    """List the recurrent cells: their equations, where they come from, and their size."""
+    for name in names or ():
+        if name not in CELL_NAMES:
+            raise UsageError(f"there is no cell {name!r}", did_you_mean(name, list(CELL_NAMES)))
+    config = resolve(settings)
+    console.note("x: what the input contributes, W_ih x_t + b_ih; act: tanh or softsign; *: element by element", "dim")
+    for name in names or CELL_NAMES:
+        about = describe(name, config)
+        console.write((json.dumps(about, ensure_ascii=False) if as_json else shown(about, config)).encode() + b"\n")
+
+
+def describe(name: str, config: Config) -> dict[str, Any]:
+    """What is to be said of a cell; its equations are those of its docstring."""
+    from charlstm.cells import CELLS
+
+    title, _, rest = cleandoc(CELLS[name].step.__doc__ or "").partition("\n\n")
+    return {"cell": name, "about": title, "equations": rest.splitlines(), "parameters": count(name, config.model)}
+
+
+def count(name: str, model: ModelConfig) -> int:
+    """Parameters of the recurrent layers, those of the embedding and the head not counted."""
+    from math import prod
+
+    from charlstm.cells import CELLS
+
+    widths = [model.embedding, *[model.hidden] * (model.layers - 1)]
+    return sum(prod(shape) for width in widths for shape in CELLS[name].shapes(width, model.hidden).values())
+
+
+def shown(about: dict[str, Any], config: Config) -> str:
+    size = f"{about['parameters']:,} parameters in {config.model.layers} x {config.model.hidden}"
+    lines = [f"{about['cell']}: {about['about']}", *about["equations"], f"({size})"]
+    return "\n    ".join(lines).replace("\n    \n", "\n\n") + "\n"

@@ -1,0 +1,72 @@
+"""`charlstm cells`, and training with each of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from charlstm.config import CELL_NAMES
+from charlstm.model import device
+from charlstm.modelfile import ModelFile
+from tests.conftest import SMALL, charlstm, one_sentence
+
+
+def test_every_cell_is_listed_with_its_equations_and_source() -> None:
+    result = charlstm("cells")
+    assert result.code == 0
+    assert all(f"{name}: " in result.text for name in CELL_NAMES)
+    assert "c_t = f * c_{t-1} + i * g" in result.text
+    assert "Elman 1990" in result.text
+
+
+def test_a_cell_is_described_for_the_size_asked_for() -> None:
+    result = charlstm("cells", "lstm", "--hidden", 10, "--layers", 2, "--json")
+    described = json.loads(result.out)
+    assert described["cell"] == "lstm"
+    assert described["parameters"] == sum(p.numel() for i in (64, 10) for p in torch.nn.LSTM(i, 10).parameters())
+    assert described["equations"][-1].startswith("o = sigmoid(")
+
+
+def test_a_cell_that_there_is_not_is_refused() -> None:
+    one_sentence(charlstm("cells", "lstn"), 2, "'lstn'", "did you mean 'lstm'?")
+
+
+@pytest.mark.parametrize("cell", CELL_NAMES)
+def test_every_cell_trains_resumes_writes_and_is_evaluated(cell: str, corpus: Path) -> None:
+    first = charlstm("train", corpus, "-o", "run", "--cell", cell, "--activation", "softsign", *SMALL, "--epochs", 2)
+    assert first.code == 0, first.err
+    assert charlstm("train", "-o", "run", "--resume", "--epochs", 4).code == 0
+    written = charlstm("sample", "-m", "run", "-l", 20, "--seed", 1)
+    assert (written.code, len(written.text)) == (0, 21)
+    figures = json.loads(charlstm("eval", "-m", "run", "--json").out)
+    recorded = ModelFile.load(Path("run/best.safetensors")).figures["validation"]["loss_nats"]
+    assert figures["loss_nats"] == pytest.approx(recorded, abs=1e-5)
+    assert figures["loss_nats"] < 4.1, "a guess is ln 62"
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_both_engines_train_to_the_same_loss(cell: str, corpus: Path) -> None:
+    losses = []
+    for engine in ("kernel", "torch"):
+        trained = charlstm("train", corpus, "-o", engine, "--engine", engine, "--cell", cell, *SMALL, "--epochs", 3)
+        assert trained.code == 0, trained.err
+        losses.append(ModelFile.load(Path(engine) / "best.safetensors").figures["validation"]["loss_nats"])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-3)
+
+
+@pytest.mark.parametrize(("flag", "value"), [("--cell", "mlstm"), ("--activation", "softsign")])
+def test_what_torch_has_no_operator_for_is_refused_by_that_engine(flag: str, value: str, corpus: Path) -> None:
+    one_sentence(charlstm("train", corpus, flag, value, "--engine", "torch"), 2, value, "--engine kernel")
+
+
+def test_bfloat16_layers_that_onednn_has_not_are_refused_by_that_engine(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "has", lambda *_: False)
+    result = charlstm("train", corpus, "--engine", "torch", "--precision", "bf16", "--device", "cpu")
+    one_sentence(result, 2, "oneDNN", "--precision fp32")
+    trained = charlstm("train", corpus, "--precision", "bf16", *SMALL, "--epochs", 1)
+    assert trained.code == 0, trained.err
