@@ -10,7 +10,7 @@ Backwards, let `dh_t` be the error on h_t, from above and from the next step. Fr
     da_n = dh_t (1-z) act'(.)
     da_r = da_n m_n r (1-r)
     dx_t = [da_r, da_z, da_n]         dm_t = [da_r, da_z, da_n r]
-    dh_{t-1} = dy_{t-1} + dh_t z + W^T dm_t
+    dh_{t-1} = dh_t z + W^T dm_t  (+ dy_{t-1})
 
 and after the loop dW = sum_t dm_t h_{t-1}^T, db = sum_t dm_t.
 
@@ -19,7 +19,7 @@ As in Cho et al. 2014, before it, with s_t = r h_{t-1}:
     r = sigmoid(x_r + W_r h_{t-1})    z = sigmoid(x_z + W_z h_{t-1})    n = act(x_n + W_n s_t)    h_t as above
 
     da_z, da_n as above               ds_t = W_n^T da_n                 da_r = ds_t h_{t-1} r (1-r)
-    dh_{t-1} = dy_{t-1} + dh_t z + ds_t r + W_r^T da_r + W_z^T da_z
+    dh_{t-1} = dh_t z + ds_t r + W_r^T da_r + W_z^T da_z  (+ dy_{t-1})
 
 with dx_t = da_t, dW_r, dW_z = sum_t da h_{t-1}^T and dW_n = sum_t da_n s_t^T. Its two products wait for each other,
 which is why the other form was made.
@@ -31,20 +31,19 @@ import torch
 from torch import Tensor
 
 from charlstm.model.kernels.pointwise import Activation, sigmoid_backward
-from charlstm.model.kernels.sequence import Kernel, State, Tensors, outer, over_time
+from charlstm.model.kernels.sequence import Kernel, State, Tensors, outer, over_time, steps, steps_back
 
 
 def after_forward(x: Tensor, state: State, weights: Tensors, act: Activation) -> tuple[Tensor, State, Tensors]:
     w, b = weights
-    hidden = w.shape[1]
+    gates = 2 * w.shape[1]
     h, m = over_time(state[0], len(x)), x.new_empty(*x.shape[1:])
     m_n = torch.empty_like(h[1:])
-    for t in range(len(x)):
-        torch.addmm(b, h[t], w.t(), out=m)
-        gates, n = x[t, :, : 2 * hidden], x[t, :, 2 * hidden :]
-        r, z = gates.add_(m[:, : 2 * hidden]).sigmoid_().chunk(2, 1)
-        act.apply_(n.addcmul_(r, m_n[t].copy_(m[:, 2 * hidden :])))
-        torch.lerp(n, h[t], z, out=h[t + 1])
+    for a_gates, n, m_n_t, before, h_t in steps(x[..., :gates], x[..., gates:], m_n, h[:-1], h[1:]):
+        torch.addmm(b, before, w.t(), out=m)
+        r, z = a_gates.add_(m[:, :gates]).sigmoid_().chunk(2, 1)
+        act.apply_(n.addcmul_(r, m_n_t.copy_(m[:, gates:])))
+        torch.lerp(n, before, z, out=h_t)
     return h[1:], (h[-1].clone(),), (x, h, m_n)
 
 
@@ -52,33 +51,28 @@ def after_backward(
     dy: Tensor, dafter: State, kept: Tensors, weights: Tensors, act: Activation
 ) -> tuple[Tensor, State, Tensors]:
     (gates, h, m_n), (w, _) = kept, weights
-    hidden = w.shape[1]
-    dm, dn = torch.empty_like(gates), torch.empty_like(m_n)
-    dh = dy[-1] + dafter[0]
-    for t in reversed(range(len(dy))):
-        (r, z, n), (dr, dz, dm_n) = gates[t].chunk(3, 1), dm[t].chunk(3, 1)
-        update_backward(dh, z, n, h[t], dz, dn[t], act)
-        sigmoid_backward(dn[t] * m_n[t], r, dr)
-        torch.mul(dn[t], r, out=dm_n)
-        dh.mul_(z).addmm_(dm[t], w)
-        if t:
-            dh.add_(dy[t - 1])
+    dm, dn, dh = torch.empty_like(gates), torch.empty_like(m_n), dafter[0].clone()
+    for dy_t, gates_t, before, m_n_t, dm_t, dn_t in steps_back(dy, gates, h[:-1], m_n, dm, dn):
+        (r, z, n), (dr, dz, dm_n) = gates_t.chunk(3, 1), dm_t.chunk(3, 1)
+        update_backward(dh.add_(dy_t), z, n, before, dz, dn_t, act)
+        sigmoid_backward(torch.mul(dn_t, m_n_t, out=dr), r, dr)
+        torch.mul(dn_t, r, out=dm_n)
+        dh.mul_(z).addmm_(dm_t, w)
     dw, db = outer(dm, h[:-1]), dm.sum((0, 1))
-    dm[..., 2 * hidden :] = dn  # from here on it is dx
+    dm[..., 2 * w.shape[1] :] = dn  # from here on it is dx
     return dm, (dh,), (dw, db)
 
 
 def before_forward(x: Tensor, state: State, weights: Tensors, act: Activation) -> tuple[Tensor, State, Tensors]:
     (w,) = weights
-    hidden = w.shape[1]
-    w_gates, w_n = w[: 2 * hidden].t(), w[2 * hidden :].t()
+    gates = 2 * w.shape[1]
+    w_gates, w_n = w[:gates].t(), w[gates:].t()
     h = over_time(state[0], len(x))
     s = torch.empty_like(h[1:])
-    for t in range(len(x)):
-        gates, n = x[t, :, : 2 * hidden], x[t, :, 2 * hidden :]
-        r, z = gates.addmm_(h[t], w_gates).sigmoid_().chunk(2, 1)
-        act.apply_(n.addmm_(torch.mul(r, h[t], out=s[t]), w_n))
-        torch.lerp(n, h[t], z, out=h[t + 1])
+    for a_gates, n, s_t, before, h_t in steps(x[..., :gates], x[..., gates:], s, h[:-1], h[1:]):
+        r, z = a_gates.addmm_(before, w_gates).sigmoid_().chunk(2, 1)
+        act.apply_(n.addmm_(torch.mul(r, before, out=s_t), w_n))
+        torch.lerp(n, before, z, out=h_t)
     return h[1:], (h[-1].clone(),), (x, h, s)
 
 
@@ -88,24 +82,21 @@ def before_backward(
     (gates, h, s), (w,) = kept, weights
     hidden = w.shape[1]
     w_gates, w_n = w[: 2 * hidden], w[2 * hidden :]
-    da = torch.empty_like(gates)
-    dh = dy[-1] + dafter[0]
-    for t in reversed(range(len(dy))):
-        (r, z, n), (dr, dz, dn) = gates[t].chunk(3, 1), da[t].chunk(3, 1)
-        update_backward(dh, z, n, h[t], dz, dn, act)
-        ds = torch.mm(dn, w_n)
-        sigmoid_backward(ds * h[t], r, dr)
-        dh.mul_(z).addcmul_(ds, r).addmm_(da[t, :, : 2 * hidden], w_gates)
-        if t:
-            dh.add_(dy[t - 1])
+    da, dh, ds = torch.empty_like(gates), dafter[0].clone(), torch.empty_like(dafter[0])
+    for dy_t, gates_t, before, da_t in steps_back(dy, gates, h[:-1], da):
+        (r, z, n), (dr, dz, dn) = gates_t.chunk(3, 1), da_t.chunk(3, 1)
+        update_backward(dh.add_(dy_t), z, n, before, dz, dn, act)
+        torch.mm(dn, w_n, out=ds)
+        sigmoid_backward(torch.mul(ds, before, out=dr), r, dr)
+        dh.mul_(z).addcmul_(ds, r).addmm_(da_t[:, : 2 * hidden], w_gates)
     dw = torch.cat([outer(da[..., : 2 * hidden], h[:-1]), outer(da[..., 2 * hidden :], s)])
     return da, (dh,), (dw,)
 
 
 def update_backward(dh: Tensor, z: Tensor, n: Tensor, before: Tensor, dz: Tensor, dn: Tensor, act: Activation) -> None:
     """From the error on h_t = n + z (h_{t-1} - n): fills da_z and da_n."""
-    sigmoid_backward((before - n).mul_(dh), z, dz)
-    act.backward(torch.addcmul(dh, dh, z, value=-1), n, dn)
+    sigmoid_backward(torch.sub(before, n, out=dz).mul_(dh), z, dz)
+    act.backward(torch.addcmul(dh, dh, z, value=-1, out=dn), n, dn)
 
 
 GRU = Kernel(("weight_hh", "bias_hh"), after_forward, after_backward)

@@ -14,7 +14,7 @@ next step has given its part. From the last step to the first:
     da_f      = dc_t c_{t-1} f (1-f)
     da_g      = dc_t i act'(a_g)
     dc_{t-1}  = dc_t f                      no matrix in it: what the cell was made for
-    dh_{t-1}  = dy_{t-1} + W^T da_t         dy: the error from above
+    dh_{t-1}  = W^T da_t  (+ dy_{t-1}, from above)
 
 and after the loop, in one product over all steps, dW = sum_t da_t h_{t-1}^T. The error on x_t is da_t, as x_t is
 added to a_t: the layer below gets W_ih^T da_t, and W_ih the gradient sum_t da_t u_t^T, where u is that layer's
@@ -27,38 +27,37 @@ import torch
 from torch import Tensor
 
 from charlstm.model.kernels.pointwise import Activation, sigmoid_backward, tanh_, tanh_backward
-from charlstm.model.kernels.sequence import Kernel, State, Tensors, accumulator, outer, over_time
+from charlstm.model.kernels.sequence import Kernel, State, Tensors, carried, outer, over_time, steps, steps_back
 
 
 def forward(x: Tensor, state: State, weights: Tensors, act: Activation) -> tuple[Tensor, State, Tensors]:
     (w,) = weights
-    h, c = over_time(state[0], len(x)), over_time(state[1].to(accumulator(x.dtype)), len(x))
-    tanh_c = torch.empty_like(h[1:])
-    for t in range(len(x)):
-        remember(x[t].addmm_(h[t], w.t()), c[t], c[t + 1], tanh_c[t], h[t + 1], act)
-    return h[1:], (h[-1].clone(), c[-1].clone()), (x, h, c, tanh_c)
+    h, c = over_time(state[0], len(x)), over_time(state[1].to(x.dtype), len(x))
+    carry, tanh_c = carried(state[1]), torch.empty_like(h[1:])
+    for a, before, c_t, tanh_c_t, h_t in steps(x, h[:-1], c[1:], tanh_c, h[1:]):
+        remember(a.addmm_(before, w.t()), carry, c_t, tanh_c_t, h_t, act)
+    return h[1:], (h[-1].clone(), carry), (x, h, c, tanh_c)
 
 
 def backward(
     dy: Tensor, dafter: State, kept: Tensors, weights: Tensors, act: Activation
 ) -> tuple[Tensor, State, Tensors]:
     (gates, h, c, tanh_c), (w,) = kept, weights
-    da = torch.empty_like(gates)
-    dh, dc = dy[-1] + dafter[0], dafter[1].to(c.dtype, copy=True)
-    for t in reversed(range(len(dy))):
-        remember_backward(dh, dc, gates[t], c[t], tanh_c[t], da[t], act)
-        dh = torch.addmm(dy[t - 1], da[t], w, out=dh) if t else torch.mm(da[0], w, out=dh)
+    da, dh, dc = torch.empty_like(gates), dafter[0].clone(), carried(dafter[1])
+    for dy_t, gates_t, before, tanh_c_t, da_t in steps_back(dy, gates, c[:-1], tanh_c, da):
+        remember_backward(dh.add_(dy_t), dc, gates_t, before, tanh_c_t, da_t, act)
+        torch.mm(da_t, w, out=dh)
     return da, (dh, dc), (outer(da, h[:-1]),)
 
 
-def remember(a: Tensor, before: Tensor, c: Tensor, tanh_c: Tensor, h: Tensor, act: Activation) -> None:
-    """From a_t [B, 4*H] and c_{t-1}: turns `a` into the gates, and fills c_t, tanh(c_t) and h_t."""
+def remember(a: Tensor, carry: Tensor, c: Tensor, tanh_c: Tensor, h: Tensor, act: Activation) -> None:
+    """From a_t [B, 4*H]: turns it into the gates and `carry` from c_{t-1} into c_t, and fills c_t, tanh(c_t), h_t."""
     i, f, g, o = a.chunk(4, 1)
     a[:, : 2 * h.shape[1]].sigmoid_()
     act.apply_(g)
     o.sigmoid_()
-    torch.mul(f, before, out=c).addcmul_(i, g)
-    torch.mul(o, tanh_(tanh_c.copy_(c)), out=h)
+    c.copy_(carry.mul_(f).addcmul_(i, g))
+    torch.mul(o, tanh_(tanh_c.copy_(carry)), out=h)
 
 
 def remember_backward(
@@ -66,11 +65,12 @@ def remember_backward(
 ) -> None:
     """From the errors on h_t and c_t: fills da_t, and turns `dc` into the error on c_{t-1}. Uses up `dh`."""
     (i, f, g, o), (di, df, dg, do) = gates.chunk(4, 1), da.chunk(4, 1)
-    sigmoid_backward(dh * tanh_c, o, do)
+    sigmoid_backward(torch.mul(dh, tanh_c, out=do), o, do)
     dc.add_(tanh_backward(dh.mul_(o), tanh_c, dh))
-    sigmoid_backward(dc * g, i, di)
-    sigmoid_backward(dc * before, f, df)
-    act.backward(dc * i, g, dg)
+    error = dc.to(dh.dtype)
+    sigmoid_backward(torch.mul(error, g, out=di), i, di)
+    sigmoid_backward(torch.mul(error, before, out=df), f, df)
+    act.backward(torch.mul(error, i, out=dg), g, dg)
     dc.mul_(f)
 
 

@@ -10,7 +10,7 @@ the other one:
     dm_t     = W^T da_t                     dW   = sum_t da_t m_t^T
     dx_m     = dm_t v_t
     dv_t     = dm_t x_m                     dW_m = sum_t dv_t h_{t-1}^T
-    dh_{t-1} = dy_{t-1} + W_m^T dv_t
+    dh_{t-1} = W_m^T dv_t  (+ dy_{t-1})
 """
 
 from __future__ import annotations
@@ -20,18 +20,20 @@ from torch import Tensor
 
 from charlstm.model.kernels.lstm import remember, remember_backward
 from charlstm.model.kernels.pointwise import Activation
-from charlstm.model.kernels.sequence import Kernel, State, Tensors, accumulator, outer, over_time
+from charlstm.model.kernels.sequence import Kernel, State, Tensors, carried, outer, over_time, steps, steps_back
 
 
 def forward(x: Tensor, state: State, weights: Tensors, act: Activation) -> tuple[Tensor, State, Tensors]:
     gates = 4 * state[0].shape[1]
     w, w_m = weights[0][:gates].t(), weights[0][gates:].t()
-    h, c = over_time(state[0], len(x)), over_time(state[1].to(accumulator(x.dtype)), len(x))
-    tanh_c, v, m = (torch.empty_like(h[1:]) for _ in range(3))
-    for t in range(len(x)):
-        torch.mul(x[t, :, gates:], torch.mm(h[t], w_m, out=v[t]), out=m[t])
-        remember(x[t, :, :gates].addmm_(m[t], w), c[t], c[t + 1], tanh_c[t], h[t + 1], act)
-    return h[1:], (h[-1].clone(), c[-1].clone()), (x, h, c, tanh_c, v, m)
+    h, c = over_time(state[0], len(x)), over_time(state[1].to(x.dtype), len(x))
+    carry, tanh_c, v, m = carried(state[1]), *(torch.empty_like(h[1:]) for _ in range(3))
+    for a, x_m, v_t, m_t, before, c_t, tanh_c_t, h_t in steps(
+        x[..., :gates], x[..., gates:], v, m, h[:-1], c[1:], tanh_c, h[1:]
+    ):
+        torch.mul(x_m, torch.mm(before, w_m, out=v_t), out=m_t)
+        remember(a.addmm_(m_t, w), carry, c_t, tanh_c_t, h_t, act)
+    return h[1:], (h[-1].clone(), carry), (x, h, c, tanh_c, v, m)
 
 
 def backward(
@@ -40,16 +42,17 @@ def backward(
     x, h, c, tanh_c, v, m = kept
     gates = 4 * dy.shape[2]
     w, w_m = weights[0][:gates], weights[0][gates:]
-    dx, dv = torch.empty_like(x), torch.empty_like(v)
-    dh, dc = dy[-1] + dafter[0], dafter[1].to(c.dtype, copy=True)
-    for t in reversed(range(len(dy))):
-        da, x_m = dx[t, :, :gates], x[t, :, gates:]
-        remember_backward(dh, dc, x[t, :, :gates], c[t], tanh_c[t], da, act)
-        dm = torch.mm(da, w, out=dh)
-        torch.mul(dm, v[t], out=dx[t, :, gates:])
-        torch.mul(dm, x_m, out=dv[t])
-        dh = torch.addmm(dy[t - 1], dv[t], w_m, out=dh) if t else torch.mm(dv[0], w_m, out=dh)
-    return dx, (dh, dc), (torch.cat([outer(dx[..., :gates], m), outer(dv, h[:-1])]),)
+    dx, dv, dh, dc = torch.empty_like(x), torch.empty_like(v), dafter[0].clone(), carried(dafter[1])
+    da, dx_m = dx[..., :gates], dx[..., gates:]
+    for dy_t, a_t, x_m, v_t, before, tanh_c_t, da_t, dx_m_t, dv_t in steps_back(
+        dy, x[..., :gates], x[..., gates:], v, c[:-1], tanh_c, da, dx_m, dv
+    ):
+        remember_backward(dh.add_(dy_t), dc, a_t, before, tanh_c_t, da_t, act)
+        dm = torch.mm(da_t, w, out=dh)
+        torch.mul(dm, v_t, out=dx_m_t)
+        torch.mul(dm, x_m, out=dv_t)
+        torch.mm(dv_t, w_m, out=dh)
+    return dx, (dh, dc), (torch.cat([outer(da, m), outer(dv, h[:-1])]),)
 
 
 MLSTM = Kernel(("weight_hh",), forward, backward)

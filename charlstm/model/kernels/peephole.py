@@ -19,24 +19,23 @@ import torch
 from torch import Tensor
 
 from charlstm.model.kernels.pointwise import Activation, sigmoid_backward, tanh_, tanh_backward
-from charlstm.model.kernels.sequence import Kernel, State, Tensors, accumulator, outer, over_time
+from charlstm.model.kernels.sequence import Kernel, State, Tensors, carried, outer, over_time, steps, steps_back
 
 
 def forward(x: Tensor, state: State, weights: Tensors, act: Activation) -> tuple[Tensor, State, Tensors]:
     w, p = weights
     p_i, p_f, p_o = p.chunk(3)
-    h, c = over_time(state[0], len(x)), over_time(state[1].to(accumulator(x.dtype)), len(x))
-    tanh_c = torch.empty_like(h[1:])
-    for t in range(len(x)):
-        a = x[t].addmm_(h[t], w.t())
-        i, f, g, o = a.chunk(4, 1)
-        i.addcmul_(p_i, c[t].to(a.dtype)).sigmoid_()
-        f.addcmul_(p_f, c[t].to(a.dtype)).sigmoid_()
+    h, c = over_time(state[0], len(x)), over_time(state[1].to(x.dtype), len(x))
+    carry, tanh_c = carried(state[1]), torch.empty_like(h[1:])
+    for a, before, c_before, c_t, tanh_c_t, h_t in steps(x, h[:-1], c[:-1], c[1:], tanh_c, h[1:]):
+        i, f, g, o = a.addmm_(before, w.t()).chunk(4, 1)
+        i.addcmul_(p_i, c_before).sigmoid_()
+        f.addcmul_(p_f, c_before).sigmoid_()
         act.apply_(g)
-        torch.mul(f, c[t], out=c[t + 1]).addcmul_(i, g)
-        o.addcmul_(p_o, c[t + 1].to(a.dtype)).sigmoid_()
-        torch.mul(o, tanh_(tanh_c[t].copy_(c[t + 1])), out=h[t + 1])
-    return h[1:], (h[-1].clone(), c[-1].clone()), (x, h, c, tanh_c)
+        c_t.copy_(carry.mul_(f).addcmul_(i, g))
+        o.addcmul_(p_o, c_t).sigmoid_()
+        torch.mul(o, tanh_(tanh_c_t.copy_(carry)), out=h_t)
+    return h[1:], (h[-1].clone(), carry), (x, h, c, tanh_c)
 
 
 def backward(
@@ -44,20 +43,21 @@ def backward(
 ) -> tuple[Tensor, State, Tensors]:
     (gates, h, c, tanh_c), (w, p) = kept, weights
     p_i, p_f, p_o = p.chunk(3)
-    da = torch.empty_like(gates)
-    dh, dc = dy[-1] + dafter[0], dafter[1].to(c.dtype, copy=True)
-    for t in reversed(range(len(dy))):
-        (i, f, g, o), (di, df, dg, do) = gates[t].chunk(4, 1), da[t].chunk(4, 1)
-        sigmoid_backward(dh * tanh_c[t], o, do)
-        dc.add_(tanh_backward(dh.mul_(o), tanh_c[t], dh)).addcmul_(p_o, do)
-        sigmoid_backward(dc * g, i, di)
-        sigmoid_backward(dc * c[t], f, df)
-        act.backward(dc * i, g, dg)
+    da, dh, dc = torch.empty_like(gates), dafter[0].clone(), carried(dafter[1])
+    for dy_t, gates_t, before, tanh_c_t, da_t in steps_back(dy, gates, c[:-1], tanh_c, da):
+        (i, f, g, o), (di, df, dg, do) = gates_t.chunk(4, 1), da_t.chunk(4, 1)
+        dh.add_(dy_t)
+        sigmoid_backward(torch.mul(dh, tanh_c_t, out=do), o, do)
+        dc.add_(tanh_backward(dh.mul_(o), tanh_c_t, dh)).addcmul_(p_o, do)
+        error = dc.to(dh.dtype)
+        sigmoid_backward(torch.mul(error, g, out=di), i, di)
+        sigmoid_backward(torch.mul(error, before, out=df), f, df)
+        act.backward(torch.mul(error, i, out=dg), g, dg)
         dc.mul_(f).addcmul_(p_i, di).addcmul_(p_f, df)
-        dh = torch.addmm(dy[t - 1], da[t], w, out=dh) if t else torch.mm(da[0], w, out=dh)
+        torch.mm(da_t, w, out=dh)
     di, df, _, do = da.chunk(4, 2)
     dp = torch.cat([(error * seen).sum((0, 1)) for error, seen in ((di, c[:-1]), (df, c[:-1]), (do, c[1:]))])
-    return da, (dh, dc), (outer(da, h[:-1]), dp.to(p.dtype))
+    return da, (dh, dc), (outer(da, h[:-1]), dp)
 
 
 LSTM_PEEPHOLE = Kernel(("weight_hh", "weight_peephole"), forward, backward)

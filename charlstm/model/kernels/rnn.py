@@ -4,7 +4,7 @@ Elman, with a_t = W h_{t-1} + x_t and h_t = act(a_t). Let `dh_t` be the error on
 and from the next step. Then, from the last step to the first,
 
     da_t     = dh_t * act'(a_t)                 the error on x_t too, as x_t is added to a_t
-    dh_{t-1} = dy_{t-1} + W^T da_t              through time
+    dh_{t-1} = W^T da_t  (+ dy_{t-1})           through time
     dW       = sum_t da_t h_{t-1}^T             one product after the loop
 
 and for the layer below, whose output entered by x_t = W_ih u_t + b:  du_t = W_ih^T da_t,
@@ -16,7 +16,7 @@ Jordan, with a_t = W y_{t-1} + x_t, h_t = act(a_t), e_t = V h_t + b and y_t = ta
     de_t     = dy_t * (1 - y_t^2)               db = sum_t de_t
     dh_t     = V^T de_t                         dV = sum_t de_t h_t^T
     da_t     = dh_t * act'(a_t)                 dW = sum_t da_t y_{t-1}^T
-    dy_{t-1} = (from above) + W^T da_t
+    dy_{t-1} = W^T da_t  (+ what comes from above)
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ import torch
 from torch import Tensor
 
 from charlstm.model.kernels.pointwise import Activation, tanh_, tanh_backward
-from charlstm.model.kernels.sequence import Kernel, State, Tensors, outer, over_time
+from charlstm.model.kernels.sequence import Kernel, State, Tensors, outer, over_time, steps, steps_back
 
 
 def elman_forward(x: Tensor, state: State, weights: Tensors, act: Activation) -> tuple[Tensor, State, Tensors]:
     (w,) = weights
     h = over_time(state[0], len(x))
-    for t in range(len(x)):
-        act.apply_(torch.addmm(x[t], h[t], w.t(), out=h[t + 1]))
+    for x_t, before, h_t in steps(x, h[:-1], h[1:]):
+        act.apply_(torch.addmm(x_t, before, w.t(), out=h_t))
     return h[1:], (h[-1].clone(),), (h,)
 
 
@@ -40,20 +40,19 @@ def elman_backward(
     dy: Tensor, dafter: State, kept: Tensors, weights: Tensors, act: Activation
 ) -> tuple[Tensor, State, Tensors]:
     (w,), (h,) = weights, kept
-    da = torch.empty_like(dy)
-    dh = dy[-1] + dafter[0]
-    for t in reversed(range(len(dy))):
-        act.backward(dh, h[t + 1], da[t])
-        dh = torch.addmm(dy[t - 1], da[t], w, out=dh) if t else torch.mm(da[0], w, out=dh)
+    da, dh = torch.empty_like(dy), dafter[0].clone()
+    for dy_t, h_t, da_t in steps_back(dy, h[1:], da):
+        act.backward(dh.add_(dy_t), h_t, da_t)
+        torch.mm(da_t, w, out=dh)
     return da, (dh,), (outer(da, h[:-1]),)
 
 
 def jordan_forward(x: Tensor, state: State, weights: Tensors, act: Activation) -> tuple[Tensor, State, Tensors]:
     w, v, b = weights
     y = over_time(state[0], len(x))
-    for t in range(len(x)):
-        h = act.apply_(x[t].addmm_(y[t], w.t()))
-        tanh_(torch.addmm(b, h, v.t(), out=y[t + 1]))
+    for x_t, before, y_t in steps(x, y[:-1], y[1:]):
+        h_t = act.apply_(x_t.addmm_(before, w.t()))
+        tanh_(torch.addmm(b, h_t, v.t(), out=y_t))
     return y[1:], (y[-1].clone(),), (y, x)
 
 
@@ -62,11 +61,11 @@ def jordan_backward(
 ) -> tuple[Tensor, State, Tensors]:
     (w, v, _), (y, h) = weights, kept
     da, de = torch.empty_like(dy), torch.empty_like(dy)
-    error = dy[-1] + dafter[0]
-    for t in reversed(range(len(dy))):
-        tanh_backward(error, y[t + 1], de[t])
-        act.backward(torch.mm(de[t], v, out=error), h[t], da[t])
-        error = torch.addmm(dy[t - 1], da[t], w, out=error) if t else torch.mm(da[0], w, out=error)
+    error = dafter[0].clone()
+    for dy_t, y_t, h_t, da_t, de_t in steps_back(dy, y[1:], h, da, de):
+        tanh_backward(error.add_(dy_t), y_t, de_t)
+        act.backward(torch.mm(de_t, v, out=error), h_t, da_t)
+        torch.mm(da_t, w, out=error)
     return da, (error,), (outer(da, y[:-1]), outer(de, h), de.sum((0, 1)))
 
 

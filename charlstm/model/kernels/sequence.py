@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -21,7 +21,7 @@ class Kernel(NamedTuple):
     """A cell over T steps. The input's contribution `x` [T, B, G*H] is overwritten.
 
     Arithmetic is in the dtype of `x` and of the weights; what adds up over time (an LSTM's cell state, the error on
-    it) is kept in at least float32 (`accumulator`).
+    it) is carried in at least float32.
     """
 
     weights: tuple[str, ...]  # their names, in the order in which the functions take them
@@ -51,9 +51,9 @@ class Sequence(torch.autograd.Function):
         return (None, None, None, dx, *dstate, *dweights)
 
 
-def accumulator(dtype: torch.dtype) -> torch.dtype:
-    """The type of what adds up over time: float32 for half precision, where each step would round it again."""
-    return torch.promote_types(dtype, torch.float32)
+def carried(state: Tensor) -> Tensor:
+    """A copy to add to, step after step: in at least float32, as in half precision each step would round it again."""
+    return state.to(torch.promote_types(state.dtype, torch.float32), copy=True)
 
 
 def over_time(first: Tensor, steps: int) -> Tensor:
@@ -61,6 +61,16 @@ def over_time(first: Tensor, steps: int) -> Tensor:
     buffer = first.new_empty(steps + 1, *first.shape)
     buffer[0] = first
     return buffer
+
+
+def steps(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """The tensors [T, ...] side by side, a step at a time; views, made once for the whole sequence."""
+    return zip(*(a.unbind() for a in tensors), strict=True)
+
+
+def steps_back(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """`steps`, from the last to the first."""
+    return zip(*(reversed(a.unbind()) for a in tensors), strict=True)
 
 
 def flat(a: Tensor) -> Tensor:

@@ -16,18 +16,18 @@ import torch
 from torch import Tensor
 
 from charlstm.model.kernels.pointwise import Activation, sigmoid_backward
-from charlstm.model.kernels.sequence import Kernel, State, Tensors, accumulator, over_time
+from charlstm.model.kernels.sequence import Kernel, State, Tensors, carried, over_time, steps, steps_back
 
 
 def forward(x: Tensor, state: State, weights: Tensors, act: Activation) -> tuple[Tensor, State, Tensors]:
     i, f, g, o = x.chunk(4, 2)
-    x[..., : f.shape[2] * 2].sigmoid_()
+    x[..., : 2 * f.shape[2]].sigmoid_()
     act.apply_(g)
     o.sigmoid_()
-    c = over_time(state[1].to(accumulator(x.dtype)), len(x))
+    c = over_time(carried(state[1]), len(x))
     torch.mul(i, g, out=c[1:])
-    for t in range(len(x)):
-        c[t + 1].addcmul_(f[t], c[t])
+    for f_t, before, c_t in steps(f, c[:-1], c[1:]):
+        c_t.addcmul_(f_t, before)
     y = o * c[1:].to(o.dtype)
     return y, (y[-1].clone(), c[-1].clone()), (x, c)
 
@@ -39,14 +39,14 @@ def backward(
     dx = torch.empty_like(gates)
     (i, f, g, o), (di, df, dg, do) = gates.chunk(4, 2), dx.chunk(4, 2)
     dh = torch.cat([dy[:-1], dy[-1:] + dafter[0]])
-    dc = (dh * o).to(c.dtype)
+    sigmoid_backward(torch.mul(dh, c[1:], out=do), o, do)
+    dc = torch.mul(dh, o, out=torch.empty_like(c[1:]))
     dc[-1] += dafter[1]
-    for t in reversed(range(1, len(dy))):
-        dc[t - 1].addcmul_(f[t], dc[t])
-    sigmoid_backward(dh * c[1:], o, do)
-    sigmoid_backward(dc * g, i, di)
-    sigmoid_backward(dc * c[:-1], f, df)
-    act.backward(dc * i, g, dg)
+    for f_t, after, dc_t in steps_back(f[1:], dc[1:], dc[:-1]):
+        dc_t.addcmul_(f_t, after)
+    sigmoid_backward(torch.mul(dc, g, out=di), i, di)
+    sigmoid_backward(torch.mul(dc, c[:-1], out=df), f, df)
+    act.backward(torch.mul(dc, i, out=dg), g, dg)
     return dx, (torch.zeros_like(dafter[0]), dc[0] * f[0]), ()
 
 
