@@ -1,0 +1,121 @@
+"""Every cell on one text: two layers, about a million parameters, the same time.
+
+    python benchmarks/cells.py CORPUS [--time 180] [--seed 1] [--json] [--choose] [CELL ...]
+
+Prints the loss on the whole validation part (the last 10 %, state carried), the characters a second in training and in
+sampling one sequence (NumPy). The learning rates below were chosen by --choose: for each cell, the best of a few after
+20 s by a validation part cut from the training 90 %, so that the last 10 % had no say in it.
+"""
+
+# ruff: noqa: E402 - how threads wait and memory is kept is settled before torch is imported
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+
+from charlstm.processor import prepare
+
+prepare()
+
+from charlstm.cells import CELLS
+from charlstm.checkpoint import RunFolder
+from charlstm.config import Config, DataConfig, ModelConfig, SamplingConfig, TrainingConfig
+from charlstm.data.corpus import Corpus, read_corpus
+from charlstm.modelfile import ModelFile, count_parameters
+from charlstm.sampling.text_model import TextModel
+from charlstm.training.events import Stepped
+from charlstm.training.loop import train
+from charlstm.vocabulary import vocabulary_of
+
+PARAMETERS = 1_000_000
+LEARNING_RATES = {
+    "lstm": 4e-3,
+    "lstm-peephole": 4e-3,
+    "lstm-simple": 4e-3,
+    "mlstm": 4e-3,
+    "gru": 4e-3,
+    "gru-cho": 4e-3,
+    "rnn": 1e-3,
+    "jordan": 1e-3,
+}
+CANDIDATES = (5e-4, 1e-3, 2e-3, 4e-3, 8e-3)
+
+
+def config_of(cell: str, corpus: Corpus, path: str, seconds: float, seed: int) -> Config:
+    """Two layers of the cell, as wide as a million parameters allow."""
+    size = vocabulary_of(corpus.text, 1).size
+    shapes = (replace(ModelConfig(), cell=cell, layers=2, hidden=hidden) for hidden in range(8, 4096, 8))
+    model = min(shapes, key=lambda shape: abs(count_parameters(shape, size) - PARAMETERS))
+    training = TrainingConfig(lr=LEARNING_RATES[cell], max_time=seconds, epochs=1000, validate_every=10**9, seed=seed)
+    return Config(model, DataConfig(corpus=(path,)), training)
+
+
+def trained(corpus: Corpus, config: Config, folder: Path) -> tuple[float, float]:
+    """Loss in nats/char on the validation part, and characters a second."""
+    rate, end = 0.0, None
+    for event in train(corpus, config, RunFolder(folder), overwrite=True):
+        rate = event.chars_per_second if isinstance(event, Stepped) else rate
+        end = event
+    return end.best_loss_nats, rate  # type: ignore[union-attr, return-value]
+
+
+def sampling_rate(model: TextModel, length: int = 2000) -> float:
+    """Characters a second of one sequence."""
+    "".join(model.generate("\n", SamplingConfig(length=100), seed=1))
+    begun = perf_counter()
+    "".join(model.generate("\n", SamplingConfig(length=length), seed=1))
+    return length / (perf_counter() - begun)
+
+
+def choose(corpus: Corpus, config: Config, folder: Path) -> dict[float, float]:
+    """Loss after 20 s for each learning rate, on a part of the training text."""
+    losses = {}
+    for lr in CANDIDATES:
+        training = replace(config.training, lr=lr, max_time=20.0)
+        data = replace(config.data, split=(0.8, 0.1, 0.1))
+        losses[lr] = round(trained(corpus, replace(config, training=training, data=data), folder)[0], 4)
+    return losses
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpus")
+    parser.add_argument("cells", nargs="*", default=list(CELLS), metavar="CELL")
+    parser.add_argument("--time", type=float, default=180.0, help="seconds of training for each")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--choose", action="store_true", help="try learning rates instead")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    corpus = read_corpus(DataConfig(corpus=(arguments.corpus,)))
+    if not (arguments.json or arguments.choose):
+        print("| cell | size | parameters | nats/char | training, characters/s | sampling, characters/s |")
+        print("|---|---|---|---|---|---|")
+    for cell in arguments.cells:
+        config = config_of(cell, corpus, arguments.corpus, arguments.time, arguments.seed)
+        with TemporaryDirectory() as folder:
+            if arguments.choose:
+                print(cell, json.dumps(choose(corpus, config, Path(folder))), flush=True)
+                continue
+            loss, rate = trained(corpus, config, Path(folder))
+            model = TextModel(ModelFile.load(Path(folder) / "best.safetensors"))
+        row = {
+            "cell": cell,
+            "size": f"2 x {config.model.hidden}",
+            "parameters": count_parameters(config.model, model.vocabulary.size),
+            "loss_nats": round(loss, 3),
+            "chars_per_second": round(rate),
+            "sampled_per_second": round(sampling_rate(model)),
+        }
+        if arguments.json:
+            print(json.dumps(row), flush=True)
+        else:
+            shown = [f"`{cell}`", *(f"{v:,}" if isinstance(v, int) else str(v) for v in list(row.values())[1:])]
+            print(f"| {' | '.join(shown)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
