@@ -26,6 +26,9 @@ bench: .venv/installed-test
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/sampling.py
 	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/presets.py
+	$(BIN)/python benchmarks/evaluation.py
+	$(BIN)/python benchmarks/cells.py corpora/english.txt
 
 # torch alone may look at its own index, and only once: every other package comes from where pip usually looks.
 .venv/torch: constraints.txt

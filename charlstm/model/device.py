@@ -11,6 +11,9 @@ from charlstm.config import ModelConfig
 from charlstm.errors import UsageError
 from charlstm.model.layers import OPERATORS, Engine
 
+WIDE = 192
+"""Units from which on products are most of a layer's work on a CPU."""
+
 
 @dataclass(frozen=True)
 class Device:
@@ -38,7 +41,7 @@ def choose(model: ModelConfig, device: str = "auto", precision: str = "auto", en
         raise UsageError(
             f"--device {name}: this machine has none that torch can use", "--device auto takes what there is"
         )
-    kind = fastest_precision(name) if precision == "auto" else precision
+    kind = fastest_precision(model, name) if precision == "auto" else precision
     if engine == "auto":
         return Device(name, kind, fastest_engine(model, name, kind))
     if engine == "torch":
@@ -47,11 +50,15 @@ def choose(model: ModelConfig, device: str = "auto", precision: str = "auto", en
     return Device(name, kind, "kernel")
 
 
-def fastest_precision(device: str) -> str:
-    """bf16 where the processor multiplies it natively; where it does not, emulation is slower than float32."""
+def fastest_precision(model: ModelConfig, device: str) -> str:
+    """bf16 where the processor multiplies it natively, and on a CPU only where that is most of the work.
+
+    Emulated it is slower than float32, and in narrow layers the products are too small a share of the time.
+    """
     if device == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return "bf16" if device == "cpu" and has("avx512_bf16", "amx_bf16", "bf16") else "fp32"
+    native = device == "cpu" and has("avx512_bf16", "amx_bf16", "bf16")
+    return "bf16" if native and model.hidden >= WIDE else "fp32"
 
 
 def fastest_engine(model: ModelConfig, device: str, precision: str) -> Engine:

@@ -1,0 +1,52 @@
+"""Seconds to evaluate 100,000 characters with a 2x512 model, by each engine that has the cell.
+
+python benchmarks/evaluation.py [--cell lstm] [--rounds 3] [--json]
+"""
+
+# ruff: noqa: E402 - how threads wait and memory is kept is settled before torch is imported
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from statistics import median
+from time import perf_counter
+
+from charlstm.processor import prepare
+
+prepare()
+
+import numpy as np
+
+from charlstm.config import ModelConfig
+from charlstm.evaluation import evaluate
+from charlstm.model.device import choose, has_operator
+from charlstm.model.language_model import LanguageModel
+
+SYMBOLS, LENGTH = 65, 100_000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cell", default="lstm")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    config = replace(ModelConfig(), cell=arguments.cell, layers=2, hidden=512)
+    ids = np.random.default_rng(0).integers(SYMBOLS, size=LENGTH)
+    times: dict[str, list[float]] = {"kernel": []} | ({"torch": []} if has_operator(config) else {})
+    for _ in range(arguments.rounds):
+        for engine, found in times.items():
+            device = choose(config, precision="fp32", engine=engine)
+            model = LanguageModel(config, SYMBOLS, device.engine).to(device.name)
+            begun = perf_counter()
+            evaluate(model, ids, start=0, size_bytes=LENGTH)
+            found.append(perf_counter() - begun)
+    auto = choose(config, precision="fp32").engine
+    for engine, found in times.items():
+        row = {"cell": arguments.cell, "engine": engine, "auto": engine == auto, "seconds": round(median(found), 2)}
+        print(json.dumps(row) if arguments.json else f"{engine:7} {row['seconds']:6} s{'  (auto)' * row['auto']}")
+
+
+if __name__ == "__main__":
+    main()
