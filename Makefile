@@ -28,7 +28,7 @@ bench: .venv/installed-test
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/presets.py
 	$(BIN)/python benchmarks/evaluation.py
-	$(BIN)/python benchmarks/cells.py corpora/english.txt
+	$(BIN)/python benchmarks/cells.py corpora/english.txt --time 20
 
 # torch alone may look at its own index, and only once: every other package comes from where pip usually looks.
 .venv/torch: constraints.txt

@@ -69,9 +69,7 @@ class Plain(nn.Module):
     def __init__(self, model: ModelConfig) -> None:
         super().__init__()
         self.embedding = nn.Embedding(SYMBOLS, model.embedding)
-        self.core = OPERATORS[model.cell](model.embedding, model.hidden)
-        if model.layers > 1:
-            self.core = type(self.core)(model.embedding, model.hidden, model.layers)
+        self.core = OPERATORS[model.cell](model.embedding, model.hidden, model.layers)  # type: ignore[call-arg]
         self.head = nn.Linear(model.hidden, SYMBOLS)
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
@@ -152,8 +150,10 @@ def product_rate(shape: Shape, device: Device) -> float:
     return 2 * rows * hidden * 4 * hidden / seconds([product], 7)[0]
 
 
-def peak_memory(shape: Shape, device: Device) -> float:
-    """MB that a step adds to a process of its own, at its peak (Linux)."""
+def peak_memory(shape: Shape, device: Device) -> int | None:
+    """MB that a step adds to a process of its own, at its peak; None where that cannot be read (CPU and Linux only)."""
+    if device.name != "cpu" or sys.platform != "linux":
+        return None
     program = (
         "import re, runpy, sys; b = runpy.run_path(sys.argv[1])\n"
         "memory = lambda name: int(re.search(name + r':\\s+(\\d+)', open('/proc/self/status').read())[1]) / 1e3\n"
@@ -162,7 +162,7 @@ def peak_memory(shape: Shape, device: Device) -> float:
     )
     text = f"{shape.cell}:{shape.layers}x{shape.hidden}:{shape.batch}x{shape.time}"
     command = [sys.executable, "-c", program, __file__, text, device.name, device.precision, device.engine]
-    return float(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+    return round(float(subprocess.run(command, capture_output=True, check=True, text=True).stdout))
 
 
 def measure(shape: Shape, device: Device, rounds: int) -> dict[str, object]:
@@ -181,8 +181,8 @@ def measure(shape: Shape, device: Device, rounds: int) -> dict[str, object]:
         "ratio": round(own / torchs[0], 2) if torchs else None,
         "product_gflops": round(rate / 1e9),
         "share_of_product_rate": round(own * flop(shape) / rate, 2),
-        "peak_mb": round(peak_memory(shape, device)),
-        "peak_mb_at_twice_the_time": round(peak_memory(shape._replace(time=2 * shape.time), device)),
+        "peak_mb": peak_memory(shape, device),
+        "peak_mb_at_twice_the_time": peak_memory(shape._replace(time=2 * shape.time), device),
     }
 
 
@@ -208,7 +208,7 @@ def main() -> None:
                 f"{row['model']:16} {row['batch']:7} {row['chars_per_second']:9,} "
                 f"{row['plain_chars_per_second'] or 0:9,} {row['ratio'] or 0:5}  "
                 f"{row['share_of_product_rate']:4.0%} of {row['product_gflops']:4,} GF/s  "
-                f"{row['peak_mb']:5,} {row['peak_mb_at_twice_the_time']:5,}   {row['device']}",
+                f"{row['peak_mb'] or 0:5,} {row['peak_mb_at_twice_the_time'] or 0:5,}   {row['device']}",
                 flush=True,
             )
 

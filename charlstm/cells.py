@@ -48,7 +48,7 @@ def jordan(x: Array, state: State, w: Weights, act: Activation) -> tuple[State, 
 
 
 def lstm(x: Array, state: State, w: Weights, act: Activation) -> tuple[State, Gates]:
-    """Long short-term memory with a forget gate (Hochreiter & Schmidhuber 1997; Gers et al. 2000, eqs. 3-8).
+    """Long short-term memory with a forget gate (Hochreiter & Schmidhuber 1997; Gers et al. 2000).
 
     i = sigmoid(W_hi h_{t-1} + b_hi + x_i)      c_t = f * c_{t-1} + i * g
     f = sigmoid(W_hf h_{t-1} + b_hf + x_f)      h_t = o * tanh(c_t)
@@ -63,7 +63,7 @@ def lstm(x: Array, state: State, w: Weights, act: Activation) -> tuple[State, Ga
 
 
 def lstm_peephole(x: Array, state: State, w: Weights, act: Activation) -> tuple[State, Gates]:
-    """LSTM whose gates also see the cell state, each unit its own (Gers & Schmidhuber 2000).
+    """LSTM whose gates also see the cell state, each unit its own (Gers & Schmidhuber 2000; the rest as in `lstm`).
 
     i = sigmoid(W_hi h_{t-1} + p_i * c_{t-1} + x_i)      c_t = f * c_{t-1} + i * g
     f = sigmoid(W_hf h_{t-1} + p_f * c_{t-1} + x_f)      h_t = o * tanh(c_t)
@@ -96,7 +96,7 @@ def lstm_simple(x: Array, state: State, w: Weights, act: Activation) -> tuple[St
 
 
 def mlstm(x: Array, state: State, w: Weights, act: Activation) -> tuple[State, Gates]:
-    """Multiplicative LSTM: each input has a transition of its own (Krause et al. 2016).
+    """Multiplicative LSTM: each input has a transition of its own (m: Krause et al. 2016; the rest as in `lstm`).
 
     m = x_m * (W_mh h_{t-1})              then the LSTM's equations with m in place of h_{t-1}:
     i = sigmoid(W_im m + x_i)             c_t = f * c_{t-1} + i * g

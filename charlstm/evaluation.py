@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil, exp, log
 
@@ -102,9 +103,7 @@ def predictions(
     The text is read in parallel streams, each warmed on what comes before it, so that every place comes once.
     """
     device = model.head.weight.device
-    training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         read = np.concatenate([[start], ids[:-1]]).astype(np.int64)  # what is read to predict each place
         stream_len, begins = streams(len(ids))
         states = warmed(model, read, begins)
@@ -116,6 +115,16 @@ def predictions(
             logits, states = model(x, states)
             targets = torch.from_numpy(ids[places[inside]].astype(np.int64)).to(device)
             yield places[inside], logits[torch.from_numpy(inside).to(device)].float(), targets
+
+
+@contextmanager
+def evaluating(model: LanguageModel) -> Iterator[None]:
+    """The model without dropout and in full float32, which cuDNN's layers otherwise round to TF32; then as before."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            yield
     finally:
         model.train(training)
 

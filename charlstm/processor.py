@@ -15,7 +15,7 @@ MOST = 2**31 - 1
 
 
 def prepare() -> None:
-    """To be called before torch is first imported, by programs that train or evaluate."""
+    """To be called before torch is first imported, by programs that train or evaluate; a library leaves that alone."""
     share_cores()
     keep_memory()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ import torch
 from charlstm.cells import ACTIVATIONS, CELLS, product, sigmoid
 from charlstm.config import CELL_NAMES, ModelConfig
 from charlstm.model.layers import OPERATORS
+from tests.conftest import ROOT
 
 N, T, E, H = 3, 12, 5, 7
 
@@ -79,3 +82,12 @@ def test_a_peephole_lstm_whose_peepholes_are_shut_is_an_lstm() -> None:
     x, state = random.standard_normal((N, 4 * H)).astype("f"), tuple(random.standard_normal((2, N, H)).astype("f"))
     plain, seeing = (CELLS[name].step(x, state, weights, np.tanh)[0] for name in ("lstm", "lstm-peephole"))
     np.testing.assert_allclose(plain, seeing, atol=1e-6)
+
+
+def test_the_page_on_cells_quotes_the_code() -> None:
+    code, page = ((ROOT / name).read_text("utf-8") for name in ("charlstm/cells.py", "docs/cells.md"))
+    table = page.partition("## Side by side")[2].partition("\n## ")[0]
+    rows = [row.split("|")[2] for row in table.splitlines()[3:] if row.startswith("| ")]
+    quoted = [piece for row in rows for piece in re.findall("`([^`]+)`", row)]
+    assert len(quoted) > 20
+    assert [piece for piece in quoted if piece not in code and piece != "c"] == []

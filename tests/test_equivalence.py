@@ -11,6 +11,7 @@ import torch
 from charlstm.cells import CELLS
 from charlstm.config import ModelConfig
 from charlstm.model.language_model import LanguageModel
+from charlstm.model.layers import OPERATORS, Engine
 from charlstm.modelfile import shapes
 from charlstm.sampling.network import Network
 
@@ -21,20 +22,24 @@ every_model = pytest.mark.parametrize("cell", CELLS)
 every_depth = pytest.mark.parametrize("layers", [1, 2, 3])
 
 
-def model_and_text(cell: str, layers: int) -> tuple[LanguageModel, ModelConfig, torch.Tensor]:
+def model_and_text(
+    cell: str, layers: int, engine: Engine = "kernel"
+) -> tuple[LanguageModel, ModelConfig, torch.Tensor]:
     torch.manual_seed(layers)
     config = replace(ModelConfig(), cell=cell, layers=layers, hidden=16, embedding=9)
-    model = LanguageModel(config, SIZE).eval()
+    model = LanguageModel(config, SIZE, engine).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.4)
     return model, config, torch.randint(SIZE, (LENGTH, BATCH))
 
 
-@every_model
+@pytest.mark.parametrize(
+    ("cell", "engine"), [(cell, "kernel") for cell in CELLS] + [(cell, "torch") for cell in OPERATORS]
+)
 @every_depth
 @torch.inference_mode()
-def test_a_text_in_pieces_gives_the_logits_of_the_whole(cell: str, layers: int) -> None:
-    model, _, ids = model_and_text(cell, layers)
+def test_a_text_in_pieces_gives_the_logits_of_the_whole(cell: str, engine: Engine, layers: int) -> None:
+    model, _, ids = model_and_text(cell, layers, engine)
     whole, _ = model(ids, model.start(BATCH))
     for cuts in ([13], list(range(1, LENGTH))):
         states, pieces = model.start(BATCH), []

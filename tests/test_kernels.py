@@ -111,3 +111,28 @@ def test_softsign_is_bounded_and_odd() -> None:
     s = ACTIVATIONS["softsign"](a)
     assert np.abs(s).max() < 1
     np.testing.assert_array_equal(s, -s[::-1])
+
+
+@every_cell
+def test_in_bfloat16_a_character_seen_a_thousand_times_gets_all_of_its_gradient(cell: str) -> None:
+    layer, _, _ = layer_and_inputs(cell)
+    layer = layer.float()
+    ids, table, found = torch.zeros(1200, 1, dtype=torch.int64), torch.full((2, E), 0.1, requires_grad=True), []
+    for enabled in (False, True):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            y, _ = layer.read(ids, table, layer.start(1))
+        found.append(torch.autograd.grad(y.float().sum(), [layer.weights()["bias_ih"]])[0])
+    assert (found[0] - found[1]).norm() < 0.1 * found[0].norm()
+
+
+@every_cell
+def test_a_kernel_may_be_differentiated_twice_over_and_from_any_layout(cell: str) -> None:
+    layer, x, state = layer_and_inputs(cell)
+    y, after = layer(x, state)
+    error = torch.randn(B, T, H, dtype=torch.float64).transpose(0, 1)
+    first, second = (torch.autograd.grad(y, (x, *state), error, retain_graph=True) for _ in range(2))
+    contiguous = torch.autograd.grad(y, (x, *state), error.contiguous(), retain_graph=True)
+    for parts in zip(first, second, contiguous, strict=True):
+        torch.testing.assert_close(parts[0], parts[1], rtol=0, atol=0)
+        torch.testing.assert_close(parts[0], parts[2])
+    assert torch.autograd.grad(after[-1].sum(), x)[0].abs().sum() > 0

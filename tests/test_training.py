@@ -14,10 +14,12 @@ import pytest
 import torch
 
 import charlstm
+from charlstm.cells import CELLS
 from charlstm.checkpoint import RunFolder, flatten, unflatten
 from charlstm.config import Config, DataConfig, ModelConfig, TrainingConfig
 from charlstm.data.corpus import Corpus
 from charlstm.errors import CharlstmError, DivergedError, UsageError
+from charlstm.model.layers import OPERATORS
 from charlstm.modelfile import ModelFile
 from charlstm.tensorfile import read_tensors
 from charlstm.training import optimiser
@@ -78,10 +80,14 @@ def test_the_best_model_is_the_one_with_the_lowest_validation_loss(tmp_path: Pat
     assert [line["validation_loss_nats"] for line in lines if "validation_loss_nats" in line] == losses
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-@pytest.mark.parametrize("step", [1, 7, 10, 33, 38])
-def test_interrupted_and_resumed_is_as_if_never_interrupted(tmp_path: Path, cell: str, step: int) -> None:
-    settings = config(cell=cell)
+@pytest.mark.parametrize(
+    ("cell", "engine", "step"),
+    [("lstm", "torch", step) for step in (1, 7, 10, 33, 38)]
+    + [(cell, "kernel", 33) for cell in CELLS]
+    + [(cell, "torch", 7) for cell in OPERATORS],
+)
+def test_interrupted_and_resumed_is_as_if_never_interrupted(tmp_path: Path, cell: str, engine: str, step: int) -> None:
+    settings = config(cell=cell, engine=engine)
     list(train(CORPUS, settings, RunFolder(tmp_path / "whole")))
     watch, stop = stop_at(step)
     seen = watch(train(CORPUS, settings, RunFolder(tmp_path / "parts"), stop=stop))
@@ -95,7 +101,7 @@ def test_interrupted_and_resumed_is_as_if_never_interrupted(tmp_path: Path, cell
             np.testing.assert_array_equal(parts[tensor], value, err_msg=f"{name} {tensor}")
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("cell", CELLS)
 def test_resuming_is_exact_in_bfloat16_too(tmp_path: Path, cell: str) -> None:
     settings = config(cell=cell, precision="bf16", epochs=1)
     list(train(CORPUS, settings, RunFolder(tmp_path / "whole")))
@@ -132,7 +138,7 @@ def test_resuming_is_exact_on_several_threads_too(tmp_path: Path) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        test_interrupted_and_resumed_is_as_if_never_interrupted(tmp_path, "lstm", 13)
+        test_interrupted_and_resumed_is_as_if_never_interrupted(tmp_path, "lstm", "torch", 13)
     finally:
         torch.set_num_threads(threads)
 

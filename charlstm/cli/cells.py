@@ -11,7 +11,7 @@ import typer
 from charlstm.config import CELL_NAMES, ModelConfig
 from charlstm.console import Console
 from charlstm.errors import UsageError
-from charlstm.settings import Settings, did_you_mean, resolve
+from charlstm.settings import Settings, did_you_mean, from_environment, resolve
 
 if TYPE_CHECKING:
     from charlstm.config import Config
@@ -36,7 +36,7 @@ def cells(
     for name in names or ():
         if name not in CELL_NAMES:
             raise UsageError(f"there is no cell {name!r}", did_you_mean(name, list(CELL_NAMES)))
-    config = resolve(settings)
+    config = resolve(from_environment(console.environ, "model") | settings)
     console.note("x: what the input contributes, W_ih x_t + b_ih; act: tanh or softsign; *: element by element", "dim")
     for name in names or CELL_NAMES:
         about = describe(name, config)
@@ -62,6 +62,7 @@ def count(name: str, model: ModelConfig) -> int:
 
 
 def shown(about: dict[str, Any], config: Config) -> str:
-    size = f"{about['parameters']:,} parameters in {config.model.layers} x {config.model.hidden}"
+    model = config.model
+    size = f"{about['parameters']:,} parameters in {model.layers} x {model.hidden}, embedding {model.embedding}"
     lines = [f"{about['cell']}: {about['about']}", *about["equations"], f"({size})"]
     return "\n    ".join(lines).replace("\n    \n", "\n\n") + "\n"

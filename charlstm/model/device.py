@@ -30,7 +30,7 @@ class Device:
     def __str__(self) -> str:
         threads = f" ({torch.get_num_threads()} threads)" if self.name == "cpu" else ""
         precision = "bfloat16" if self.precision == "bf16" else "float32"
-        return f"{self.name}{threads}, {precision}, {self.engine if self.engine == 'torch' else 'own'} layers"
+        return f"{self.name}{threads}, {precision}, {self.engine} engine"
 
 
 def choose(model: ModelConfig, device: str = "auto", precision: str = "auto", engine: str = "auto") -> Device:
@@ -80,9 +80,9 @@ def check_operator(model: ModelConfig, device: str, precision: str) -> None:
             f"--engine torch: torch has no operator for {wanted}",
             f"--engine kernel has; torch's are {', '.join(OPERATORS)} with tanh",
         )
-    if device == "cpu" and precision == "bf16" and not has("avx512_bw", "bf16"):
+    if model.cell == "lstm" and device == "cpu" and precision == "bf16" and not has("avx512_bw", "bf16"):
         raise UsageError(
-            "--engine torch: oneDNN has no bfloat16 layers for this processor",
+            "--engine torch: oneDNN has no LSTM in bfloat16 for this processor",
             "--engine kernel has, or --precision fp32",
         )
 

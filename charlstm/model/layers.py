@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Literal
 
 import torch
@@ -13,7 +12,7 @@ from torch.nn.functional import embedding, linear
 from charlstm.cells import CELLS
 from charlstm.config import ModelConfig
 from charlstm.model.kernels import KERNELS
-from charlstm.model.kernels.sequence import Sequence, State
+from charlstm.model.kernels.sequence import Sequence, State, at_least_float32
 
 Engine = Literal["kernel", "torch"]
 
@@ -47,27 +46,30 @@ class Layer(nn.Module):
     def read(self, ids: Tensor, table: Tensor, state: State) -> tuple[Tensor, State]:
         """`forward` of the rows of a table [V, I] at ids [T, B].
 
-        Where there are more ids than rows, the rows are projected first and looked up then: one small product.
+        Where there are more ids than rows, the rows are projected first and looked up then: one small product. The
+        error on a projected row is the sum of those on x_t wherever it was looked up, a thousand times in a batch:
+        that sum is in float32, whatever the precision.
         """
         if self.engine == "torch" or len(table) > ids.numel():
             return self.forward(embedding(ids, table), state)
-        return self.unroll(embedding(ids, self.project(table)), state)
+        projected = self.project(table)
+        return self.unroll(embedding(ids, at_least_float32(projected)).to(projected.dtype), state)
 
     def project(self, x: Tensor) -> Tensor:
         """What the input contributes to the blocks [..., G*H], for all steps in one product."""
         weights = self.weights()
         bias: Tensor = weights["bias_ih"]
-        if "bias_hh" in weights.keys() - set(self.kernel.weights):  # added to the same sum, so it is added here
+        if "bias_hh" in weights and "bias_hh" not in self.kernel.weights:  # both are added to the same sum
             bias = bias + weights["bias_hh"]
         return linear(x, weights["weight_ih"], bias)
 
     def unroll(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """The recurrence by charlstm's kernel, in the precision of `x`."""
+        """The recurrence by charlstm's kernel, in the precision of `x`. Overwrites `x`, so nobody else may hold it."""
         weights = self.weights()
-        recurrent = (weights[name].to(x.dtype) for name in self.kernel.weights)
         h, *others = state
-        sequence = partial(Sequence.apply, self.kernel, self.activation, len(state))
-        y, *after = sequence(x, h.to(x.dtype), *others, *recurrent)
+        before = h.to(x.dtype), *others
+        recurrent = (weights[name].to(x.dtype) for name in self.kernel.weights)
+        y, *after = Sequence.apply(self.kernel, self.activation, len(state), x, *before, *recurrent)  # type: ignore[no-untyped-call]
         return y, tuple(after)
 
     def operate(self, x: Tensor, state: State) -> tuple[Tensor, State]:

@@ -126,7 +126,7 @@ class Trainer:
 
         Raises UsageError if its layers are of another shape.
         """
-        for name in ("cell", "layers", "hidden", "embedding"):
+        for name in ("cell", "activation", "layers", "hidden", "embedding"):
             theirs, ours = getattr(other.config.model, name), getattr(self.config.model, name)
             if theirs != ours:
                 raise UsageError(f"--init-from: {name} is {theirs} in that model and {ours} here")

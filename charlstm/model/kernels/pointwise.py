@@ -24,8 +24,8 @@ def tanh_backward(error: Tensor, y: Tensor, out: Tensor) -> Tensor:
 
 
 def tanh_(a: Tensor) -> Tensor:
-    """tanh(a) = 2 sigmoid(2a) - 1 in place: torch's own tanh is two to seven times as slow as its sigmoid on a CPU."""
-    return a.mul_(2).sigmoid_().mul_(2).sub_(1)
+    """tanh(a) in place; in float32 as 2 sigmoid(2a) - 1, in less time than torch's own on a CPU."""
+    return a.mul_(2).sigmoid_().mul_(2).sub_(1) if a.dtype == torch.float32 else a.tanh_()
 
 
 def softsign_(a: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ and from the next step. Then, from the last step to the first,
 
 and for the layer below, whose output entered by x_t = W_ih u_t + b:  du_t = W_ih^T da_t,
 dW_ih = sum_t da_t u_t^T, db = sum_t da_t. These are one product each for all steps, and the same for every cell:
-autograd does them.
+autograd does them. Where u_t is row k_t of a table whose rows were projected first, P = table W_ih^T + b and
+x_t = P[k_t], then dP[k] = sum of da_t over the t with k_t = k, and dW_ih = dP^T table.
 
 Jordan, with a_t = W y_{t-1} + x_t, h_t = act(a_t), e_t = V h_t + b and y_t = tanh(e_t): one more layer on the way,
 

@@ -52,13 +52,18 @@ class Sequence(torch.autograd.Function):
 
 
 def carried(state: Tensor) -> Tensor:
-    """A copy to add to, step after step: in at least float32, as in half precision each step would round it again."""
-    return state.to(torch.promote_types(state.dtype, torch.float32), copy=True)
+    """A copy to add to, step after step."""
+    return at_least_float32(state.clone())
 
 
-def over_time(first: Tensor, steps: int) -> Tensor:
+def at_least_float32(a: Tensor) -> Tensor:
+    """The same numbers in a type fit for sums over many steps; half precision would round each of them."""
+    return a.to(torch.promote_types(a.dtype, torch.float32))
+
+
+def over_time(first: Tensor, length: int) -> Tensor:
     """A buffer [T+1, B, H] of which place 0 is the state before the first step."""
-    buffer = first.new_empty(steps + 1, *first.shape)
+    buffer = first.new_empty(length + 1, *first.shape)
     buffer[0] = first
     return buffer
 
