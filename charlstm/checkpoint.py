@@ -6,21 +6,25 @@ It knows names and files, not what they mean: the training state is a tree of di
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from fcntl import LOCK_EX, LOCK_NB, flock
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 import numpy as np
 
 from charlstm.config import Config
-from charlstm.errors import ModelFileError, UsageError
+from charlstm.console import printable
+from charlstm.errors import CharlstmError, ModelFileError, UsageError
 from charlstm.modelfile import ModelFile
 from charlstm.runs import BEST, LAST, STATE
 from charlstm.settings import from_file, resolve
 from charlstm.tensorfile import Tensors, read_tensors, unwritable, write_tensors, write_whole
 
-CONFIG, METRICS, SPOOL = "config.toml", "metrics.jsonl", "stdin.txt"
+CONFIG, METRICS, SPOOL, LOCK = "config.toml", "metrics.jsonl", "stdin.txt", "lock"
 NAMES = (BEST, LAST, STATE, METRICS, SPOOL, CONFIG)
 STATE_FORMAT = 1
 
@@ -50,6 +54,29 @@ class RunFolder:
             raise UsageError(
                 f"{self.path} already holds {', '.join(taken)}", "--overwrite replaces it, -o names another folder"
             )
+
+    @contextmanager
+    def sole_writer(self) -> Iterator[None]:
+        """Keeps every other process from training in this folder. The lock ends with the process, however that ends.
+
+        Raises CharlstmError, with the other's process id, where one does so already, or where nothing can be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = lock(self.path / LOCK)
+        except BlockingIOError as error:
+            other = printable((self.path / LOCK).read_text("ascii", "replace").strip())
+            raise CharlstmError(
+                f"{self.path} is being trained by process {other}",
+                "wait until it has ended, or -o names another folder",
+            ) from error
+        except OSError as error:
+            raise unwritable(self.path, error) from error
+        with file:
+            try:
+                yield
+            finally:
+                (self.path / LOCK).unlink(missing_ok=True)
 
     def create(self, config: Config, piped: bytes | None = None, *, overwrite: bool = False) -> None:
         """Begins a run; what its corpus read from stdin is kept, so that it can be resumed and evaluated.
@@ -118,6 +145,24 @@ class RunFolder:
     def spooled(self) -> BinaryIO | None:
         """What the run read from stdin, to be read again."""
         return BytesIO((self.path / SPOOL).read_bytes()) if (self.path / SPOOL).exists() else None
+
+
+def lock(path: Path) -> TextIO:
+    """A file that nobody else holds, with this process's id in it. Raises BlockingIOError if somebody does."""
+    while True:
+        file = path.open("a+", encoding="ascii")
+        try:
+            flock(file, LOCK_EX | LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise
+        except OSError:  # a file system without locks is no reason not to train
+            return file
+        if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
+            file.truncate(0)
+            print(os.getpid(), file=file, flush=True)
+            return file
+        file.close()  # it was removed, by a process that has ended just now
 
 
 def step_of(line: str) -> float:

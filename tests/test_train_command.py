@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -253,3 +254,36 @@ def test_a_signal_saves_and_says_how_to_resume(corpus: Path, number: int, status
     assert f"stopped at step {step:,}" in err
     resumed = charlstm("train", "--resume", "-o", "run", "--epochs", 1)
     assert resumed.code == 0, resumed.err
+
+
+@pytest.fixture
+def training(corpus: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that trains in `run` for as long as the test takes; its lines on stderr."""
+    command = [sys.executable, "-m", "charlstm", "train", str(corpus), "-o", "run", *SMALL, "--epochs", "1000000"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 60
+        while not Path("run/state.safetensors").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        yield process
+        process.kill()
+
+
+@pytest.mark.parametrize("option", ["--resume", "--overwrite"])
+def test_a_second_training_in_a_folder_is_refused_with_the_firsts_process_id(
+    option: str, corpus: Path, training: subprocess.Popen[str]
+) -> None:
+    one_sentence(charlstm("train", corpus, "-o", "run", option, *SMALL), 1, "run", f"process {training.pid}")
+    assert training.poll() is None
+
+
+def test_a_killed_training_leaves_no_lock(corpus: Path, training: subprocess.Popen[str]) -> None:
+    training.kill()
+    training.wait()
+    resumed = charlstm("train", "-o", "run", "--resume", "--epochs", 1)
+    assert resumed.code == 0, resumed.err
+
+
+def test_a_run_can_be_sampled_while_it_trains(training: subprocess.Popen[str]) -> None:
+    for seed in range(5):
+        assert charlstm("sample", "-m", "run", "-l", 10, "--seed", seed).code == 0

@@ -66,10 +66,8 @@ class Layer(nn.Module):
     def unroll(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """The recurrence by charlstm's kernel, in the precision of `x`. Overwrites `x`, so nobody else may hold it."""
         weights = self.weights()
-        h, *others = state
-        before = h.to(x.dtype), *others
         recurrent = (weights[name].to(x.dtype) for name in self.kernel.weights)
-        y, *after = Sequence.apply(self.kernel, self.activation, len(state), x, *before, *recurrent)  # type: ignore[no-untyped-call]
+        y, *after = Sequence.apply(self.kernel, self.activation, len(state), x, *state, *recurrent)  # type: ignore[no-untyped-call]
         return y, tuple(after)
 
     def operate(self, x: Tensor, state: State) -> tuple[Tensor, State]:

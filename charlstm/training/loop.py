@@ -31,20 +31,26 @@ def train(
     """Trains on a corpus and saves to `folder`, going on from the state saved there (`resume`) or beginning anew.
 
     Where there is a run, beginning anew takes `overwrite`. Once `stop()` is true, the step is ended and the run
-    saved. Raises CharlstmError for a corpus that does not suit the settings, a full disk, divergence; what was saved
-    stays.
+    saved. Raises CharlstmError for a corpus that does not suit the settings, a folder that another process trains in,
+    a full disk, divergence; what was saved stays.
     """
     trainer = Trainer(corpus, config)
     fresh = trainer.start_from(init_from) if init_from else ""
-    if resume:
-        trainer.load_state_dict(folder.load_state())
-        folder.forget_after(trainer.progress.step)
-        folder.write_config(config)
-    else:
-        folder.create(config, corpus.piped, overwrite=overwrite)
-        save(trainer, folder)
-    yield trainer.started(fresh)
+    with folder.sole_writer():
+        if resume:
+            trainer.load_state_dict(folder.load_state())
+            folder.forget_after(trainer.progress.step)
+            folder.write_config(config)
+        else:
+            folder.create(config, corpus.piped, overwrite=overwrite)
+            save(trainer, folder)
+        yield trainer.started(fresh)
+        yield from run(trainer, folder, stop)
 
+
+def run(trainer: Trainer, folder: RunFolder, stop: Callable[[], bool]) -> Iterator[Event]:
+    """Step after step, with validations in between, to the end or until `stop()` is true."""
+    config = trainer.config
     progress, clock = trainer.progress, Clock(trainer)
     first = progress.step
     while True:

@@ -31,33 +31,43 @@ import torch
 from torch import Tensor
 
 from charlstm.model.kernels.pointwise import Activation, sigmoid_backward
-from charlstm.model.kernels.sequence import Kernel, State, Tensors, outer, over_time, steps, steps_back
+from charlstm.model.kernels.sequence import (
+    Kernel,
+    State,
+    Tensors,
+    at_least_float32,
+    carried,
+    outer,
+    over_time,
+    steps,
+    steps_back,
+)
 
 
 def after_forward(x: Tensor, state: State, weights: Tensors, act: Activation) -> tuple[Tensor, State, Tensors]:
     w, b = weights
     gates = 2 * w.shape[1]
-    h, m = over_time(state[0], len(x)), x.new_empty(*x.shape[1:])
-    m_n = torch.empty_like(h[1:])
+    h, m = over_time(state[0].to(x.dtype), len(x)), x.new_empty(*x.shape[1:])
+    carry, m_n = carried(state[0]), torch.empty_like(h[1:])
     for a_gates, n, m_n_t, before, h_t in steps(x[..., :gates], x[..., gates:], m_n, h[:-1], h[1:]):
         torch.addmm(b, before, w.t(), out=m)
         r, z = a_gates.add_(m[:, :gates]).sigmoid_().chunk(2, 1)
         act.apply_(n.addcmul_(r, m_n_t.copy_(m[:, gates:])))
-        torch.lerp(n, before, z, out=h_t)
-    return h[1:], (h[-1].clone(),), (x, h, m_n)
+        h_t.copy_(torch.lerp(at_least_float32(n), carry, at_least_float32(z), out=carry))
+    return h[1:], (carry,), (x, h, m_n)
 
 
 def after_backward(
     dy: Tensor, dafter: State, kept: Tensors, weights: Tensors, act: Activation
 ) -> tuple[Tensor, State, Tensors]:
     (gates, h, m_n), (w, _) = kept, weights
-    dm, dn, dh = torch.empty_like(gates), torch.empty_like(m_n), dafter[0].clone()
+    dm, dn, dh = torch.empty_like(gates), torch.empty_like(m_n), carried(dafter[0])
     for dy_t, gates_t, before, m_n_t, dm_t, dn_t in steps_back(dy, gates, h[:-1], m_n, dm, dn):
         (r, z, n), (dr, dz, dm_n) = gates_t.chunk(3, 1), dm_t.chunk(3, 1)
         update_backward(dh.add_(dy_t), z, n, before, dz, dn_t, act)
         sigmoid_backward(torch.mul(dn_t, m_n_t, out=dr), r, dr)
         torch.mul(dn_t, r, out=dm_n)
-        dh.mul_(z).addmm_(dm_t, w)
+        dh.mul_(z).add_(torch.mm(dm_t, w))
     dw, db = outer(dm, h[:-1]), dm.sum((0, 1))
     dm[..., 2 * w.shape[1] :] = dn  # from here on it is dx
     return dm, (dh,), (dw, db)
@@ -67,13 +77,13 @@ def before_forward(x: Tensor, state: State, weights: Tensors, act: Activation) -
     (w,) = weights
     gates = 2 * w.shape[1]
     w_gates, w_n = w[:gates].t(), w[gates:].t()
-    h = over_time(state[0], len(x))
-    s = torch.empty_like(h[1:])
+    h = over_time(state[0].to(x.dtype), len(x))
+    carry, s = carried(state[0]), torch.empty_like(h[1:])
     for a_gates, n, s_t, before, h_t in steps(x[..., :gates], x[..., gates:], s, h[:-1], h[1:]):
         r, z = a_gates.addmm_(before, w_gates).sigmoid_().chunk(2, 1)
         act.apply_(n.addmm_(torch.mul(r, before, out=s_t), w_n))
-        torch.lerp(n, before, z, out=h_t)
-    return h[1:], (h[-1].clone(),), (x, h, s)
+        h_t.copy_(torch.lerp(at_least_float32(n), carry, at_least_float32(z), out=carry))
+    return h[1:], (carry,), (x, h, s)
 
 
 def before_backward(
@@ -82,21 +92,22 @@ def before_backward(
     (gates, h, s), (w,) = kept, weights
     hidden = w.shape[1]
     w_gates, w_n = w[: 2 * hidden], w[2 * hidden :]
-    da, dh, ds = torch.empty_like(gates), dafter[0].clone(), torch.empty_like(dafter[0])
+    da, dh, ds = torch.empty_like(gates), carried(dafter[0]), torch.empty_like(h[0])
     for dy_t, gates_t, before, da_t in steps_back(dy, gates, h[:-1], da):
         (r, z, n), (dr, dz, dn) = gates_t.chunk(3, 1), da_t.chunk(3, 1)
         update_backward(dh.add_(dy_t), z, n, before, dz, dn, act)
         torch.mm(dn, w_n, out=ds)
         sigmoid_backward(torch.mul(ds, before, out=dr), r, dr)
-        dh.mul_(z).addcmul_(ds, r).addmm_(da_t[:, : 2 * hidden], w_gates)
+        dh.mul_(z).addcmul_(ds, r).add_(torch.mm(da_t[:, : 2 * hidden], w_gates))
     dw = torch.cat([outer(da[..., : 2 * hidden], h[:-1]), outer(da[..., 2 * hidden :], s)])
     return da, (dh,), (dw,)
 
 
 def update_backward(dh: Tensor, z: Tensor, n: Tensor, before: Tensor, dz: Tensor, dn: Tensor, act: Activation) -> None:
     """From the error on h_t = n + z (h_{t-1} - n): fills da_z and da_n."""
-    sigmoid_backward(torch.sub(before, n, out=dz).mul_(dh), z, dz)
-    act.backward(torch.addcmul(dh, dh, z, value=-1, out=dn), n, dn)
+    error = dh.to(n.dtype)
+    sigmoid_backward(torch.sub(before, n, out=dz).mul_(error), z, dz)
+    act.backward(torch.addcmul(error, error, z, value=-1, out=dn), n, dn)
 
 
 GRU = Kernel(("weight_hh", "bias_hh"), after_forward, after_backward)

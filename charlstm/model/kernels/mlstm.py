@@ -26,7 +26,7 @@ from charlstm.model.kernels.sequence import Kernel, State, Tensors, carried, out
 def forward(x: Tensor, state: State, weights: Tensors, act: Activation) -> tuple[Tensor, State, Tensors]:
     gates = 4 * state[0].shape[1]
     w, w_m = weights[0][:gates].t(), weights[0][gates:].t()
-    h, c = over_time(state[0], len(x)), over_time(state[1].to(x.dtype), len(x))
+    h, c = over_time(state[0].to(x.dtype), len(x)), over_time(state[1].to(x.dtype), len(x))
     carry, tanh_c, v, m = carried(state[1]), *(torch.empty_like(h[1:]) for _ in range(3))
     for a, x_m, v_t, m_t, before, c_t, tanh_c_t, h_t in steps(
         x[..., :gates], x[..., gates:], v, m, h[:-1], c[1:], tanh_c, h[1:]

@@ -25,7 +25,7 @@ from charlstm.model.kernels.sequence import Kernel, State, Tensors, carried, out
 def forward(x: Tensor, state: State, weights: Tensors, act: Activation) -> tuple[Tensor, State, Tensors]:
     w, p = weights
     p_i, p_f, p_o = p.chunk(3)
-    h, c = over_time(state[0], len(x)), over_time(state[1].to(x.dtype), len(x))
+    h, c = over_time(state[0].to(x.dtype), len(x)), over_time(state[1].to(x.dtype), len(x))
     carry, tanh_c = carried(state[1]), torch.empty_like(h[1:])
     for a, before, c_before, c_t, tanh_c_t, h_t in steps(x, h[:-1], c[:-1], c[1:], tanh_c, h[1:]):
         i, f, g, o = a.addmm_(before, w.t()).chunk(4, 1)

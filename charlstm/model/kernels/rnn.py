@@ -31,7 +31,7 @@ from charlstm.model.kernels.sequence import Kernel, State, Tensors, outer, over_
 
 def elman_forward(x: Tensor, state: State, weights: Tensors, act: Activation) -> tuple[Tensor, State, Tensors]:
     (w,) = weights
-    h = over_time(state[0], len(x))
+    h = over_time(state[0].to(x.dtype), len(x))
     for x_t, before, h_t in steps(x, h[:-1], h[1:]):
         act.apply_(torch.addmm(x_t, before, w.t(), out=h_t))
     return h[1:], (h[-1].clone(),), (h,)
@@ -50,7 +50,7 @@ def elman_backward(
 
 def jordan_forward(x: Tensor, state: State, weights: Tensors, act: Activation) -> tuple[Tensor, State, Tensors]:
     w, v, b = weights
-    y = over_time(state[0], len(x))
+    y = over_time(state[0].to(x.dtype), len(x))
     for x_t, before, y_t in steps(x, y[:-1], y[1:]):
         h_t = act.apply_(x_t.addmm_(before, w.t()))
         tanh_(torch.addmm(b, h_t, v.t(), out=y_t))
