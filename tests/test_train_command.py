@@ -273,7 +273,8 @@ def training(corpus: Path) -> Iterator[subprocess.Popen[str]]:
 def test_a_second_training_in_a_folder_is_refused_with_the_firsts_process_id(
     option: str, corpus: Path, training: subprocess.Popen[str]
 ) -> None:
-    one_sentence(charlstm("train", corpus, "-o", "run", option, *SMALL), 1, "run", f"process {training.pid}")
+    second = charlstm("train", corpus, "-o", "run", option, *SMALL, "--max-time", "1s")
+    one_sentence(second, 1, "run", f"process {training.pid}")
     assert training.poll() is None
 
 
