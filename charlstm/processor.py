@@ -7,7 +7,7 @@ import os
 import sys
 
 SPINS = "20000"
-"""Turns of libgomp's waiting loop, about a tenth of a millisecond: longer than the gap between two operations of one
+"""Turns of libgomp's waiting loop, less than a millisecond or so: longer than the gap between two operations of one
 step, shorter than another program's turn on the core."""
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
