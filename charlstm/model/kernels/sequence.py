@@ -20,8 +20,8 @@ Tensors = tuple[Tensor, ...]
 class Kernel(NamedTuple):
     """A cell over T steps. The input's contribution `x` [T, B, G*H] is overwritten.
 
-    Arithmetic is in the dtype of `x` and of the weights; what adds up over time (an LSTM's cell state, the error on
-    it) is carried in at least float32.
+    Arithmetic is in the dtype of `x` and of the weights; what adds up over time (an LSTM's cell state, a GRU's
+    state, the errors on them) is carried in at least float32.
     """
 
     weights: tuple[str, ...]  # their names, in the order in which the functions take them
