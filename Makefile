@@ -37,7 +37,7 @@ bench: .venv/installed-test
 	touch $@
 
 .venv/installed: .venv/torch pyproject.toml
-	$(PIP) install -c constraints.txt -e .
+	$(PIP) install -c constraints.txt -e '.[fast]'
 	touch $@
 
 .venv/installed-test: .venv/torch pyproject.toml

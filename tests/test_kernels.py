@@ -11,6 +11,7 @@ from torch import Tensor
 
 from charlstm.cells import ACTIVATIONS, CELLS, product
 from charlstm.config import ModelConfig
+from charlstm.model.kernels import pointwise
 from charlstm.model.layers import OPERATORS, Layer
 
 T, B, E, H = 5, 3, 4, 6
@@ -136,3 +137,35 @@ def test_a_kernel_may_be_differentiated_twice_over_and_from_any_layout(cell: str
         torch.testing.assert_close(parts[0], parts[1], rtol=0, atol=0)
         torch.testing.assert_close(parts[0], parts[2])
     assert torch.autograd.grad(after[-1].sum(), x)[0].abs().sum() > 0
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.03)])
+def test_the_compiled_arithmetic_does_what_the_tensor_operations_do(
+    cell: str, dtype: torch.dtype, tolerance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert pointwise.COMPILED, "the tests need numba (pip install -e '.[test]')"
+    hidden = 37  # not a multiple of what a vector instruction takes
+    layer = Layer(replace(ModelConfig(), cell=cell, hidden=hidden), E, "kernel")
+    x, state = torch.randn(T, B, E), tuple(torch.randn(B, hidden, requires_grad=True) for _ in layer.start(B))
+    found = []
+    for compiled in (True, False):
+        monkeypatch.setattr(pointwise, "COMPILED", compiled)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+            y, after = layer(x, state)
+        assert y.dtype == dtype
+        error = y.float().square().sum() + sum(part.float().sum() for part in after)
+        found.append((y, *after, *torch.autograd.grad(error, (*state, *layer.parameters()))))
+    for ours, theirs in zip(*found, strict=True):
+        largest = float(theirs.detach().abs().max())
+        torch.testing.assert_close(ours, theirs, atol=tolerance * largest, rtol=0)
+
+
+def test_the_compiled_sigmoid_is_right_to_the_last_digits_and_hides_no_fault() -> None:
+    from charlstm.model.kernels import fused
+
+    x = np.linspace(-80, 80, 2001, dtype=np.float32)
+    exact = 1 / (1 + np.exp(-x.astype(np.float64)))
+    np.testing.assert_allclose([fused.sigmoid(a) for a in x], exact, rtol=3e-7)
+    far = [fused.sigmoid(np.float32(a)) for a in (-1e30, 1e30, np.nan)]
+    np.testing.assert_allclose(far, [0, 1, np.nan], atol=1e-37)

@@ -12,7 +12,8 @@ from torch.nn.functional import embedding, linear
 from charlstm.cells import CELLS
 from charlstm.config import ModelConfig
 from charlstm.model.kernels import KERNELS
-from charlstm.model.kernels.sequence import Sequence, State, at_least_float32
+from charlstm.model.kernels.lookup import Lookup
+from charlstm.model.kernels.sequence import Sequence, State
 
 Engine = Literal["kernel", "torch"]
 
@@ -46,14 +47,11 @@ class Layer(nn.Module):
     def read(self, ids: Tensor, table: Tensor, state: State) -> tuple[Tensor, State]:
         """`forward` of the rows of a table [V, I] at ids [T, B].
 
-        Where there are more ids than rows, the rows are projected first and looked up then: one small product. The
-        error on a projected row is the sum of those on x_t wherever it was looked up, a thousand times in a batch:
-        that sum is in float32, whatever the precision.
+        Where there are more ids than rows, the rows are projected first and looked up then: one small product.
         """
         if self.engine == "torch" or len(table) > ids.numel():
             return self.forward(embedding(ids, table), state)
-        projected = self.project(table)
-        return self.unroll(embedding(ids, at_least_float32(projected)).to(projected.dtype), state)
+        return self.unroll(Lookup.apply(ids, self.project(table)), state)  # type: ignore[no-untyped-call]
 
     def project(self, x: Tensor) -> Tensor:
         """What the input contributes to the blocks [..., G*H], for all steps in one product."""

@@ -27,10 +27,12 @@ which is why the other form was made.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
-from charlstm.model.kernels.pointwise import Activation, sigmoid_backward
+from charlstm.model.kernels.pointwise import Activation, Arithmetic, fused_for, itself, sigmoid_backward
 from charlstm.model.kernels.sequence import (
     Kernel,
     State,
@@ -46,14 +48,13 @@ from charlstm.model.kernels.sequence import (
 
 def after_forward(x: Tensor, state: State, weights: Tensors, act: Activation) -> tuple[Tensor, State, Tensors]:
     w, b = weights
-    gates = 2 * w.shape[1]
     h, m = over_time(state[0].to(x.dtype), len(x)), x.new_empty(*x.shape[1:])
     carry, m_n = carried(state[0]), torch.empty_like(h[1:])
-    for a_gates, n, m_n_t, before, h_t in steps(x[..., :gates], x[..., gates:], m_n, h[:-1], h[1:]):
+    see, update, _ = gates_for(x, act)
+    product, carried_on = see(m), see(carry)
+    for before, *places in steps(h[:-1], *map(see, (x, m_n, h[1:]))):
         torch.addmm(b, before, w.t(), out=m)
-        r, z = a_gates.add_(m[:, :gates]).sigmoid_().chunk(2, 1)
-        act.apply_(n.addcmul_(r, m_n_t.copy_(m[:, gates:])))
-        h_t.copy_(torch.lerp(at_least_float32(n), carry, at_least_float32(z), out=carry))
+        update(*places, product, carried_on)
     return h[1:], (carry,), (x, h, m_n)
 
 
@@ -62,15 +63,41 @@ def after_backward(
 ) -> tuple[Tensor, State, Tensors]:
     (gates, h, m_n), (w, _) = kept, weights
     dm, dn, dh = torch.empty_like(gates), torch.empty_like(m_n), carried(dafter[0])
-    for dy_t, gates_t, before, m_n_t, dm_t, dn_t in steps_back(dy, gates, h[:-1], m_n, dm, dn):
-        (r, z, n), (dr, dz, dm_n) = gates_t.chunk(3, 1), dm_t.chunk(3, 1)
-        update_backward(dh.add_(dy_t), z, n, before, dz, dn_t, act)
-        sigmoid_backward(torch.mul(dn_t, m_n_t, out=dr), r, dr)
-        torch.mul(dn_t, r, out=dm_n)
-        dh.mul_(z).add_(torch.mm(dm_t, w))
+    see, _, update_backward = gates_for(gates, act)
+    error = see(dh)
+    for dm_t, *places in steps_back(dm, *map(see, (dy, gates, h[:-1], m_n, dm, dn))):
+        update_backward(*places, error)
+        dh.add_(torch.mm(dm_t, w))
     dw, db = outer(dm, h[:-1]), dm.sum((0, 1))
     dm[..., 2 * w.shape[1] :] = dn  # from here on it is dx
     return dm, (dh,), (dw, db)
+
+
+def gates_for(a: Tensor, act: Activation) -> Arithmetic:
+    """What turns x_t and m_t into h_t, and back, for tensors like this one."""
+    if fused := fused_for(a, act):
+        return Arithmetic(fused.array, fused.gru, fused.gru_backward)
+    return Arithmetic(itself, partial(update, act), partial(update_backward, act))
+
+
+def update(act: Activation, x: Tensor, m_n: Tensor, h: Tensor, m: Tensor, carry: Tensor) -> None:
+    """From x_t and m_t [B, 3*H]: turns x_t into the gates and `carry` from h_{t-1} into h_t, keeps m_n, fills h_t."""
+    gates = 2 * h.shape[1]
+    a_gates, n = x[:, :gates], x[:, gates:]
+    r, z = a_gates.add_(m[:, :gates]).sigmoid_().chunk(2, 1)
+    act.apply_(n.addcmul_(r, m_n.copy_(m[:, gates:])))
+    h.copy_(torch.lerp(at_least_float32(n), carry, at_least_float32(z), out=carry))
+
+
+def update_backward(
+    act: Activation, dy: Tensor, gates: Tensor, before: Tensor, m_n: Tensor, dm: Tensor, dn: Tensor, dh: Tensor
+) -> None:
+    """From the error on h_t: fills dm_t and the candidate's block of dx_t; `dh` becomes what z lets through of it."""
+    (r, z, n), (dr, dz, dm_n) = gates.chunk(3, 1), dm.chunk(3, 1)
+    mix_backward(dh.add_(dy), z, n, before, dz, dn, act)
+    sigmoid_backward(torch.mul(dn, m_n, out=dr), r, dr)
+    torch.mul(dn, r, out=dm_n)
+    dh.mul_(z)
 
 
 def before_forward(x: Tensor, state: State, weights: Tensors, act: Activation) -> tuple[Tensor, State, Tensors]:
@@ -95,7 +122,7 @@ def before_backward(
     da, dh, ds = torch.empty_like(gates), carried(dafter[0]), torch.empty_like(h[0])
     for dy_t, gates_t, before, da_t in steps_back(dy, gates, h[:-1], da):
         (r, z, n), (dr, dz, dn) = gates_t.chunk(3, 1), da_t.chunk(3, 1)
-        update_backward(dh.add_(dy_t), z, n, before, dz, dn, act)
+        mix_backward(dh.add_(dy_t), z, n, before, dz, dn, act)
         torch.mm(dn, w_n, out=ds)
         sigmoid_backward(torch.mul(ds, before, out=dr), r, dr)
         dh.mul_(z).addcmul_(ds, r).add_(torch.mm(da_t[:, : 2 * hidden], w_gates))
@@ -103,7 +130,7 @@ def before_backward(
     return da, (dh,), (dw,)
 
 
-def update_backward(dh: Tensor, z: Tensor, n: Tensor, before: Tensor, dz: Tensor, dn: Tensor, act: Activation) -> None:
+def mix_backward(dh: Tensor, z: Tensor, n: Tensor, before: Tensor, dz: Tensor, dn: Tensor, act: Activation) -> None:
     """From the error on h_t = n + z (h_{t-1} - n): fills da_z and da_n."""
     error = dh.to(n.dtype)
     sigmoid_backward(torch.sub(before, n, out=dz).mul_(error), z, dz)

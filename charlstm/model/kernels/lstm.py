@@ -23,10 +23,20 @@ output (see `rnn.py`).
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
-from charlstm.model.kernels.pointwise import Activation, sigmoid_backward, tanh_, tanh_backward
+from charlstm.model.kernels.pointwise import (
+    Activation,
+    Arithmetic,
+    fused_for,
+    itself,
+    sigmoid_backward,
+    tanh_,
+    tanh_backward,
+)
 from charlstm.model.kernels.sequence import Kernel, State, Tensors, carried, outer, over_time, steps, steps_back
 
 
@@ -34,8 +44,10 @@ def forward(x: Tensor, state: State, weights: Tensors, act: Activation) -> tuple
     (w,) = weights
     h, c = over_time(state[0].to(x.dtype), len(x)), over_time(state[1].to(x.dtype), len(x))
     carry, tanh_c = carried(state[1]), torch.empty_like(h[1:])
-    for a, before, c_t, tanh_c_t, h_t in steps(x, h[:-1], c[1:], tanh_c, h[1:]):
-        remember(a.addmm_(before, w.t()), carry, c_t, tanh_c_t, h_t, act)
+    see, remember, _ = gates_for(x, act)
+    for a, before, *places in steps(x, h[:-1], *map(see, (x, c[1:], tanh_c, h[1:]))):
+        a.addmm_(before, w.t())
+        remember(*places, see(carry))
     return h[1:], (h[-1].clone(), carry), (x, h, c, tanh_c)
 
 
@@ -44,13 +56,22 @@ def backward(
 ) -> tuple[Tensor, State, Tensors]:
     (gates, h, c, tanh_c), (w,) = kept, weights
     da, dh, dc = torch.empty_like(gates), dafter[0].clone(), carried(dafter[1])
-    for dy_t, gates_t, before, tanh_c_t, da_t in steps_back(dy, gates, c[:-1], tanh_c, da):
-        remember_backward(dh.add_(dy_t), dc, gates_t, before, tanh_c_t, da_t, act)
+    see, _, remember_backward = gates_for(gates, act)
+    errors = see(dh), see(dc)
+    for da_t, *places in steps_back(da, *map(see, (dy, gates, c[:-1], tanh_c, da))):
+        remember_backward(*places, *errors)
         torch.mm(da_t, w, out=dh)
     return da, (dh, dc), (outer(da, h[:-1]),)
 
 
-def remember(a: Tensor, carry: Tensor, c: Tensor, tanh_c: Tensor, h: Tensor, act: Activation) -> None:
+def gates_for(a: Tensor, act: Activation) -> Arithmetic:
+    """What turns a_t into h_t, and back, for tensors like this one."""
+    if fused := fused_for(a, act):
+        return Arithmetic(fused.array, fused.lstm, fused.lstm_backward)
+    return Arithmetic(itself, partial(remember, act), partial(remember_backward, act))
+
+
+def remember(act: Activation, a: Tensor, c: Tensor, tanh_c: Tensor, h: Tensor, carry: Tensor) -> None:
     """From a_t [B, 4*H]: turns it into the gates and `carry` from c_{t-1} into c_t, and fills c_t, tanh(c_t), h_t."""
     i, f, g, o = a.chunk(4, 1)
     a[:, : 2 * h.shape[1]].sigmoid_()
@@ -61,11 +82,12 @@ def remember(a: Tensor, carry: Tensor, c: Tensor, tanh_c: Tensor, h: Tensor, act
 
 
 def remember_backward(
-    dh: Tensor, dc: Tensor, gates: Tensor, before: Tensor, tanh_c: Tensor, da: Tensor, act: Activation
+    act: Activation, dy: Tensor, gates: Tensor, before: Tensor, tanh_c: Tensor, da: Tensor, dh: Tensor, dc: Tensor
 ) -> None:
-    """From the errors on h_t and c_t: fills da_t, and turns `dc` into the error on c_{t-1}. Uses up `dh`."""
+    """From the errors on h_t (`dy` from above, `dh` from the next step; uses it up) and c_t: fills da_t, and turns `dc`
+    into the error on c_{t-1}."""
     (i, f, g, o), (di, df, dg, do) = gates.chunk(4, 1), da.chunk(4, 1)
-    sigmoid_backward(torch.mul(dh, tanh_c, out=do), o, do)
+    sigmoid_backward(torch.mul(dh.add_(dy), tanh_c, out=do), o, do)
     dc.add_(tanh_backward(dh.mul_(o), tanh_c, dh))
     error = dc.to(dh.dtype)
     sigmoid_backward(torch.mul(error, g, out=di), i, di)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from charlstm.model.kernels.lstm import remember, remember_backward
+from charlstm.model.kernels.lstm import gates_for
 from charlstm.model.kernels.pointwise import Activation
 from charlstm.model.kernels.sequence import Kernel, State, Tensors, carried, outer, over_time, steps, steps_back
 
@@ -28,11 +28,12 @@ def forward(x: Tensor, state: State, weights: Tensors, act: Activation) -> tuple
     w, w_m = weights[0][:gates].t(), weights[0][gates:].t()
     h, c = over_time(state[0].to(x.dtype), len(x)), over_time(state[1].to(x.dtype), len(x))
     carry, tanh_c, v, m = carried(state[1]), *(torch.empty_like(h[1:]) for _ in range(3))
-    for a, x_m, v_t, m_t, before, c_t, tanh_c_t, h_t in steps(
-        x[..., :gates], x[..., gates:], v, m, h[:-1], c[1:], tanh_c, h[1:]
-    ):
-        torch.mul(x_m, torch.mm(before, w_m, out=v_t), out=m_t)
-        remember(a.addmm_(m_t, w), carry, c_t, tanh_c_t, h_t, act)
+    a, x_m = x[..., :gates], x[..., gates:]
+    see, remember, _ = gates_for(a, act)
+    for a_t, x_m_t, v_t, m_t, before, *places in steps(a, x_m, v, m, h[:-1], *map(see, (a, c[1:], tanh_c, h[1:]))):
+        torch.mul(x_m_t, torch.mm(before, w_m, out=v_t), out=m_t)
+        a_t.addmm_(m_t, w)
+        remember(*places, see(carry))
     return h[1:], (h[-1].clone(), carry), (x, h, c, tanh_c, v, m)
 
 
@@ -44,10 +45,12 @@ def backward(
     w, w_m = weights[0][:gates], weights[0][gates:]
     dx, dv, dh, dc = torch.empty_like(x), torch.empty_like(v), dafter[0].clone(), carried(dafter[1])
     da, dx_m = dx[..., :gates], dx[..., gates:]
-    for dy_t, a_t, x_m, v_t, before, tanh_c_t, da_t, dx_m_t, dv_t in steps_back(
-        dy, x[..., :gates], x[..., gates:], v, c[:-1], tanh_c, da, dx_m, dv
+    see, _, remember_backward = gates_for(da, act)
+    errors = see(dh), see(dc)
+    for x_m, v_t, da_t, dx_m_t, dv_t, *places in steps_back(
+        x[..., gates:], v, da, dx_m, dv, *map(see, (dy, x[..., :gates], c[:-1], tanh_c, da))
     ):
-        remember_backward(dh.add_(dy_t), dc, a_t, before, tanh_c_t, da_t, act)
+        remember_backward(*places, *errors)
         dm = torch.mm(da_t, w, out=dh)
         torch.mul(dm, v_t, out=dx_m_t)
         torch.mul(dm, x_m, out=dv_t)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -49,3 +51,33 @@ ACTIVATIONS = {
     "tanh": Activation(tanh_, tanh_backward),
     "softsign": Activation(softsign_, softsign_backward),
 }
+
+
+class Arithmetic(NamedTuple):
+    """What a cell does between two products, for one step."""
+
+    see: Callable[[Tensor], Any]
+    """How the functions want a tensor; what is given can be taken apart over time like the tensor."""
+    forward: Callable[..., None]
+    backward: Callable[..., None]
+
+
+def itself(a: Tensor) -> Tensor:
+    return a
+
+
+COMPILED = find_spec("numba") is not None
+"""Whether the cells' arithmetic can be compiled here."""
+
+
+def fused_for(a: Tensor, act: Activation) -> ModuleType | None:
+    """The compiled arithmetic, where it stands in for tensor operations: on a CPU, in float32 or bfloat16, with tanh.
+
+    In blocks of a wider array (mLSTM's) it is no faster than they are.
+    """
+    fits = a.device.type == "cpu" and a.dtype in (torch.float32, torch.bfloat16) and a.is_contiguous()
+    if not COMPILED or not fits or act.apply_ != tanh_:
+        return None
+    from charlstm.model.kernels import fused  # importing numba takes 0.3 s; who samples or trains on CUDA does without
+
+    return fused

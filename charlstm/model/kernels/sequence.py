@@ -47,7 +47,7 @@ class Sequence(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, dy: Tensor, *dafter: Tensor) -> tuple[Tensor | None, ...]:
         kept, weights = ctx.saved_tensors[: ctx.kept], ctx.saved_tensors[ctx.kept :]
-        dx, dstate, dweights = ctx.kernel.backward(dy, dafter, kept, weights, ACTIVATIONS[ctx.activation])
+        dx, dstate, dweights = ctx.kernel.backward(dy.contiguous(), dafter, kept, weights, ACTIVATIONS[ctx.activation])
         return (None, None, None, dx, *dstate, *dweights)
 
 
@@ -68,14 +68,14 @@ def over_time(first: Tensor, length: int) -> Tensor:
     return buffer
 
 
-def steps(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """The tensors [T, ...] side by side, a step at a time; views, made once for the whole sequence."""
-    return zip(*(a.unbind() for a in tensors), strict=True)
+def steps(*arrays: Any) -> Iterator[Any]:
+    """The tensors (or NumPy's arrays) [T, ...] side by side, a step at a time; views, made once for the sequence."""
+    return zip(*(tuple(a) for a in arrays), strict=True)
 
 
-def steps_back(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+def steps_back(*arrays: Any) -> Iterator[Any]:
     """`steps`, from the last to the first."""
-    return zip(*(reversed(a.unbind()) for a in tensors), strict=True)
+    return zip(*(reversed(tuple(a)) for a in arrays), strict=True)
 
 
 def flat(a: Tensor) -> Tensor:
