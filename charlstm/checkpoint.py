@@ -26,7 +26,7 @@ from charlstm.tensorfile import Tensors, read_tensors, unwritable, write_tensors
 
 CONFIG, METRICS, SPOOL, LOCK = "config.toml", "metrics.jsonl", "stdin.txt", "lock"
 NAMES = (BEST, LAST, STATE, METRICS, SPOOL, CONFIG)
-STATE_FORMAT = 1
+STATE_FORMAT = 2
 
 Tree = dict[str, Any]
 

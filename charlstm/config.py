@@ -31,6 +31,7 @@ def setting(
 
 
 CELL_NAMES = ("lstm", "lstm-peephole", "lstm-simple", "mlstm", "gru", "gru-cho", "rnn", "jordan")
+OPTIMISER_NAMES = ("adamw", "adam", "rmsprop", "adagrad", "sgd", "nt-asgd")
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,33 @@ class ModelConfig:
     )
     dropout: float = setting(
         0.0, "Share of units left out between layers and before the head.", flag=True, least=0.0, most=0.95
+    )
+
+
+@dataclass(frozen=True)
+class RegularisationConfig:
+    """What keeps the network from learning the text by heart, beside dropout and weight decay."""
+
+    dropout_mask: str = setting(
+        "step",
+        "Dropout leaves out other units at every step, or the same ones throughout a window (Gal & Ghahramani 2016).",
+        choices=("step", "window"),
+    )
+    embedding_dropout: float = setting(
+        0.0, "Share of the characters whose vectors are left out of a window.", least=0.0, most=0.95
+    )
+    weight_dropout: float = setting(
+        0.0, "Share of the recurrent weights left out of a window (Merity et al. 2017).", least=0.0, most=0.95
+    )
+    activation_penalty: float = setting(
+        0.0, "Weight of the mean square of the top layer's output in the loss (AR).", least=0.0, most=1e3
+    )
+    temporal_penalty: float = setting(
+        0.0, "Weight of the mean square of its change from step to step (TAR).", least=0.0, most=1e3
+    )
+    l1: float = setting(0.0, "Weight of the sum of the absolute values of the matrices.", least=0.0, most=1.0)
+    label_smoothing: float = setting(
+        0.0, "Share of the target's probability spread over all symbols.", least=0.0, most=0.95
     )
 
 
@@ -80,7 +108,20 @@ class TrainingConfig:
         64, "Characters back-propagated through at a time (truncated BPTT).", flag=True, least=1, most=65536
     )
     batch_size: int = setting(16, "Parallel streams through the corpus.", flag=True, least=1, most=65536)
-    lr: float = setting(8e-3, "Peak learning rate of AdamW.", flag=True, least=1e-8, most=10.0)
+    batch_size_start: int = setting(
+        0, "Streams in the first epoch; they grow or shrink to batch_size. 0: batch_size.", least=0, most=65536
+    )
+    seq_len_start: int = setting(
+        0, "Length of the windows in the first epoch; it leads to seq_len. 0: seq_len.", least=0, most=65536
+    )
+    optimiser: str = setting("adamw", "What turns gradients into steps.", flag=True, choices=OPTIMISER_NAMES)
+    lr: float = setting(8e-3, "Peak learning rate.", flag=True, least=1e-8, most=100.0)
+    schedule: str = setting(
+        "cosine",
+        "Learning rate after the warm-up: down to final_lr by a cosine or a line, halved on a plateau, or constant.",
+        flag=True,
+        choices=("cosine", "linear", "plateau", "constant"),
+    )
     epochs: int = setting(20, "Passes over the training part.", flag=True, least=1, most=1e6)
     max_time: float = setting(
         0.0,
@@ -94,14 +135,23 @@ class TrainingConfig:
         0.02, "Share of training over which the learning rate climbs to its peak.", least=0.0, most=1.0
     )
     final_lr: float = setting(
-        0.02, "Learning rate at the end, as a share of the peak; a cosine leads there.", least=0.0, most=1.0
+        0.02, "Learning rate at the end of a cosine or a line, as a share of the peak.", least=0.0, most=1.0
     )
-    beta1: float = setting(0.9, "AdamW's decay of the gradient's mean.", least=0.0, most=0.9999)
-    beta2: float = setting(0.99, "AdamW's decay of the gradient's square.", least=0.0, most=0.99999)
-    weight_decay: float = setting(
-        0.01, "AdamW's weight decay; biases and the embedding are spared.", least=0.0, most=10.0
-    )
+    beta1: float = setting(0.9, "Decay of the gradient's mean (Adam), or the momentum (SGD).", least=0.0, most=0.9999)
+    beta2: float = setting(0.99, "Decay of the gradient's square (Adam, RMSprop).", least=0.0, most=0.99999)
+    weight_decay: float = setting(0.01, "Weight decay; biases and the embedding are spared.", least=0.0, most=10.0)
     clip: float = setting(1.0, "Largest norm of the gradient. 0: not clipped.", least=0.0, most=1e6)
+    clip_value: float = setting(0.0, "Largest number in the gradient. 0: not clipped.", least=0.0, most=1e6)
+    ema: float = setting(
+        0.0,
+        "Decay of the weights' moving average, which then is what is validated and saved as the model. 0: off.",
+        flag=True,
+        least=0.0,
+        most=0.99999,
+    )
+    patience: int = setting(
+        0, "Stop after so many validations without a better loss. 0: go on.", flag=True, least=0, most=1e6
+    )
     validate_every: int = setting(500, "Steps between validations; each one saves the run.", least=1, most=1e9)
     seed: int = setting(
         1, "Seed of the initial weights, the dropout and the order of the data.", flag=True, least=0, most=2**53
@@ -144,6 +194,7 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    regularisation: RegularisationConfig = field(default_factory=RegularisationConfig)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain nested dicts, fit for TOML and JSON."""
@@ -157,7 +208,12 @@ class Config:
         return tomli_w.dumps(self.to_dict())
 
 
-SECTIONS: dict[str, type] = {"model": ModelConfig, "data": DataConfig, "training": TrainingConfig}
+SECTIONS: dict[str, type] = {
+    "model": ModelConfig,
+    "data": DataConfig,
+    "training": TrainingConfig,
+    "regularisation": RegularisationConfig,
+}
 
 Unknown = Literal["error", "skip", "replace"]
 """What to do with a character that the model has never seen."""

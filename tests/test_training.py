@@ -236,7 +236,7 @@ def test_the_learning_rate_climbs_then_falls() -> None:
 
 def test_biases_and_embedding_are_spared_weight_decay() -> None:
     model = Trainer(CORPUS, config()).model
-    decayed, spared = (group["params"] for group in optimiser.adamw(model, TRAINING).param_groups)
+    decayed, spared = (group["params"] for group in optimiser.optimiser_of(model, TRAINING).param_groups)
     assert {p.ndim for p in decayed} == {2}
     assert any(p is model.embedding.weight for p in spared)
     assert len(decayed) + len(spared) == len(list(model.parameters()))

@@ -18,26 +18,37 @@ class Batches:
 
     Each epoch the text is turned by a random offset, as a ring, and cut into B streams anew, so that the windows'
     borders fall elsewhere. Within an epoch a window begins where the one before it ended: the state is carried.
+    Raises CharlstmError where the text is too short for one window of each stream.
     """
 
     def __init__(self, tokens: Tokens, seq_len: int, batch_size: int, seed: int) -> None:
-        least = batch_size * seq_len + 1
-        if len(tokens) < least:
-            raise CharlstmError(
-                f"the training part has {len(tokens):,} characters, "
-                f"and {batch_size} streams of {seq_len} need at least {least:,}",
-                "lower --batch-size or --seq-len, or give it more text",
-            )
-        self.tokens, self.seq_len, self.batch_size = tokens, seq_len, batch_size
-        self.stream_len = (len(tokens) - 1) // batch_size
-        self.steps_per_epoch = self.stream_len // seq_len
+        self.tokens = tokens
+        self.resize(seq_len, batch_size)
         self.random = np.random.default_rng(seed)
         self.epoch = 0
         self.step = 0  # within the epoch; the next window's number
         self.offset = self.draw_offset()
 
+    def resize(self, seq_len: int, batch_size: int) -> None:
+        """Other windows from the next epoch on; only between two of them."""
+        least = batch_size * seq_len + 1
+        if len(self.tokens) < least:
+            raise CharlstmError(
+                f"the training part has {len(self.tokens):,} characters, "
+                f"and {batch_size} streams of {seq_len} need at least {least:,}",
+                "lower --batch-size or --seq-len, or give it more text",
+            )
+        self.seq_len, self.batch_size = seq_len, batch_size
+        self.stream_len = (len(self.tokens) - 1) // batch_size
+        self.steps_per_epoch = self.stream_len // seq_len
+
     def draw_offset(self) -> int:
         return int(self.random.integers(len(self.tokens)))
+
+    @property
+    def epochs_read(self) -> float:
+        """The epochs behind, with the share of the one that is being read."""
+        return self.epoch + self.step / self.steps_per_epoch
 
     @property
     def at_start(self) -> bool:
@@ -63,9 +74,12 @@ class Batches:
             "epoch": self.epoch,
             "step": self.step,
             "offset": self.offset,
+            "seq_len": self.seq_len,
+            "batch_size": self.batch_size,
             "random": self.random.bit_generator.state,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.resize(state["seq_len"], state["batch_size"])
         self.epoch, self.step, self.offset = state["epoch"], state["step"], state["offset"]
         self.random.bit_generator.state = state["random"]

@@ -3,32 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from charlstm.config import ModelConfig
+from charlstm.config import ModelConfig, RegularisationConfig
 from charlstm.model.layers import Engine
 from charlstm.model.stack import Stack, States
 
 Weights = Mapping[str, NDArray[np.float32]]
 
 
+class Outputs(NamedTuple):
+    """The top layer's output [T, B, H], before and after dropout."""
+
+    plain: Tensor
+    dropped: Tensor
+
+
 class LanguageModel(nn.Module):
     """Embedding, stack, head. `logits, states = model(ids, states)` with ids [T, B] and logits [T, B, V]."""
 
-    def __init__(self, config: ModelConfig, size: int, engine: Engine = "kernel") -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        size: int,
+        engine: Engine = "kernel",
+        regularisation: RegularisationConfig = RegularisationConfig(),
+    ) -> None:
         super().__init__()
         self.embedding = nn.Embedding(size, config.embedding)
-        self.stack = Stack(config, engine)
+        self.stack = Stack(config, engine, regularisation)
         self.head = nn.Linear(config.hidden, size)
         nn.init.zeros_(self.head.bias)
 
     def forward(self, ids: Tensor, states: States) -> tuple[Tensor, States]:
-        y, states = self.stack(ids, self.embedding.weight, states)
-        return self.head(y), states
+        logits, states, _ = self.predict(ids, states)
+        return logits, states
+
+    def predict(self, ids: Tensor, states: States) -> tuple[Tensor, States, Outputs]:
+        """`forward`, with what the penalties of training look at."""
+        plain, states = self.stack(ids, self.embedding.weight, states)
+        dropped = self.stack.drop(plain)
+        return self.head(dropped), states, Outputs(plain, dropped)
 
     def start(self, batch: int) -> States:
         """The state of B texts of which nothing has been read."""

@@ -7,10 +7,12 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.functional import embedding, linear
 
 from charlstm.cells import CELLS
 from charlstm.config import ModelConfig
+from charlstm.model.dropout import drop_weights
 from charlstm.model.kernels import KERNELS
 from charlstm.model.kernels.lookup import Lookup
 from charlstm.model.kernels.sequence import Sequence, State
@@ -28,10 +30,10 @@ class Layer(nn.Module):
     torch's layout, and the same, for both engines.
     """
 
-    def __init__(self, config: ModelConfig, inputs: int, engine: Engine) -> None:
+    def __init__(self, config: ModelConfig, inputs: int, engine: Engine, weight_dropout: float = 0.0) -> None:
         super().__init__()
         self.cell, self.activation, self.hidden, self.engine = config.cell, config.activation, config.hidden, engine
-        self.kernel = KERNELS[config.cell]
+        self.kernel, self.weight_dropout = KERNELS[config.cell], weight_dropout
         if self.cell in OPERATORS:
             self.core: nn.Module = OPERATORS[self.cell](inputs, self.hidden)
         else:
@@ -63,7 +65,7 @@ class Layer(nn.Module):
 
     def unroll(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """The recurrence by charlstm's kernel, in the precision of `x`. Overwrites `x`, so nobody else may hold it."""
-        weights = self.weights()
+        weights = self.weights() | self.thinned()
         recurrent = (weights[name].to(x.dtype) for name in self.kernel.weights)
         y, *after = Sequence.apply(self.kernel, self.activation, len(state), x, *state, *recurrent)  # type: ignore[no-untyped-call]
         return y, tuple(after)
@@ -71,13 +73,22 @@ class Layer(nn.Module):
     def operate(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """The layer by torch's operator."""
         stacked = tuple(part[None] for part in state)
-        y, after = self.core(x, stacked if len(stacked) > 1 else stacked[0])
+        inputs = x, stacked if len(stacked) > 1 else stacked[0]
+        thinned = {f"{name}_l0": weight for name, weight in self.thinned().items()}
+        y, after = functional_call(self.core, thinned, inputs) if thinned else self.core(*inputs)
         return y, tuple(part[0] for part in (after if isinstance(after, tuple) else (after,)))
 
     def start(self, batch: int) -> State:
         """The state of B sequences that have read nothing: zeros."""
         zeros = next(self.core.parameters()).new_zeros(batch, self.hidden)
         return (zeros,) * CELLS[self.cell].states
+
+    def thinned(self) -> dict[str, Tensor]:
+        """The matrices of the recurrence after dropout, in training; none where there is no such dropout."""
+        if not (self.training and self.weight_dropout):
+            return {}
+        matrices = {n: p for n, p in self.weights().items() if n in self.kernel.weights and n.startswith("weight_hh")}
+        return {name: drop_weights(parameter, self.weight_dropout) for name, parameter in matrices.items()}
 
     def weights(self) -> dict[str, nn.Parameter]:
         """The parameters, by their names in `Cell.shapes`."""

@@ -21,7 +21,7 @@ class Clock:
         progress, limit = self.trainer.progress, self.trainer.config.training.max_time
         progress.seconds = monotonic() - self.begun
         by_time = progress.seconds / max(limit - self.reserve, 1e-3) if limit else 0.0
-        return max(progress.step / self.trainer.total_steps, by_time)
+        return max(self.trainer.batches.epochs_read / self.trainer.config.training.epochs, by_time)
 
     def stepped(self, seconds: float) -> None:
         """A step took this long. What is reported is a mean over some twenty of them."""
@@ -42,8 +42,8 @@ class Clock:
 
     @property
     def chars_per_second(self) -> float:
-        settings = self.trainer.config.training
-        return settings.batch_size * settings.seq_len / max(self.seconds_per_step, 1e-9)
+        batches = self.trainer.batches
+        return batches.batch_size * batches.seq_len / max(self.seconds_per_step, 1e-9)
 
     @property
     def seconds_left(self) -> float:

@@ -64,8 +64,11 @@ def run(trainer: Trainer, folder: RunFolder, stop: Callable[[], bool]) -> Iterat
             continue
         if (done >= 1 and progress.step) or stopped:
             break
+        if 0 < config.training.patience <= progress.stale:
+            break
 
-        rate, began = learning_rate(config.training, done), monotonic()
+        trainer.resize_windows(done)
+        rate, began = learning_rate(config.training, done, progress.plateaus), monotonic()
         loss = trainer.step(rate)
         clock.stepped(monotonic() - began)
         if progress.step % LOG_EVERY == 0 and not due(trainer, clock.done()):
@@ -96,17 +99,15 @@ def due(trainer: Trainer, done: float) -> bool:
 def validate(trainer: Trainer, stop: Callable[[], bool]) -> Evaluation | None:
     """The figures of the validation part; None if it was stopped."""
     ids = trainer.tokens.part("val")
-    return evaluate(trainer.model, ids, trainer.vocabulary.start, trainer.validation_bytes, stop)
+    with trainer.average.in_place():
+        return evaluate(trainer.model, ids, trainer.vocabulary.start, trainer.validation_bytes, stop)
 
 
 def save_validated(trainer: Trainer, folder: RunFolder, evaluation: Evaluation, place: dict[str, float]) -> Validated:
     """Saves the run with its new figures."""
     progress = trainer.progress
-    best = progress.best_loss_nats is None or evaluation.loss_nats < progress.best_loss_nats
-    if best:
-        progress.best_loss_nats = evaluation.loss_nats
-    train_loss = progress.take_mean_loss()
-    progress.validated_step = progress.step
+    best, train_loss = progress.validated(evaluation.loss_nats), progress.take_mean_loss()
+    trainer.average.validated(evaluation.loss_nats)
     save(trainer, folder, evaluation, best=best)
     losses = {"loss_nats": train_loss, "validation_loss_nats": evaluation.loss_nats, "validation_bpc": evaluation.bpc}
     folder.log({**place, **losses})

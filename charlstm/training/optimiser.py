@@ -1,29 +1,55 @@
-"""AdamW on the model's parameters, and its moments as arrays."""
+"""What turns gradients into steps, and its moments as arrays."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
-from torch.optim import AdamW, Optimizer
+from torch import Tensor, nn
+from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
 from charlstm.config import TrainingConfig
 
+Groups = list[dict[str, Any]]
 
-def adamw(model: nn.Module, config: TrainingConfig) -> AdamW:
-    """AdamW (Loshchilov & Hutter 2019). Weight decay is for matrices that multiply: not for biases and embeddings."""
+OPTIMISERS: dict[str, Callable[[Groups, TrainingConfig, bool], Optimizer]] = {
+    "adamw": lambda groups, c, fused: AdamW(groups, lr=c.lr, betas=(c.beta1, c.beta2), fused=fused),
+    "adam": lambda groups, c, fused: Adam(groups, lr=c.lr, betas=(c.beta1, c.beta2), fused=fused),
+    "rmsprop": lambda groups, c, fused: RMSprop(groups, lr=c.lr, alpha=c.beta2),
+    "adagrad": lambda groups, c, fused: Adagrad(groups, lr=c.lr),
+    "sgd": lambda groups, c, fused: SGD(groups, lr=c.lr, momentum=c.beta1, nesterov=c.beta1 > 0, fused=fused),
+    "nt-asgd": lambda groups, c, fused: SGD(groups, lr=c.lr, fused=fused),
+}
+"""By name: AdamW (Loshchilov & Hutter 2019), where weight decay stands apart from the gradient; Adam (Kingma & Ba
+2015), RMSprop (Hinton 2012), Adagrad (Duchi et al. 2011) and SGD with Nesterov's momentum, where it is a part of it;
+and plain SGD, whose weights are averaged once the validation loss no longer falls (`averaging.py`)."""
+
+
+def optimiser_of(model: nn.Module, config: TrainingConfig) -> Optimizer:
+    """The optimiser of the settings. Weight decay is for matrices that multiply: not for biases and embeddings."""
     spared = [p for name, p in model.named_parameters() if p.ndim < 2 or name.startswith("embedding")]
-    decayed = [p for name, p in model.named_parameters() if not (p.ndim < 2 or name.startswith("embedding"))]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": spared, "weight_decay": 0.0}]
+    groups = [
+        {"params": matrices(model), "weight_decay": config.weight_decay},
+        {"params": spared, "weight_decay": 0.0},
+    ]
     fused = next(model.parameters()).device.type in ("cpu", "cuda")
-    return AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), fused=fused)
+    return OPTIMISERS[config.optimiser](groups, config, fused)
+
+
+def matrices(model: nn.Module) -> list[nn.Parameter]:
+    """The weights that multiply."""
+    return [p for name, p in model.named_parameters() if p.ndim == 2 and not name.startswith("embedding")]
 
 
 def state_dict(optimiser: Optimizer, model: nn.Module) -> dict[str, Any]:
     """The moments of each parameter, by its name."""
     return {
-        name: {key: value.detach().cpu().numpy().copy() for key, value in optimiser.state[parameter].items()}
+        name: {
+            key: value.detach().cpu().numpy().copy()
+            for key, value in optimiser.state[parameter].items()
+            if isinstance(value, Tensor)
+        }
         for name, parameter in model.named_parameters()
         if parameter in optimiser.state
     }

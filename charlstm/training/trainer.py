@@ -19,7 +19,10 @@ from charlstm.model.device import choose
 from charlstm.model.language_model import LanguageModel, detach
 from charlstm.modelfile import ModelFile
 from charlstm.training import optimiser
+from charlstm.training.averaging import Average
 from charlstm.training.events import Started
+from charlstm.training.penalties import with_penalties
+from charlstm.training.schedule import PLATEAU
 from charlstm.vocabulary import vocabulary_of
 
 
@@ -32,8 +35,20 @@ class Progress:
     seconds: float = 0.0  # of training, validation and saving, over all resumptions
     best_loss_nats: float | None = None
     validated_step: int = 0  # the last one that was
-    loss_sum: float = 0.0  # over the steps since then
+    stale: int = 0  # validations since the best one
+    plateaus: int = 0  # times that the loss stayed on one
+    loss_sum: float = 0.0  # over the steps since the last validation
     loss_count: int = 0
+
+    def validated(self, loss: float) -> bool:
+        """Takes down the loss of a validation. Whether it is the best so far."""
+        best = self.best_loss_nats is None or loss < self.best_loss_nats
+        if best:
+            self.best_loss_nats = loss
+        self.stale = 0 if best else self.stale + 1
+        self.plateaus += self.stale > 0 and self.stale % PLATEAU == 0
+        self.validated_step = self.step
+        return best
 
     def take_mean_loss(self) -> float:
         """Mean training loss since this was last asked."""
@@ -61,8 +76,10 @@ class Trainer:
             self.tokens.part("train"), config.training.seq_len, config.training.batch_size, config.training.seed
         )
         torch.manual_seed(config.training.seed)
-        self.model = LanguageModel(config.model, self.vocabulary.size, self.device.engine).to(self.device.name)
-        self.optimiser = optimiser.adamw(self.model, config.training)
+        model = LanguageModel(config.model, self.vocabulary.size, self.device.engine, config.regularisation)
+        self.model = model.to(self.device.name)
+        self.optimiser = optimiser.optimiser_of(self.model, config.training)
+        self.average = Average(self.model, config.training)
         self.states = self.model.start(config.training.batch_size)
         self.progress = Progress()
 
@@ -70,8 +87,9 @@ class Trainer:
 
     @property
     def total_steps(self) -> int:
-        """Optimiser steps in all the epochs asked for."""
-        return self.batches.steps_per_epoch * self.config.training.epochs
+        """Optimiser steps in all the epochs asked for, the windows staying as they are."""
+        to_come = (self.config.training.epochs - self.batches.epochs_read) * self.batches.steps_per_epoch
+        return self.progress.step + round(to_come)
 
     def started(self, fresh: str) -> Started:
         """The event that tells what is about to be trained; `fresh` are characters new to the weights taken over."""
@@ -86,13 +104,13 @@ class Trainer:
         Raises DivergedError, with the weights as they were, if the loss or its gradient is not finite.
         """
         if self.batches.at_start:
-            self.states = self.model.start(self.config.training.batch_size)
+            self.states = self.model.start(self.batches.batch_size)
         x, y = (torch.from_numpy(ids).to(self.device.name) for ids in self.batches.next())
         with self.device.autocast():
-            logits, states = self.model(x, self.states)
+            logits, states, outputs = self.model.predict(x, self.states)
         loss = cross_entropy(logits.float().flatten(0, 1), y.flatten())
         self.optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        with_penalties(loss, logits, outputs, self.config.regularisation).backward()  # type: ignore[no-untyped-call]
         norm = self.clip()
         if not (isfinite(loss.item()) and isfinite(norm)):
             raise DivergedError(
@@ -102,6 +120,7 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate
         self.optimiser.step()
+        self.average.update()
         self.states = detach(states)
         self.progress.step += 1
         self.progress.characters += x.numel()
@@ -111,15 +130,31 @@ class Trainer:
 
     def clip(self) -> float:
         """Scales the gradient down to the largest norm allowed (Pascanu et al. 2013). Its norm before that."""
-        limit = self.config.training.clip or float("inf")
-        return float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
+        settings, l1 = self.config.training, self.config.regularisation.l1
+        if l1:
+            for weight in optimiser.matrices(self.model):
+                weight.grad.add_(weight.detach().sign(), alpha=l1)  # type: ignore[union-attr]
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip or float("inf"))
+        if settings.clip_value:
+            torch.nn.utils.clip_grad_value_(self.model.parameters(), settings.clip_value)
+        return float(norm)
+
+    def resize_windows(self, done: float) -> None:
+        """At the beginning of an epoch: windows as many and as long as are due with this share of the training done."""
+        settings = self.config.training
+        if self.batches.at_start:
+            self.batches.resize(
+                between(settings.seq_len_start or settings.seq_len, settings.seq_len, done),
+                between(settings.batch_size_start or settings.batch_size, settings.batch_size, done),
+            )
 
     def model_file(self, figures: dict[str, Any]) -> ModelFile:
         """The model as it is now, and where it came from; no times, so that the same run makes the same file."""
         tokens, progress = self.tokens, self.progress
         about = {"fingerprint": self.corpus.fingerprint, "characters": len(tokens.ids), "split": list(tokens.split)}
         place = {"step": progress.step, "characters": progress.characters}
-        return ModelFile(self.config, self.vocabulary, self.model.weights(), about, place | figures)
+        with self.average.in_place():
+            return ModelFile(self.config, self.vocabulary, self.model.weights(), about, place | figures)
 
     def start_from(self, other: ModelFile) -> str:
         """Takes over another model's weights. Gives the characters it does not know, which keep their fresh rows.
@@ -139,6 +174,7 @@ class Trainer:
             else:
                 weights[name][ours] = value[theirs]
         self.model.load_weights(weights)
+        self.average = Average(self.model, self.config.training)
         return b"".join(piece for piece in self.vocabulary.pieces if piece not in known).decode("utf-8", "replace")
 
     def state_dict(self) -> dict[str, Any]:
@@ -149,6 +185,7 @@ class Trainer:
             "batches": self.batches.state_dict(),
             "model": self.model.weights(),
             "optimiser": optimiser.state_dict(self.optimiser, self.model),
+            "average": self.average.state_dict(),
             "hidden": {
                 f"{k}.{n}": part.cpu().numpy() for k, state in enumerate(self.states) for n, part in enumerate(state)
             },
@@ -166,11 +203,18 @@ class Trainer:
         self.batches.load_state_dict(state["batches"])
         self.model.load_weights(state["model"])
         optimiser.load_state_dict(self.optimiser, self.model, state.get("optimiser", {}))
+        self.average.load_state_dict(state["average"])
         self.states = [
             tuple(torch.from_numpy(state["hidden"][f"{k}.{n}"].copy()).to(self.device.name) for n in range(len(parts)))
             for k, parts in enumerate(self.states)
         ]
         set_random_state(state["random"])
+
+
+def between(first: int, last: int, done: float) -> int:
+    """A whole number on the way from one to another, by equal factors."""
+    factor: float = (last / first) ** min(done, 1.0)
+    return round(first * factor)
 
 
 def random_state() -> dict[str, Any]:

@@ -1,0 +1,78 @@
+"""Averages of the weights over the steps of training: a better model than the last step's, for a copy of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from charlstm.config import TrainingConfig
+
+NON_MONOTONE = 5
+"""Validations among which the best must lie for NT-ASGD to go on without averaging: n of its paper."""
+
+
+class Average:
+    """The weights as validated and saved: a moving average of those trained (`ema`), or, with NT-ASGD, their mean since
+    the validation loss stopped falling, or simply they themselves."""
+
+    def __init__(self, model: nn.Module, config: TrainingConfig) -> None:
+        self.model, self.decay, self.triggered = model, config.ema, config.optimiser == "nt-asgd"
+        self.steps = 0  # averaged over
+        self.begun = bool(self.decay)
+        self.losses: list[float] = []  # of validation, until the mean begins
+        self.weights = [parameter.detach().clone() for parameter in model.parameters()] if self.on else []
+
+    @property
+    def on(self) -> bool:
+        return bool(self.decay) or self.triggered
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Takes in the weights after a step.
+
+        The moving average's memory grows with the steps, up to 1 / (1 - decay) of them: early weights are soon gone.
+        """
+        if not self.begun:
+            return
+        self.steps += 1
+        share = max(1 - self.decay, 10 / (9 + self.steps)) if self.decay else 1 / self.steps
+        torch._foreach_lerp_(self.weights, list(self.model.parameters()), min(share, 1.0))
+
+    def validated(self, loss: float) -> None:
+        """Hears of a validation loss. NT-ASGD's mean begins when the best of the last five was before them (Merity et
+        al. 2017, algorithm 1)."""
+        if self.triggered and not self.begun:
+            self.begun = len(self.losses) > NON_MONOTONE and loss > min(self.losses[:-NON_MONOTONE])
+            self.losses.append(loss)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """The model with the average for its weights; then with its own again."""
+        if not self.steps:
+            yield
+            return
+        own = [parameter.detach().clone() for parameter in self.model.parameters()]
+        self.put(self.weights)
+        try:
+            yield
+        finally:
+            self.put(own)
+
+    @torch.no_grad()
+    def put(self, weights: list[Tensor]) -> None:
+        for parameter, weight in zip(self.model.parameters(), weights, strict=True):
+            parameter.copy_(weight)
+
+    def state_dict(self) -> dict[str, Any]:
+        """For the run's state; the weights by their place."""
+        weights = {str(k): weight.cpu().numpy().copy() for k, weight in enumerate(self.weights)}
+        return {"steps": self.steps, "begun": self.begun, "losses": self.losses, "weights": weights}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.steps, self.begun, self.losses = state["steps"], state["begun"], state["losses"]
+        for k, weight in enumerate(self.weights):
+            weight.copy_(torch.from_numpy(state["weights"][str(k)].copy()))
