@@ -95,6 +95,20 @@ def lstm_simple(x: Array, state: State, w: Weights, act: Activation) -> tuple[St
     return (o * c, c), {"input": i, "forget": f, "candidate": g, "output": o}
 
 
+def lstm_norm(x: Array, state: State, w: Weights, act: Activation) -> tuple[State, Gates]:
+    """LSTM with layer normalisation (Ba et al. 2016, eqs. 20-22): LN(a) has mean 0 and variance 1 over its units.
+
+    a = gain_h * LN(W_hh h_{t-1}) + gain_x * LN(x) + b_hh      in four blocks:
+    i = sigmoid(a_i)      g = act(a_g)          c_t = f * c_{t-1} + i * g
+    f = sigmoid(a_f)      o = sigmoid(a_o)      h_t = o * tanh(gain_c * LN(c_t) + b_c)
+    """
+    h, c = state
+    a = w["gain_hh"] * normalised(product(w["weight_hh"], h)) + w["gain_ih"] * normalised(x) + w["bias_hh"]
+    (_, c), gates = long_short_term(a, c, act)
+    h = gates["output"] * np.tanh(w["gain_c"] * normalised(c) + w["bias_c"])
+    return (h, c), gates
+
+
 def mlstm(x: Array, state: State, w: Weights, act: Activation) -> tuple[State, Gates]:
     """Multiplicative LSTM: each input has a transition of its own (m: Krause et al. 2016; the rest as in `lstm`).
 
@@ -158,6 +172,12 @@ CELLS = {
     "lstm": Cell(lstm, 4, 2, {"weight_hh": (4, 1), "bias_hh": (4,)}),
     "lstm-peephole": Cell(lstm_peephole, 4, 2, {"weight_hh": (4, 1), "weight_peephole": (3,)}),
     "lstm-simple": Cell(lstm_simple, 4, 2, {}),
+    "lstm-norm": Cell(
+        lstm_norm,
+        4,
+        2,
+        {"weight_hh": (4, 1), "bias_hh": (4,), "gain_ih": (4,), "gain_hh": (4,), "gain_c": (1,), "bias_c": (1,)},
+    ),
     "mlstm": Cell(mlstm, 5, 2, {"weight_hh": (5, 1)}),
     "gru": Cell(gru, 3, 1, {"weight_hh": (3, 1), "bias_hh": (3,)}),
     "gru-cho": Cell(gru_cho, 3, 1, {"weight_hh": (3, 1)}),
@@ -188,6 +208,16 @@ def blocks(a: Array, count: int) -> list[Array]:
     """[N, count*H] cut into `count` arrays [N, H]; views, not copies."""
     width = a.shape[1] // count
     return [a[:, k * width : (k + 1) * width] for k in range(count)]
+
+
+EPSILON = np.float32(1e-5)
+
+
+def normalised(a: Array) -> Array:
+    """Each row of a [N, M] with mean 0 and variance 1."""
+    centred = a - a.mean(1, keepdims=True)
+    scaled: Array = centred / np.sqrt(np.square(centred).mean(1, keepdims=True) + EPSILON)
+    return scaled
 
 
 def sigmoid(a: Array) -> Array:

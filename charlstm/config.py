@@ -30,7 +30,7 @@ def setting(
     return field(default=default, metadata=about)
 
 
-CELL_NAMES = ("lstm", "lstm-peephole", "lstm-simple", "mlstm", "gru", "gru-cho", "rnn", "jordan")
+CELL_NAMES = ("lstm", "lstm-peephole", "lstm-simple", "lstm-norm", "mlstm", "gru", "gru-cho", "rnn", "jordan")
 OPTIMISER_NAMES = ("adamw", "adam", "rmsprop", "adagrad", "sgd", "nt-asgd")
 
 
@@ -47,6 +47,19 @@ class ModelConfig:
     )
     dropout: float = setting(
         0.0, "Share of units left out between layers and before the head.", flag=True, least=0.0, most=0.95
+    )
+    zoneout: float = setting(
+        0.0, "Share of units that keep their state at a step (Krueger et al. 2017); slow.", least=0.0, most=0.95
+    )
+    between: str = setting(
+        "plain",
+        "What goes up from a layer but the first: its output, that plus its input, or a learned mixture of the two.",
+        choices=("plain", "residual", "highway"),
+    )
+    head: str = setting(
+        "top",
+        "What predicts from: the top layer, every layer (Graves 2013), or the top by way of the embedding's own rows.",
+        choices=("top", "all", "tied"),
     )
 
 

@@ -67,7 +67,14 @@ def shapes(config: ModelConfig, size: int) -> dict[str, tuple[int, ...]]:
     for layer in range(config.layers):
         inputs = config.hidden if layer else config.embedding
         expected |= {f"layers.{layer}.{name}": shape for name, shape in cell.shapes(inputs, config.hidden).items()}
-    return expected | {"head.weight": (size, config.hidden), "head.bias": (size,)}
+        if layer and config.between == "highway":
+            expected[f"highways.{layer}.weight"] = (config.hidden, config.hidden)
+            expected[f"highways.{layer}.bias"] = (config.hidden,)
+    if config.head != "tied":
+        expected["head.weight"] = (size, config.hidden * (config.layers if config.head == "all" else 1))
+    elif config.embedding != config.hidden:
+        expected["projection.weight"] = (config.embedding, config.hidden)
+    return expected | {"head.bias": (size,)}
 
 
 def count_parameters(config: ModelConfig, size: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,10 +24,10 @@ every_depth = pytest.mark.parametrize("layers", [1, 2, 3])
 
 
 def model_and_text(
-    cell: str, layers: int, engine: Engine = "kernel"
+    cell: str, layers: int, engine: Engine = "kernel", **options: Any
 ) -> tuple[LanguageModel, ModelConfig, torch.Tensor]:
     torch.manual_seed(layers)
-    config = replace(ModelConfig(), cell=cell, layers=layers, hidden=16, embedding=9)
+    config = replace(ModelConfig(), cell=cell, layers=layers, hidden=16, **{"embedding": 9} | options)
     model = LanguageModel(config, SIZE, engine).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.4)
@@ -47,6 +48,39 @@ def test_a_text_in_pieces_gives_the_logits_of_the_whole(cell: str, engine: Engin
             logits, states = model(piece, states)
             pieces.append(logits)
         torch.testing.assert_close(torch.cat(pieces), whole, atol=TOLERANCE, rtol=0)
+
+
+OPTIONS: list[dict[str, Any]] = [
+    {"between": "residual"},
+    {"between": "highway"},
+    {"head": "all"},
+    {"head": "tied"},
+    {"head": "tied", "embedding": 16},
+    {"zoneout": 0.2},
+    {"between": "highway", "head": "all", "zoneout": 0.1},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize("layers", [2, 3])
+@torch.inference_mode()
+def test_what_connects_the_layers_is_the_same_in_numpy_and_in_pieces(
+    cell: str, layers: int, options: dict[str, Any]
+) -> None:
+    model, config, ids = model_and_text(cell, layers, **options)
+    assert {name: array.shape for name, array in model.weights().items()} == shapes(config, SIZE)
+    whole, _ = model(ids, model.start(BATCH))
+    first, states = model(ids[:13], model.start(BATCH))
+    rest, _ = model(ids[13:], states)
+    torch.testing.assert_close(torch.cat([first, rest]), whole, atol=TOLERANCE, rtol=0)
+    network = Network(config, model.weights())
+    state = network.start(BATCH)
+    for t in range(LENGTH):
+        logits, state = network.step(ids[t].numpy(), state)
+        np.testing.assert_allclose(logits, whole[t].numpy(), atol=TOLERANCE)
+    plain, _, _ = model_and_text(cell, layers)
+    assert plain(ids, plain.start(BATCH))[0].sub(whole).abs().max() > 1e-3
 
 
 @every_model

@@ -16,17 +16,20 @@ import torch
 import charlstm
 from charlstm.cells import CELLS
 from charlstm.checkpoint import RunFolder, flatten, unflatten
-from charlstm.config import Config, DataConfig, ModelConfig, TrainingConfig
+from charlstm.config import OPTIMISER_NAMES, Config, DataConfig, ModelConfig, RegularisationConfig, TrainingConfig
 from charlstm.data.corpus import Corpus
 from charlstm.errors import CharlstmError, DivergedError, UsageError
+from charlstm.evaluation import evaluate
+from charlstm.model.language_model import LanguageModel
 from charlstm.model.layers import OPERATORS
 from charlstm.modelfile import ModelFile
 from charlstm.tensorfile import read_tensors
 from charlstm.training import optimiser
+from charlstm.training.averaging import Average
 from charlstm.training.events import Event, Finished, Started, Stepped, Validated
 from charlstm.training.loop import train
 from charlstm.training.schedule import learning_rate
-from charlstm.training.trainer import Trainer
+from charlstm.training.trainer import Progress, Trainer
 from tests.conftest import ENGLISH
 
 MODEL = ModelConfig(hidden=12, embedding=8, layers=2, dropout=0.3)
@@ -36,8 +39,16 @@ CORPUS = Corpus(ENGLISH[:2500])
 
 def config(**settings: Any) -> Config:
     """The settings of this file's runs, with some changed."""
-    model = {name: settings.pop(name) for name in list(settings) if hasattr(MODEL, name)}
-    return Config(replace(MODEL, **model), DataConfig(corpus=("little",)), replace(TRAINING, **settings))
+    model, other = (
+        {name: settings.pop(name) for name in list(settings) if hasattr(section, name)}
+        for section in (MODEL, RegularisationConfig)
+    )
+    return Config(
+        replace(MODEL, **model),
+        DataConfig(corpus=("little",)),
+        replace(TRAINING, **settings),
+        RegularisationConfig(**other),
+    )
 
 
 def stop_at(step: int) -> Any:
@@ -99,6 +110,111 @@ def test_interrupted_and_resumed_is_as_if_never_interrupted(tmp_path: Path, cell
         parts, _ = read_tensors(tmp_path / "parts" / f"{name}.safetensors")
         for tensor, value in whole.items():
             np.testing.assert_array_equal(parts[tensor], value, err_msg=f"{name} {tensor}")
+
+
+HOW = [
+    *({"optimiser": name, "lr": 0.01} for name in OPTIMISER_NAMES),
+    *({"schedule": name} for name in ("linear", "plateau", "constant")),
+    {"ema": 0.99},
+    {"clip": 0.0, "clip_value": 0.01},
+    {"batch_size_start": 2, "seq_len_start": 4, "epochs": 3},
+    {"weight_dropout": 0.2, "embedding_dropout": 0.1, "dropout_mask": "window", "l1": 1e-4, "label_smoothing": 0.1},
+    {"activation_penalty": 1.0, "temporal_penalty": 1.0, "zoneout": 0.1, "between": "highway", "head": "all"},
+]
+
+
+@pytest.mark.parametrize("how", HOW, ids=str)
+def test_resuming_is_exact_however_one_trains(tmp_path: Path, how: dict[str, Any]) -> None:
+    settings = config(**{"validate_every": 4, "seq_len": 32} | how)
+    seen = list(train(CORPUS, settings, RunFolder(tmp_path / "whole")))
+    losses = [event.loss_nats for event in seen if isinstance(event, Stepped)]
+    assert losses[-1] < losses[0]
+    watch, stop = stop_at(len(losses) * 2 // 3)
+    watch(train(CORPUS, settings, RunFolder(tmp_path / "parts"), stop=stop))
+    list(train(CORPUS, settings, RunFolder(tmp_path / "parts"), resume=True))
+    for name in ("last", "best", "state"):
+        whole, parts = (read_tensors(tmp_path / run / f"{name}.safetensors")[0] for run in ("whole", "parts"))
+        assert whole.keys() == parts.keys()
+        for tensor, value in whole.items():
+            np.testing.assert_array_equal(parts[tensor], value, err_msg=f"{name} {tensor}")
+
+
+def test_the_model_that_is_saved_is_the_average_of_the_weights(tmp_path: Path) -> None:
+    *_, validated, finished = train(CORPUS, config(ema=0.9, epochs=1), RunFolder(tmp_path / "run"))
+    assert isinstance(validated, Validated)
+    assert isinstance(finished, Finished)
+    model = ModelFile.load(tmp_path / "run" / "last.safetensors")
+    state, _ = read_tensors(tmp_path / "run" / "state.safetensors")
+    trained, averaged = state["model/head.weight"], model.weights["head.weight"]
+    assert 0 < np.abs(trained - averaged).max() < 1
+    ids = model.vocabulary.encode(CORPUS.text)[-250:]
+    network = LanguageModel(model.config.model, model.vocabulary.size)
+    network.load_weights(model.weights)
+    found = evaluate(network, ids, model.vocabulary.start, 250)
+    assert found is not None
+    assert found.loss_nats == pytest.approx(validated.evaluation.loss_nats, abs=1e-5)
+
+
+def test_a_moving_average_forgets_the_beginning_and_a_mean_begins_on_a_plateau() -> None:
+    model = torch.nn.Linear(1, 1, bias=False)
+
+    def put(value: float) -> None:
+        torch.nn.init.constant_(model.weight, value)
+
+    put(100.0)
+    moving = Average(model, TrainingConfig(ema=0.9))
+    for _ in range(200):
+        put(1.0)
+        moving.update()
+    with moving.in_place():
+        assert model.weight.item() == pytest.approx(1.0, abs=1e-3)
+    mean = Average(model, TrainingConfig(optimiser="nt-asgd"))
+    for loss in (3.0, 2.0, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0):
+        mean.update()
+        mean.validated(loss)
+        assert not mean.begun
+    mean.validated(2.0)
+    assert mean.begun
+    for value in (1.0, 2.0, 6.0):
+        put(value)
+        mean.update()
+    with mean.in_place():
+        assert model.weight.item() == 3.0
+    assert model.weight.item() == 6.0
+
+
+def test_patience_ends_training_that_gets_nowhere(tmp_path: Path) -> None:
+    settings = config(lr=0.3, schedule="constant", patience=3, epochs=50, ema=0.0)
+    *events, finished = train(CORPUS, settings, RunFolder(tmp_path / "run"))
+    losses = [event.evaluation.loss_nats for event in events if isinstance(event, Validated)]
+    assert isinstance(finished, Finished)
+    assert finished.reason == "patience"
+    assert losses.index(min(losses)) == len(losses) - 4
+    (again,) = [e for e in train(CORPUS, settings, RunFolder(tmp_path / "run"), resume=True) if isinstance(e, Finished)]
+    assert again.steps == 0
+
+
+def test_windows_grow_from_epoch_to_epoch(tmp_path: Path) -> None:
+    trainer = Trainer(CORPUS, config(batch_size_start=1, seq_len_start=4))
+    sizes = []
+    for done in (0.0, 0.5, 1.0):
+        trainer.resize_windows(done)
+        sizes.append((trainer.batches.batch_size, trainer.batches.seq_len))
+        while not (trainer.step(0.001) and trainer.batches.at_start):
+            pass
+    assert sizes == [(1, 4), (2, 8), (4, 16)]
+
+
+def test_a_plateau_halves_the_rate_and_a_line_is_straight() -> None:
+    progress = Progress()
+    for loss in (3.0, 2.0, 2.1, 2.2, 2.1, 2.1, 1.0, 1.1):
+        progress.validated(loss)
+    assert progress.plateaus == 2
+    plateau = TrainingConfig(lr=1.0, schedule="plateau")
+    assert learning_rate(plateau, 0.5, progress.plateaus) == 0.25
+    line = TrainingConfig(lr=1.0, schedule="linear", warmup=0.0, final_lr=0.0)
+    assert [learning_rate(line, done) for done in (0.0, 0.25, 1.0)] == [1.0, 0.75, 0.0]
+    assert learning_rate(TrainingConfig(lr=1.0, schedule="constant"), 0.9) == 1.0
 
 
 @pytest.mark.parametrize("cell", CELLS)

@@ -69,13 +69,13 @@ def fastest_engine(model: ModelConfig, device: str, precision: str) -> Engine:
 
 
 def has_operator(model: ModelConfig) -> bool:
-    return model.cell in OPERATORS and model.activation == "tanh"
+    return model.cell in OPERATORS and model.activation == "tanh" and not model.zoneout
 
 
 def check_operator(model: ModelConfig, device: str, precision: str) -> None:
     """Raises UsageError where torch has no operator for the layers."""
     if not has_operator(model):
-        wanted = f"--cell {model.cell} with --activation {model.activation}"
+        wanted = "zoneout" if model.zoneout else f"--cell {model.cell} with --activation {model.activation}"
         raise UsageError(
             f"--engine torch: torch has no operator for {wanted}",
             f"--engine kernel has; torch's are {', '.join(OPERATORS)} with tanh",

@@ -8,16 +8,24 @@ import torch
 from torch import Tensor
 
 
-def mask(like: Tensor, share: float, *shape: int) -> Tensor:
-    """0 for what is left out, and for the rest a number that keeps the mean.
+def chosen(share: float, shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """True for this share of the places, drawn; of 256, as many as come nearest, but one at least.
 
-    Eight of them are drawn from one random word, so the share is one of 256: torch's own Bernoulli numbers take a
-    third of a small network's step on a CPU, these a fiftieth.
+    Eight places are drawn from one random word: torch's own Bernoulli numbers take a third of a small network's step
+    on a CPU, these a fiftieth.
     """
-    kept = min(max(round(256 * (1 - share)), 1), 255)
-    words = torch.empty(-(-prod(shape) // 8), dtype=torch.int64, device=like.device).random_(-(2**63), None)
-    drawn = words.view(torch.uint8)[: prod(shape)].view(shape)
-    return (drawn < kept).to(like.dtype).mul_(256 / kept)
+    words = torch.empty(-(-prod(shape) // 8), dtype=torch.int64, device=device).random_(-(2**63), None)
+    return words.view(torch.uint8)[: prod(shape)].view(shape) < of_256(share)
+
+
+def of_256(share: float) -> int:
+    return min(max(round(256 * share), 1), 255)
+
+
+def mask(like: Tensor, share: float, *shape: int) -> Tensor:
+    """0 for what is left out, and for the rest a number that keeps the mean."""
+    kept = of_256(1 - share)
+    return chosen(kept / 256, shape, like.device).to(like.dtype).mul_(256 / kept)
 
 
 def drop_units(y: Tensor, share: float, per: str) -> Tensor:

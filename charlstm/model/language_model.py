@@ -18,7 +18,7 @@ Weights = Mapping[str, NDArray[np.float32]]
 
 
 class Outputs(NamedTuple):
-    """The top layer's output [T, B, H], before and after dropout."""
+    """What goes up from the top layer [T, B, H], and what the head reads, after dropout."""
 
     plain: Tensor
     dropped: Tensor
@@ -37,8 +37,17 @@ class LanguageModel(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(size, config.embedding)
         self.stack = Stack(config, engine, regularisation)
-        self.head = nn.Linear(config.hidden, size)
+        read = config.hidden * (config.layers if config.head == "all" else 1)
+        self.projection: nn.Module = nn.Identity()
+        if config.head == "tied":
+            read = config.embedding
+            if config.embedding != config.hidden:
+                self.projection = nn.Linear(config.hidden, config.embedding, bias=False)
+        self.head = nn.Linear(read, size)
         nn.init.zeros_(self.head.bias)
+        if config.head == "tied":
+            self.head.weight = self.embedding.weight
+        self.heads_read = config.layers if config.head == "all" else 1
 
     def forward(self, ids: Tensor, states: States) -> tuple[Tensor, States]:
         logits, states, _ = self.predict(ids, states)
@@ -46,9 +55,9 @@ class LanguageModel(nn.Module):
 
     def predict(self, ids: Tensor, states: States) -> tuple[Tensor, States, Outputs]:
         """`forward`, with what the penalties of training look at."""
-        plain, states = self.stack(ids, self.embedding.weight, states)
-        dropped = self.stack.drop(plain)
-        return self.head(dropped), states, Outputs(plain, dropped)
+        outputs, states = self.stack(ids, self.embedding.weight, states)
+        dropped = torch.cat([self.stack.drop(y) for y in outputs[-self.heads_read :]], -1)
+        return self.head(self.projection(dropped)), states, Outputs(outputs[-1], dropped)
 
     def start(self, batch: int) -> States:
         """The state of B texts of which nothing has been read."""

@@ -12,12 +12,14 @@ from torch.nn.functional import embedding, linear
 
 from charlstm.cells import CELLS
 from charlstm.config import ModelConfig
-from charlstm.model.dropout import drop_weights
+from charlstm.model.dropout import chosen, drop_weights
 from charlstm.model.kernels import KERNELS
 from charlstm.model.kernels.lookup import Lookup
 from charlstm.model.kernels.sequence import Sequence, State
 
 Engine = Literal["kernel", "torch"]
+
+Run = Callable[[Tensor, State], tuple[Tensor, State]]
 
 OPERATORS: dict[str, Callable[[int, int], nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 """The cells that torch has."""
@@ -33,7 +35,7 @@ class Layer(nn.Module):
     def __init__(self, config: ModelConfig, inputs: int, engine: Engine, weight_dropout: float = 0.0) -> None:
         super().__init__()
         self.cell, self.activation, self.hidden, self.engine = config.cell, config.activation, config.hidden, engine
-        self.kernel, self.weight_dropout = KERNELS[config.cell], weight_dropout
+        self.kernel, self.weight_dropout, self.zoneout = KERNELS[config.cell], weight_dropout, config.zoneout
         if self.cell in OPERATORS:
             self.core: nn.Module = OPERATORS[self.cell](inputs, self.hidden)
         else:
@@ -66,9 +68,13 @@ class Layer(nn.Module):
     def unroll(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """The recurrence by charlstm's kernel, in the precision of `x`. Overwrites `x`, so nobody else may hold it."""
         weights = self.weights() | self.thinned()
-        recurrent = (weights[name].to(x.dtype) for name in self.kernel.weights)
-        y, *after = Sequence.apply(self.kernel, self.activation, len(state), x, *state, *recurrent)  # type: ignore[no-untyped-call]
-        return y, tuple(after)
+        recurrent = [weights[name].to(x.dtype) for name in self.kernel.weights]
+
+        def run(x: Tensor, state: State) -> tuple[Tensor, State]:
+            y, *after = Sequence.apply(self.kernel, self.activation, len(state), x, *state, *recurrent)  # type: ignore[no-untyped-call]
+            return y, tuple(after)
+
+        return run_zoned(run, x, state, self.zoneout, self.training) if self.zoneout else run(x, state)
 
     def operate(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """The layer by torch's operator."""
@@ -96,7 +102,7 @@ class Layer(nn.Module):
 
     @torch.no_grad()
     def initialise(self) -> None:
-        """Xavier-uniform input weights, orthogonal recurrent ones block by block (Saxe et al. 2014), all else 0.
+        """Xavier-uniform input weights, orthogonal recurrent ones by blocks (Saxe et al. 2014), gains 1, the rest 0.
 
         A forget gate starts at 1, so that it remembers before it has learnt to (Jozefowicz et al. 2015).
         """
@@ -107,6 +113,22 @@ class Layer(nn.Module):
                 for block in parameter.chunk(len(parameter) // self.hidden):
                     nn.init.orthogonal_(block)
             else:
-                parameter.zero_()
-            if name == "bias_ih" and "lstm" in self.cell:
+                parameter.fill_(name.startswith("gain"))
+            if name == ("bias_hh" if self.cell == "lstm-norm" else "bias_ih") and "lstm" in self.cell:
                 parameter[self.hidden : 2 * self.hidden] = 1
+
+
+def run_zoned(run: Run, x: Tensor, state: State, share: float, training: bool) -> tuple[Tensor, State]:
+    """A recurrence in which units keep their state (Krueger et al. 2017): a share of them, drawn at every step, in
+    training; in evaluation each one that share of it. Step by step, so several times slower than without."""
+    y = []
+    for x_t in x.unbind():
+        _, after = run(x_t[None].clone(), state)
+        state = tuple(zoned(old.to(new.dtype), new, share, training) for old, new in zip(state, after, strict=True))
+        y.append(state[0].to(x.dtype))
+    return torch.stack(y), state
+
+
+def zoned(old: Tensor, new: Tensor, share: float, training: bool) -> Tensor:
+    """The state [B, H] of units of which a share keeps the old one."""
+    return torch.where(chosen(share, new.shape, new.device), old, new) if training else torch.lerp(new, old, share)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from charlstm.config import ModelConfig, RegularisationConfig
@@ -13,31 +14,43 @@ States = list[State]
 
 
 class Stack(nn.Module):
-    """The contract of a layer, for several: each one's output, after dropout, is the next one's input.
+    """The contract of a layer, for several: what goes up from each one, after dropout, is the next one's input.
 
-    Dropout is on what goes up, never on what goes on in time (Zaremba et al. 2014), and on the top layer's output too.
+    Dropout is on what goes up, never on what goes on in time (Zaremba et al. 2014), and on what the head reads too.
+    What goes up from a layer but the first is its output y, or y + u with its input u (residual, He et al. 2016), or
+    g y + (1 - g) u with g = sigmoid(W u + b) (highway, Srivastava et al. 2015).
     """
 
     def __init__(self, config: ModelConfig, engine: Engine, regularisation: RegularisationConfig) -> None:
         super().__init__()
         inputs = [config.embedding, *[config.hidden] * (config.layers - 1)]
         self.layers = nn.ModuleList(Layer(config, width, engine, regularisation.weight_dropout) for width in inputs)
-        self.dropout, self.regularisation = config.dropout, regularisation
+        gated = range(1, config.layers) if config.between == "highway" else ()
+        self.highways = nn.ModuleDict({str(k): nn.Linear(config.hidden, config.hidden) for k in gated})
+        self.config, self.regularisation = config, regularisation
 
-    def forward(self, ids: Tensor, table: Tensor, states: States) -> tuple[Tensor, States]:
-        """The rows of a table [V, E] at ids [T, B], to y [T, B, H] of the top layer, before its dropout."""
+    def forward(self, ids: Tensor, table: Tensor, states: States) -> tuple[list[Tensor], States]:
+        """The rows of a table [V, E] at ids [T, B], to what goes up from each layer, [T, B, H], before dropout."""
         share = self.regularisation.embedding_dropout if self.training else 0.0
         first, *others = self.layers
         y, state = first.read(ids, drop_rows(table, share), states[0])  # type: ignore[operator]
-        after = [state]
-        for layer, before in zip(others, states[1:], strict=True):
-            y, state = layer(self.drop(y), before)
+        outputs, after = [y], [state]
+        for k, (layer, before) in enumerate(zip(others, states[1:], strict=True), 1):
+            u = self.drop(outputs[-1])
+            y, state = layer(u, before)
+            outputs.append(self.mixed(k, u, y))
             after.append(state)
-        return y, after
+        return outputs, after
+
+    def mixed(self, k: int, u: Tensor, y: Tensor) -> Tensor:
+        """What goes up from layer k, of its input and its output."""
+        if self.config.between == "highway":
+            return torch.lerp(u, y, self.highways[str(k)](u).sigmoid())
+        return u + y if self.config.between == "residual" else y
 
     def drop(self, y: Tensor) -> Tensor:
         """y [T, B, H] after dropout, which there is in training only."""
-        return drop_units(y, self.dropout if self.training else 0.0, self.regularisation.dropout_mask)
+        return drop_units(y, self.config.dropout if self.training else 0.0, self.regularisation.dropout_mask)
 
     def start(self, batch: int) -> States:
         return [layer.start(batch) for layer in self.layers]  # type: ignore[operator]

@@ -114,7 +114,7 @@ def read_prompt(network: Network, vocabulary: Vocabulary, prompt: Ids) -> tuple[
     states = network.start(1)
     read = np.concatenate([[vocabulary.start], prompt])[:, None]
     for ids in read[:-1]:
-        states = network.read(ids, states)
+        _, states = network.read(ids, states)
     return network.step(read[-1], states)
 
 

@@ -7,11 +7,14 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.cells import ACTIVATIONS, CELLS, Array, State, Weights, product
+from charlstm.cells import ACTIVATIONS, CELLS, Array, State, Weights, product, sigmoid
 from charlstm.config import ModelConfig
 
 Ids = NDArray[np.int64]
 States = list[State]
+
+
+EMBEDDING = "embedding.weight"
 
 
 class Network:
@@ -21,9 +24,11 @@ class Network:
         self.config = config
         self.cell = CELLS[config.cell]
         self.activation = ACTIVATIONS[config.activation]
-        self.embedding = weights["embedding.weight"]
+        self.embedding = weights[EMBEDDING]
         self.layers = [layer_weights(weights, config.cell, k) for k in range(config.layers)]
-        self.head = weights["head.weight"], weights["head.bias"]
+        self.highways = highway_weights(weights, config)
+        self.head = weights[EMBEDDING if config.head == "tied" else "head.weight"], weights["head.bias"]
+        self.projection = weights.get("projection.weight")
         # What a character adds to the first layer never changes: computed when it is first read, then looked up.
         self.first = np.empty((len(self.embedding), len(self.layers[0]["bias_ih"])), np.float32)
         self.known: set[int] = set()
@@ -35,20 +40,37 @@ class Network:
 
     def step(self, ids: Ids, states: States) -> tuple[Array, States]:
         """Reads one id a sequence, [N]. Gives the logits of what comes next, [N, V], and the states after it."""
-        after = self.read(ids, states)
+        outputs, after = self.read(ids, states)
+        read = np.concatenate(outputs, 1) if self.config.head == "all" else outputs[-1]
+        if self.projection is not None:
+            read = product(self.projection, read)
         weight, bias = self.head
-        return product(weight, after[-1][0]) + bias, after
+        return product(weight, read) + bias, after
 
-    def read(self, ids: Ids, states: States) -> States:
-        """The states after one more id a sequence, with no prediction made: all that a prompt needs."""
+    def read(self, ids: Ids, states: States) -> tuple[list[Array], States]:
+        """Reads one more id a sequence, with no prediction made: all that a prompt needs.
+
+        Gives what goes up from each layer, [N, H], and the states after it.
+        """
         x = self.inputs(ids)
+        outputs: list[Array] = []
         after: States = []
-        for layer, state in zip(self.layers, states, strict=True):
-            if after:
-                x = product(layer["weight_ih"], after[-1][0]) + layer["bias_ih"]
-            state, _ = self.cell.step(x, state, layer, self.activation)
+        for k, (layer, old) in enumerate(zip(self.layers, states, strict=True)):
+            if k:
+                x = product(layer["weight_ih"], outputs[-1]) + layer["bias_ih"]
+            state, _ = self.cell.step(x, old, layer, self.activation)
+            if zoneout := np.float32(self.config.zoneout):
+                state = tuple(new + zoneout * (before - new) for before, new in zip(old, state, strict=True))
+            outputs.append(self.mixed(k, outputs[-1], state[0]) if k else state[0])
             after.append(state)
-        return after
+        return outputs, after
+
+    def mixed(self, k: int, u: Array, y: Array) -> Array:
+        """What goes up from layer k, of its input and its output (`charlstm.model.stack`)."""
+        if self.config.between == "highway":
+            weight, bias = self.highways[k]
+            return u + sigmoid(product(weight, u) + bias) * (y - u)
+        return u + y if self.config.between == "residual" else y
 
     def inputs(self, ids: Ids) -> Array:
         """W_ih e + b_ih of the first layer for these ids, [N, G*H]."""
@@ -57,6 +79,12 @@ class Network:
             self.first[ids] = product(first["weight_ih"], self.embedding[ids]) + first["bias_ih"]
             self.known.update(ids.tolist())
         return self.first[ids]
+
+
+def highway_weights(weights: Mapping[str, Array], config: ModelConfig) -> dict[int, tuple[Array, Array]]:
+    """The weight and bias of the highway around each layer that has one."""
+    around = range(1, config.layers) if config.between == "highway" else ()
+    return {k: (weights[f"highways.{k}.weight"], weights[f"highways.{k}.bias"]) for k in around}
 
 
 def layer_weights(weights: Mapping[str, Array], cell: str, k: int) -> Weights:

@@ -46,9 +46,9 @@ class Validated:
 
 @dataclass(frozen=True)
 class Finished:
-    """The end, planned or asked for. The run is saved."""
+    """The end: as planned, for want of a better validation loss, or asked for. The run is saved."""
 
-    reason: Literal["done", "stopped"]
+    reason: Literal["done", "patience", "stopped"]
     step: int
     steps: int  # of them taken since Started
     seconds: float

@@ -62,9 +62,8 @@ def run(trainer: Trainer, folder: RunFolder, stop: Callable[[], bool]) -> Iterat
                 yield save_validated(trainer, folder, evaluation, clock.place())
                 clock.reserve = monotonic() - began
             continue
-        if (done >= 1 and progress.step) or stopped:
-            break
-        if 0 < config.training.patience <= progress.stale:
+        hopeless = 0 < config.training.patience <= progress.stale
+        if (done >= 1 and progress.step) or hopeless or stopped:
             break
 
         trainer.resize_windows(done)
@@ -80,7 +79,7 @@ def run(trainer: Trainer, folder: RunFolder, stop: Callable[[], bool]) -> Iterat
     if stopped:
         save(trainer, folder)
     yield Finished(
-        "stopped" if stopped else "done",
+        "stopped" if stopped else "patience" if hopeless else "done",
         progress.step,
         progress.step - first,
         progress.seconds,

@@ -25,6 +25,9 @@ from charlstm.training.penalties import with_penalties
 from charlstm.training.schedule import PLATEAU
 from charlstm.vocabulary import vocabulary_of
 
+BY_SYMBOL = ("embedding.weight", "head.weight", "head.bias")
+"""The weights with a row for each symbol of the vocabulary."""
+
 
 @dataclass
 class Progress:
@@ -161,7 +164,7 @@ class Trainer:
 
         Raises UsageError if its layers are of another shape.
         """
-        for name in ("cell", "activation", "layers", "hidden", "embedding"):
+        for name in ("cell", "activation", "layers", "hidden", "embedding", "between", "head"):
             theirs, ours = getattr(other.config.model, name), getattr(self.config.model, name)
             if theirs != ours:
                 raise UsageError(f"--init-from: {name} is {theirs} in that model and {ours} here")
@@ -169,10 +172,10 @@ class Trainer:
         rows = [(i, known[piece]) for i, piece in enumerate(self.vocabulary.pieces) if piece in known]
         ours, theirs = np.array(rows, np.int64).reshape(-1, 2).T
         for name, value in other.weights.items():
-            if name.startswith("layers."):
-                weights[name] = value
-            else:
+            if name in BY_SYMBOL:
                 weights[name][ours] = value[theirs]
+            else:
+                weights[name] = value
         self.model.load_weights(weights)
         self.average = Average(self.model, self.config.training)
         return b"".join(piece for piece in self.vocabulary.pieces if piece not in known).decode("utf-8", "replace")

@@ -6,6 +6,7 @@
 from charlstm.model.kernels.gru import GRU, GRU_CHO
 from charlstm.model.kernels.lstm import LSTM
 from charlstm.model.kernels.mlstm import MLSTM
+from charlstm.model.kernels.norm import LSTM_NORM
 from charlstm.model.kernels.peephole import LSTM_PEEPHOLE
 from charlstm.model.kernels.rnn import ELMAN, JORDAN
 from charlstm.model.kernels.simple import LSTM_SIMPLE
@@ -14,6 +15,7 @@ KERNELS = {
     "lstm": LSTM,
     "lstm-peephole": LSTM_PEEPHOLE,
     "lstm-simple": LSTM_SIMPLE,
+    "lstm-norm": LSTM_NORM,
     "mlstm": MLSTM,
     "gru": GRU,
     "gru-cho": GRU_CHO,
