@@ -156,7 +156,7 @@ class TrainingConfig:
     clip: float = setting(1.0, "Largest norm of the gradient. 0: not clipped.", least=0.0, most=1e6)
     clip_value: float = setting(0.0, "Largest number in the gradient. 0: not clipped.", least=0.0, most=1e6)
     ema: float = setting(
-        0.0,
+        0.999,
         "Decay of the weights' moving average, which then is what is validated and saved as the model. 0: off.",
         flag=True,
         least=0.0,

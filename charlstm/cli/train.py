@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO, NamedTuple
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, NamedTuple
 import typer
 
 from charlstm import presets
-from charlstm.config import SECTIONS, Config
+from charlstm.config import SECTIONS, Config, ModelConfig
 from charlstm.console import Console, printable
 from charlstm.errors import UsageError
 from charlstm.runs import find_model, newest_run
@@ -95,12 +95,27 @@ def train(
     text = read_corpus(plan.config.data, plan.stdin)
     if preset:
         console.note(f"preset   {preset}: {presets.about(preset)}")
+    elif plan.config.training.max_time and not resume:
+        plan = timed(console, plan, text, given)
     show_plan(console, text, plan.config)
     if dry_run:
         check_size(text, plan.config)
         console.write(plan.config.to_toml().encode())
         return 0
     return carry_out(console, plan, text, samples=not no_samples)
+
+
+def timed(console: Console, plan: Plan, corpus: Corpus, given: Settings) -> Plan:
+    """The settings that nobody chose, as they suit the text, the time and this machine."""
+    from charlstm.processor import prepare
+
+    prepare()
+    from charlstm.training.planning import plan as choose
+
+    shape = {f"model.{f.name}" for f in fields(ModelConfig)} if plan.first else set()
+    chosen = choose(corpus, plan.config, {*given, *shape})
+    console.note(f"chosen   {chosen}")
+    return plan._replace(config=chosen.config)
 
 
 class Plan(NamedTuple):

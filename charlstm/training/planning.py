@@ -1,0 +1,150 @@
+"""The best model that a time buys: its size, batch, dropout and learning rate, from the text, the time and the machine.
+
+What the numbers here were chosen by is in docs/results.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from statistics import median
+from time import perf_counter
+from typing import Any, NamedTuple
+
+from charlstm.config import Config
+from charlstm.data.corpus import Corpus
+from charlstm.data.tokens import TokenStore
+from charlstm.errors import CharlstmError
+from charlstm.modelfile import count_parameters
+from charlstm.settings import Settings, from_tree, resolve
+from charlstm.training.trainer import Trainer
+
+
+class Rung(NamedTuple):
+    """A size of model, and the batch and learning rate that suit it."""
+
+    layers: int
+    hidden: int
+    embedding: int
+    batch_size: int
+    seq_len: int
+    lr: float
+
+
+LADDER = (
+    Rung(1, 64, 32, 8, 32, 1e-2),
+    Rung(1, 128, 32, 8, 32, 1e-2),
+    Rung(1, 256, 64, 16, 64, 8e-3),
+    Rung(1, 384, 64, 16, 64, 8e-3),
+    Rung(1, 512, 64, 16, 64, 6e-3),
+    Rung(2, 512, 64, 32, 64, 4e-3),
+    Rung(2, 768, 64, 32, 64, 3e-3),
+)
+
+LEAST_EPOCHS = 6
+"""Passes over the text below which a smaller model comes out ahead."""
+
+MOST_EPOCHS = 60
+"""More do no good, whatever the time."""
+
+MOST_PARAMETERS = 10
+"""A training character."""
+
+SHARE = 0.93
+"""Of the time, for training; the rest goes to validation and saving."""
+
+ENOUGH = 2_000_000
+"""Characters of a text that tell how fast it can be read."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was chosen and what it rests on."""
+
+    config: Config
+    chars_per_second: float
+    epochs: float  # that the time allows
+    characters: int  # in the training part
+
+    def __str__(self) -> str:
+        model, training = self.config.model, self.config.training
+        return (
+            f"{model.cell} {model.layers} x {model.hidden}, dropout {model.dropout:g}, {training.batch_size} streams "
+            f"of {training.seq_len}: at {self.chars_per_second:,.0f} characters/s there is time to read "
+            f"{self.characters:,} characters {self.epochs:.1f} times"
+        )
+
+
+def plan(corpus: Corpus, config: Config, given: Collection[str]) -> Plan:
+    """The largest model that reads the text often enough in `max_time`, measured here and now.
+
+    `given` are the settings (`section.key`) that somebody chose; they stay as they are in `config`. Raises
+    CharlstmError if the text is too small for any.
+    """
+    characters = TokenStore.span_of(len(corpus.text), config.data.split, "train").stop
+    sample = Corpus(corpus.text[:ENOUGH])
+    best: Plan | None = None
+    for rung in LADDER:
+        candidate = climbed(config, given, rung)
+        if best and (too_large(candidate, corpus, characters) or candidate.model == best.config.model):
+            continue
+        try:
+            speed = chars_per_second(sample, candidate)
+        except CharlstmError:
+            if rung is LADDER[-1] and best is None:
+                raise
+            continue
+        epochs = SHARE * config.training.max_time * speed / max(characters, 1)
+        if best and epochs < LEAST_EPOCHS:
+            break
+        best = Plan(candidate, speed, epochs, characters)
+    assert best is not None
+    return Plan(for_epochs(best, given), best.chars_per_second, best.epochs, characters)
+
+
+def climbed(config: Config, given: Collection[str], rung: Rung) -> Config:
+    """The settings with a rung's for those that nobody chose."""
+    model = {name: getattr(rung, name) for name in ("layers", "hidden", "embedding")}
+    training = {name: getattr(rung, name) for name in ("batch_size", "seq_len", "lr")}
+    return chosen(config, given, {"model": model, "training": training})
+
+
+def for_epochs(best: Plan, given: Collection[str]) -> Config:
+    """The settings that follow from how often the text will be read."""
+    steps = best.epochs * best.characters / (best.config.training.batch_size * best.config.training.seq_len)
+    training = {"epochs": MOST_EPOCHS, "validate_every": max(round(min(steps / 10, 2000)), 50)}
+    model = {"dropout": dropout(min(best.epochs, MOST_EPOCHS))}
+    return chosen(best.config, given, {"model": model, "training": training})
+
+
+def dropout(epochs: float) -> float:
+    """The more often a text is read, the more has to be left out."""
+    return next(
+        share for least, share in ((30, 0.5), (18, 0.4), (12, 0.3), (8, 0.2), (5, 0.1), (0, 0.0)) if epochs >= least
+    )
+
+
+def chosen(config: Config, given: Collection[str], tree: dict[str, dict[str, Any]]) -> Config:
+    ours: Settings = {key: value for key, value in from_tree(tree, "the plan").items() if key not in given}
+    everything = from_tree(config.to_dict(), "the settings")
+    return resolve(everything | ours)
+
+
+def too_large(config: Config, corpus: Corpus, characters: int) -> bool:
+    """Whether the model has more parameters than so short a text can teach it."""
+    size = len(set(corpus.text[:ENOUGH]))
+    return count_parameters(config.model, size) > MOST_PARAMETERS * characters
+
+
+def chars_per_second(sample: Corpus, config: Config, seconds: float = 0.3) -> float:
+    """How fast this machine trains it: the median of some steps."""
+    trainer = Trainer(sample, config)
+    times: list[float] = []
+    for taken in range(200):
+        begun = perf_counter()
+        trainer.step(config.training.lr / 100)
+        if taken >= 3:  # the first ones map memory and compile
+            times.append(perf_counter() - begun)
+        if len(times) >= 5 and sum(times) > seconds:
+            break
+    return trainer.batches.batch_size * trainer.batches.seq_len / median(times)
