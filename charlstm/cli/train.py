@@ -149,7 +149,7 @@ def carry_out(console: Console, plan: Plan, corpus: Corpus, *, samples: bool) ->
             init_from=plan.first,
             stop=interrupt,
         )
-        finished = Display(console, config, folder, samples).follow(training)
+        finished = Display(console, corpus, config, folder, samples).follow(training)
     if finished.reason == "stopped":
         say_how_to_go_on(console, folder.path, finished.step)
         return interrupt.status
