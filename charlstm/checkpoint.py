@@ -134,6 +134,12 @@ class RunFolder:
         except OSError as error:
             raise unwritable(self.path / METRICS, error) from error
 
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines that were logged, over all resumptions; none where there is no file."""
+        path = self.path / METRICS
+        lines = path.read_text("utf-8").splitlines() if path.exists() else []
+        return [json.loads(line) for line in lines if step_of(line) < float("inf")]
+
     def forget_after(self, step: int) -> None:
         """Drops the metrics of steps that a resumed run will take again, and a last line that was cut short."""
         path = self.path / METRICS

@@ -113,6 +113,14 @@ class Console:
         return self.stderr.isatty() and self.environ.get("TERM") != "dumb" and not self.quiet
 
     @property
+    def width(self) -> int:
+        """Columns of the terminal that stderr is; 80 where it is none."""
+        try:
+            return os.get_terminal_size(self.stderr.fileno()).columns or 80
+        except (OSError, ValueError):
+            return 80
+
+    @property
     def piped(self) -> bool:
         """Whether stdin is a pipe or a file, and so meant to be read."""
         if self.stdin is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from math import log
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from charlstm.data.tokens import PARTS, TokenStore
 from charlstm.modelfile import ModelFile, count_parameters
 from charlstm.runs import LAST
 from charlstm.sampling.text_model import TextModel
+from charlstm.training.guidance import Figures, Validation, advice, pair_entropy
 from charlstm.vocabulary import vocabulary_of
 
 if TYPE_CHECKING:
@@ -51,8 +53,8 @@ def show_plan(console: Console, corpus: Corpus, config: Config) -> None:
 class Display:
     """Turns events into a bar, lines and samples on stderr."""
 
-    def __init__(self, console: Console, config: Config, folder: RunFolder, samples: bool) -> None:
-        self.console, self.config, self.folder, self.samples = console, config, folder, samples
+    def __init__(self, console: Console, corpus: Corpus, config: Config, folder: RunFolder, samples: bool) -> None:
+        self.console, self.corpus, self.config, self.folder, self.samples = console, corpus, config, folder, samples
         self.loss: float | None = None  # smoothed
         self.validation = ""
 
@@ -64,12 +66,15 @@ class Display:
             for event in events:
                 match event:
                     case Started():
+                        started = event
                         self.started(event)
                     case Stepped():
                         self.stepped(event, bar)
                     case Validated():
                         self.validated(event)
                     case Finished():
+                        if event.reason == "done" and event.steps:
+                            self.guide(started)
                         return event
         raise AssertionError("training ended without saying so")
 
@@ -104,11 +109,30 @@ class Display:
         if self.samples and not self.console.quiet:
             self.console.note(self.sample(event.step), "dim")
 
+    def guide(self, started: Started) -> None:
+        """The one thing to change, if any; figures that cannot be read are no reason to fail a run that is saved."""
+        with suppress(OSError, ValueError):
+            sentence = "" if self.console.quiet else guidance(self.corpus, self.config, self.folder, started)
+            if sentence:
+                self.console.note(sentence)
+
     def sample(self, seed: int) -> str:
         """A few lines from the model just saved, as anyone else would read it."""
         model = TextModel(ModelFile.load(self.folder.path / LAST))
         text = "".join(model.generate("", SAMPLE, seed=seed))
         return "\n".join("    " + printable(line) for line in text.strip().splitlines())
+
+
+def guidance(corpus: Corpus, config: Config, folder: RunFolder, started: Started) -> str:
+    """What a run that has ended says about its settings, in a sentence; empty if all looks well."""
+    history = [
+        Validation(line["step"], line["loss_nats"], line["validation_loss_nats"])
+        for line in folder.metrics()
+        if "validation_loss_nats" in line
+    ]
+    characters = TokenStore.span_of(len(corpus.text), config.data.split, "train").stop
+    pairs = pair_entropy(corpus.text[:characters])
+    return advice(Figures(config, history, started.total_steps, started.parameters, characters, pairs))
 
 
 def short(source: str) -> str:

@@ -72,6 +72,12 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show settings, corpus and size of the model, and stop.")
     ] = False,
+    find_lr: Annotated[
+        bool,
+        typer.Option(
+            "--find-lr", help="Print a learning rate for these settings, from a short test on stderr, and stop."
+        ),
+    ] = False,
     no_samples: Annotated[bool, typer.Option("--no-samples", help="Do not show a sample at each validation.")] = False,
 ) -> int:
     """Train a model on text. Prints the run's folder."""
@@ -81,12 +87,17 @@ def train(
         raise UsageError(
             "--resume goes on with a run as it is: it does not go with --overwrite, --init-from or --dry-run"
         )
+    if find_lr and (resume or overwrite or init_from or dry_run):
+        raise UsageError(
+            "--find-lr tries rates on a fresh model and saves nothing: it does not go with --resume, --overwrite, "
+            "--init-from or --dry-run"
+        )
     given = presets.preset(preset) if preset else {}
     given |= config_settings(console, config)
     given |= from_environment(console.environ, *SECTIONS) | from_assignments(set_ or []) | settings
     first = weights_of(init_from) if init_from else None
     plan = resumed(output, corpus, given) if resume else begun(console, output, corpus, given, first, overwrite)
-    if not (resume or dry_run):
+    if not (resume or dry_run or find_lr):
         plan.folder.check_free(overwrite=overwrite)
 
     from charlstm.cli.show_training import show_plan
@@ -102,6 +113,10 @@ def train(
         check_size(text, plan.config)
         console.write(plan.config.to_toml().encode())
         return 0
+    if find_lr:
+        from charlstm.cli.find_lr import show_range_test
+
+        return show_range_test(console, text, plan.config)
     return carry_out(console, plan, text, samples=not no_samples)
 
 
@@ -149,7 +164,7 @@ def carry_out(console: Console, plan: Plan, corpus: Corpus, *, samples: bool) ->
             init_from=plan.first,
             stop=interrupt,
         )
-        finished = Display(console, config, folder, samples).follow(training)
+        finished = Display(console, corpus, config, folder, samples).follow(training)
     if finished.reason == "stopped":
         say_how_to_go_on(console, folder.path, finished.step)
         return interrupt.status
