@@ -201,6 +201,16 @@ class SamplingConfig:
 
 
 @dataclass(frozen=True)
+class AdaptationConfig:
+    """How a model goes on learning from a text that it reads (`charlstm.adaptation`)."""
+
+    adapt_rate: float = setting(4e-4, "How fast the model learns from what it reads.", flag=True, least=0.0, most=1.0)
+    adapt_decay: float = setting(
+        1e-4, "Share of what it learnt that the model forgets again at every step.", flag=True, least=0.0, most=1.0
+    )
+
+
+@dataclass(frozen=True)
 class Config:
     """All that decides a run; `config.toml` in the run's folder is this, written out."""
 
@@ -227,6 +237,9 @@ SECTIONS: dict[str, type] = {
     "training": TrainingConfig,
     "regularisation": RegularisationConfig,
 }
+
+ALL_SECTIONS = SECTIONS | {"sampling": SamplingConfig, "adaptation": AdaptationConfig}
+"""With those that are of a command and not of a run."""
 
 Unknown = Literal["error", "skip", "replace"]
 """What to do with a character that the model has never seen."""

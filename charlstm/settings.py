@@ -9,7 +9,7 @@ from dataclasses import MISSING, Field, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from charlstm.config import SECTIONS, Config, DataConfig, SamplingConfig
+from charlstm.config import ALL_SECTIONS, SECTIONS, Config, DataConfig
 from charlstm.errors import UsageError
 
 Section = TypeVar("Section")
@@ -84,7 +84,7 @@ def from_environment(environ: Mapping[str, str], *sections: str) -> Settings:
     return {
         f"{name}.{f.name}": Given(environ[variable], variable)
         for name in sections
-        for f in fields(SECTIONS.get(name, SamplingConfig))
+        for f in fields(ALL_SECTIONS[name])
         if f.metadata["flag"] and environ.get(variable := f"CHARLSTM_{f.name.upper()}")
     }
 

@@ -88,3 +88,46 @@ def test_a_file_may_be_encoded_otherwise_than_the_corpus(run: Path) -> None:
         for name, encoding in (("utf8.txt", "utf-8"), ("utf16.txt", "utf-16"))
     ]
     assert figures[0] == figures[1]
+
+
+def test_dynamic_adds_the_figures_of_a_model_that_learns_as_it_reads(run: Path) -> None:
+    Path("zog.txt").write_text("zog mab quiv lux " * 60)
+    before = (run / "best.safetensors").read_bytes()
+    static = json.loads(charlstm("eval", "-m", run, "zog.txt", "--json").out)
+    both = json.loads(charlstm("eval", "-m", run, "zog.txt", "--json", "--dynamic").out)
+    assert {name: both[name] for name in static} == static
+    names = ("loss_nats", "bpc", "bits_per_byte", "perplexity")
+    assert set(both) - set(static) == {f"dynamic_{name}" for name in names}
+    assert both["dynamic_loss_nats"] < both["loss_nats"] - 0.2
+    assert both["dynamic_bpc"] == pytest.approx(both["dynamic_loss_nats"] / log(2))
+    assert (run / "best.safetensors").read_bytes() == before
+    assert "dynamic bpc" in charlstm("eval", "-m", run, "zog.txt", "--dynamic").text
+
+
+def test_dynamic_scores_the_models_own_part_of_its_corpus_better(run: Path) -> None:
+    figures = json.loads(charlstm("eval", "-m", run, "--json", "--dynamic").out)
+    assert figures["dynamic_loss_nats"] < figures["loss_nats"]
+
+
+def test_how_fast_it_learns_can_be_said(run: Path) -> None:
+    Path("x.txt").write_text(ENGLISH[20_000:20_500], "utf-8")
+    still, slow, named = (
+        json.loads(charlstm("eval", "-m", run, "x.txt", "--json", "--dynamic", *rate, environ=environ).out)
+        for rate, environ in (
+            (("--adapt-rate", 0), {}),
+            (("--adapt-rate", 1e-5), {}),
+            ((), {"CHARLSTM_ADAPT_RATE": "1e-5"}),
+        )
+    )
+    assert still["dynamic_loss_nats"] == pytest.approx(still["loss_nats"], abs=1e-5)
+    assert slow["dynamic_loss_nats"] < still["dynamic_loss_nats"]
+    assert slow == named
+
+
+def test_what_dynamic_cannot_do_is_said_in_one_sentence(run: Path) -> None:
+    Path("empty.txt").touch()
+    one_sentence(charlstm("eval", "-m", run, "--dynamic", "--per-char"), 2, "--per-char", "--dynamic", "not both")
+    one_sentence(charlstm("eval", "-m", run, "--adapt-rate", 0.1), 2, "--adapt-rate", "without --dynamic")
+    one_sentence(charlstm("eval", "-m", run, "--dynamic", "--adapt-rate", 7), 2, "--adapt-rate", "'7'", "from 0 to 1")
+    one_sentence(charlstm("eval", "-m", run, "--dynamic", "missing.txt"), 2, "missing.txt")
+    one_sentence(charlstm("eval", "-m", run, "--dynamic", "empty.txt"), 1, "empty")

@@ -188,3 +188,39 @@ def test_every_sample_is_written_in_its_turn() -> None:
     assert b"".join(f.text for f in in_order(fragments)) == b"abxyp"
     first = next(in_order(iter([Fragment(0, b"a"), *fragments])))
     assert first.text == b"a"
+
+
+def test_a_sample_is_in_the_manner_of_the_text_it_adapted_to(run: Path) -> None:
+    Path("zog.txt").write_text("zog mab lux " * 300)
+    adapt = ("--adapt", "zog.txt", "--adapt-rate", 2e-3)
+    before = (run / "best.safetensors").read_bytes()
+    plain = charlstm("sample", "-m", run, "-l", 200, *SEED).text
+    adapted = charlstm("sample", "-m", run, "-l", 200, *SEED, *adapt).text
+    assert adapted.count("mab") > 2 > plain.count("mab")
+    assert len(adapted) == len(plain)
+    assert charlstm("sample", "-m", run, "-l", 200, *SEED, *adapt).text == adapted
+    assert (run / "best.safetensors").read_bytes() == before
+    assert charlstm("sample", "-m", run, "-l", 200, *SEED).text == plain
+
+
+def test_the_text_to_adapt_to_can_be_piped_in_beside_a_prompt(run: Path) -> None:
+    text = b"zog mab lux " * 30
+    Path("zog.txt").write_bytes(text)
+    asked = ("sample", "-m", run, "-l", 20, *SEED, "--adapt")
+    assert charlstm(*asked, "-", stdin=text).out == charlstm(*asked, "zog.txt").out
+    prompted = charlstm(*asked, "zog.txt", stdin=b"Maud").out
+    assert prompted.startswith(b"Maud")
+    assert charlstm(*asked, "-", "-p", "Maud", stdin=text).out == prompted
+    one_sentence(charlstm(*asked, "-", "--prompt-file", "-", stdin=text), 2, "both read stdin")
+    one_sentence(charlstm(*asked, "-"), 2, "nothing was piped in")
+
+
+def test_a_text_that_cannot_be_adapted_to_is_refused_in_one_sentence(run: Path) -> None:
+    Path("empty.txt").touch()
+    Path("strange.txt").write_text("Maud 漢 Maud", "utf-8")
+    asked = ("sample", "-m", run, "-l", 5, *SEED)
+    one_sentence(charlstm(*asked, "--adapt", "missing.txt"), 2, "missing.txt")
+    one_sentence(charlstm(*asked, "--adapt", "empty.txt"), 1, "empty")
+    one_sentence(charlstm(*asked, "--adapt", "strange.txt"), 2, "U+6F22", "--unknown skip")
+    assert charlstm(*asked, "--adapt", "strange.txt", "--unknown", "skip").code == 0
+    one_sentence(charlstm(*asked, "--adapt-rate", 0.1), 2, "--adapt-rate", "without --adapt")

@@ -24,8 +24,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 command(app, "model", "data", "training")(train.train)
-command(app, "sampling")(sample.sample)
-command(app)(eval_command.eval_)
+command(app, "sampling", "adaptation")(sample.sample)
+command(app, "adaptation")(eval_command.eval_)
 command(app, "model.layers", "model.hidden")(cells.cells)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -10,14 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from charlstm.cli.options import ModelOption
-from charlstm.config import Unknown
+from charlstm.config import AdaptationConfig, Unknown
 from charlstm.console import Console, printable
 from charlstm.errors import CharlstmError, UsageError
 from charlstm.runs import find_model
-from charlstm.settings import Settings
+from charlstm.settings import Settings, fill, from_environment
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from charlstm.evaluation import Scores
+    from charlstm.model.language_model import LanguageModel
     from charlstm.modelfile import ModelFile
     from charlstm.vocabulary import Ids, Text, Vocabulary
 
@@ -52,11 +57,19 @@ def eval_(
     per_char: Annotated[
         bool, typer.Option("--per-char", help="Write a JSON object for each character: its log-probability and rank.")
     ] = False,
+    dynamic: Annotated[
+        bool, typer.Option("--dynamic", help="Also score the text with a model that goes on learning as it reads.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object.")] = False,
 ) -> None:
     """Measure how well a model predicts a text."""
     if part is not None and files:
         raise UsageError("--part is of the model's own corpus: give it or a FILE, not both")
+    if dynamic and per_char:
+        raise UsageError("--per-char writes the scores of the model as it is: give it or --dynamic, not both")
+    if settings and not dynamic:
+        raise UsageError(f"{next(iter(settings.values())).where} does nothing without --dynamic")
+    adaptation = fill(AdaptationConfig, from_environment(console.environ, "adaptation") | settings, "adaptation")
     path = find_model(model, console.environ)
     if model is None and (as_json or per_char):  # the table names it
         console.note(printable(str(path)), "dim")
@@ -67,11 +80,9 @@ def eval_(
     prepare()
     file = ModelFile.load(path)
     text, what = given_text(console, file, files, encoding, errors) if files else own_part(file, part or "val", path)
-    ids = file.vocabulary.encode(text, "fold" if unknown == "error" else unknown)
+    ids = encoded(file, text, what, unknown)
     left_out = len(text) - len(ids)
     folded = int((file.vocabulary.lookup(text) < 0).sum()) - left_out
-    if not len(ids):
-        raise CharlstmError(f"there is nothing to score: {what} is empty")
     if per_char:
         write_characters(console, file, ids)
     else:
@@ -82,11 +93,12 @@ def eval_(
             text,
             {"model": str(path), "text": what, "characters_left_out": left_out, "characters_folded": folded},
             as_json,
+            adaptation if dynamic else None,
         )
 
 
 def given_text(
-    console: Console, file: ModelFile, files: list[str], encoding: str | None, errors: str | None
+    console: Console, file: ModelFile, files: list[str], encoding: str | None = None, errors: str | None = None
 ) -> tuple[Text, str]:
     """The text of files named on the command line, read as the model's corpus was unless said otherwise."""
     from charlstm.data.corpus import STDIN, read_corpus
@@ -96,6 +108,14 @@ def given_text(
     own = file.config.data
     reading = replace(own, corpus=tuple(files), encoding=encoding or own.encoding, errors=errors or own.errors)
     return read_corpus(reading, console.stdin).text, ", ".join(files)
+
+
+def encoded(file: ModelFile, text: Text, what: str, unknown: Unknown) -> Ids:
+    """The ids of a text, where `error` spares a character that the model folds. Raises CharlstmError for none."""
+    ids = file.vocabulary.encode(text, "fold" if unknown == "error" else unknown)
+    if not len(ids):
+        raise CharlstmError(f"there is nothing to read: {what} is empty")
+    return ids
 
 
 def own_part(file: ModelFile, part: str, path: Path) -> tuple[Text, str]:
@@ -125,7 +145,7 @@ def own_part(file: ModelFile, part: str, path: Path) -> tuple[Text, str]:
     return corpus.text[span], f"{part} part of {', '.join(sources)}"
 
 
-def network(file: ModelFile) -> Any:
+def network(file: ModelFile) -> LanguageModel:
     """The model on the fastest device there is, in float32."""
     from charlstm.model.device import choose
     from charlstm.model.language_model import LanguageModel
@@ -137,7 +157,13 @@ def network(file: ModelFile) -> Any:
 
 
 def write_figures(
-    console: Console, file: ModelFile, ids: Ids, text: Text, about: dict[str, Any], as_json: bool
+    console: Console,
+    file: ModelFile,
+    ids: Ids,
+    text: Text,
+    about: dict[str, Any],
+    as_json: bool,
+    adaptation: AdaptationConfig | None,
 ) -> None:
     from charlstm.evaluation import evaluate
 
@@ -146,13 +172,39 @@ def write_figures(
         if isinstance(text, str) and not about["characters_left_out"]
         else file.vocabulary.count_bytes(ids)
     )
-    evaluation = evaluate(network(file), ids, file.vocabulary.start, size)
+    model = network(file)
+    evaluation = evaluate(model, ids, file.vocabulary.start, size)
     assert evaluation is not None
     figures = {**about, **evaluation.to_dict()}
+    if adaptation:
+        figures |= dynamic_figures(console, model, ids, file.vocabulary.start, size, adaptation)
     if as_json:
         console.write(json.dumps(figures, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
     else:
         console.table({name.replace("_", " "): shown(value) for name, value in figures.items() if value})
+
+
+def dynamic_figures(
+    console: Console, model: LanguageModel, ids: Ids, start: int, size_bytes: int, config: AdaptationConfig
+) -> dict[str, float]:
+    """The figures of a text under a model that learns from it, those that differ from what `evaluate` gives."""
+    from charlstm.adaptation import dynamic_scores
+    from charlstm.evaluation import Evaluation
+
+    scores = watched(console, dynamic_scores(model, ids, start, config), len(ids))
+    nats = -sum(float(log_p.sum(dtype="float64")) for log_p in scores)
+    figures = Evaluation(len(ids), size_bytes, nats).to_dict()
+    return {f"dynamic_{name}": value for name, value in figures.items() if name not in ("characters", "bytes")}
+
+
+def watched(console: Console, windows: Iterator[NDArray[np.float32]], length: int) -> Iterator[NDArray[np.float32]]:
+    """The windows of a text of this length, with their progress shown as they come."""
+    read = 0
+    with console.progress() as bar:
+        for window in windows:
+            yield window
+            read += len(window)
+            bar.update(read / length, f"adapting to {length:,} characters")
 
 
 def shown(value: Any) -> str:

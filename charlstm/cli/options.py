@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from charlstm.config import SECTIONS, SamplingConfig
+from charlstm.config import ALL_SECTIONS
 from charlstm.console import Console
 from charlstm.settings import Given
 
@@ -52,7 +52,7 @@ def command(app: typer.Typer, *wanted: str) -> Callable[[Callable[..., int | Non
         flags = {
             key: f
             for section in dict.fromkeys(name.partition(".")[0] for name in wanted)
-            for f in fields(section_of(section))
+            for f in fields(ALL_SECTIONS[section])
             if f.metadata["flag"] and {section, key := name_of(section, f)} & set(wanted)
         }
 
@@ -111,10 +111,6 @@ def shown(default: Any) -> str:
         if isinstance(default, float)
         else str(default)
     )
-
-
-def section_of(name: str) -> type:
-    return SECTIONS.get(name, SamplingConfig)
 
 
 def name_of(section: str, f: Field[Any]) -> str:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from charlstm.cli.options import ModelOption
-from charlstm.config import SamplingConfig, Unknown
+from charlstm.config import AdaptationConfig, SamplingConfig, Unknown
 from charlstm.console import Console, printable
 from charlstm.errors import UsageError
 from charlstm.runs import find_model
 from charlstm.settings import Settings, fill, from_environment
 
 if TYPE_CHECKING:
+    from charlstm.modelfile import ModelFile
     from charlstm.sampling.generate import Fragment
     from charlstm.vocabulary import Vocabulary
 
@@ -45,21 +47,36 @@ def sample(
             help="Same seed, same samples. (default: one is drawn, and shown on stderr)", min=0, envvar="CHARLSTM_SEED"
         ),
     ] = None,
-    unknown: Annotated[Unknown, typer.Option(help="Prompt characters that the model has never seen.")] = "error",
+    adapt: Annotated[
+        str | None,
+        typer.Option(
+            help="Learn from this text first, and write in its manner; - is stdin. The model's file stays as it is.",
+            metavar="FILE",
+            show_default=False,
+        ),
+    ] = None,
+    unknown: Annotated[
+        Unknown, typer.Option(help="Characters of the prompt or --adapt that the model has never seen.")
+    ] = "error",
     no_echo: Annotated[bool, typer.Option("--no-echo", help="Do not write the prompt before the sample.")] = False,
     raw: Annotated[bool, typer.Option("--raw", help="Do not write a newline after the sample.")] = False,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="Write a JSON object for each sample.")] = False,
 ) -> None:
     """Write text with a trained model."""
     config = fill(SamplingConfig, from_environment(console.environ, "sampling") | settings, "sampling")
+    adaptation = fill(AdaptationConfig, from_environment(console.environ, "adaptation") | settings, "adaptation")
     check(config, num, stop or [], jsonl, prompt, prompt_file)
-    text = read_prompt(console, prompt, prompt_file)
+    check_adapt(settings, adapt, prompt_file)
+    text = "" if adapt == "-" and prompt is None and prompt_file is None else read_prompt(console, prompt, prompt_file)
 
     from charlstm.modelfile import ModelFile
     from charlstm.sampling.text_model import TextModel, draw_seed
 
     path = find_model(model, console.environ)
-    text_model = TextModel(ModelFile.load(path))
+    file = ModelFile.load(path)
+    if adapt is not None:
+        file = adapted_to(console, file, adapt, unknown, adaptation)
+    text_model = TextModel(file)
     if seed is None:
         seed = draw_seed()
         console.note(f"{printable(str(path))}, --seed {seed}", "dim")
@@ -92,6 +109,31 @@ def check(
         raise UsageError("-l 0 never ends the object that --jsonl would write", "give a --stop, or a length")
     if config.length == 0 and num > 1 and not stops:
         raise UsageError(f"-l 0 never ends the first of -n {num} samples", "give a --stop, or a length")
+
+
+def check_adapt(settings: Settings, adapt: str | None, prompt_file: str | None) -> None:
+    """Raises UsageError for options of --adapt that make no sense without it or together."""
+    own = [given.where for key, given in settings.items() if key.startswith("adaptation.")]
+    if own and adapt is None:
+        raise UsageError(f"{own[0]} does nothing without --adapt FILE")
+    if adapt == "-" and prompt_file == "-":
+        raise UsageError("--adapt - and --prompt-file - cannot both read stdin")
+
+
+def adapted_to(console: Console, file: ModelFile, source: str, unknown: Unknown, config: AdaptationConfig) -> ModelFile:
+    """The model after reading a text once. Raises as `charlstm eval` does for a text that cannot be read."""
+    from charlstm.cli.eval import encoded, given_text, network, watched
+    from charlstm.processor import prepare
+
+    prepare()
+    ids = encoded(file, *given_text(console, file, [source]), unknown)
+
+    from charlstm.adaptation import adapt
+
+    model = network(file)
+    for _ in watched(console, adapt(model, ids, file.vocabulary.start, config), len(ids)):
+        pass
+    return replace(file, weights=model.weights())
 
 
 def read_prompt(console: Console, prompt: str | None, prompt_file: str | None) -> str | bytes:
