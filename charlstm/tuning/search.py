@@ -227,7 +227,7 @@ class Attempt:
         self.losses: list[float] = []
         self.rung = 0  # where it was validated last
         self.due = RUNGS  # where it is to be next, as far as is known
-        self.asked = self.spent = 0.0
+        self.asked = self.spent = 0.0  # when, and how long in all
         self.outcome: Literal["", "cut", "failed"] = ""
         self.why = ""
         self.stopped = False
@@ -249,17 +249,18 @@ class Attempt:
 
     def validated(self, event: Validated) -> None:
         """Tells the study, which says whether to go on."""
-        loss = event.evaluation.loss_nats
-        self.rung = self.due
+        loss, rung = event.evaluation.loss_nats, self.due
         self.due = RUNGS
         if not isfinite(loss):
             self.failed("the loss on the validation part is no longer a number")
             return
-        self.spent += monotonic() - self.asked
         self.losses.append(loss)
-        self.trial.report(loss, self.rung)
-        if self.rung < RUNGS and self.trial.should_prune():
-            self.outcome = "cut"
+        self.spent += monotonic() - self.asked
+        if rung > self.rung:  # the end may come twice: the first time, it was not known how short a validation is
+            self.rung = rung
+            self.trial.report(loss, rung)
+            if rung < RUNGS and self.trial.should_prune():
+                self.outcome = "cut"
 
 
 def opened(folder: Path) -> optuna.Study:
