@@ -49,8 +49,7 @@ def adapt(
     updates = Updates(list(model.parameters()), config)
     states = model.start(1)
     with evaluating(model):
-        model.stack.train()  # cuDNN has gradients in this mode only
-        model.stack.dropout.eval()
+        model.stack.learn()
         for t in range(0, len(ids), WINDOW):
             window = text[t : t + WINDOW + 1]
             logits, states = model(window[:-1, None], detach(states))

@@ -33,9 +33,10 @@ FLOORS = {
     "adaptation": 5,
     "training": 5,
     "api": 6,
-    "cli": 6,
-    "": 7,
-    "__main__": 7,
+    "tuning": 6,
+    "cli": 7,
+    "": 8,
+    "__main__": 8,
 }
 """The floor of each module or package; one imports from lower floors only."""
 

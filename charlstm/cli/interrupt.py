@@ -18,8 +18,8 @@ class Interrupt:
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
+    def __init__(self, console: Console, doing: str = "saving") -> None:
+        self.console, self.doing = console, doing
         self.signal = 0
         self.said = False
 
@@ -36,7 +36,7 @@ class Interrupt:
         """Whether a signal has come."""
         if self.signal and not self.said:
             self.said = True
-            self.console.note("saving; once more to leave at once")
+            self.console.note(f"{self.doing}; once more to leave at once")
         return self.signal != 0
 
     @property

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from charlstm import presets
 from charlstm.config import ALL_SECTIONS
 from charlstm.console import Console
 from charlstm.settings import Given
@@ -22,6 +23,26 @@ ModelOption = Annotated[
         help="A run's folder or a model file. (default $CHARLSTM_MODEL, else the newest run under ./runs)",
         show_default=False,
     ),
+]
+
+CorpusArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Files, folders (their *.txt) or - for stdin. (default: the English text that ships with charlstm)",
+        metavar="[CORPUS ...]",
+        show_default=False,
+    ),
+]
+
+PresetOption = Annotated[
+    str | None,
+    typer.Option(help=f"Settings that ship with charlstm: {', '.join(presets.names())}.", autocompletion=presets.names),
+]
+
+ConfigOption = Annotated[Path | None, typer.Option(help="Settings from a TOML file, as a run's config.toml.")]
+
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Any setting. Repeatable.", metavar="SECTION.KEY=VALUE")
 ]
 
 COMMON = [

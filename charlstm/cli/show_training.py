@@ -31,23 +31,28 @@ SAMPLE = SamplingConfig(temperature=0.8, length=160)
 
 def show_plan(console: Console, corpus: Corpus, config: Config) -> None:
     """The corpus's figures and the model's size."""
+    show_corpus(console, corpus, config)
+    vocabulary = vocabulary_of(corpus.text, config.data.min_count)
+    parameters = count_parameters(config.model, vocabulary.size)
+    model = config.model
+    console.note(
+        f"model    {model.cell} {model.layers} x {model.hidden}, embedding {model.embedding}: {parameters:,} parameters"
+    )
+    characters = TokenStore.span_of(len(corpus.text), config.data.split, "train").stop
+    if parameters > FAR_MORE * characters:
+        console.warn(
+            f"that is {parameters / max(characters, 1):,.0f} parameters for each character to learn from, "
+            "and it will learn them by heart; lower --hidden or --layers, or raise --dropout"
+        )
+
+
+def show_corpus(console: Console, corpus: Corpus, config: Config) -> None:
     vocabulary = vocabulary_of(corpus.text, config.data.min_count)
     spans = [TokenStore.span_of(len(corpus.text), config.data.split, part) for part in PARTS[: len(config.data.split)]]
     parts = ", ".join(f"{span.stop - span.start:,} {part}" for part, span in zip(PARTS, spans, strict=False))
     unit = "characters" if config.data.unit == "char" else "bytes"
     size = f"{len(corpus.text):,} {unit}, {vocabulary.size:,} distinct"
     console.note(f"corpus   {printable(', '.join(map(short, config.data.corpus)))}: {size}; {parts}")
-    parameters = count_parameters(config.model, vocabulary.size)
-    model = config.model
-    console.note(
-        f"model    {model.cell} {model.layers} x {model.hidden}, embedding {model.embedding}: {parameters:,} parameters"
-    )
-    characters = spans[0].stop
-    if parameters > FAR_MORE * characters:
-        console.warn(
-            f"that is {parameters / max(characters, 1):,.0f} parameters for each character to learn from, "
-            "and it will learn them by heart; lower --hidden or --layers, or raise --dropout"
-        )
 
 
 class Display:

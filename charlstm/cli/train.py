@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, NamedTuple
 import typer
 
 from charlstm import presets
+from charlstm.cli.options import ConfigOption, CorpusArgument, PresetOption, SetOption
 from charlstm.config import SECTIONS, Config, ModelConfig
 from charlstm.console import Console, printable
 from charlstm.errors import UsageError
@@ -39,14 +40,7 @@ MAY_CHANGE = {
 
 
 def train(
-    corpus: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="Files, folders (their *.txt) or - for stdin. (default: the English text that ships with charlstm)",
-            metavar="[CORPUS ...]",
-            show_default=False,
-        ),
-    ] = None,
+    corpus: CorpusArgument = None,
     *,
     console: Console,
     settings: Settings,
@@ -54,16 +48,9 @@ def train(
         Path | None,
         typer.Option("-o", "--output", help="The run's folder. (default runs/<corpus name>)", show_default=False),
     ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(
-            help=f"Settings that ship with charlstm: {', '.join(presets.names())}.", autocompletion=presets.names
-        ),
-    ] = None,
-    config: Annotated[Path | None, typer.Option(help="Settings from a TOML file, as a run's config.toml.")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Any setting. Repeatable.", metavar="SECTION.KEY=VALUE")
-    ] = None,
+    preset: PresetOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a run: the one in -o, the corpus's, or the newest.")
     ] = False,
@@ -92,9 +79,7 @@ def train(
             "--find-lr tries rates on a fresh model and saves nothing: it does not go with --resume, --overwrite, "
             "--init-from or --dry-run"
         )
-    given = presets.preset(preset) if preset else {}
-    given |= config_settings(console, config)
-    given |= from_environment(console.environ, *SECTIONS) | from_assignments(set_ or []) | settings
+    given = all_given(console, preset, config, set_, settings)
     first = weights_of(init_from) if init_from else None
     plan = resumed(output, corpus, given) if resume else begun(console, output, corpus, given, first, overwrite)
     if not (resume or dry_run or find_lr):
@@ -131,6 +116,15 @@ def timed(console: Console, plan: Plan, corpus: Corpus, given: Settings) -> Plan
     chosen = choose(corpus, plan.config, {*given, *shape})
     console.note(f"chosen   {chosen}")
     return plan._replace(config=chosen.config)
+
+
+def all_given(
+    console: Console, preset: str | None, config: Path | None, assignments: list[str] | None, flags: Settings
+) -> Settings:
+    """What was given from everywhere: a flag before the environment, that before a file, that before a preset."""
+    given = presets.preset(preset) if preset else {}
+    given |= config_settings(console, config)
+    return given | from_environment(console.environ, *SECTIONS) | from_assignments(assignments or []) | flags
 
 
 class Plan(NamedTuple):

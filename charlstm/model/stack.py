@@ -52,5 +52,10 @@ class Stack(nn.Module):
         """y [T, B, H] after dropout, which there is in training only."""
         return drop_units(y, self.config.dropout if self.training else 0.0, self.regularisation.dropout_mask)
 
+    def learn(self) -> None:
+        """Makes a network that evaluates fit for gradients, still without dropout: cuDNN has them in this mode only."""
+        for layer in self.layers:
+            layer.core.train()  # type: ignore[union-attr]
+
     def start(self, batch: int) -> States:
         return [layer.start(batch) for layer in self.layers]  # type: ignore[operator]

@@ -27,11 +27,13 @@ def train(
     overwrite: bool = False,
     init_from: ModelFile | None = None,
     stop: Callable[[], bool] = lambda: False,
+    validate_at: Callable[[float], bool] | None = None,
 ) -> Iterator[Event]:
     """Trains on a corpus and saves to `folder`, going on from the state saved there (`resume`) or beginning anew.
 
     Where there is a run, beginning anew takes `overwrite`. Once `stop()` is true, the step is ended and the run
-    saved. Raises CharlstmError for a corpus that does not suit the settings, a folder that another process trains in,
+    saved. `validate_at(share of the training done)`, asked between steps, replaces `training.validate_every`.
+    Raises CharlstmError for a corpus that does not suit the settings, a folder that another process trains in,
     a full disk, divergence; what was saved stays.
     """
     trainer = Trainer(corpus, config)
@@ -45,17 +47,19 @@ def train(
             folder.create(config, corpus.piped, overwrite=overwrite)
             save(trainer, folder)
         yield trainer.started(fresh)
-        yield from run(trainer, folder, stop)
+        yield from run(trainer, folder, stop, validate_at)
 
 
-def run(trainer: Trainer, folder: RunFolder, stop: Callable[[], bool]) -> Iterator[Event]:
+def run(
+    trainer: Trainer, folder: RunFolder, stop: Callable[[], bool], validate_at: Callable[[float], bool] | None = None
+) -> Iterator[Event]:
     """Step after step, with validations in between, to the end or until `stop()` is true."""
     config = trainer.config
     progress, clock = trainer.progress, Clock(trainer)
     first = progress.step
     while True:
         done, stopped = clock.done(), stop()
-        if not stopped and due(trainer, done):
+        if not stopped and due(trainer, done, validate_at):
             began = monotonic()
             evaluation = validate(trainer, stop)
             if evaluation is not None:
@@ -70,7 +74,7 @@ def run(trainer: Trainer, folder: RunFolder, stop: Callable[[], bool]) -> Iterat
         rate, began = learning_rate(config.training, done, progress.plateaus), monotonic()
         loss = trainer.step(rate)
         clock.stepped(monotonic() - began)
-        if progress.step % LOG_EVERY == 0 and not due(trainer, clock.done()):
+        if progress.step % LOG_EVERY == 0 and not due(trainer, clock.done(), validate_at):
             folder.log({**clock.place(), "loss_nats": loss, "learning_rate": rate})
         yield Stepped(
             progress.step, trainer.batches.epoch, done, loss, rate, clock.chars_per_second, clock.seconds_left
@@ -87,11 +91,11 @@ def run(trainer: Trainer, folder: RunFolder, stop: Callable[[], bool]) -> Iterat
     )
 
 
-def due(trainer: Trainer, done: float) -> bool:
-    """Whether to validate now: at the end, and every so many steps, but not twice at one."""
+def due(trainer: Trainer, done: float, validate_at: Callable[[float], bool] | None = None) -> bool:
+    """Whether to validate now: at the end, and every so many steps or as told, but not twice at one step."""
     step = trainer.progress.step
     return 0 < step != trainer.progress.validated_step and (
-        done >= 1 or step % trainer.config.training.validate_every == 0
+        done >= 1 or (validate_at(done) if validate_at else step % trainer.config.training.validate_every == 0)
     )
 
 

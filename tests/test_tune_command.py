@@ -1,0 +1,165 @@
+"""`charlstm tune` as a user meets it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from charlstm.config import Config
+from charlstm.errors import DivergedError
+from charlstm.settings import Given, resolve
+from charlstm.training.trainer import Trainer
+from charlstm.tuning.space import SPACE, searched, setting_of, with_values
+from tests.conftest import ENGLISH, SMALL, Result, charlstm, one_sentence
+
+FIXED = (*SMALL, "--cell", "lstm", "--layers", 1, "--dropout", 0)
+"""All but the learning rate."""
+
+
+def tune(*arguments: object) -> Result:
+    return charlstm("tune", *FIXED, "--time", "0.3s", *arguments)
+
+
+def test_what_is_found_is_a_config_that_train_takes(corpus: Path) -> None:
+    result = tune(corpus, "--trials", 2)
+    assert result.code == 0, result.err
+    assert result.text == "runs/little-tune/best.toml\n"
+    found = tomllib.loads(Path("runs/little-tune/best.toml").read_text("utf-8"))
+    assert "nats/char after 0.3s" in found["about"]
+    assert found["training"]["max_time"] == "0.3s"
+    trained = charlstm("train", corpus, "--config", result.text.strip(), "--no-samples")
+    assert trained.code == 0, trained.err
+    kept = tomllib.loads(Path("runs/little/config.toml").read_text("utf-8"))
+    assert kept["training"]["lr"] == found["training"]["lr"]
+
+
+def test_the_best_model_is_kept_and_the_other_runs_are_not(corpus: Path) -> None:
+    assert tune(corpus, "--trials", 2).code == 0
+    names = {path.name for path in Path("runs/little-tune").iterdir()}
+    assert names == {"best.toml", "best.safetensors", "journal.jsonl", "lock"}
+    assert charlstm("sample", "-l", 5).code == 0
+    assert charlstm("eval", "-m", "runs/little-tune").code == 0
+
+
+def test_the_same_command_goes_on_and_begins_with_the_settings_as_given(corpus: Path) -> None:
+    first = tune(corpus, "--trials", 1)
+    assert "trial 0" in first.err
+    assert "lr 0.008" in first.err
+    assert "going on" not in first.err
+    second = tune(corpus, "--trials", 1)
+    assert second.code == 0, second.err
+    assert "going on after 1 trials" in second.err
+    assert "trial 1" in second.err
+    assert "trial 0" not in second.err
+
+
+def test_what_is_given_is_kept_wherever_it_is_given(corpus: Path) -> None:
+    Path("mine.toml").write_text("[training]\nlr = 5e-3\n", "utf-8")
+    charlstm("tune", corpus, *SMALL, "--layers", 2, "--config", "mine.toml", "--time", "0.3s", "--trials", 3)
+    found = tomllib.loads(Path("runs/little-tune/best.toml").read_text("utf-8"))
+    assert found["model"] | {"hidden": 24, "embedding": 12, "layers": 2} == found["model"]
+    assert found["training"] | {"seq_len": 16, "batch_size": 4, "lr": 5e-3} == found["training"]
+    everything = tune(corpus, "--config", "mine.toml", "-o", "other")
+    one_sentence(everything, 2, "nothing to search", "training.lr")
+
+
+def test_another_corpus_and_other_settings_are_refused_by_name(corpus: Path) -> None:
+    assert tune(corpus, "--trials", 1).code == 0
+    one_sentence(tune(corpus, "--hidden", 30), 2, "--hidden is 30 here and 24", "runs/little-tune", "-o")
+    one_sentence(tune(corpus, "--lr", "1e-3", "--epochs", 3), 2, "nothing to search")
+    one_sentence(charlstm("tune", corpus, *SMALL, "--time", "0.3s"), 2, "model.cell is lstm, gru here and lstm")
+    corpus.write_text(ENGLISH[4000:8000], "utf-8")
+    one_sentence(tune(corpus), 2, "runs/little-tune holds a search on another corpus", "-o")
+
+
+def test_a_run_is_not_searched_in_and_a_broken_journal_is_said(corpus: Path, run: Path) -> None:
+    one_sentence(tune(corpus, "-o", run), 2, "already holds a run")
+    Path("broken").mkdir()
+    Path("broken/journal.jsonl").write_text("not a journal\n", "utf-8")
+    one_sentence(tune(corpus, "-o", "broken"), 1, "broken/journal.jsonl")
+    one_sentence(tune(corpus, "-o", "/proc/nothing/here"), 1, "cannot write /proc/nothing/here")
+    one_sentence(charlstm("tune", corpus, "--time", 0), 2, "--time")
+    one_sentence(charlstm("tune", corpus, "--time", "soon"), 2, "--time must be a time", "soon")
+
+
+def test_settings_that_cannot_be_trained_are_a_result_and_no_crash(corpus: Path) -> None:
+    too_small = charlstm("tune", corpus, *SMALL, "--seq-len", 5000, "--time", "1s", "--trials", 2)
+    one_sentence(too_small, 1, "no trial came to its end", "need at least 20,001")
+    assert too_small.err.count("failed: ") == 3
+
+
+def test_a_trial_that_diverges_is_a_result_and_no_crash(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = Trainer.step
+
+    def diverging(trainer: Trainer, learning_rate: float) -> float:
+        if trainer.config.training.lr != 8e-3:
+            raise DivergedError("training diverged at step 1: the loss is no longer a number")
+        return step(trainer, learning_rate)
+
+    monkeypatch.setattr(Trainer, "step", diverging)
+    result = tune(corpus, "--trials", 2)
+    assert result.code == 0, result.err
+    assert "trial 1  failed: training diverged at step 1" in result.err
+    assert tomllib.loads(Path("runs/little-tune/best.toml").read_text("utf-8"))["training"]["lr"] == 8e-3
+
+
+def test_without_optuna_there_is_a_sentence(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    one_sentence(tune(corpus), 1, "needs Optuna", "pip install 'charlstm[tune]'")
+
+
+def test_ctrl_c_keeps_the_trials_that_ended(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = Trainer.step
+
+    def interrupted(trainer: Trainer, learning_rate: float) -> float:
+        if trainer.config.training.lr != 8e-3 and not trainer.progress.step:
+            signal.raise_signal(signal.SIGINT)
+        return step(trainer, learning_rate)
+
+    monkeypatch.setattr(Trainer, "step", interrupted)
+    result = tune(corpus)
+    assert (result.code, result.text) == (130, ""), result.err
+    assert "once more to leave at once" in result.err
+    assert "stopped after 1 trials" in result.err
+    assert "the same command goes on" in result.err
+    names = {path.name for path in Path("runs/little-tune").iterdir()}
+    assert names == {"best.toml", "best.safetensors", "journal.jsonl", "lock"}
+    assert "lr = 0.008" in Path("runs/little-tune/best.toml").read_text("utf-8")
+
+
+def test_a_killed_search_does_no_harm_to_the_next(corpus: Path) -> None:
+    command = [sys.executable, "-m", "charlstm", "tune", str(corpus), *map(str, FIXED), "--time", "2s"]
+    folder = Path("runs/little-tune")
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as killed:
+        wait_for(folder / "trial-0" / "config.toml")
+        killed.kill()
+    one_sentence(tune(corpus), 2, "--time is 0.3 here and 2.0 in the search in runs/little-tune")
+    again = charlstm("tune", corpus, *FIXED, "--time", "2s", "--trials", 1)
+    assert again.code == 0, again.err
+    assert "trial 1" in again.err
+    assert "lr 0.008" in again.err, "the first settings were not tried to the end"
+    assert not list(folder.glob("trial-*"))
+
+
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("key", SPACE)
+def test_the_defaults_and_both_ends_of_every_range_can_be_tried(key: str) -> None:
+    values = SPACE[key]
+    default = setting_of(Config(), key)
+    assert values.value(values.drawn(default)) == default
+    for end in str(values).split(" to ") if " to " in str(values) else str(values).split(", "):
+        given = {key: Given(end, "a test")}
+        assert setting_of(with_values(Config(), {key: end}), key) == setting_of(resolve(given), key)
+        assert key not in searched(given)
