@@ -58,8 +58,9 @@ def tune(
 ) -> int:
     """Search for the settings that suit a text, by short trainings. Prints a file for train --config.
 
-    Whatever you give is kept, and the rest of model.cell, layers, hidden and dropout, training.lr, batch_size and
-    seq_len is searched. The same command again goes on, and several at once share the work.
+    Whatever you give is kept; what is searched of the rest is said first.
+
+    The same command again goes on, and several at once share the work.
     """
     if "" in (corpus or []):
         raise UsageError("the name of a corpus must not be empty")

@@ -36,8 +36,9 @@ from charlstm.settings import Settings
 from charlstm.tensorfile import unwritable, write_whole
 from charlstm.training.events import Event, Finished, Validated
 from charlstm.training.loop import train
+from charlstm.training.trainer import Trainer
 from charlstm.tuning.events import Tried
-from charlstm.tuning.space import Space, Value, setting_of, terms, with_values
+from charlstm.tuning.space import OneOf, Space, Value, setting_of, terms, with_values
 from charlstm.vocabulary import vocabulary_of
 
 JOURNAL, SETTINGS, LOCK = "journal.jsonl", "best.toml", "lock"
@@ -104,10 +105,18 @@ class Search:
 
     def trials(self, count: int, stop: Callable[[], bool] = lambda: False) -> Iterator[Event | Tried]:
         """Runs so many trials, or until `stop()` is true; the one that this cuts short does not count."""
+        self.warm_up()
         for _ in range(count):
             if stop():
                 return
             yield from self.trial(stop)
+
+    def warm_up(self) -> None:
+        """A step with each cell, unrecorded: what that compiles must not cost the first trials time."""
+        cells = self.space.get("model.cell")
+        for cell in cells.values if isinstance(cells, OneOf) else (self.config.model.cell,):
+            with suppress(CharlstmError, MemoryError, RuntimeError):  # a trial will tell
+                Trainer(self.corpus, with_values(self.config, {"model.cell": cell})).step(0.0)
 
     def trial(self, stop: Callable[[], bool]) -> Iterator[Event | Tried]:
         """One trial: the events of its training, then how it ended. It has failed if `stop()` or an error ended it."""
