@@ -18,7 +18,10 @@ from charlstm.training.trainer import Trainer
 from charlstm.tuning.space import SPACE, searched, setting_of, with_values
 from tests.conftest import ENGLISH, SMALL, Result, charlstm, one_sentence
 
-FIXED = (*SMALL, "--cell", "lstm", "--layers", 1, "--dropout", 0)
+PLAIN = [
+    f"--set=regularisation.{setting}" for setting in ("dropout_mask=step", "embedding_dropout=0", "weight_dropout=0")
+]
+FIXED = (*SMALL, *PLAIN, "--cell", "lstm", "--layers", 1, "--dropout", 0)
 """All but the learning rate."""
 
 
@@ -73,7 +76,7 @@ def test_another_corpus_and_other_settings_are_refused_by_name(corpus: Path) -> 
     assert tune(corpus, "--trials", 1).code == 0
     one_sentence(tune(corpus, "--hidden", 30), 2, "--hidden is 30 here and 24", "runs/little-tune", "-o")
     one_sentence(tune(corpus, "--lr", "1e-3", "--epochs", 3), 2, "nothing to search")
-    one_sentence(charlstm("tune", corpus, *SMALL, "--time", "0.3s"), 2, "model.cell is lstm, gru here and lstm")
+    one_sentence(charlstm("tune", corpus, *SMALL, *PLAIN, "--time", "0.3s"), 2, "model.cell is lstm, gru here and lstm")
     corpus.write_text(ENGLISH[4000:8000], "utf-8")
     one_sentence(tune(corpus), 2, "runs/little-tune holds a search on another corpus", "-o")
 

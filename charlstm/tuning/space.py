@@ -84,7 +84,10 @@ SPACE: Space = {
     "model.cell": OneOf(("lstm", "gru")),
     "model.layers": Whole(1, 3),
     "model.hidden": Whole(64, 1024, unit=32, log=True),  # multiples, for a GPU is far slower at odd sizes
-    "model.dropout": Real(0.0, 0.5),
+    "model.dropout": Real(0.0, 0.6),
+    "regularisation.dropout_mask": OneOf(("step", "window")),
+    "regularisation.embedding_dropout": Real(0.0, 0.2),
+    "regularisation.weight_dropout": Real(0.0, 0.5),
     "training.lr": Real(1e-3, 3e-2, log=True),
     "training.batch_size": Whole(8, 128, unit=8, log=True),
     "training.seq_len": Whole(32, 256, unit=16, log=True),
