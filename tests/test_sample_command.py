@@ -221,6 +221,7 @@ def test_a_text_that_cannot_be_adapted_to_is_refused_in_one_sentence(run: Path) 
     asked = ("sample", "-m", run, "-l", 5, *SEED)
     one_sentence(charlstm(*asked, "--adapt", "missing.txt"), 2, "missing.txt")
     one_sentence(charlstm(*asked, "--adapt", "empty.txt"), 1, "empty")
+    one_sentence(charlstm(*asked, "--adapt", "empty.txt", "-p", "漢"), 2, "U+6F22")
     one_sentence(charlstm(*asked, "--adapt", "strange.txt"), 2, "U+6F22", "--unknown skip")
     assert charlstm(*asked, "--adapt", "strange.txt", "--unknown", "skip").code == 0
     one_sentence(charlstm(*asked, "--adapt-rate", 0.1), 2, "--adapt-rate", "without --adapt")

@@ -75,6 +75,7 @@ def sample(
     path = find_model(model, console.environ)
     file = ModelFile.load(path)
     if adapt is not None:
+        file.vocabulary.encode(text, unknown)  # a prompt that cannot be read is refused before the wait, not after
         file = adapted_to(console, file, adapt, unknown, adaptation)
     text_model = TextModel(file)
     if seed is None:
