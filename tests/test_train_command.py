@@ -288,3 +288,10 @@ def test_a_killed_training_leaves_no_lock(corpus: Path, training: subprocess.Pop
 def test_a_run_can_be_sampled_while_it_trains(training: subprocess.Popen[str]) -> None:
     for seed in range(5):
         assert charlstm("sample", "-m", "run", "-l", 10, "--seed", seed).code == 0
+
+
+def test_patience_says_why_it_ended(corpus: Path) -> None:
+    impatient = ("--patience", "2", "--lr", "0.5", "--epochs", "40", "--set", "training.validate_every=10")
+    result = charlstm("train", corpus, *QUICK[:-2], *impatient)
+    assert result.code == 0
+    assert "2 validations without a better loss" in result.err

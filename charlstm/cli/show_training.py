@@ -78,7 +78,7 @@ class Display:
                     case Validated():
                         self.validated(event)
                     case Finished():
-                        if event.reason == "done" and event.steps:
+                        if event.reason != "stopped" and event.steps:
                             self.guide(started)
                         return event
         raise AssertionError("training ended without saying so")

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from charlstm.modelfile import ModelFile
 
 MAY_CHANGE = {
-    f"training.{name}" for name in ("epochs", "max_time", "lr", "device", "precision", "engine", "validate_every")
+    f"training.{name}"
+    for name in ("epochs", "max_time", "lr", "patience", "device", "precision", "engine", "validate_every")
 }
 """Settings of a run that may be others when it is resumed; with the rest it would be another run."""
 
@@ -162,7 +163,9 @@ def carry_out(console: Console, plan: Plan, corpus: Corpus, *, samples: bool) ->
     if finished.reason == "stopped":
         say_how_to_go_on(console, folder.path, finished.step)
         return interrupt.status
-    if plan.resume and not finished.steps:
+    if finished.reason == "patience":
+        console.note(f"ended at step {finished.step:,}: {config.training.patience} validations without a better loss")
+    elif plan.resume and not finished.steps:
         console.note(f"it had ended at step {finished.step:,}; a higher --epochs or --max-time would make it go on")
     console.write(f"{folder.path}\n".encode("utf-8", "surrogateescape"))
     return 0
