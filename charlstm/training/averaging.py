@@ -20,7 +20,8 @@ class Average:
     the validation loss stopped falling, or simply they themselves."""
 
     def __init__(self, model: nn.Module, config: TrainingConfig) -> None:
-        self.model, self.decay, self.triggered = model, config.ema, config.optimiser == "nt-asgd"
+        self.model, self.triggered = model, config.optimiser == "nt-asgd"
+        self.decay = 0.0 if self.triggered else config.ema
         self.steps = 0  # averaged over
         self.begun = bool(self.decay)
         self.losses: list[float] = []  # of validation, until the mean begins
