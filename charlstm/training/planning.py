@@ -23,6 +23,7 @@ from charlstm.training.trainer import Trainer
 class Rung(NamedTuple):
     """A size of model, and the batch and learning rate that suit it."""
 
+    epochs: float  # over the text below which a smaller model comes out ahead
     layers: int
     hidden: int
     embedding: int
@@ -32,17 +33,18 @@ class Rung(NamedTuple):
 
 
 LADDER = (
-    Rung(1, 64, 32, 8, 32, 1e-2),
-    Rung(1, 128, 32, 8, 32, 1e-2),
-    Rung(1, 256, 64, 16, 64, 8e-3),
-    Rung(1, 384, 64, 16, 64, 8e-3),
-    Rung(1, 512, 64, 16, 64, 6e-3),
-    Rung(2, 512, 64, 32, 64, 4e-3),
-    Rung(2, 768, 64, 32, 64, 3e-3),
+    Rung(0, 1, 64, 32, 8, 32, 1e-2),
+    Rung(1.5, 1, 128, 32, 8, 32, 1e-2),
+    Rung(1.5, 1, 256, 64, 16, 64, 8e-3),
+    Rung(2, 1, 384, 64, 16, 64, 8e-3),
+    Rung(2.2, 1, 512, 64, 16, 64, 6e-3),
+    Rung(5, 2, 512, 64, 32, 64, 4e-3),
+    Rung(10, 2, 768, 64, 32, 64, 3e-3),
 )
 
-LEAST_EPOCHS = 6
-"""Passes over the text below which a smaller model comes out ahead."""
+LEFT_OUT = ((30, 0.5, 0.1), (18, 0.4, 0.1), (10, 0.3, 0.05), (6, 0.2, 0.05), (4, 0.1, 0.02), (0, 0.0, 0.0))
+"""Dropout, and that of characters, from so many passes over the text on: the more often it is read, the more has to be
+left out."""
 
 MOST_EPOCHS = 60
 """More do no good, whatever the time."""
@@ -95,7 +97,7 @@ def plan(corpus: Corpus, config: Config, given: Collection[str]) -> Plan:
                 raise
             continue
         epochs = SHARE * config.training.max_time * speed / max(characters, 1)
-        if best and epochs < LEAST_EPOCHS:
+        if best and epochs < rung.epochs:
             break
         best = Plan(candidate, speed, epochs, characters)
     assert best is not None
@@ -113,14 +115,10 @@ def for_epochs(best: Plan, given: Collection[str]) -> Config:
     """The settings that follow from how often the text will be read."""
     steps = best.epochs * best.characters / (best.config.training.batch_size * best.config.training.seq_len)
     training = {"epochs": MOST_EPOCHS, "validate_every": max(round(min(steps / 10, 2000)), 50)}
-    model = {"dropout": dropout(min(best.epochs, MOST_EPOCHS))}
-    return chosen(best.config, given, {"model": model, "training": training})
-
-
-def dropout(epochs: float) -> float:
-    """The more often a text is read, the more has to be left out."""
-    return next(
-        share for least, share in ((30, 0.5), (18, 0.4), (12, 0.3), (8, 0.2), (5, 0.1), (0, 0.0)) if epochs >= least
+    units, characters = next((units, rows) for least, units, rows in LEFT_OUT if best.epochs >= least)
+    regularisation = {"embedding_dropout": characters}
+    return chosen(
+        best.config, given, {"model": {"dropout": units}, "training": training, "regularisation": regularisation}
     )
 
 
