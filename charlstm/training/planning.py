@@ -37,7 +37,7 @@ LADDER = (
     Rung(1.5, 1, 128, 32, 8, 32, 1e-2),
     Rung(1.5, 1, 256, 64, 16, 64, 8e-3),
     Rung(2, 1, 384, 64, 16, 64, 8e-3),
-    Rung(2.2, 1, 512, 64, 16, 64, 6e-3),
+    Rung(2.5, 1, 512, 64, 16, 64, 6e-3),
     Rung(12, 2, 512, 64, 32, 64, 4e-3),
     Rung(24, 2, 768, 64, 32, 64, 3e-3),
 )
@@ -54,6 +54,9 @@ MOST_PARAMETERS = 10
 
 SHARE = 0.93
 """Of the time, for training; the rest goes to validation and saving."""
+
+VALIDATING, READING = 0.04, 1.5
+"""Of the time, for validations before the last; and how many times as fast as in training a text is read in one."""
 
 ENOUGH = 2_000_000
 """Characters of a text that tell how fast it can be read."""
@@ -113,13 +116,21 @@ def climbed(config: Config, given: Collection[str], rung: Rung) -> Config:
 
 def for_epochs(best: Plan, given: Collection[str]) -> Config:
     """The settings that follow from how often the text will be read."""
-    steps = best.epochs * best.characters / (best.config.training.batch_size * best.config.training.seq_len)
-    training = {"epochs": MOST_EPOCHS, "validate_every": max(round(min(steps / 10, 2000)), 50)}
+    training = {"epochs": MOST_EPOCHS, "validate_every": validate_every(best)}
     units, characters = next((units, rows) for least, units, rows in LEFT_OUT if best.epochs >= least)
     regularisation = {"embedding_dropout": characters}
     return chosen(
         best.config, given, {"model": {"dropout": units}, "training": training, "regularisation": regularisation}
     )
+
+
+def validate_every(best: Plan) -> int:
+    """Steps between validations: ten of them, or so few that they take little of the time."""
+    training, shares = best.config.training, best.config.data.split
+    validated = best.characters * shares[1] / shares[0]
+    affordable = VALIDATING * training.max_time * READING * best.chars_per_second / max(validated, 1)
+    steps = min(best.epochs, MOST_EPOCHS) * best.characters / (training.batch_size * training.seq_len)
+    return max(round(steps / min(max(affordable, 1), 10)), 50)
 
 
 def chosen(config: Config, given: Collection[str], tree: dict[str, dict[str, Any]]) -> Config:
