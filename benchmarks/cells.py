@@ -37,6 +37,7 @@ LEARNING_RATES = {
     "lstm": 8e-3,
     "lstm-peephole": 4e-3,
     "lstm-simple": 8e-3,
+    "lstm-norm": 8e-3,  # not chosen: as for lstm
     "mlstm": 2e-3,
     "gru": 4e-3,
     "gru-cho": 4e-3,
@@ -51,7 +52,9 @@ def config_of(cell: str, corpus: Corpus, path: str, seconds: float, seed: int) -
     size = vocabulary_of(corpus.text, 1).size
     shapes = (replace(ModelConfig(), cell=cell, layers=2, hidden=hidden) for hidden in range(8, 4096, 8))
     model = min(shapes, key=lambda shape: abs(count_parameters(shape, size) - PARAMETERS))
-    training = TrainingConfig(lr=LEARNING_RATES[cell], max_time=seconds, epochs=1000, validate_every=10**9, seed=seed)
+    training = TrainingConfig(
+        lr=LEARNING_RATES[cell], max_time=seconds, epochs=1000, validate_every=10**9, seed=seed, ema=0.0
+    )
     return Config(model, DataConfig(corpus=(path,)), training)
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from charlstm.config import Config, TrainingConfig
+from charlstm.config import Config, ModelConfig, TrainingConfig
 from charlstm.data.corpus import Corpus
 from charlstm.errors import CharlstmError
 from charlstm.modelfile import count_parameters
 from charlstm.training import planning
-from charlstm.training.planning import plan
+from charlstm.training.planning import choose
 from tests.conftest import ENGLISH, charlstm
 
 TEXT = Corpus((ENGLISH * (400_000 // len(ENGLISH) + 1))[:400_000])
@@ -34,7 +34,7 @@ def timed(seconds: float) -> Config:
 
 @pytest.mark.usefixtures("machine")
 def test_more_time_buys_a_larger_model_then_more_dropout() -> None:
-    plans = [plan(TEXT, timed(seconds), ()) for seconds in (1, 60, 300, 1200, 4000, 40_000)]
+    plans = [choose(TEXT, timed(seconds), ()) for seconds in (1, 60, 300, 1200, 4000, 40_000)]
     sizes = [count_parameters(each.config.model, 65) for each in plans]
     assert sizes == sorted(sizes)
     assert sizes[0] < sizes[2] < sizes[4]
@@ -47,15 +47,22 @@ def test_more_time_buys_a_larger_model_then_more_dropout() -> None:
 def test_what_somebody_chose_stays() -> None:
     config = timed(600)
     config = replace(config, model=replace(config.model, hidden=99, dropout=0.07, cell="gru"))
-    found = plan(TEXT, config, {"model.hidden", "model.dropout", "model.cell"})
+    found = choose(TEXT, config, {"model.hidden", "model.dropout", "model.cell"})
     assert (found.config.model.hidden, found.config.model.dropout, found.config.model.cell) == (99, 0.07, "gru")
     assert "gru" in str(found)
     assert "x 99" in str(found)
 
 
 @pytest.mark.usefixtures("machine")
+def test_a_size_that_was_given_gets_the_batch_and_rate_that_suit_it() -> None:
+    config = replace(timed(60), model=replace(ModelConfig(), layers=2, hidden=520, embedding=100))
+    found = choose(TEXT, config, {"model.layers", "model.hidden", "model.embedding"}).config
+    assert (found.training.batch_size, found.training.lr) == (32, 4e-3)
+
+
+@pytest.mark.usefixtures("machine")
 def test_a_short_text_gets_a_small_model_and_an_end() -> None:
-    found = plan(Corpus(ENGLISH[:3000]), timed(3600), ())
+    found = choose(Corpus(ENGLISH[:3000]), timed(3600), ())
     assert (
         count_parameters(found.config.model, 60) <= planning.MOST_PARAMETERS * 2700 or found.config.model.hidden == 64
     )
@@ -64,7 +71,7 @@ def test_a_short_text_gets_a_small_model_and_an_end() -> None:
 
 def test_a_text_too_small_for_any_is_said_so() -> None:
     with pytest.raises(CharlstmError, match="need at least"):
-        plan(Corpus(ENGLISH[:200]), timed(10), ())
+        choose(Corpus(ENGLISH[:200]), timed(10), ())
 
 
 def test_the_command_says_what_it_chose_and_keeps_to_what_was_given(tmp_path: Path) -> None:

@@ -111,12 +111,12 @@ def timed(console: Console, plan: Plan, corpus: Corpus, given: Settings) -> Plan
     from charlstm.processor import prepare
 
     prepare()
-    from charlstm.training.planning import plan as choose
+    from charlstm.training.planning import choose
 
     shape = {f"model.{f.name}" for f in fields(ModelConfig)} if plan.first else set()
-    chosen = choose(corpus, plan.config, {*given, *shape})
-    console.note(f"chosen   {chosen}")
-    return plan._replace(config=chosen.config)
+    choice = choose(corpus, plan.config, {*given, *shape})
+    console.note(f"chosen   {choice}")
+    return plan._replace(config=choice.config)
 
 
 def all_given(

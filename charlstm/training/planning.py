@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from math import log
 from statistics import median
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -63,7 +64,7 @@ ENOUGH = 2_000_000
 
 
 @dataclass(frozen=True)
-class Plan:
+class Choice:
     """What was chosen and what it rests on."""
 
     config: Config
@@ -80,7 +81,7 @@ class Plan:
         )
 
 
-def plan(corpus: Corpus, config: Config, given: Collection[str]) -> Plan:
+def choose(corpus: Corpus, config: Config, given: Collection[str]) -> Choice:
     """The largest model that reads the text often enough in `max_time`, measured here and now.
 
     `given` are the settings (`section.key`) that somebody chose; they stay as they are in `config`. Raises
@@ -88,7 +89,7 @@ def plan(corpus: Corpus, config: Config, given: Collection[str]) -> Plan:
     """
     characters = TokenStore.span_of(len(corpus.text), config.data.split, "train").stop
     sample = Corpus(corpus.text[:ENOUGH])
-    best: Plan | None = None
+    best: Choice | None = None
     for rung in LADDER:
         candidate = climbed(config, given, rung)
         if best and (too_large(candidate, corpus, characters) or candidate.model == best.config.model):
@@ -102,19 +103,21 @@ def plan(corpus: Corpus, config: Config, given: Collection[str]) -> Plan:
         epochs = SHARE * config.training.max_time * speed / max(characters, 1)
         if best and epochs < rung.epochs:
             break
-        best = Plan(candidate, speed, epochs, characters)
+        best = Choice(candidate, speed, epochs, characters)
     assert best is not None
-    return Plan(for_epochs(best, given), best.chars_per_second, best.epochs, characters)
+    return Choice(for_epochs(best, given), best.chars_per_second, best.epochs, characters)
 
 
 def climbed(config: Config, given: Collection[str], rung: Rung) -> Config:
-    """The settings with a rung's for those that nobody chose."""
-    model = {name: getattr(rung, name) for name in ("layers", "hidden", "embedding")}
-    training = {name: getattr(rung, name) for name in ("batch_size", "seq_len", "lr")}
-    return chosen(config, given, {"model": model, "training": training})
+    """The settings with a rung's for those that nobody chose; batch and learning rate as they suit that size."""
+    sized = chosen(config, given, {"model": {name: getattr(rung, name) for name in ("layers", "hidden", "embedding")}})
+    units = sized.model.layers * sized.model.hidden**2
+    suited = min(LADDER, key=lambda other: abs(log(other.layers * other.hidden**2 / units)))
+    training = {name: getattr(suited, name) for name in ("batch_size", "seq_len", "lr")}
+    return chosen(sized, given, {"training": training})
 
 
-def for_epochs(best: Plan, given: Collection[str]) -> Config:
+def for_epochs(best: Choice, given: Collection[str]) -> Config:
     """The settings that follow from how often the text will be read."""
     training = {"epochs": MOST_EPOCHS, "validate_every": validate_every(best)}
     units, characters = next((units, rows) for least, units, rows in LEFT_OUT if best.epochs >= least)
@@ -124,7 +127,7 @@ def for_epochs(best: Plan, given: Collection[str]) -> Config:
     )
 
 
-def validate_every(best: Plan) -> int:
+def validate_every(best: Choice) -> int:
     """Steps between validations: ten of them, or so few that they take little of the time."""
     training, shares = best.config.training, best.config.data.split
     validated = best.characters * shares[1] / shares[0]
@@ -134,7 +137,7 @@ def validate_every(best: Plan) -> int:
 
 
 def chosen(config: Config, given: Collection[str], tree: dict[str, dict[str, Any]]) -> Config:
-    ours: Settings = {key: value for key, value in from_tree(tree, "the plan").items() if key not in given}
+    ours: Settings = {key: value for key, value in from_tree(tree, "what was chosen").items() if key not in given}
     everything = from_tree(config.to_dict(), "the settings")
     return resolve(everything | ours)
 

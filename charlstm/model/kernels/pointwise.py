@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.util import find_spec
+from functools import cache
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -66,8 +66,14 @@ def itself(a: Tensor) -> Tensor:
     return a
 
 
-COMPILED = find_spec("numba") is not None
-"""Whether the cells' arithmetic can be compiled here."""
+@cache
+def compiled_arithmetic() -> ModuleType | None:
+    """`fused.py`; None where numba is not installed, or does not go with the NumPy that is."""
+    try:
+        from charlstm.model.kernels import fused  # takes 0.3 s; who samples or trains on CUDA does without
+    except ImportError:
+        return None
+    return fused
 
 
 def fused_for(a: Tensor, act: Activation) -> ModuleType | None:
@@ -76,8 +82,4 @@ def fused_for(a: Tensor, act: Activation) -> ModuleType | None:
     In blocks of a wider array (mLSTM's) it is no faster than they are.
     """
     fits = a.device.type == "cpu" and a.dtype in (torch.float32, torch.bfloat16) and a.is_contiguous()
-    if not COMPILED or not fits or act.apply_ != tanh_:
-        return None
-    from charlstm.model.kernels import fused  # importing numba takes 0.3 s; who samples or trains on CUDA does without
-
-    return fused
+    return compiled_arithmetic() if fits and act.apply_ == tanh_ else None
