@@ -166,6 +166,14 @@ class TrainingConfig:
         0, "Stop after so many validations without a better loss. 0: go on.", flag=True, least=0, most=1e6
     )
     validate_every: int = setting(500, "Steps between validations; each one saves the run.", least=1, most=1e9)
+    save_every: float = setting(
+        60.0,
+        "Time between saves where validations are further apart, as 90s or 5m. 0: at validations only.",
+        flag=True,
+        least=0.0,
+        most=3e7,
+        metavar="TIME",
+    )
     seed: int = setting(
         1, "Seed of the initial weights, the dropout and the order of the data.", flag=True, least=0, most=2**53
     )

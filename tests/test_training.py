@@ -229,6 +229,21 @@ def test_resuming_is_exact_in_bfloat16_too(tmp_path: Path, cell: str) -> None:
         np.testing.assert_array_equal(parts[tensor], value)
 
 
+def test_a_killed_run_goes_on_from_its_last_save_wherever_the_validations_are(tmp_path: Path) -> None:
+    settings = config(validate_every=10**6, save_every=1e-6)
+    list(train(CORPUS, settings, RunFolder(tmp_path / "whole")))
+    killed = train(CORPUS, settings, RunFolder(tmp_path / "parts"))
+    while not (isinstance(event := next(killed), Stepped) and event.step == 23):
+        pass
+    killed.close()  # type: ignore[attr-defined]
+    again = list(train(CORPUS, settings, RunFolder(tmp_path / "parts"), resume=True))
+    assert isinstance(again[0], Started)
+    assert again[0].step == 23
+    whole, parts = (read_tensors(tmp_path / name / "last.safetensors")[0] for name in ("whole", "parts"))
+    for tensor, value in whole.items():
+        np.testing.assert_array_equal(parts[tensor], value)
+
+
 def test_a_run_stopped_where_it_would_validate_does_so_when_resumed(tmp_path: Path) -> None:
     list(train(CORPUS, config(), RunFolder(tmp_path / "whole")))
     watch, stop = stop_at(20)

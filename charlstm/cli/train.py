@@ -35,7 +35,17 @@ if TYPE_CHECKING:
 
 MAY_CHANGE = {
     f"training.{name}"
-    for name in ("epochs", "max_time", "lr", "patience", "device", "precision", "engine", "validate_every")
+    for name in (
+        "epochs",
+        "max_time",
+        "lr",
+        "patience",
+        "device",
+        "precision",
+        "engine",
+        "validate_every",
+        "save_every",
+    )
 }
 """Settings of a run that may be others when it is resumed; with the rest it would be another run."""
 

@@ -56,7 +56,7 @@ def run(
     """Step after step, with validations in between, to the end or until `stop()` is true."""
     config = trainer.config
     progress, clock = trainer.progress, Clock(trainer)
-    first = progress.step
+    first, saved = progress.step, monotonic()
     while True:
         done, stopped = clock.done(), stop()
         if not stopped and due(trainer, done, validate_at):
@@ -64,7 +64,8 @@ def run(
             evaluation = validate(trainer, stop)
             if evaluation is not None:
                 yield save_validated(trainer, folder, evaluation, clock.place())
-                clock.reserve = monotonic() - began
+                saved = monotonic()
+                clock.reserve = saved - began
             continue
         hopeless = 0 < config.training.patience <= progress.stale
         if (done >= 1 and progress.step) or hopeless or stopped:
@@ -74,6 +75,9 @@ def run(
         rate, began = learning_rate(config.training, done, progress.plateaus), monotonic()
         loss = trainer.step(rate)
         clock.stepped(monotonic() - began)
+        if 0 < config.training.save_every <= monotonic() - saved:
+            save(trainer, folder)
+            saved = monotonic()
         if progress.step % LOG_EVERY == 0 and not due(trainer, clock.done(), validate_at):
             folder.log({**clock.place(), "loss_nats": loss, "learning_rate": rate})
         yield Stepped(

@@ -43,7 +43,7 @@ LADDER = (
     Rung(24, 2, 768, 64, 32, 64, 3e-3),
 )
 
-LEFT_OUT = ((30, 0.5, 0.1), (18, 0.4, 0.05), (9, 0.25, 0.05), (6, 0.2, 0.03), (4, 0.1, 0.02), (0, 0.0, 0.0))
+LEFT_OUT = ((30, 0.5, 0.1), (18, 0.4, 0.05), (9, 0.25, 0.05), (7, 0.2, 0.03), (0, 0.0, 0.0))
 """Dropout, and that of characters, from so many passes over the text on: the more often it is read, the more has to be
 left out."""
 
