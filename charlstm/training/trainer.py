@@ -114,6 +114,7 @@ class Trainer:
         loss = cross_entropy(logits.float().flatten(0, 1), y.flatten())
         self.optimiser.zero_grad()
         with_penalties(loss, logits, outputs, self.config.regularisation).backward()  # type: ignore[no-untyped-call]
+        self.add_l1()
         norm = self.clip()
         if not (isfinite(loss.item()) and isfinite(norm)):
             raise DivergedError(
@@ -133,14 +134,17 @@ class Trainer:
 
     def clip(self) -> float:
         """Scales the gradient down to the largest norm allowed (Pascanu et al. 2013). Its norm before that."""
-        settings, l1 = self.config.training, self.config.regularisation.l1
-        if l1:
-            for weight in optimiser.matrices(self.model):
-                weight.grad.add_(weight.detach().sign(), alpha=l1)  # type: ignore[union-attr]
+        settings = self.config.training
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip or float("inf"))
         if settings.clip_value:
             torch.nn.utils.clip_grad_value_(self.model.parameters(), settings.clip_value)
         return float(norm)
+
+    def add_l1(self) -> None:
+        """Adds to the gradient that of the matrices' absolute values (Tibshirani 1996), where they are penalised."""
+        if l1 := self.config.regularisation.l1:
+            for weight in optimiser.matrices(self.model):
+                weight.grad.add_(weight.detach().sign(), alpha=l1)  # type: ignore[union-attr]
 
     def resize_windows(self, done: float) -> None:
         """At the beginning of an epoch: windows as many and as long as are due with this share of the training done."""
