@@ -53,12 +53,12 @@ def main() -> None:
     parser.add_argument("--dynamic", action="store_true")
     parser.add_argument("--runs", type=Path, default=Path("runs/quality"))
     parser.add_argument("--json", action="store_true")
-    own, _, options = " ".join(sys.argv[1:]).partition(" -- ")
-    arguments = parser.parse_args(own.split())
+    cut = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    arguments, options = parser.parse_args(sys.argv[1:cut]), sys.argv[cut + 1 :]
     for time in arguments.times.split(","):
         rows = []
         for seed in map(int, arguments.seeds.split(",")):
-            row = measure(arguments.corpus, time, seed, options.split(), arguments.runs, arguments.dynamic)
+            row = measure(arguments.corpus, time, seed, options, arguments.runs, arguments.dynamic)
             rows.append(row)
             if arguments.json:
                 print(json.dumps(row), flush=True)

@@ -86,7 +86,7 @@ def _put(a: Any, k: Any, number: Any) -> Any:
 
 @numba.njit(inline="always")
 def sigmoid(x: Any) -> Any:
-    """1 / (1 + exp(-x)) to 1e-7 of itself, in arithmetic that vector instructions have.
+    """1 / (1 + exp(-x)) to 3e-7 of itself, in arithmetic that vector instructions have.
 
     exp(-x) = 2^n exp(r), with n the whole number nearest to -x / ln 2 and |r| <= ln(2)/2, where seven terms of the
     series do. Adding 1.5 * 2^23 leaves n in the last bits of a float32; a float32 of the bits (n + 127) << 23 is 2^n.

@@ -45,9 +45,10 @@ def forward(x: Tensor, state: State, weights: Tensors, act: Activation) -> tuple
     h, c = over_time(state[0].to(x.dtype), len(x)), over_time(state[1].to(x.dtype), len(x))
     carry, tanh_c = carried(state[1]), torch.empty_like(h[1:])
     see, remember, _ = gates_for(x, act)
+    memory = see(carry)
     for a, before, *places in steps(x, h[:-1], *map(see, (x, c[1:], tanh_c, h[1:]))):
         a.addmm_(before, w.t())
-        remember(*places, see(carry))
+        remember(*places, memory)
     return h[1:], (h[-1].clone(), carry), (x, h, c, tanh_c)
 
 

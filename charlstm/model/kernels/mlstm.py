@@ -30,10 +30,11 @@ def forward(x: Tensor, state: State, weights: Tensors, act: Activation) -> tuple
     carry, tanh_c, v, m = carried(state[1]), *(torch.empty_like(h[1:]) for _ in range(3))
     a, x_m = x[..., :gates], x[..., gates:]
     see, remember, _ = gates_for(a, act)
+    memory = see(carry)
     for a_t, x_m_t, v_t, m_t, before, *places in steps(a, x_m, v, m, h[:-1], *map(see, (a, c[1:], tanh_c, h[1:]))):
         torch.mul(x_m_t, torch.mm(before, w_m, out=v_t), out=m_t)
         a_t.addmm_(m_t, w)
-        remember(*places, see(carry))
+        remember(*places, memory)
     return h[1:], (h[-1].clone(), carry), (x, h, c, tanh_c, v, m)
 
 
