@@ -30,7 +30,6 @@ from charlstm.modelfile import ModelFile, count_parameters
 from charlstm.sampling.text_model import TextModel
 from charlstm.training.events import Stepped
 from charlstm.training.loop import train
-from charlstm.vocabulary import vocabulary_of
 
 PARAMETERS = 1_000_000
 LEARNING_RATES = {
@@ -49,7 +48,7 @@ CANDIDATES = (5e-4, 1e-3, 2e-3, 4e-3, 8e-3)
 
 def config_of(cell: str, corpus: Corpus, path: str, seconds: float, seed: int) -> Config:
     """Two layers of the cell, as wide as a million parameters allow."""
-    size = vocabulary_of(corpus.text, 1).size
+    size = corpus.vocabulary.size
     shapes = (replace(ModelConfig(), cell=cell, layers=2, hidden=hidden) for hidden in range(8, 4096, 8))
     model = min(shapes, key=lambda shape: abs(count_parameters(shape, size) - PARAMETERS))
     training = TrainingConfig(

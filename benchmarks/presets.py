@@ -29,7 +29,7 @@ def trainer_of(preset: str) -> Trainer:
     name = "chinese.txt" if preset == "chinese" else "english.txt"
     text = (presets.shipped("corpora") / name).read_text("utf-8")
     text *= -(-1_000_000 // len(text))
-    corpus = Corpus(text.encode() if config.data.unit == "byte" else text)
+    corpus = Corpus.of(text.encode() if config.data.unit == "byte" else text, config.data)
     return Trainer(corpus, replace(config, training=replace(config.training, max_time=0.0)))
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from charlstm.config import AdaptationConfig
 from charlstm.errors import DivergedError
-from charlstm.evaluation import evaluating
+from charlstm.evaluation import Text, before, evaluating
 from charlstm.model.language_model import LanguageModel, detach
 
 WINDOW = 20
@@ -25,7 +25,7 @@ SMALLEST = 1e-30
 
 
 def dynamic_scores(
-    model: LanguageModel, ids: NDArray[np.integer], start: int, config: AdaptationConfig
+    model: LanguageModel, ids: Text, start: int, config: AdaptationConfig
 ) -> Iterator[NDArray[np.float32]]:
     """As `adapt`; afterwards, or when the iterator is closed, the model is as it was, bit for bit."""
     before = [parameter.detach().clone() for parameter in model.parameters()]
@@ -35,9 +35,7 @@ def dynamic_scores(
         restore(model, before)
 
 
-def adapt(
-    model: LanguageModel, ids: NDArray[np.integer], start: int, config: AdaptationConfig
-) -> Iterator[NDArray[np.float32]]:
+def adapt(model: LanguageModel, ids: Text, start: int, config: AdaptationConfig) -> Iterator[NDArray[np.float32]]:
     """Reads a text given as ids [length] and changes the model's weights to predict it better, window by window.
 
     Gives the natural log-probabilities of each window's characters, [n], as they were before the weights learnt from
@@ -45,15 +43,16 @@ def adapt(
     number, as at too high a rate.
     """
     device = model.head.weight.device
-    text = torch.from_numpy(np.concatenate([[start], ids]).astype(np.int64)).to(device)
     updates = Updates(list(model.parameters()), config)
     states = model.start(1)
     with evaluating(model):
         model.stack.learn()
         for t in range(0, len(ids), WINDOW):
-            window = text[t : t + WINDOW + 1]
-            logits, states = model(window[:-1, None], detach(states))
-            log_p = logits[:, 0].log_softmax(-1).gather(1, window[1:, None])[:, 0]
+            places = np.arange(t, min(t + WINDOW, len(ids)))
+            x = torch.from_numpy(before(ids, places, start)).to(device)
+            y = torch.from_numpy(ids[places].astype(np.int64)).to(device)
+            logits, states = model(x[:, None], detach(states))
+            log_p = logits[:, 0].log_softmax(-1).gather(1, y[:, None])[:, 0]
             updates.step(torch.autograd.grad(-log_p.mean(), updates.parameters))
             yield log_p.detach().cpu().numpy()
 

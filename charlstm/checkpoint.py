@@ -10,14 +10,14 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from fcntl import LOCK_EX, LOCK_NB, flock
-from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any, TextIO
 
 import numpy as np
 
 from charlstm.config import Config
 from charlstm.console import printable
+from charlstm.data.spool import Piped
 from charlstm.errors import CharlstmError, ModelFileError, UsageError
 from charlstm.modelfile import ModelFile
 from charlstm.runs import BEST, LAST, STATE
@@ -78,7 +78,7 @@ class RunFolder:
             finally:
                 (self.path / LOCK).unlink(missing_ok=True)
 
-    def create(self, config: Config, piped: bytes | None = None, *, overwrite: bool = False) -> None:
+    def create(self, config: Config, piped: Piped | None = None, *, overwrite: bool = False) -> None:
         """Begins a run; what its corpus read from stdin is kept, so that it can be resumed and evaluated.
 
         Raises UsageError where there is a run already, CharlstmError where nothing can be written.
@@ -91,7 +91,7 @@ class RunFolder:
         except OSError as error:
             raise unwritable(self.path, error) from error
         if piped is not None:
-            write_whole(self.path / SPOOL, piped)
+            piped.keep(self.path / SPOOL)
         self.write_config(config)
 
     def write_config(self, config: Config) -> None:
@@ -148,9 +148,9 @@ class RunFolder:
             write_whole(path, "".join(line + "\n" for line in kept).encode())
 
     @property
-    def spooled(self) -> BinaryIO | None:
+    def spooled(self) -> Piped | None:
         """What the run read from stdin, to be read again."""
-        return BytesIO((self.path / SPOOL).read_bytes()) if (self.path / SPOOL).exists() else None
+        return Piped(path=self.path / SPOOL) if (self.path / SPOOL).exists() else None
 
 
 def lock(path: Path) -> TextIO:

@@ -95,18 +95,38 @@ class DataConfig:
     """What is read, and what a symbol is."""
 
     corpus: tuple[str, ...] = setting((), "Files and folders the text came from; - is stdin.")
+    glob: str = setting("*.txt", "Which files of a folder are read, at any depth.", flag=True, metavar="PATTERN")
+    separator: str = setting(
+        "", "Text to put between files. Without it, the last line of each is ended.", flag=True, metavar="TEXT"
+    )
     unit: str = setting(
         "char",
         "What the model reads and writes: characters, or the bytes of any file.",
         flag=True,
         choices=("char", "byte"),
     )
+    document: str = setting(
+        "stream",
+        "What stands for itself, begins with a fresh state and has an end: a line, a file, or nothing but the whole.",
+        flag=True,
+        choices=("line", "file", "stream"),
+    )
     encoding: str = setting("utf-8", "Encoding of the corpus.", flag=True)
     errors: str = setting(
         "strict", "A byte that is not text: an error, or U+FFFD in its place.", flag=True, choices=("strict", "replace")
     )
+    newlines: str = setting(
+        "lf", "Line ends CR LF and CR: made LF, or kept as they are.", flag=True, choices=("keep", "lf")
+    )
+    normalize: str = setting(
+        "none", "Unicode normal form that the text is brought into.", flag=True, choices=("nfc", "nfkc", "none")
+    )
+    lower: bool = setting(False, "Read the text in lower case.", flag=True)
     min_count: int = setting(
         1, "Fold characters seen fewer times than this into one unknown symbol.", flag=True, least=1, most=1e9
+    )
+    max_vocab: int = setting(
+        0, "Fold all but so many of the most frequent characters into it. 0: no limit.", flag=True, least=0, most=1e7
     )
     split: tuple[float, ...] = setting(
         (0.9, 0.1), "Shares of train, validation and, if a third is given, test.", flag=True, metavar="A,B[,C]"

@@ -12,8 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from charlstm.data.tokens import Tokens
 from charlstm.model.language_model import LanguageModel
 from charlstm.model.stack import States
+
+Text = Tokens | NDArray[np.integer]
+"""A text as ids, [length]."""
 
 MOST_STREAMS = 64
 SHORTEST_STREAM = 4096
@@ -66,7 +70,7 @@ class Scores:
 
 def evaluate(
     model: LanguageModel,
-    ids: NDArray[np.integer],
+    ids: Text,
     start: int,
     size_bytes: int,
     stop: Callable[[], bool] = lambda: False,
@@ -83,7 +87,7 @@ def evaluate(
     return Evaluation(len(ids), size_bytes, nats)
 
 
-def score(model: LanguageModel, ids: NDArray[np.integer], start: int) -> Scores:
+def score(model: LanguageModel, ids: Text, start: int) -> Scores:
     """Log-probability and rank of every character of a text given as ids [length]."""
     scores = Scores(np.empty(len(ids), np.float32), np.empty(len(ids), np.int64))
     for places, logits, targets in predictions(model, ids, start):
@@ -95,26 +99,29 @@ def score(model: LanguageModel, ids: NDArray[np.integer], start: int) -> Scores:
 
 
 @torch.inference_mode()
-def predictions(
-    model: LanguageModel, ids: NDArray[np.integer], start: int
-) -> Iterator[tuple[NDArray[np.int64], Tensor, Tensor]]:
+def predictions(model: LanguageModel, ids: Text, start: int) -> Iterator[tuple[NDArray[np.int64], Tensor, Tensor]]:
     """Chunks of the text: places in it [n], the logits there [n, V] and the ids that stand there [n].
 
     The text is read in parallel streams, each warmed on what comes before it, so that every place comes once.
     """
     device = model.head.weight.device
     with evaluating(model):
-        read = np.concatenate([[start], ids[:-1]]).astype(np.int64)  # what is read to predict each place
         stream_len, begins = streams(len(ids))
-        states = warmed(model, read, begins)
+        states = warmed(model, ids, start, begins)
         for t in range(0, stream_len, steps_at_once(model, len(begins))):
             steps = np.arange(t, min(t + steps_at_once(model, len(begins)), stream_len))
             places = begins + steps[:, None]  # [T, B]
             inside = (places < len(ids)) & (places < begins + stream_len)
-            x = torch.from_numpy(read[np.minimum(places, len(ids) - 1)]).to(device)
+            x = torch.from_numpy(before(ids, np.minimum(places, len(ids) - 1), start)).to(device)
             logits, states = model(x, states)
             targets = torch.from_numpy(ids[places[inside]].astype(np.int64)).to(device)
             yield places[inside], logits[torch.from_numpy(inside).to(device)].float(), targets
+
+
+def before(ids: Text, places: NDArray[np.int64], start: int) -> NDArray[np.int64]:
+    """What is read to predict the ids at these places: that before each one, and the start symbol before the first."""
+    found = ids[np.maximum(places - 1, 0)].astype(np.int64)
+    return np.where(places == 0, start, found)
 
 
 @contextmanager
@@ -136,13 +143,13 @@ def streams(length: int) -> tuple[int, NDArray[np.int64]]:
     return stream_len, np.arange(0, length, stream_len)
 
 
-def warmed(model: LanguageModel, read: NDArray[np.int64], begins: NDArray[np.int64]) -> States:
+def warmed(model: LanguageModel, ids: Text, start: int, begins: NDArray[np.int64]) -> States:
     """The state at the beginning of each stream: fresh for the first, for the others that of the text before them."""
     states: States = model.start(len(begins))
     if len(begins) == 1:
         return states
     places = np.maximum(begins + np.arange(-WARMUP, 0)[:, None], 0)
-    states = model(torch.from_numpy(read[places]).to(model.head.weight.device), states)[1]
+    states = model(torch.from_numpy(before(ids, places, start)).to(model.head.weight.device), states)[1]
     for state in states:
         for part in state:
             part[0] = 0

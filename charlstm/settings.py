@@ -133,11 +133,21 @@ def convert(value: Any, default: Any, metavar: str) -> Any:
     if isinstance(default, tuple):
         items = value.split(",") if isinstance(value, str) else list(value)
         return tuple(float(item) if default else str(item) for item in items)
+    if isinstance(default, bool):
+        return truth(value)
     if isinstance(value, bool) or (isinstance(default, str) and not isinstance(value, str)):
         raise ValueError(value)
     if isinstance(default, int) and isinstance(value, float) and not value.is_integer():
         raise ValueError(value)
     return type(default)(value)
+
+
+def truth(value: Any) -> bool:
+    """True or false, as TOML, a variable or `--set` spells it. Raises ValueError."""
+    try:
+        return {"true": True, "1": True, "false": False, "0": False}[str(value).lower()]
+    except KeyError:
+        raise ValueError(value) from None
 
 
 def within(value: Any, least: float | None, most: float | None) -> bool:
@@ -157,6 +167,8 @@ def allowed(f: Field[Any]) -> str:
         return "two or three shares as 0.9,0.1 that add up to 1"
     if about["metavar"] == "TIME":
         return "a time as 90s, 5m or 1h30m, at most a year"
+    if isinstance(f.default, bool):
+        return "true or false"
     if isinstance(f.default, str):
         return "text"
     if isinstance(f.default, int):

@@ -17,7 +17,13 @@ Ids = NDArray[np.int64]
 Text = str | bytes
 """A text is `str` where the unit is the character and `bytes` where it is the byte."""
 
+Codes = NDArray[np.unsignedinteger[Any]]
+"""A text as numbers, [length]: code points, or bytes."""
+
 UNKNOWN_PIECE = "\N{REPLACEMENT CHARACTER}".encode()
+
+BOUNDARY = {"char": 0xD800, "byte": 0x100}
+"""What stands between two documents, as a code: half a surrogate pair, which no text holds, or one more than a byte."""
 
 
 class Vocabulary(ABC):
@@ -27,10 +33,38 @@ class Vocabulary(ABC):
     size: int
     unknown: int | None = None
     """The id that stands for every character not in the vocabulary, if there is one. It is never sampled."""
+    boundary: int | None = None
+    """The id that stands between two documents, if the text is one of documents: each one's end, and its beginning."""
+
+    @cached_property
+    @abstractmethod
+    def table(self) -> NDArray[np.int32]:
+        """The id of each code up to the largest known one, then -1 for all above it."""
 
     @abstractmethod
+    def codes(self, text: Text) -> Codes:
+        """The text in numbers, whether or not it is of the vocabulary's own unit."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The smallest that holds every id."""
+        return np.min_scalar_type(self.size - 1)
+
     def lookup(self, text: Text) -> Ids:
         """The id of each character, [length]; -1 where the vocabulary has none."""
+        return self.lookup_codes(self.codes(text)).astype(np.int64)
+
+    def lookup_codes(self, codes: Codes) -> NDArray[np.int32]:
+        """`lookup` of a text in numbers."""
+        return self.table.take(codes, mode="clip")
+
+    def fold(self, codes: Codes) -> NDArray[np.unsignedinteger[Any]]:
+        """The ids, in the smallest type, of the text that the vocabulary was made of: what it lacks was folded."""
+        return self.folding_table.take(codes, mode="clip")
+
+    @cached_property
+    def folding_table(self) -> NDArray[np.unsignedinteger[Any]]:
+        return np.where(self.table < 0, self.unknown or 0, self.table).astype(self.dtype)
 
     @cached_property
     @abstractmethod
@@ -46,8 +80,11 @@ class Vocabulary(ABC):
         return b"".join(self.pieces[i] for i in ids)
 
     def count_bytes(self, ids: NDArray[np.integer]) -> int:
-        """The length of their text in bytes; a folded character counts as U+FFFD does."""
-        return int(np.array([len(piece) for piece in self.pieces])[ids].sum())
+        """The length of their text in bytes; a folded character counts as U+FFFD does, a boundary as a newline."""
+        sizes = np.array([len(piece) for piece in self.pieces])
+        if self.boundary is not None:
+            sizes[self.boundary] = 1
+        return int(sizes[ids].sum())
 
     def encode(self, text: Text, unknown: str = "fold") -> Ids:
         """The ids of a text, [length]. What happens to a character the vocabulary lacks:
@@ -55,7 +92,11 @@ class Vocabulary(ABC):
         `fold` takes the unknown symbol or, without one, raises as `error` does; `replace` takes the unknown
         symbol or, without one, a space; `skip` leaves it out; `error` raises UsageError that names it.
         """
-        ids = self.lookup(text)
+        return self.encode_codes(self.codes(text), unknown)
+
+    def encode_codes(self, codes: Codes, unknown: str = "fold", at: int = 0) -> Ids:
+        """`encode` of a text in numbers, a chunk that begins at this position."""
+        ids = self.lookup_codes(codes).astype(np.int64)
         missing = ids < 0
         if not missing.any():
             return ids
@@ -63,7 +104,7 @@ class Vocabulary(ABC):
             return ids[~missing]
         if unknown == "error" or (unknown == "fold" and self.unknown is None):
             raise UsageError(
-                self.complaint(text, np.flatnonzero(missing)),
+                complaint(codes[missing], at + int(np.flatnonzero(missing)[0])),
                 "--unknown skip leaves such characters out, --unknown replace puts another in their place",
             )
         ids[missing] = self.stand_in
@@ -77,16 +118,20 @@ class Vocabulary(ABC):
 
     @property
     def start(self) -> int:
-        """What a model has read before a text begins: a line's end or, where it knows none, the first symbol."""
+        """What a model has read before a text begins: the boundary of documents, else a line's end or, where it knows
+        none, the first symbol."""
+        if self.boundary is not None:
+            return self.boundary
         newline = int(self.lookup("\n" if self.unit == "char" else b"\n")[0])
         return max(newline, 0)
 
-    def complaint(self, text: Text, places: NDArray[np.int64]) -> str:
-        """One sentence that names the characters at these places which the model has never seen."""
-        distinct = list(dict.fromkeys(text[int(place)] for place in places))
-        named = ", ".join(name_of(str(character)) for character in distinct[:5])
-        more = f" and {len(distinct) - 5} more" if len(distinct) > 5 else ""
-        return f"the model has never seen {named}{more} (first at position {int(places[0])})"
+
+def complaint(codes: Codes, first: int) -> str:
+    """One sentence that names characters which the model has never seen, and where the first of them stands."""
+    distinct = list(dict.fromkeys(codes.tolist()))
+    named = ", ".join(name_of(chr(code)) for code in distinct[:5])
+    more = f" and {len(distinct) - 5} more" if len(distinct) > 5 else ""
+    return f"the model has never seen {named}{more} (first at position {first})"
 
 
 def name_of(character: str) -> str:
@@ -98,81 +143,107 @@ def name_of(character: str) -> str:
 
 
 class Characters(Vocabulary):
-    """Code points in ascending order; one more id for the unknown symbol, if rarer ones are folded into it."""
+    """Code points in ascending order; then the unknown symbol, if rarer ones are folded into it, and the boundary."""
 
     unit = "char"
 
-    def __init__(self, characters: str, folds: bool = False) -> None:
+    def __init__(self, characters: str, folds: bool = False, documents: bool = False) -> None:
         self.characters = characters
         self.unknown = len(characters) if folds else None
-        self.size = len(characters) + folds
+        self.size = len(characters) + folds + documents
+        self.boundary = self.size - 1 if documents else None
 
     @classmethod
-    def of(cls, text: str, min_count: int = 1) -> Characters:
-        """The vocabulary of a text. Characters seen fewer than `min_count` times share the unknown symbol.
+    def of(
+        cls, counts: NDArray[np.integer], min_count: int = 1, max_vocab: int = 0, documents: bool = False
+    ) -> Characters:
+        """The vocabulary of a text in which each code point has this count, [highest code point + 1].
 
-        With a `min_count` above 1 there is always an unknown symbol, whether or not this text needs it.
+        Characters seen fewer than `min_count` times share the unknown symbol, and so do those that are not among the
+        `max_vocab` most frequent (0: no limit). Where either is set there is always an unknown symbol, whether or not
+        this text needs it. Raises CharlstmError where no character is left.
         """
-        counts = np.bincount(code_points(text))
-        kept = np.flatnonzero(counts >= min_count)
+        counts = counts.copy()
+        counts[BOUNDARY["char"] : BOUNDARY["char"] + 1] = 0
+        kept = np.flatnonzero(counts >= max(min_count, 1))
         if not len(kept):
             raise CharlstmError(f"no character of the corpus appears {min_count} times", "lower --min-count")
-        return cls("".join(map(chr, kept.tolist())), folds=min_count > 1)
+        if max_vocab:
+            kept = np.sort(kept[np.argsort(-counts[kept], kind="stable")[:max_vocab]])
+        return cls("".join(map(chr, kept.tolist())), min_count > 1 or max_vocab > 0, documents)
 
     @cached_property
     def table(self) -> NDArray[np.int32]:
-        """The id of each code point up to the largest known one, then -1 for all above it."""
         known = code_points(self.characters)
-        table = np.full(int(known[-1]) + 2, -1, np.int32)
+        highest = max(int(known[-1]), BOUNDARY["char"] if self.boundary is not None else 0)
+        table = np.full(highest + 2, -1, np.int32)
         table[known] = np.arange(len(known))
+        if self.boundary is not None:
+            table[BOUNDARY["char"]] = self.boundary
         return table
 
-    def lookup(self, text: Text) -> Ids:
-        points = code_points(text if isinstance(text, str) else text.decode("utf-8", "surrogateescape"))
-        return self.table[np.minimum(points, len(self.table) - 1)].astype(np.int64)
+    def codes(self, text: Text) -> Codes:
+        return code_points(text if isinstance(text, str) else text.decode("utf-8", "surrogateescape"))
 
     @cached_property
     def pieces(self) -> list[bytes]:
-        return [character.encode() for character in self.characters] + [UNKNOWN_PIECE] * (self.unknown is not None)
+        unknown = [UNKNOWN_PIECE] * (self.unknown is not None)
+        return [character.encode() for character in self.characters] + unknown + [b""] * (self.boundary is not None)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"unit": self.unit, "characters": self.characters, "unknown": self.unknown is not None}
+        return {
+            "unit": self.unit,
+            "characters": self.characters,
+            "unknown": self.unknown is not None,
+            "boundary": self.boundary is not None,
+        }
 
 
 class Bytes(Vocabulary):
-    """The 256 bytes, whatever the file."""
+    """The 256 bytes, whatever the file; then the boundary, where it is one of documents."""
 
     unit = "byte"
-    size = 256
 
-    def lookup(self, text: Text) -> Ids:
+    def __init__(self, documents: bool = False) -> None:
+        self.size = 256 + documents
+        self.boundary = 256 if documents else None
+
+    @cached_property
+    def table(self) -> NDArray[np.int32]:
+        return np.append(np.arange(self.size), -1).astype(np.int32)
+
+    def codes(self, text: Text) -> Codes:
         data = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
-        return np.frombuffer(data, np.uint8).astype(np.int64)
+        return np.frombuffer(data, np.uint8)
 
     @cached_property
     def pieces(self) -> list[bytes]:
-        return [bytes([value]) for value in range(256)]
+        return [bytes([value]) for value in range(256)] + [b""] * (self.boundary is not None)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"unit": self.unit}
-
-
-def vocabulary_of(text: Text, min_count: int = 1) -> Vocabulary:
-    """The vocabulary that a corpus gives rise to."""
-    return Characters.of(text, min_count) if isinstance(text, str) else Bytes()
+        return {"unit": self.unit, "boundary": self.boundary is not None}
 
 
 def vocabulary_from_dict(tree: dict[str, Any]) -> Vocabulary:
     """The inverse of `Vocabulary.to_dict`. Raises ValueError for what cannot be a vocabulary."""
+    documents = bool(tree.get("boundary", False))
     if tree.get("unit") == "byte":
-        return Bytes()
+        return Bytes(documents)
     characters = tree["characters"]
     if not isinstance(characters, str) or list(characters) != sorted(set(characters)) or not characters:
         raise ValueError("the vocabulary is not a sorted list of characters")
     characters.encode()
-    return Characters(characters, folds=bool(tree["unknown"]))
+    return Characters(characters, folds=bool(tree["unknown"]), documents=documents)
 
 
-def code_points(text: str) -> NDArray[np.uint32]:
-    """The code points of a text, [length]. A lone surrogate, as an argument with broken bytes has, passes through."""
+def code_points(text: str) -> Codes:
+    """The code points of a text, [length], in a type that holds them all.
+
+    A lone surrogate, as an argument with broken bytes has, passes through.
+    """
+    if text.isascii():
+        return np.frombuffer(text.encode("ascii"), np.uint8)
+    pairs = text.encode("utf-16-le", "surrogatepass")
+    if len(pairs) == 2 * len(text):
+        return np.frombuffer(pairs, np.uint16)
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)

@@ -81,11 +81,11 @@ def test_a_corpus_that_changed_is_not_passed_off_as_the_models_own(run: Path, tm
 
 def test_a_file_may_be_encoded_otherwise_than_the_corpus(run: Path) -> None:
     Path("utf8.txt").write_text("Maud said\n", "utf-8")
-    Path("utf16.txt").write_text("Maud said\n", "utf-16")
+    Path("utf16.txt").write_text("Maud said\n", "utf-16-le")
     one_sentence(charlstm("eval", "-m", run, "utf16.txt"), 1, "utf16.txt", "--encoding")
     figures = [
         json.loads(charlstm("eval", "-m", run, name, "--encoding", encoding, "--json").out)["loss_nats"]
-        for name, encoding in (("utf8.txt", "utf-8"), ("utf16.txt", "utf-16"))
+        for name, encoding in (("utf8.txt", "utf-8"), ("utf16.txt", "utf-16-le"))
     ]
     assert figures[0] == figures[1]
 

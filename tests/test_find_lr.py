@@ -147,7 +147,7 @@ def test_divergence_ends_the_test_and_is_no_error() -> None:
 
 
 def test_it_begins_with_an_untrained_model() -> None:
-    trainer = Trainer(Corpus(ENGLISH[:20_000]), Config())
+    trainer = Trainer(Corpus.of(ENGLISH[:20_000]), Config())
     first = next(range_test(trainer))
     assert first.loss_nats == pytest.approx(log(trainer.vocabulary.size), rel=0.05)
     assert trainer.progress.step == 1

@@ -15,7 +15,7 @@ from charlstm.training import planning
 from charlstm.training.planning import choose
 from tests.conftest import ENGLISH, charlstm
 
-TEXT = Corpus((ENGLISH * (400_000 // len(ENGLISH) + 1))[:400_000])
+TEXT = Corpus.of((ENGLISH * (400_000 // len(ENGLISH) + 1))[:400_000])
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_a_size_that_was_given_gets_the_batch_and_rate_that_suit_it() -> None:
 
 @pytest.mark.usefixtures("machine")
 def test_a_short_text_gets_a_small_model_and_an_end() -> None:
-    found = choose(Corpus(ENGLISH[:3000]), timed(3600), ())
+    found = choose(Corpus.of(ENGLISH[:3000]), timed(3600), ())
     assert (
         count_parameters(found.config.model, 60) <= planning.MOST_PARAMETERS * 2700 or found.config.model.hidden == 64
     )
@@ -71,7 +71,7 @@ def test_a_short_text_gets_a_small_model_and_an_end() -> None:
 
 def test_a_text_too_small_for_any_is_said_so() -> None:
     with pytest.raises(CharlstmError, match="need at least"):
-        choose(Corpus(ENGLISH[:200]), timed(10), ())
+        choose(Corpus.of(ENGLISH[:200]), timed(10), ())
 
 
 def test_the_command_says_what_it_chose_and_keeps_to_what_was_given(tmp_path: Path) -> None:

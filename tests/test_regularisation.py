@@ -122,7 +122,7 @@ def test_l1_draws_weights_to_nothing_and_the_loss_that_is_told_is_without_penalt
     def trained(l1: float) -> tuple[float, float]:
         regularisation = RegularisationConfig(l1=l1, activation_penalty=l1 * 100)
         settings = TrainingConfig(seq_len=16, batch_size=4, device="cpu", weight_decay=0)
-        trainer = Trainer(Corpus(ENGLISH[:2500]), Config(MODEL, DataConfig(), settings, regularisation))
+        trainer = Trainer(Corpus.of(ENGLISH[:2500]), Config(MODEL, DataConfig(), settings, regularisation))
         first = trainer.step(0.01)
         for _ in range(30):
             trainer.step(0.01)

@@ -8,32 +8,36 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charlstm.errors import CharlstmError, UsageError
-from charlstm.vocabulary import Bytes, Characters, name_of, vocabulary_from_dict, vocabulary_of
+from charlstm.vocabulary import BOUNDARY, Bytes, Characters, code_points, name_of, vocabulary_from_dict
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 
 
+def characters_of(text: str, min_count: int = 1, max_vocab: int = 0, documents: bool = False) -> Characters:
+    return Characters.of(np.bincount(code_points(text)), min_count, max_vocab, documents)
+
+
 @given(texts)
 def test_what_is_encoded_is_decoded_again(text: str) -> None:
-    vocabulary = vocabulary_of(text)
+    vocabulary = characters_of(text)
     assert vocabulary.decode(vocabulary.encode(text)).decode() == text
 
 
 @given(st.binary(min_size=1))
 def test_bytes_of_any_file_come_back(data: bytes) -> None:
-    vocabulary = vocabulary_of(data)
+    vocabulary = Bytes()
     assert vocabulary.size == 256
     assert vocabulary.decode(vocabulary.encode(data)) == data
 
 
 @given(texts)
 def test_the_characters_are_the_sorted_code_points(text: str) -> None:
-    assert Characters.of(text).characters == "".join(sorted(set(text)))
+    assert characters_of(text).characters == "".join(sorted(set(text)))
 
 
 @given(texts, st.integers(2, 4))
 def test_a_vocabulary_survives_the_model_file(text: str, min_count: int) -> None:
-    for vocabulary in (Characters.of(text), Bytes()):
+    for vocabulary in (characters_of(text), characters_of(text * min_count, min_count, 3, True), Bytes(), Bytes(True)):
         again = vocabulary_from_dict(vocabulary.to_dict())
         assert again.to_dict() == vocabulary.to_dict()
         assert again.pieces == vocabulary.pieces
@@ -41,29 +45,52 @@ def test_a_vocabulary_survives_the_model_file(text: str, min_count: int) -> None
 
 @given(texts, texts)
 def test_lookup_finds_exactly_the_known_characters(known: str, text: str) -> None:
-    ids = Characters.of(known).lookup(text)
+    ids = characters_of(known).lookup(text)
     assert [i >= 0 for i in ids] == [character in known for character in text]
 
 
 def test_rare_characters_share_the_unknown_symbol() -> None:
-    vocabulary = Characters.of("aaabbc", min_count=2)
+    vocabulary = characters_of("aaabbc", min_count=2)
     assert vocabulary.characters == "ab"
     assert vocabulary.size == 3
     assert vocabulary.encode("abcz").tolist() == [0, 1, 2, 2]
 
 
+def test_only_the_most_frequent_are_kept_where_so_many_are_allowed() -> None:
+    vocabulary = characters_of("abbcccdd", max_vocab=2)
+    assert (vocabulary.characters, vocabulary.unknown, vocabulary.size) == ("bc", 2, 3)
+    assert vocabulary.encode("abcd").tolist() == [2, 0, 1, 2]
+
+
+@pytest.mark.parametrize("vocabulary", [characters_of("ab\n", documents=True), Bytes(documents=True)])
+def test_documents_have_a_symbol_of_their_own_that_no_text_spells(vocabulary: Characters | Bytes) -> None:
+    assert vocabulary.boundary == vocabulary.size - 1 == vocabulary.start
+    assert vocabulary.pieces[vocabulary.boundary] == b""
+    assert vocabulary.boundary not in vocabulary.encode("abba\n")
+    assert vocabulary.fold(np.array([ord("a"), BOUNDARY[vocabulary.unit]], np.uint16))[1] == vocabulary.boundary
+    assert vocabulary.count_bytes(np.array([vocabulary.boundary])) == 1, "it stands for a newline"
+
+
+@given(texts, st.integers(1, 3), st.booleans())
+def test_folding_is_encoding_in_the_smallest_type(text: str, min_count: int, documents: bool) -> None:
+    vocabulary = characters_of(text * min_count, min_count, documents=documents)
+    ids = vocabulary.fold(code_points(text))
+    assert ids.tolist() == vocabulary.encode(text).tolist()
+    assert ids.dtype == (np.uint8 if vocabulary.size <= 256 else np.uint16)
+
+
 def test_a_vocabulary_of_nothing_is_refused() -> None:
     with pytest.raises(CharlstmError, match="--min-count"):
-        Characters.of("abc", min_count=2)
+        characters_of("abc", min_count=2)
 
 
 def test_an_unknown_character_is_named_with_the_choices() -> None:
     with pytest.raises(UsageError, match=r"U\+00E9 LATIN SMALL LETTER E WITH ACUTE.*--unknown skip"):
-        Characters.of("abc").encode("cabé", "error")
+        characters_of("abc").encode("cabé", "error")
 
 
 def test_unknown_characters_can_be_skipped_or_replaced() -> None:
-    vocabulary = Characters.of("ab ")
+    vocabulary = characters_of("ab ")
     assert vocabulary.decode(vocabulary.encode("aéb", "skip")) == b"ab"
     assert vocabulary.decode(vocabulary.encode("aéb", "replace")) == b"a b"
 
@@ -74,7 +101,7 @@ def test_control_characters_are_named_and_not_shown() -> None:
 
 
 def test_bytes_are_counted_as_they_are_written() -> None:
-    vocabulary = Characters.of("aé漢")
+    vocabulary = characters_of("aé漢")
     assert vocabulary.count_bytes(vocabulary.encode("aé漢漢")) == len("aé漢漢".encode())
 
 
@@ -85,4 +112,4 @@ def test_what_cannot_be_a_vocabulary_is_refused(characters: object) -> None:
 
 
 def test_ids_are_what_numpy_indexes_with() -> None:
-    assert Characters.of("ab").encode("ab").dtype == np.int64
+    assert characters_of("ab").encode("ab").dtype == np.int64

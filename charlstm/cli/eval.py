@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from charlstm.data.corpus import Corpus
+    from charlstm.data.tokens import Tokens
     from charlstm.evaluation import Scores
     from charlstm.model.language_model import LanguageModel
     from charlstm.modelfile import ModelFile
-    from charlstm.vocabulary import Ids, Text, Vocabulary
+    from charlstm.vocabulary import Vocabulary
 
 Part = Literal["train", "val", "test"]
 Errors = Literal["strict", "replace"]
@@ -79,54 +81,69 @@ def eval_(
 
     prepare()
     file = ModelFile.load(path)
-    text, what = given_text(console, file, files, encoding, errors) if files else own_part(file, part or "val", path)
-    ids = encoded(file, text, what, unknown)
-    left_out = len(text) - len(ids)
-    folded = int((file.vocabulary.lookup(text) < 0).sum()) - left_out
+    ids, about = given_text(console, file, files, unknown, encoding, errors) if files else own_part(file, part, path)
     if per_char:
         write_characters(console, file, ids)
     else:
-        write_figures(
-            console,
-            file,
-            ids,
-            text,
-            {"model": str(path), "text": what, "characters_left_out": left_out, "characters_folded": folded},
-            as_json,
-            adaptation if dynamic else None,
-        )
+        write_figures(console, file, ids, {"model": str(path), **about}, as_json, adaptation if dynamic else None)
 
 
 def given_text(
-    console: Console, file: ModelFile, files: list[str], encoding: str | None = None, errors: str | None = None
-) -> tuple[Text, str]:
-    """The text of files named on the command line, read as the model's corpus was unless said otherwise."""
-    from charlstm.data.corpus import STDIN, read_corpus
+    console: Console,
+    file: ModelFile,
+    files: list[str],
+    unknown: Unknown,
+    encoding: str | None = None,
+    errors: str | None = None,
+) -> tuple[Tokens, dict[str, Any]]:
+    """The text of files named on the command line, read as the corpus was unless said otherwise; its figures."""
+    from charlstm.data.given import GivenText
+    from charlstm.data.spool import STDIN
+    from charlstm.data.tokens import Tokens
 
     if STDIN in files and not console.piped:
         raise UsageError("- reads stdin, and nothing was piped in")
     own = file.config.data
     reading = replace(own, corpus=tuple(files), encoding=encoding or own.encoding, errors=errors or own.errors)
-    return read_corpus(reading, console.stdin).text, ", ".join(files)
+    text = GivenText(reading, file.vocabulary, unknown, console.stdin)
+    left = {"characters_left_out": text.left_out, "characters_folded": text.folded}
+    return Tokens(text.ids), {"text": ", ".join(files), "bytes": text.bytes, **left}
 
 
-def encoded(file: ModelFile, text: Text, what: str, unknown: Unknown) -> Ids:
-    """The ids of a text, where `error` spares a character that the model folds. Raises CharlstmError for none."""
-    ids = file.vocabulary.encode(text, "fold" if unknown == "error" else unknown)
-    if not len(ids):
-        raise CharlstmError(f"there is nothing to read: {what} is empty")
-    return ids
+def own_part(file: ModelFile, part: Part | None, path: Path) -> tuple[Tokens, dict[str, Any]]:
+    """A part of the corpus that the model was trained on, that to validate with unless named, and its figures.
+
+    Raises CharlstmError if that text is gone or has changed.
+    """
+    corpus = own_corpus(file, path)
+    name = part or "val"
+    tokens = corpus.parts(file.config.data.split).part(name)
+    if not len(tokens):
+        raise UsageError(
+            f"--part {name}: the model's corpus has no such part",
+            f"it was split {', '.join(map(str, file.config.data.split))}",
+        )
+    about = {
+        "text": f"{name} part of {', '.join(file.config.data.corpus)}",
+        "bytes": sum(map(file.vocabulary.count_bytes, tokens.chunks())),
+        "characters_folded": count(tokens, file.vocabulary.unknown),
+    }
+    return tokens, about
 
 
-def own_part(file: ModelFile, part: str, path: Path) -> tuple[Text, str]:
-    """A part of the corpus that the model was trained on. Raises CharlstmError if that text is gone or has changed."""
+def count(tokens: Tokens, symbol: int | None) -> int:
+    """How often a symbol stands in a text."""
+    return 0 if symbol is None else sum(int((chunk == symbol).sum()) for chunk in tokens.chunks())
+
+
+def own_corpus(file: ModelFile, path: Path) -> Corpus:
+    """The corpus that the model was trained on. Raises CharlstmError if that text is gone or has changed."""
     from charlstm.checkpoint import RunFolder
     from charlstm.data.corpus import read_corpus
-    from charlstm.data.tokens import TokenStore
 
     sources = file.config.data.corpus
     try:
-        corpus = read_corpus(file.config.data, RunFolder(path.parent).spooled)
+        corpus = read_corpus(file.config.data, RunFolder(path.parent).spooled, file.vocabulary)
     except UsageError as error:
         raise CharlstmError(
             f"the text that the model was trained on is not to be had: {error.message}",
@@ -136,13 +153,7 @@ def own_part(file: ModelFile, part: str, path: Path) -> tuple[Text, str]:
         raise CharlstmError(
             f"{', '.join(sources)} has changed since the model was trained", "name a file: charlstm eval FILE"
         )
-    span = TokenStore.span_of(len(corpus.text), file.config.data.split, part)
-    if span.start == span.stop:
-        raise UsageError(
-            f"--part {part}: the model's corpus has no such part",
-            f"it was split {', '.join(map(str, file.config.data.split))}",
-        )
-    return corpus.text[span], f"{part} part of {', '.join(sources)}"
+    return corpus
 
 
 def network(file: ModelFile) -> LanguageModel:
@@ -159,23 +170,17 @@ def network(file: ModelFile) -> LanguageModel:
 def write_figures(
     console: Console,
     file: ModelFile,
-    ids: Ids,
-    text: Text,
+    ids: Tokens,
     about: dict[str, Any],
     as_json: bool,
     adaptation: AdaptationConfig | None,
 ) -> None:
     from charlstm.evaluation import evaluate
 
-    size = (
-        len(text.encode())
-        if isinstance(text, str) and not about["characters_left_out"]
-        else file.vocabulary.count_bytes(ids)
-    )
-    model = network(file)
+    model, size = network(file), about.pop("bytes")
     evaluation = evaluate(model, ids, file.vocabulary.start, size)
     assert evaluation is not None
-    figures = {**about, **evaluation.to_dict()}
+    figures = {**about, **evaluation.to_dict(), "end_symbols": count(ids, file.vocabulary.boundary)}
     if adaptation:
         figures |= dynamic_figures(console, model, ids, file.vocabulary.start, size, adaptation)
     if as_json:
@@ -185,7 +190,7 @@ def write_figures(
 
 
 def dynamic_figures(
-    console: Console, model: LanguageModel, ids: Ids, start: int, size_bytes: int, config: AdaptationConfig
+    console: Console, model: LanguageModel, ids: Tokens, start: int, size_bytes: int, config: AdaptationConfig
 ) -> dict[str, float]:
     """The figures of a text under a model that learns from it, those that differ from what `evaluate` gives."""
     from charlstm.adaptation import dynamic_scores
@@ -211,7 +216,7 @@ def shown(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.4f}" if isinstance(value, float) else printable(value)
 
 
-def write_characters(console: Console, file: ModelFile, ids: Ids) -> None:
+def write_characters(console: Console, file: ModelFile, ids: Tokens) -> None:
     from charlstm.evaluation import score
 
     scores = score(network(file), ids, file.vocabulary.start)
@@ -219,8 +224,9 @@ def write_characters(console: Console, file: ModelFile, ids: Ids) -> None:
         console.write(line)
 
 
-def character_lines(vocabulary: Vocabulary, ids: Ids, scores: Scores) -> Any:
+def character_lines(vocabulary: Vocabulary, ids: Tokens, scores: Scores) -> Iterator[bytes]:
     pieces = [piece.decode("utf-8", "backslashreplace") for piece in vocabulary.pieces]
-    for i, log_p, rank in zip(ids.tolist(), scores.log_probability.tolist(), scores.rank.tolist(), strict=True):
+    own = (i for chunk in ids.chunks() for i in chunk.tolist())
+    for i, log_p, rank in zip(own, scores.log_probability.tolist(), scores.rank.tolist(), strict=True):
         entry = {"log_probability_nats": round(log_p, 6), "rank": rank, "character": pieces[i]}
         yield json.dumps(entry, ensure_ascii=False).encode() + b"\n"

@@ -91,7 +91,7 @@ def command(app: typer.Typer, *wanted: str) -> Callable[[Callable[..., int | Non
             for p in inspect.signature(function, eval_str=True).parameters.values()
             if p.name not in ("console", "settings")
         ]
-        made = [parameter(f.name, str | None, None, option(f, section_panel(key))) for key, f in flags.items()]
+        made = [parameter(f.name, kind_of(f), None, option(f, section_panel(key))) for key, f in flags.items()]
         context = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
         run.__signature__ = inspect.Signature([context, *own, *made, *(parameter(*c) for c in COMMON)])  # type: ignore[attr-defined]
         run.__doc__ = function.__doc__
@@ -109,19 +109,30 @@ def parameter(name: str, kind: Any, default: Any, info: Any) -> inspect.Paramete
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info])
 
 
+def kind_of(f: Field[Any]) -> Any:
+    """What typer makes of an option: a switch, or text that `settings.check` parses as it does a file's."""
+    return bool | None if isinstance(f.default, bool) else str | None
+
+
 def option(f: Field[Any], panel: str) -> Any:
-    """The typer option of a setting. It takes text: `settings.check` parses it, as it does a file's or a variable's."""
+    """The typer option of a setting."""
+    if isinstance(f.default, bool):
+        return typer.Option(f"--{dashed(f.name)}", help=f.metadata["help"], show_default=False, rich_help_panel=panel)
     short = [f.metadata["flag"]] if isinstance(f.metadata["flag"], str) else []
     choices = f.metadata["choices"]
     return typer.Option(
         f"--{dashed(f.name)}",
         *short,
-        help=f"{f.metadata['help']} (default {shown(f.default)})",
+        help=f"{f.metadata['help']}{default_of(f)}",
         metavar="|".join(choices) or f.metadata["metavar"] or type(f.default).__name__.upper(),
         show_default=False,
         rich_help_panel=panel,
         autocompletion=(lambda: list(choices)) if choices else None,
     )
+
+
+def default_of(f: Field[Any]) -> str:
+    return "" if f.default == "" else f" (default {shown(f.default)})"
 
 
 def shown(default: Any) -> str:

@@ -69,13 +69,15 @@ def sample(
     check_adapt(settings, adapt, prompt_file)
     text = "" if adapt == "-" and prompt is None and prompt_file is None else read_prompt(console, prompt, prompt_file)
 
+    from charlstm.data.spelling import like_corpus
     from charlstm.modelfile import ModelFile
     from charlstm.sampling.text_model import TextModel, draw_seed
 
     path = find_model(model, console.environ)
     file = ModelFile.load(path)
     if adapt is not None:
-        file.vocabulary.encode(text, unknown)  # a prompt that cannot be read is refused before the wait, not after
+        # a prompt that cannot be read is refused before the wait, not after
+        file.vocabulary.encode(like_corpus(text, file.config.data), unknown)
         file = adapted_to(console, file, adapt, unknown, adaptation)
     text_model = TextModel(file)
     if seed is None:
@@ -123,11 +125,11 @@ def check_adapt(settings: Settings, adapt: str | None, prompt_file: str | None) 
 
 def adapted_to(console: Console, file: ModelFile, source: str, unknown: Unknown, config: AdaptationConfig) -> ModelFile:
     """The model after reading a text once. Raises as `charlstm eval` does for a text that cannot be read."""
-    from charlstm.cli.eval import encoded, given_text, network, watched
+    from charlstm.cli.eval import given_text, network, watched
     from charlstm.processor import prepare
 
     prepare()
-    ids = encoded(file, *given_text(console, file, [source]), unknown)
+    ids, _ = given_text(console, file, [source], unknown)
 
     from charlstm.adaptation import adapt
 

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from charlstm.config import Config, SamplingConfig
 from charlstm.console import Bar, Console, printable
-from charlstm.data.corpus import STDIN, Corpus
+from charlstm.data.corpus import Corpus
+from charlstm.data.spool import STDIN
 from charlstm.data.tokens import PARTS, TokenStore
 from charlstm.modelfile import ModelFile, count_parameters
 from charlstm.runs import LAST
 from charlstm.sampling.text_model import TextModel
-from charlstm.training.guidance import Figures, Validation, advice, pair_entropy
-from charlstm.vocabulary import vocabulary_of
+from charlstm.training.guidance import COUNTED, Figures, Validation, advice, pair_entropy
 
 if TYPE_CHECKING:
     from charlstm.checkpoint import RunFolder
@@ -31,14 +31,13 @@ SAMPLE = SamplingConfig(temperature=0.8, length=160)
 
 def show_plan(console: Console, corpus: Corpus, config: Config) -> None:
     """The corpus's figures and the model's size."""
-    show_corpus(console, corpus, config)
-    vocabulary = vocabulary_of(corpus.text, config.data.min_count)
-    parameters = count_parameters(config.model, vocabulary.size)
+    tokens = show_corpus(console, corpus, config)
+    parameters = count_parameters(config.model, corpus.vocabulary.size)
     model = config.model
     console.note(
         f"model    {model.cell} {model.layers} x {model.hidden}, embedding {model.embedding}: {parameters:,} parameters"
     )
-    characters = TokenStore.span_of(len(corpus.text), config.data.split, "train").stop
+    characters = len(tokens.part("train"))
     if parameters > FAR_MORE * characters:
         console.warn(
             f"that is {parameters / max(characters, 1):,.0f} parameters for each character to learn from, "
@@ -46,13 +45,18 @@ def show_plan(console: Console, corpus: Corpus, config: Config) -> None:
         )
 
 
-def show_corpus(console: Console, corpus: Corpus, config: Config) -> None:
-    vocabulary = vocabulary_of(corpus.text, config.data.min_count)
-    spans = [TokenStore.span_of(len(corpus.text), config.data.split, part) for part in PARTS[: len(config.data.split)]]
-    parts = ", ".join(f"{span.stop - span.start:,} {part}" for part, span in zip(PARTS, spans, strict=False))
+def show_corpus(console: Console, corpus: Corpus, config: Config) -> TokenStore:
+    """The corpus's figures, and its parts."""
+    tokens = corpus.parts(config.data.split)
+    parts = ", ".join(f"{len(tokens.part(part)):,} {part}" for part in PARTS[: len(config.data.split)])
     unit = "characters" if config.data.unit == "char" else "bytes"
-    size = f"{len(corpus.text):,} {unit}, {vocabulary.size:,} distinct"
+    size = f"{len(corpus):,} {unit}, {corpus.vocabulary.size:,} distinct"
+    if corpus.documents:
+        size += f", {corpus.documents:,} documents with an end symbol each"
+    for remark in corpus.remarks:
+        console.note(f"         {printable(remark)}")
     console.note(f"corpus   {printable(', '.join(map(short, config.data.corpus)))}: {size}; {parts}")
+    return tokens
 
 
 class Display:
@@ -135,9 +139,9 @@ def guidance(corpus: Corpus, config: Config, folder: RunFolder, started: Started
         for line in folder.metrics()
         if "validation_loss_nats" in line
     ]
-    characters = TokenStore.span_of(len(corpus.text), config.data.split, "train").stop
-    pairs = pair_entropy(corpus.text[:characters])
-    return advice(Figures(config, history, started.total_steps, started.parameters, characters, pairs))
+    train = corpus.parts(config.data.split).part("train")
+    pairs = pair_entropy(train.span(0, COUNTED))
+    return advice(Figures(config, history, started.total_steps, started.parameters, len(train), pairs))
 
 
 def short(source: str) -> str:

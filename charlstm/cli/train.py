@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO, NamedTuple
 
@@ -31,6 +30,7 @@ from charlstm.settings import (
 if TYPE_CHECKING:
     from charlstm.checkpoint import RunFolder
     from charlstm.data.corpus import Corpus
+    from charlstm.data.spool import Piped
     from charlstm.modelfile import ModelFile
 
 MAY_CHANGE = {
@@ -143,7 +143,7 @@ class Plan(NamedTuple):
 
     config: Config
     folder: RunFolder
-    stdin: BinaryIO | None  # what the corpus "-" is read from
+    stdin: BinaryIO | Piped | None  # what the corpus "-" is read from
     resume: bool = False
     overwrite: bool = False
     first: ModelFile | None = None  # whose weights to begin with
@@ -184,11 +184,9 @@ def carry_out(console: Console, plan: Plan, corpus: Corpus, *, samples: bool) ->
 def check_size(corpus: Corpus, config: Config) -> None:
     """Raises CharlstmError if training would: for a corpus too small for the settings."""
     from charlstm.data.batches import Batches
-    from charlstm.data.tokens import TokenStore
-    from charlstm.vocabulary import vocabulary_of
 
-    tokens = TokenStore.of(corpus.text, vocabulary_of(corpus.text, config.data.min_count), config.data.split)
-    Batches(tokens.part("train"), config.training.seq_len, config.training.batch_size, seed=0)
+    train = corpus.parts(config.data.split).part("train")
+    Batches(train, config.training.seq_len, config.training.batch_size, seed=0)
 
 
 def begun(
@@ -244,7 +242,7 @@ def openable(console: Console, corpus: list[str]) -> tuple[tuple[str, ...], Bina
         raise UsageError(f"only one corpus can come through a pipe, not {len(pipes)}", "cat them together")
     if "-" in pipes and not console.piped:
         raise UsageError("- reads the corpus from stdin, and nothing was piped in", "cat *.txt | charlstm train -")
-    stdin = BytesIO(Path(pipes[0]).read_bytes()) if pipes and "-" not in pipes else console.stdin
+    stdin = console.stdin if "-" in pipes or not pipes else Path(pipes[0]).open("rb")  # noqa: SIM115 - read later
     return tuple("-" if source in pipes else absolute(source) for source in corpus), stdin
 
 

@@ -1,120 +1,160 @@
-"""Files, folders and stdin to one text."""
+"""A corpus: the text of files, folders and stdin as ids, and what was found out about it on the way.
+
+The sources are read once to see which characters there are, and a second time for their ids where they are too large to
+be kept meanwhile. What is kept in memory does not grow with the text.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from charlstm.config import DataConfig
-from charlstm.errors import CharlstmError, UsageError
-from charlstm.vocabulary import Text
+import numpy as np
 
-STDIN = "-"
+from charlstm.config import DataConfig
+from charlstm.data import cache
+from charlstm.data.documents import codes
+from charlstm.data.spool import IN_MEMORY, STDIN, Piped
+from charlstm.data.text import Reader
+from charlstm.data.tokens import Ids, TokenStore
+from charlstm.errors import CharlstmError
+from charlstm.vocabulary import BOUNDARY, Bytes, Characters, Codes, Text, Vocabulary
+
+CODE_POINTS = 0x110000
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """A text and where it came from."""
+    """A text as ids [length], in memory or mapped from the cache folder, and where it came from."""
 
-    text: Text
-    piped: bytes | None = None  # what came from stdin, which cannot be read again
+    ids: Ids
+    vocabulary: Vocabulary
+    fingerprint: str
+    """SHA-256 of the text in UTF-8: tells whether this is the corpus that a model was trained on."""
+    documents: int = 0
+    """Boundaries among the ids: one after each document, where the text is one of documents."""
+    piped: Piped | None = None
+    remarks: tuple[str, ...] = ()
+    """What was read otherwise than it stood there, in words."""
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """SHA-256 of the text in UTF-8: tells whether this is the corpus that a model was trained on."""
-        return hashlib.sha256(self.text.encode() if isinstance(self.text, str) else self.text).hexdigest()
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @classmethod
+    def of(cls, text: Text, config: DataConfig = DataConfig()) -> Corpus:
+        """The corpus that this text is."""
+        data = text.encode() if isinstance(text, str) else text
+        unit = "char" if isinstance(text, str) else "byte"
+        return read_corpus(replace(config, corpus=(STDIN,), encoding="utf-8", unit=unit), Piped(data))
+
+    def parts(self, split: tuple[float, ...]) -> TokenStore:
+        """Its ids in parts of these shares. Raises CharlstmError if one would have nothing in it."""
+        return TokenStore(self.ids, split, self.vocabulary.boundary)
+
+    def head(self, length: int) -> Corpus:
+        """Its beginning, in memory."""
+        return replace(self, ids=np.array(self.ids[:length]))
 
 
-def read_corpus(config: DataConfig, stdin: BinaryIO | None = None) -> Corpus:
-    """The texts that `config.corpus` names, one after the other, each file's last line ended.
+@dataclass
+class Survey:
+    """What is found out about a text in the first reading: how often each character stands in it, and its fingerprint.
 
-    Raises UsageError for a source that cannot be read, CharlstmError for bytes that are not text, and for no text.
+    As long as it is small, the text is kept too.
     """
-    check_encoding(config.encoding)
-    sources = expand(config.corpus)
-    piped = read_stdin(stdin) if STDIN in sources else None
-    texts = [read_source(source, config, piped or b"") for source in sources]
-    text = texts[0] if len(texts) == 1 else join(texts, config.unit)
-    if not text:
-        raise CharlstmError(f"the corpus is empty: {', '.join(config.corpus)}")
-    return Corpus(text, piped)
 
+    config: DataConfig
+    length: int = 0
+    documents: int = 0
+    counts: np.ndarray = field(default_factory=lambda: np.zeros(CODE_POINTS, np.int64))
+    kept: list[Codes] = field(default_factory=list)
+    size: int = 0  # bytes kept; more than IN_MEMORY once nothing is
 
-def expand(sources: Iterable[str]) -> list[str]:
-    """Folders replaced by the *.txt files below them, sorted. Raises UsageError for what is not there."""
-    files = []
-    for source in sources:
-        path = Path(source)
-        if source != STDIN and path.is_dir():
-            inside = sorted(str(file) for file in path.rglob("*.txt") if file.is_file() and not hidden(file, path))
-            if not inside:
-                raise UsageError(f"the folder {source} holds no *.txt file")
-            files += inside
-        elif source != STDIN and not path.exists():
-            raise UsageError(f"there is no corpus {source}")
-        elif source != STDIN and not path.is_file():
-            raise UsageError(f"{source} is neither a file nor a folder", "cat can read it: cat ... | charlstm train -")
+    def __post_init__(self) -> None:
+        self.hash = hashlib.sha256()
+
+    def hear(self, text: Text) -> None:
+        self.hash.update(text.encode() if isinstance(text, str) else text)
+
+    def add(self, found: Codes) -> None:
+        self.length += len(found)
+        if self.config.document != "stream":
+            self.documents += int(np.count_nonzero(found == BOUNDARY[self.config.unit]))
+        if self.config.unit == "char":
+            counts = np.bincount(found)
+            self.counts[: len(counts)] += counts
+        self.size += found.nbytes
+        if self.size <= IN_MEMORY:
+            self.kept.append(found)
         else:
-            files.append(source)
-    return files
+            self.kept.clear()
+
+    def vocabulary(self) -> Vocabulary:
+        documents = self.config.document != "stream"
+        if self.config.unit == "byte":
+            return Bytes(documents)
+        return Characters.of(self.counts, self.config.min_count, self.config.max_vocab, documents)
 
 
-def hidden(file: Path, folder: Path) -> bool:
-    """Whether it lies in a folder such as .git or .venv."""
-    return any(part.startswith(".") for part in file.relative_to(folder).parts)
+def read_corpus(
+    config: DataConfig, stdin: BinaryIO | Piped | None = None, vocabulary: Vocabulary | None = None
+) -> Corpus:
+    """The texts that `config.corpus` names, one after the other, as ids of their own vocabulary, or of that given.
+
+    Raises UsageError for a source that cannot be read, CharlstmError for bytes that are not text, for no text, for one
+    that changes while it is read, and for a cache folder without room.
+    """
+    piped = Piped.kept(config.corpus, stdin)
+    reader = Reader(config, piped)
+    survey = Survey(config)
+    for found in codes(reader, survey.hear):
+        survey.add(found)
+    if not survey.length:
+        raise CharlstmError(f"the corpus is empty: {', '.join(config.corpus)}")
+    vocabulary = vocabulary or survey.vocabulary()
+    fingerprint = survey.hash.hexdigest()
+    if survey.size <= IN_MEMORY:
+        ids = np.concatenate([vocabulary.fold(found) for found in survey.kept])
+    else:
+        ids = stored(reader, vocabulary, fingerprint, survey.length)
+    return Corpus(ids, vocabulary, fingerprint, survey.documents, piped, tuple(remarks(reader)))
 
 
-def read_stdin(stdin: BinaryIO | None) -> bytes:
-    if stdin is None:
-        raise UsageError("- reads stdin, and stdin is closed")
-    return stdin.read()
+def stored(reader: Reader, vocabulary: Vocabulary, fingerprint: str, length: int) -> Ids:
+    """The ids of a large text, from the cache or by way of it."""
+    name = cache.key(fingerprint, vocabulary.to_dict(), reader.config.document)
+    ids = cache.load(name, length, vocabulary.dtype)
+    if ids is None:
+        ids = cache.save(name, folded(reader, vocabulary, fingerprint), length, vocabulary.dtype)
+    return ids
 
 
-def read_source(source: str, config: DataConfig, piped: bytes) -> Text:
-    if source == STDIN:
-        return decode(piped, "stdin", config)
-    try:
-        return decode(Path(source).read_bytes(), source, config)
-    except OSError as error:
-        raise UsageError(f"cannot read {source}: {error.strerror}") from error
-
-
-def decode(data: bytes, name: str, config: DataConfig) -> Text:
-    """The text of these bytes. Raises CharlstmError that names file and offset for a byte that is not text."""
-    if config.unit == "byte":
-        return data
-    try:
-        text = data.decode(config.encoding, config.errors).removeprefix("\ufeff")
-        text.encode()  # some encodings can spell half a surrogate pair, which is no character
-        return text
-    except UnicodeDecodeError as error:
+def folded(reader: Reader, vocabulary: Vocabulary, fingerprint: str) -> Iterator[Ids]:
+    """The second reading. Raises CharlstmError, at its end, if the text is not the one that was read first."""
+    again = Survey(reader.config)
+    for found in codes(reader, again.hear):
+        yield vocabulary.fold(found)
+    if again.hash.hexdigest() != fingerprint:
         raise CharlstmError(
-            f"{name}: byte 0x{data[error.start]:02x} at offset {error.start} is not {config.encoding}",
-            "--encoding names another encoding, --errors replace puts U+FFFD in its place, --unit byte reads any file",
-        ) from error
-    except UnicodeError as error:
-        raise CharlstmError(f"{name} is not {config.encoding}: {error}") from error
+            "the corpus changed while it was read", "wait until nobody writes to it, or train on a copy"
+        )
 
 
-def check_encoding(encoding: str) -> None:
-    try:
-        b"a".decode(encoding, "replace")  # of nothing at all, any encoding decodes
-    except (LookupError, UnicodeError):
-        raise UsageError(
-            f"--encoding must be an encoding that Python knows, as utf-8, latin-1 or gb18030, not {encoding!r}"
-        ) from None
-
-
-def join(texts: list[Text], unit: str) -> Text:
-    if unit == "byte":
-        return b"".join(text for text in texts if isinstance(text, bytes))
-    return "".join(text if text.endswith("\n") or not text else text + "\n" for text in texts if isinstance(text, str))
+def remarks(reader: Reader) -> Iterator[str]:
+    for name, encoding in reader.encodings.items():
+        yield f"{name} says that it is {encoding.upper()}, and was read as that"
+    if reader.newlines:
+        kinds = " and ".join(sorted({"\r\n": "CR LF", "\r": "CR"}[kind] for kind in reader.newlines))
+        yield f"line ends {kinds} were made LF (--newlines keep leaves them)"
 
 
 def name_of(sources: Sequence[str]) -> str:
     """What to call a run on these: the first one's name, without its ending."""
-    return "stdin" if sources[0] == STDIN else Path(sources[0]).resolve().stem or "corpus"
+    if sources[0] == STDIN:
+        return "stdin"
+    path = Path(sources[0]).resolve()
+    packed = path.suffix in (".gz", ".xz", ".zst", ".bz2")
+    return Path(path.stem).stem if packed else path.stem or "corpus"

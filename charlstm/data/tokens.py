@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import mmap
+from collections.abc import Iterator
 from itertools import accumulate, pairwise
 from math import ceil
 from typing import Any
@@ -11,40 +12,94 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.errors import CharlstmError
-from charlstm.vocabulary import Text, Vocabulary
 
 PARTS = ("train", "val", "test")
 
-Tokens = NDArray[np.unsignedinteger[Any]]
+Ids = NDArray[np.unsignedinteger[Any]]
+
+CHUNK = 1 << 20
+"""Ids read at a time."""
+
+HELD = 16 << 20
+"""Ids read from a file after which the memory that it was mapped to is given back."""
+
+MOST_VALIDATED = 5_000_000
+"""Ids that are set aside for validation where nobody said how many: reading them takes a minute or so on two cores."""
 
 
-@dataclass(frozen=True)
+class Tokens:
+    """A part of a corpus, [length]: `tokens[places]` gives the ids there, a copy.
+
+    The ids may be a file mapped into memory. However much of it is read, little of it stays there.
+    """
+
+    def __init__(self, ids: Ids, start: int = 0, stop: int | None = None) -> None:
+        self.ids, self.start = ids, start
+        self.length = (len(ids) if stop is None else stop) - start
+        self.read = 0
+        self.map: Any = getattr(ids, "_mmap", None)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, places: NDArray[np.integer]) -> Ids:
+        """The ids at these places, which must not be negative, in the shape of `places`."""
+        self.release(places.size)
+        return np.asarray(self.ids[places + self.start])
+
+    def span(self, start: int, stop: int) -> Ids:
+        """The ids of places next to each other."""
+        self.release(stop - start)
+        return np.array(self.ids[self.start + start : self.start + min(stop, self.length)])
+
+    def chunks(self) -> Iterator[Ids]:
+        """All of them in order, some at a time."""
+        for at in range(0, self.length, CHUNK):
+            yield self.span(at, at + CHUNK)
+
+    def release(self, about_to_read: int) -> None:
+        self.read += about_to_read
+        if self.map is not None and self.read > HELD:
+            self.map.madvise(mmap.MADV_DONTNEED)
+            self.read = 0
+
+
 class TokenStore:
-    """The ids of a whole corpus, [length], and the shares of its parts."""
+    """The ids of a whole corpus and the shares of its parts. Documents are whole in one part, if there is a boundary.
 
-    ids: Tokens
-    split: tuple[float, ...]
+    Raises CharlstmError if none are left to train on or to validate with.
+    """
 
-    @classmethod
-    def of(cls, text: Text, vocabulary: Vocabulary, split: tuple[float, ...]) -> TokenStore:
-        """In the smallest unsigned type that holds every id. Raises CharlstmError if none are left to validate with."""
-        span = cls.span_of(len(text), split, "val")
-        if span.start == span.stop:
-            raise CharlstmError(
-                f"the corpus has {len(text):,} characters, and to validate with a share of {split[1]} it needs "
-                f"at least {ceil(1 / split[1]):,}",
-                "give it more text, or raise the second share of --split",
-            )
-        ids = vocabulary.encode(text)
-        return cls(ids.astype(np.min_scalar_type(vocabulary.size - 1)), split)
+    def __init__(self, ids: Ids, split: tuple[float, ...], boundary: int | None = None) -> None:
+        self.ids, self.split = ids, split
+        self.edges = [0, *(self.edge(round(len(ids) * share), boundary) for share in accumulate(split))]
+        for name, share in zip(PARTS[:2], split, strict=False):
+            if not len(self.part(name)):
+                unit = "characters" if boundary is None else "characters, in too few documents"
+                raise CharlstmError(
+                    f"the corpus has {len(ids):,} {unit}, and to {'validate with' if name == 'val' else 'train on'} "
+                    f"a share of {share:g} it needs at least {ceil(1 / share):,}",
+                    "give it more text, or other shares by --split",
+                )
+
+    def edge(self, place: int, boundary: int | None) -> int:
+        """This place or, with documents, the end of the one it lies in."""
+        if boundary is None or place == 0:
+            return place
+        whole = Tokens(self.ids)
+        for at in range(place - 1, len(self.ids), CHUNK):
+            ends = np.flatnonzero(whole.span(at, at + CHUNK) == boundary)
+            if len(ends):
+                return at + int(ends[0]) + 1
+        return len(self.ids)
 
     def part(self, name: str) -> Tokens:
-        """The ids of `train`, `val` or `test`: a view. Empty for a part that the split does not have."""
-        return self.ids[self.span_of(len(self.ids), self.split, name)]
+        """The ids of `train`, `val` or `test`. Empty for a part that the split does not have."""
+        spans = dict(zip(PARTS, pairwise(self.edges), strict=False))
+        return Tokens(self.ids, *spans.get(name, (0, 0)))
 
-    @staticmethod
-    def span_of(length: int, split: tuple[float, ...], name: str) -> slice:
-        """Where that part lies in a corpus of this length."""
-        edges = [0, *(round(length * share) for share in accumulate(split))]
-        spans = dict(zip(PARTS, pairwise(edges), strict=False))
-        return slice(*spans.get(name, (0, 0)))
+
+def default_split(length: int, split: tuple[float, ...]) -> tuple[float, ...]:
+    """The default shares, or those that leave no more than enough to validate with of a corpus so large."""
+    share = min(split[1], MOST_VALIDATED / max(length, 1))
+    return (1 - share, share)

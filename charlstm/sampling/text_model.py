@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.config import SamplingConfig
+from charlstm.data.spelling import like_corpus
 from charlstm.modelfile import ModelFile
 from charlstm.runs import find_model
 from charlstm.sampling.filters import log_softmax
@@ -56,7 +57,7 @@ class TextModel:
         scored: bool = False,
     ) -> Iterator[Fragment]:
         """`n` samples at once, as bytes; see `charlstm.sampling.generate`. `unknown` is as in `Vocabulary.encode`."""
-        ids = self.vocabulary.encode(prompt, unknown)
+        ids = self.vocabulary.encode(like_corpus(prompt, self.config.data), unknown)
         return generate(self.network, self.vocabulary, ids, config, seed=seed, n=n, stops=stop, scored=scored)
 
     def score(self, text: Text) -> NDArray[np.float32]:
@@ -65,7 +66,7 @@ class TextModel:
         The loss in nats per character is minus its mean. Raises UsageError for a character the model has never
         seen, unless it has an unknown symbol to count it as.
         """
-        ids = self.vocabulary.encode(text)
+        ids = self.vocabulary.encode(like_corpus(text, self.config.data))
         states = self.network.start(1)
         before = np.concatenate([[self.vocabulary.start], ids[:-1]])
         scores = np.empty(len(ids), np.float32)

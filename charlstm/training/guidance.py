@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.config import Config
-from charlstm.vocabulary import Text
 
 FEW_STEPS, MANY_STEPS = 300, 1000
 RISEN, OVERFITTED, STILL_FALLING, ALIKE, NO_BETTER, MUCH, BY_HEART = 1.1, 1.025, 1.018, 1.03, 1.02, 1.2, 1.7
@@ -171,12 +170,9 @@ def too_small(figures: Figures) -> str:
     )
 
 
-def pair_entropy(text: Text) -> float | None:
+def pair_entropy(ids: NDArray[np.integer]) -> float | None:
     """Entropy of a character in nats once the one before it is known, as counted; None where a text is too short."""
-    if isinstance(text, str):
-        codes = np.frombuffer(text[:COUNTED].encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
-    else:
-        codes = np.frombuffer(text[:COUNTED], np.uint8).astype(np.uint64)
+    codes = ids[:COUNTED].astype(np.uint64)
     _, pairs = np.unique(codes[:-1] << 32 | codes[1:], return_counts=True)
     _, firsts = np.unique(codes[:-1], return_counts=True)
     if len(codes) < OFTEN * max(len(pairs), 1):

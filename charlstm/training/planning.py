@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 from charlstm.config import Config
 from charlstm.data.corpus import Corpus
-from charlstm.data.tokens import TokenStore
 from charlstm.errors import CharlstmError
 from charlstm.modelfile import count_parameters
 from charlstm.settings import Settings, from_tree, resolve
@@ -87,8 +86,8 @@ def choose(corpus: Corpus, config: Config, given: Collection[str]) -> Choice:
     `given` are the settings (`section.key`) that somebody chose; they stay as they are in `config`. Raises
     CharlstmError if the text is too small for any.
     """
-    characters = TokenStore.span_of(len(corpus.text), config.data.split, "train").stop
-    sample = Corpus(corpus.text[:ENOUGH])
+    characters = len(corpus.parts(config.data.split).part("train"))
+    sample = corpus.head(ENOUGH)
     best: Choice | None = None
     for rung in LADDER:
         candidate = climbed(config, given, rung)
@@ -144,8 +143,7 @@ def chosen(config: Config, given: Collection[str], tree: dict[str, dict[str, Any
 
 def too_large(config: Config, corpus: Corpus, characters: int) -> bool:
     """Whether the model has more parameters than so short a text can teach it."""
-    size = len(set(corpus.text[:ENOUGH]))
-    return count_parameters(config.model, size) > MOST_PARAMETERS * characters
+    return count_parameters(config.model, corpus.vocabulary.size) > MOST_PARAMETERS * characters
 
 
 def chars_per_second(sample: Corpus, config: Config, seconds: float = 0.3) -> float:

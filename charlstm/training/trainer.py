@@ -13,7 +13,6 @@ from torch.nn.functional import cross_entropy
 from charlstm.config import Config
 from charlstm.data.batches import Batches
 from charlstm.data.corpus import Corpus
-from charlstm.data.tokens import TokenStore
 from charlstm.errors import CharlstmError, DivergedError, UsageError
 from charlstm.model.device import choose
 from charlstm.model.language_model import LanguageModel, detach
@@ -23,7 +22,6 @@ from charlstm.training.averaging import Average
 from charlstm.training.events import Started
 from charlstm.training.penalties import with_penalties
 from charlstm.training.schedule import PLATEAU
-from charlstm.vocabulary import vocabulary_of
 
 BY_SYMBOL = ("embedding.weight", "head.weight", "head.bias")
 """The weights with a row for each symbol of the vocabulary."""
@@ -73,8 +71,8 @@ class Trainer:
         self.config = config
         self.corpus = corpus
         self.device = choose(config.model, config.training.device, config.training.precision, config.training.engine)
-        self.vocabulary = vocabulary_of(corpus.text, config.data.min_count)
-        self.tokens = TokenStore.of(corpus.text, self.vocabulary, config.data.split)
+        self.vocabulary = corpus.vocabulary
+        self.tokens = corpus.parts(config.data.split)
         self.batches = Batches(
             self.tokens.part("train"), config.training.seq_len, config.training.batch_size, config.training.seed
         )
@@ -86,7 +84,7 @@ class Trainer:
         self.states = self.model.start(config.training.batch_size)
         self.progress = Progress()
 
-        self.validation_bytes = self.vocabulary.count_bytes(self.tokens.part("val"))
+        self.validation_bytes = sum(map(self.vocabulary.count_bytes, self.tokens.part("val").chunks()))
 
     @property
     def total_steps(self) -> int:

@@ -29,7 +29,6 @@ from charlstm.checkpoint import RunFolder
 from charlstm.config import Config
 from charlstm.data.batches import Batches
 from charlstm.data.corpus import Corpus
-from charlstm.data.tokens import TokenStore
 from charlstm.errors import CharlstmError, DivergedError, UsageError
 from charlstm.runs import BEST
 from charlstm.settings import Settings
@@ -39,7 +38,6 @@ from charlstm.training.loop import train
 from charlstm.training.trainer import Trainer
 from charlstm.tuning.events import Tried
 from charlstm.tuning.space import OneOf, Space, Value, setting_of, terms, with_values
-from charlstm.vocabulary import vocabulary_of
 
 JOURNAL, SETTINGS, LOCK = "journal.jsonl", "best.toml", "lock"
 
@@ -63,7 +61,7 @@ class Search:
 
     def __init__(self, folder: Path, corpus: Corpus, config: Config, given: Settings, space: Space) -> None:
         self.folder, self.corpus, self.config, self.given, self.space = folder, corpus, config, given, space
-        self.tokens = TokenStore.of(corpus.text, vocabulary_of(corpus.text, config.data.min_count), config.data.split)
+        self.tokens = corpus.parts(config.data.split)
         if not (folder / JOURNAL).exists():
             RunFolder(folder).check_free()
         self.study = opened(folder)

@@ -1,0 +1,78 @@
+"""What came through a pipe: it can be read only once, so it is kept: in memory while it is small, else on the disk."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterable
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+from charlstm.data.cache import cache_folder
+from charlstm.tensorfile import umask, unwritable, write_whole
+
+IN_MEMORY = 64 << 20
+"""Bytes up to which a corpus stays in memory."""
+
+STDIN = "-"
+
+PIECE = 1 << 20
+
+
+class Piped:
+    """The bytes of a pipe, ready to be read from the start as often as one likes."""
+
+    def __init__(self, data: bytes = b"", path: Path | None = None) -> None:
+        self.data, self.path = data, path
+
+    @classmethod
+    def of(cls, stream: BinaryIO) -> Piped:
+        """Reads the pipe to its end. More than fits in memory goes to a file in the cache folder, until the run or the
+        process ends. Raises CharlstmError where that has no room.
+        """
+        data = stream.read(IN_MEMORY + 1)
+        if len(data) <= IN_MEMORY:
+            return cls(data)
+        folder = cache_folder()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=folder, prefix="stdin-", suffix=".part", delete=False) as file:
+                piped = cls(path=Path(file.name))
+                piped.remove_later()
+                file.write(data)
+                del data
+                shutil.copyfileobj(stream, file, PIECE)
+        except OSError as error:
+            raise unwritable(folder, error) from error
+        return piped
+
+    @classmethod
+    def kept(cls, sources: Iterable[str], stdin: BinaryIO | Piped | None) -> Piped | None:
+        """What stdin has to give, read if it is among the sources; what was read before stays as it is."""
+        if isinstance(stdin, Piped) or stdin is None:
+            return stdin
+        return cls.of(stdin) if STDIN in sources else None
+
+    def remove_later(self) -> None:
+        assert self.path is not None
+        self.removal = weakref.finalize(self, self.path.unlink, missing_ok=True)
+
+    def open(self) -> BinaryIO:
+        """Its bytes from the first on."""
+        return self.path.open("rb") if self.path else BytesIO(self.data)
+
+    def keep(self, path: Path) -> None:
+        """Makes it a file of this name, whole or not at all. Raises CharlstmError where that cannot be written."""
+        if self.path is None:
+            write_whole(path, self.data)
+            return
+        try:
+            shutil.move(self.path, path.with_suffix(".part"))  # a copy, where this is another file system
+            path.with_suffix(".part").chmod(0o666 & ~umask())
+            path.with_suffix(".part").replace(path)
+        except OSError as error:
+            raise unwritable(path, error) from error
+        self.removal.detach()
+        self.path = path
