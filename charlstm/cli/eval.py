@@ -81,7 +81,9 @@ def eval_(
 
     prepare()
     file = ModelFile.load(path)
-    ids, about = given_text(console, file, files, unknown, encoding, errors) if files else own_part(file, part, path)
+    ids, about = (
+        given_text(console, file, files, unknown, encoding, errors) if files else own_part(console, file, part, path)
+    )
     if per_char:
         write_characters(console, file, ids)
     else:
@@ -110,12 +112,12 @@ def given_text(
     return Tokens(text.ids), {"text": ", ".join(files), "bytes": text.bytes, **left}
 
 
-def own_part(file: ModelFile, part: Part | None, path: Path) -> tuple[Tokens, dict[str, Any]]:
+def own_part(console: Console, file: ModelFile, part: Part | None, path: Path) -> tuple[Tokens, dict[str, Any]]:
     """A part of the corpus that the model was trained on, that to validate with unless named, and its figures.
 
     Raises CharlstmError if that text is gone or has changed.
     """
-    corpus = own_corpus(file, path)
+    corpus = own_corpus(console, file, path)
     name = part or "val"
     tokens = corpus.parts(file.config.data.split).part(name)
     if not len(tokens):
@@ -136,14 +138,14 @@ def count(tokens: Tokens, symbol: int | None) -> int:
     return 0 if symbol is None else sum(int((chunk == symbol).sum()) for chunk in tokens.chunks())
 
 
-def own_corpus(file: ModelFile, path: Path) -> Corpus:
+def own_corpus(console: Console, file: ModelFile, path: Path) -> Corpus:
     """The corpus that the model was trained on. Raises CharlstmError if that text is gone or has changed."""
     from charlstm.checkpoint import RunFolder
-    from charlstm.data.corpus import read_corpus
+    from charlstm.cli.reading import read
 
     sources = file.config.data.corpus
     try:
-        corpus = read_corpus(file.config.data, RunFolder(path.parent).spooled, file.vocabulary)
+        corpus = read(console, file.config.data, RunFolder(path.parent).spooled, file.vocabulary)
     except UsageError as error:
         raise CharlstmError(
             f"the text that the model was trained on is not to be had: {error.message}",

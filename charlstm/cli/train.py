@@ -96,10 +96,12 @@ def train(
     if not (resume or dry_run or find_lr):
         plan.folder.check_free(overwrite=overwrite)
 
+    from charlstm.cli.reading import read, with_split
     from charlstm.cli.show_training import show_plan
-    from charlstm.data.corpus import read_corpus
 
-    text = read_corpus(plan.config.data, plan.stdin)
+    text = read(console, plan.config.data, plan.stdin)
+    if not resume:
+        plan = plan._replace(config=with_split(plan.config, given, text))
     if preset:
         console.note(f"preset   {preset}: {presets.about(preset)}")
     elif plan.config.training.max_time and not resume:
@@ -228,7 +230,7 @@ def default_folder(sources: Sequence[str]) -> Path:
     return Path("runs") / name_of(sources)
 
 
-def openable(console: Console, corpus: list[str]) -> tuple[tuple[str, ...], BinaryIO | None]:
+def openable(console: Console, corpus: list[str]) -> tuple[tuple[str, ...], BinaryIO | Piped | None]:
     """What to train on, by absolute path, so that the run finds it again from anywhere; and what "-" is read from.
 
     A pipe with a name, as of `<(zcat book.gz)`, is as good as stdin.
@@ -242,7 +244,12 @@ def openable(console: Console, corpus: list[str]) -> tuple[tuple[str, ...], Bina
         raise UsageError(f"only one corpus can come through a pipe, not {len(pipes)}", "cat them together")
     if "-" in pipes and not console.piped:
         raise UsageError("- reads the corpus from stdin, and nothing was piped in", "cat *.txt | charlstm train -")
-    stdin = console.stdin if "-" in pipes or not pipes else Path(pipes[0]).open("rb")  # noqa: SIM115 - read later
+    stdin: BinaryIO | Piped | None = console.stdin
+    if pipes and "-" not in pipes:
+        from charlstm.data.spool import Piped
+
+        with Path(pipes[0]).open("rb") as pipe:
+            stdin = Piped.of(pipe)
     return tuple("-" if source in pipes else absolute(source) for source in corpus), stdin
 
 

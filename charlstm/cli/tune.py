@@ -77,11 +77,12 @@ def tune(
         raise UsageError("--time must be more than 0: a trial has to end")
 
     from charlstm.cli.interrupt import Interrupt
+    from charlstm.cli.reading import read, with_split
     from charlstm.cli.show_training import show_corpus
-    from charlstm.data.corpus import read_corpus
     from charlstm.processor import prepare
 
-    text = read_corpus(resolved.data, stdin)
+    text = read(console, resolved.data, stdin)
+    resolved = with_split(resolved, given, text)
     show_corpus(console, text, resolved)
     prepare()
     from charlstm.tuning.search import Search

@@ -11,7 +11,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -45,7 +45,7 @@ def load(name: str, length: int, dtype: np.dtype[Any]) -> Store | None:
     """The ids of this name, [length], mapped into memory; None where there are none, or not these."""
     try:
         store: Store = np.load(cache_folder() / (name + SUFFIX), mmap_mode="r")
-    except (OSError, ValueError):
+    except (OSError, ValueError, EOFError):
         return None
     return store if store.shape == (length,) and store.dtype == dtype else None
 
@@ -77,24 +77,26 @@ def gathered(chunks: Iterable[Store], dtype: np.dtype[Any], most: int) -> Store:
     """
     kept: list[Store] = []
     size = 0
-    file: Any = None
     try:
-        for chunk in chunks:
-            kept.append(chunk.astype(dtype))
-            size += kept[-1].nbytes
-            if size > most:
-                file = file or unnamed()
-                file.writelines(ids.data for ids in kept)
-                kept.clear()
-        if file is None:
-            return np.concatenate([np.empty(0, dtype), *kept])
-        file.flush()
-        return np.memmap(file, dtype, "r")
+        with ExitStack() as stack:
+            file: Any = None
+            for chunk in chunks:
+                kept.append(chunk.astype(dtype))
+                size += kept[-1].nbytes
+                if size > most:
+                    file = file or stack.enter_context(unnamed())
+                    file.writelines(ids.data for ids in kept)
+                    kept.clear()
+            if file is None:
+                return np.concatenate([np.empty(0, dtype), *kept])
+            file.flush()
+            return np.memmap(file, dtype, "r")
     except OSError as error:
         raise without_room(cache_folder(), error) from error
 
 
 def unnamed() -> Any:
+    """A file that is gone once nobody has it open or mapped."""
     cache_folder().mkdir(parents=True, exist_ok=True)
     return tempfile.TemporaryFile(dir=cache_folder())
 

@@ -7,7 +7,7 @@ be kept meanwhile. What is kept in memory does not grow with the text.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -100,15 +100,19 @@ class Survey:
 
 
 def read_corpus(
-    config: DataConfig, stdin: BinaryIO | Piped | None = None, vocabulary: Vocabulary | None = None
+    config: DataConfig,
+    stdin: BinaryIO | Piped | None = None,
+    vocabulary: Vocabulary | None = None,
+    watch: Callable[[float], None] = lambda share: None,
 ) -> Corpus:
     """The texts that `config.corpus` names, one after the other, as ids of their own vocabulary, or of that given.
 
-    Raises UsageError for a source that cannot be read, CharlstmError for bytes that are not text, for no text, for one
-    that changes while it is read, and for a cache folder without room.
+    `watch` is told the share of the sources that was read, up to 2 where they are read twice. Raises UsageError for a
+    source that cannot be read, CharlstmError for bytes that are not text, for no text, for one that changes while it is
+    read, and for a cache folder without room.
     """
     piped = Piped.kept(config.corpus, stdin)
-    reader = Reader(config, piped)
+    reader = Reader(config, piped, watch)
     survey = Survey(config)
     for found in codes(reader, survey.hear):
         survey.add(found)

@@ -49,8 +49,15 @@ def hidden(file: Path, folder: Path) -> bool:
     return any(part.startswith(".") for part in file.relative_to(folder).parts)
 
 
-def read(source: str, piped: Piped | None) -> Iterator[bytes]:
-    """The bytes of a file or of the pipe, unpacked, a chunk at a time.
+def size_of(source: str, piped: Piped | None) -> int:
+    """Bytes of a file or of the pipe, as they are packed; 0 for what cannot be looked at."""
+    if source == STDIN:
+        return piped.size if piped else 0
+    return Path(source).stat().st_size if Path(source).exists() else 0
+
+
+def read(source: str, piped: Piped | None, watch: Callable[[int], None]) -> Iterator[bytes]:
+    """The bytes of a file or of the pipe, unpacked, a chunk at a time. `watch` is told how many were read, packed.
 
     Raises UsageError for what cannot be read, CharlstmError for a broken archive.
     """
@@ -61,7 +68,10 @@ def read(source: str, piped: Piped | None) -> Iterator[bytes]:
             stream = stack.enter_context(unpack(file)) if unpack else file
         except OSError as error:
             raise UsageError(f"cannot read {source}: {error.strerror}") from error
+        at = 0
         while chunk := next_chunk(stream, source, kind):
+            watch(file.tell() - at)
+            at = file.tell()
             yield chunk
 
 

@@ -59,6 +59,11 @@ class Piped:
         assert self.path is not None
         self.removal = weakref.finalize(self, self.path.unlink, missing_ok=True)
 
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return self.path.stat().st_size if self.path else len(self.data)
+
     def open(self) -> BinaryIO:
         """Its bytes from the first on."""
         return self.path.open("rb") if self.path else BytesIO(self.data)

@@ -7,12 +7,12 @@ return and its newline, a letter and its accent) is never torn by a chunk's end.
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import IncrementalNewlineDecoder
 from typing import Any
 
 from charlstm.config import DataConfig
-from charlstm.data.sources import expand, read
+from charlstm.data.sources import expand, read, size_of
 from charlstm.data.spelling import uniform
 from charlstm.data.spool import STDIN, Piped
 from charlstm.errors import CharlstmError, UsageError
@@ -33,13 +33,18 @@ WITHOUT_SURROGATES = ("utf-8", "utf-16", "utf-32", "ascii", "iso8859-1")
 class Reader:
     """The text of the sources of a configuration, to be read as often as one likes.
 
-    Raises UsageError for a source that cannot be read and for settings that make no sense.
+    `watch` is told which share of them was read. Raises UsageError for a source that cannot be read and for settings
+    that make no sense.
     """
 
-    def __init__(self, config: DataConfig, piped: Piped | None = None) -> None:
+    def __init__(
+        self, config: DataConfig, piped: Piped | None = None, watch: Callable[[float], None] = lambda share: None
+    ) -> None:
         check(config)
-        self.config, self.piped = config, piped
+        self.config, self.piped, self.watch = config, piped, watch
         self.files = expand(config.corpus, config.glob)
+        self.size = sum(size_of(source, piped) for source in self.files)
+        self.read = 0  # bytes, over all readings
         self.newlines: set[str] = set()  # the kinds of line ends that were folded, as far as was read
         self.encodings: dict[str, str] = {}  # by file, where it was not that of the configuration
 
@@ -66,10 +71,14 @@ class Reader:
 
     def file(self, source: str) -> Iterator[Text]:
         """One file's text, in chunks that are not empty."""
-        data = read(source, self.piped)
+        data = read(source, self.piped, self.heard)
         if self.config.unit == "byte":
             return data
         return uniform(self.decoded(data, "stdin" if source == STDIN else source), self.config)
+
+    def heard(self, size: int) -> None:
+        self.read += size
+        self.watch(self.read / max(self.size, 1))
 
     def decoded(self, data: Iterator[bytes], name: str) -> Iterator[str]:
         first = next(data, b"")

@@ -1,0 +1,113 @@
+"""Reading a corpus: how fast, and in how much memory.
+
+    python benchmarks/corpus.py [FILE ...] [--rounds 5] [--large 2000]
+
+For the corpora that ship with charlstm, or the FILEs, MB of UTF-8 a second of one core's time: the first reading
+(decode, fold line ends, fingerprint, count), the second (decode, look up), and beside them a loop over the characters
+with a dictionary.
+With --large, a text of so many MB is made, and one of 2 MB: seconds until a model's first training step, from the start
+of the process, and the process's peak memory. The large one is trained on twice: its ids are in the cache then.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from time import process_time, time
+
+from charlstm import presets
+from charlstm.config import DataConfig
+from charlstm.data.corpus import Survey
+from charlstm.data.documents import codes
+from charlstm.data.spool import Piped
+from charlstm.data.text import Reader
+from charlstm.vocabulary import Vocabulary
+
+SIZE = 30_000_000
+"""Bytes of a text that is read, made by repeating what there is."""
+
+FIRST_STEP = """
+import resource, sys, time
+import charlstm
+from charlstm.config import Config, ModelConfig, TrainingConfig
+from charlstm.training.events import Stepped
+config = Config(ModelConfig(hidden=64), training=TrainingConfig(device="cpu", save_every=0))
+for event in charlstm.train(sys.argv[1], config, sys.argv[3], overwrite=True):
+    if isinstance(event, Stepped) and event.step == 1:
+        seconds = time.time() - float(sys.argv[2])
+    if isinstance(event, Stepped) and event.step == 200:
+        break
+print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+def readings(data: bytes) -> tuple[float, float, float]:
+    """Seconds for the first reading, the second and the loop."""
+    begun = process_time()
+    survey = Survey(DataConfig(corpus=("-",)))
+    reader = Reader(survey.config, Piped(data))
+    for found in codes(reader, survey.hear):
+        survey.add(found)
+    vocabulary = survey.vocabulary()
+    counted = process_time()
+    for found in codes(reader):
+        vocabulary.fold(found)
+    encoded = process_time()
+    loop(data, vocabulary)
+    return counted - begun, encoded - counted, process_time() - encoded
+
+
+def loop(data: bytes, vocabulary: Vocabulary) -> list[int]:
+    """What most programs of this kind do."""
+    text = data.decode()
+    ids = {character: i for i, character in enumerate(sorted(set(text)))}
+    return [ids[character] for character in text]
+
+
+def first_step(path: Path, folder: Path) -> tuple[float, float]:
+    """Seconds until the first step and MB of memory after 200 steps."""
+    environment = {**os.environ, "CHARLSTM_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", FIRST_STEP, str(path), str(time()), str(folder / f"run-{path.stem}")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    seconds, memory = map(float, done.stdout.split())
+    return seconds, memory
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="*", type=Path, default=[])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--large", type=int, default=0, metavar="MB")
+    arguments = parser.parse_args()
+    shipped = [presets.shipped("corpora") / name for name in ("english.txt", "chinese.txt")]
+    for path in arguments.files or shipped:
+        data = path.read_bytes()
+        data *= -(-SIZE // len(data))
+        times = [median(side) for side in zip(*(readings(data) for _ in range(arguments.rounds)), strict=True)]
+        rates = [len(data) / 1e6 / seconds for seconds in times]
+        both = len(data) / 1e6 / (times[0] + times[1])
+        print(
+            f"{path.name}: first reading {rates[0]:,.0f} MB/s, second {rates[1]:,.0f} MB/s, both {both:,.0f} MB/s; "
+            f"a dictionary loop {rates[2]:,.0f} MB/s",
+            flush=True,
+        )
+    if arguments.large:
+        with TemporaryDirectory() as name:
+            folder = Path(name)
+            text = shipped[0].read_bytes()
+            for megabytes in (2, arguments.large):
+                with (folder / f"{megabytes}.txt").open("wb") as file:
+                    for _ in range(megabytes * 1_000_000 // len(text) + 1):
+                        file.write(text)
+            for label, megabytes in (("", 2), ("", arguments.large), (", again", arguments.large)):
+                seconds, memory = first_step(folder / f"{megabytes}.txt", folder)
+                print(f"{megabytes:,} MB{label}: first step after {seconds:.1f} s, {memory:,.0f} MB", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,283 @@
+"""Files, folders, pipes and archives: what a corpus can be, and what is said of what cannot."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from backports import zstd
+
+from charlstm.config import DataConfig
+from charlstm.data import sources
+from charlstm.data.corpus import Corpus, name_of, read_corpus
+from charlstm.data.spool import Piped
+from charlstm.errors import CharlstmError, UsageError
+from tests.conftest import ENGLISH, SMALL, charlstm, one_sentence
+
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "xz": lzma.compress,
+    "bzip2": bz2.compress,
+    "zstd": zstd.compress,
+}
+
+
+def corpus(*names: object, stdin: bytes | None = None, **settings: object) -> Corpus:
+    config = DataConfig(corpus=tuple(map(str, names)), **settings)  # type: ignore[arg-type]
+    return read_corpus(config, io.BytesIO(stdin) if stdin is not None else None)
+
+
+def read(*names: object, stdin: bytes | None = None, **settings: object) -> str | bytes:
+    found = corpus(*names, stdin=stdin, **settings)
+    text = found.vocabulary.decode(found.ids)
+    return text if found.vocabulary.unit == "byte" else text.decode()
+
+
+def test_a_folder_is_its_text_files_in_order(tmp_path: Path) -> None:
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    for name, text in {"b.txt": "B", "a.txt": "A\n", "deep/er/c.txt": "C", "d.md": "no"}.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "licence.txt").write_text("hidden")
+    assert read(tmp_path) == "A\nB\nC\n"
+    assert read(tmp_path / "b.txt", "-", stdin=b"piped") == "B\npiped\n"
+    assert read(tmp_path, unit="byte") == b"A\nBC"
+    assert read(tmp_path, glob="*.md") == "no"
+    assert read(tmp_path, separator="\n--\n") == "A\n\n--\nB\n--\nC"
+    assert read(tmp_path, separator="|", unit="byte") == b"A\n|B|C"
+    with pytest.raises(UsageError, match=r"holds no \*\.rst file; --glob"):
+        read(tmp_path, glob="*.rst")
+    with pytest.raises(UsageError, match="--glob must be a pattern"):
+        read(tmp_path, glob="/etc/*")
+
+
+def test_one_file_is_read_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_bytes(b"no newline\nat the end")
+    assert read(tmp_path / "x.txt") == "no newline\nat the end"
+
+
+@pytest.mark.parametrize("packer", PACKERS)
+def test_a_packed_file_is_its_content_whatever_its_name(packer: str, tmp_path: Path) -> None:
+    text = ENGLISH[:100_000]
+    (tmp_path / "packed.txt").write_bytes(PACKERS[packer](text.encode()))
+    assert read(tmp_path / "packed.txt") == text
+    assert read("-", stdin=PACKERS[packer](text.encode())) == text
+    assert read(tmp_path / "packed.txt", unit="byte") == text.encode()
+
+
+def test_packed_and_plain_files_mix() -> None:
+    Path("a.gz").write_bytes(gzip.compress(b"A\n"))
+    Path("b.txt").write_text("B\n")
+    assert read("a.gz", "b.txt", "-", stdin=zstd.compress(b"C\n")) == "A\nB\nC\n"
+
+
+@pytest.mark.parametrize("packer", PACKERS)
+def test_a_broken_archive_is_refused_by_name(packer: str) -> None:
+    data = PACKERS[packer](ENGLISH.encode())
+    Path("short.txt").write_bytes(data[: len(data) // 2])
+    one_sentence(charlstm("train", "short.txt", *SMALL), 1, f"short.txt is a broken {packer} archive")
+    garbled = bytearray(data)
+    for at in range(len(data) // 3, len(data) // 3 + 40):
+        garbled[at] ^= 0x5A
+    Path("bad.txt").write_bytes(bytes(garbled))
+    one_sentence(charlstm("train", "bad.txt", *SMALL), 1, f"bad.txt is a broken {packer} archive")
+
+
+def test_what_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"there is no corpus .*nothing\.txt"):
+        read(tmp_path / "nothing.txt")
+    with pytest.raises(UsageError, match=r"holds no \*\.txt file"):
+        read(tmp_path)
+    with pytest.raises(UsageError, match="stdin is closed"):
+        read("-")
+    (tmp_path / "empty.txt").touch()
+    with pytest.raises(CharlstmError, match=r"the corpus is empty: .*empty\.txt"):
+        read(tmp_path / "empty.txt")
+
+
+def test_a_file_that_may_not_be_read_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("secret.txt").write_text(ENGLISH[:2000])
+    Path("secret.txt").chmod(0)
+    if os.geteuid() == 0:  # who may read everything
+        monkeypatch.setattr(sources, "opened", refused)
+    one_sentence(charlstm("train", "secret.txt"), 2, "cannot read", "secret.txt", "Permission denied")
+
+
+def refused(source: str, _: object) -> None:
+    raise PermissionError(13, "Permission denied", source)
+
+
+@pytest.fixture
+def small_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Every text is too large to be kept in memory; the cache folder is this."""
+    for module in ("spool", "corpus", "given"):
+        monkeypatch.setattr(f"charlstm.data.{module}.IN_MEMORY", 100)
+    monkeypatch.setenv("CHARLSTM_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_a_large_text_is_the_same_as_a_small_one(small_memory: Path) -> None:
+    Path("x.txt").write_text(ENGLISH[:5000], "utf-8")
+    large = corpus("x.txt")
+    assert large.vocabulary.decode(large.ids).decode() == ENGLISH[:5000]
+    assert [path.suffix for path in small_memory.iterdir()] == [".npy"]
+
+
+def test_a_changed_text_is_never_served_from_the_cache(small_memory: Path) -> None:
+    Path("x.txt").write_text(ENGLISH[:5000], "utf-8")
+    times = Path("x.txt").stat()
+    first = corpus("x.txt")
+    Path("x.txt").write_text(ENGLISH[1:5001], "utf-8")
+    os.utime("x.txt", ns=(times.st_atime_ns, times.st_mtime_ns))
+    again = corpus("x.txt")
+    assert again.vocabulary.decode(again.ids).decode() == ENGLISH[1:5001]
+    assert first.fingerprint != again.fingerprint
+    assert len(list(small_memory.iterdir())) == 2
+    assert corpus("x.txt", min_count=3).vocabulary.size < again.vocabulary.size
+    assert len(list(small_memory.iterdir())) == 3
+
+
+@pytest.mark.parametrize("change", ["grown", "other", "gone"])
+def test_a_file_that_changes_between_the_readings_leaves_nothing_behind(
+    change: str, small_memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path("x.txt")
+    path.write_text(ENGLISH[:5000], "utf-8")
+
+    def meddle(*_: object) -> None:
+        if change == "gone":
+            path.unlink()
+        else:
+            path.write_text(ENGLISH[:5100] if change == "grown" else ENGLISH[:4999] + "e", "utf-8")
+
+    monkeypatch.setattr("charlstm.data.cache.load", meddle)
+    with pytest.raises(CharlstmError, match="cannot read" if change == "gone" else "changed while it was read"):
+        corpus("x.txt")
+    assert list(small_memory.iterdir()) == []
+
+
+def test_a_store_that_is_not_whole_is_made_again(small_memory: Path) -> None:
+    Path("x.txt").write_text(ENGLISH[:5000], "utf-8")
+    corpus("x.txt")
+    (store,) = small_memory.iterdir()
+    whole = store.read_bytes()
+    for broken in (b"", whole[:50], whole[:-1], b"\x93NUMPY" + bytes(200)):
+        store.write_bytes(broken)
+        corpus("x.txt")
+        assert store.read_bytes() == whole
+
+
+def test_a_cache_folder_without_permission_or_room_is_said(small_memory: Path) -> None:
+    Path("x.txt").write_text(ENGLISH[:5000], "utf-8")
+    small_memory.write_text("a file, where the folder should be")
+    one_sentence(charlstm("train", "x.txt", *SMALL), 1, "cannot write", "CHARLSTM_CACHE names another folder")
+    small_memory.unlink()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(CharlstmError, match=r"cannot write .*CHARLSTM_CACHE"):
+            corpus("x.txt")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(small_memory.iterdir()) == []
+
+
+def test_a_large_pipe_is_kept_on_the_disk_and_then_belongs_to_the_run(small_memory: Path) -> None:
+    trained = charlstm("train", "-", *SMALL, "--epochs", 1, "-o", "run", stdin=ENGLISH[:4000].encode())
+    assert trained.code == 0, trained.err
+    assert Path("run/stdin.txt").read_text("utf-8") == ENGLISH[:4000]
+    assert [path.suffix for path in small_memory.iterdir()] == [".npy"]
+    assert charlstm("train", "--resume", "-o", "run", "--epochs", 2).code == 0
+    assert charlstm("eval", "-m", "run").code == 0
+
+
+def test_a_large_pipe_that_cannot_be_trained_on_leaves_nothing_behind(small_memory: Path) -> None:
+    one_sentence(charlstm("train", "-", "--batch-size", 4000, stdin=ENGLISH[:4000].encode()), 1, "--batch-size")
+    piped = Piped.of(io.BytesIO(b"x" * 4000))
+    assert list(small_memory.glob("stdin-*"))
+    del piped
+    assert not list(small_memory.glob("stdin-*"))
+
+
+def test_the_cache_can_be_looked_at_and_emptied(small_memory: Path) -> None:
+    assert "bytes   0" in charlstm("cache").text
+    Path("x.txt").write_text(ENGLISH[:5000], "utf-8")
+    corpus("x.txt")
+    (small_memory / "store-abandoned.part").write_bytes(b"12345")
+    (small_memory / "notes.md").write_text("somebody else's")
+    shown = charlstm("cache").text
+    assert str(small_memory) in shown
+    assert "files   2" in shown
+    assert charlstm("cache", "--clear").code == 0
+    assert [path.name for path in small_memory.iterdir()] == ["notes.md"]
+
+
+def test_a_large_file_is_evaluated_like_a_small_one(run: Path, small_memory: Path) -> None:
+    Path("x.txt").write_text(ENGLISH[:3000], "utf-8")
+    large = charlstm("eval", "-m", run, "x.txt", "--json")
+    assert large.code == 0, large.err
+    assert list(small_memory.iterdir()) == [], "its file has no name"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("charlstm.data.given.IN_MEMORY", 1 << 20)
+        assert charlstm("eval", "-m", run, "x.txt", "--json").text == large.text
+
+
+def test_a_named_pipe_is_a_corpus() -> None:
+    os.mkfifo("pipe")
+    with subprocess.Popen(["bash", "-c", f"head -c 4000 > pipe <<'E'\n{ENGLISH[:4000]}\nE"]):
+        trained = charlstm("train", "pipe", *SMALL, "--epochs", 1, "-o", "run")
+    assert trained.code == 0, trained.err
+    assert Path("run/stdin.txt").stat().st_size == 4000
+
+
+def test_a_run_is_named_after_its_first_text() -> None:
+    assert name_of(["a/novel.txt", "b.txt"]) == "novel"
+    assert name_of(["novel.txt.gz"]) == "novel"
+    assert name_of(["-"]) == "stdin"
+
+
+MEMORY = """
+import resource, sys, charlstm
+from charlstm.config import Config, ModelConfig, TrainingConfig
+from charlstm.training.events import Stepped
+config = Config(ModelConfig(hidden=16, embedding=8), training=TrainingConfig(device="cpu", save_every=0))
+for event in charlstm.train(sys.argv[1], config, sys.argv[2]):
+    if isinstance(event, Stepped) and event.step == 30:
+        break
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+@pytest.fixture
+def grown(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """Makes a text of so many MB."""
+
+    def make(megabytes: int) -> Path:
+        path = tmp_path / f"{megabytes}.txt"
+        block = ENGLISH[:100_000].encode("utf-8")[:100_000]
+        with path.open("wb") as file:
+            for _ in range(megabytes * 10):
+                file.write(block)
+        return path
+
+    yield make
+    for path in tmp_path.glob("*.txt"):
+        path.unlink()
+
+
+def test_memory_does_not_grow_with_the_corpus(grown: Callable[[int], Path], tmp_path: Path) -> None:
+    def peak(megabytes: int) -> int:
+        environ = {**os.environ, "CHARLSTM_CACHE": str(tmp_path / "cache")}
+        command = [sys.executable, "-c", MEMORY, str(grown(megabytes)), str(tmp_path / f"run-{megabytes}")]
+        return int(subprocess.run(command, env=environ, capture_output=True, check=True).stdout)
+
+    assert peak(300) < peak(2) + 200
