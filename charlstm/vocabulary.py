@@ -27,6 +27,8 @@ class Vocabulary(ABC):
     size: int
     unknown: int | None = None
     """The id that stands for every character not in the vocabulary, if there is one. It is never sampled."""
+    boundary: int | None = None
+    """The id that stands between documents, if there is one: read, it starts one afresh; drawn, it ends one."""
 
     @abstractmethod
     def lookup(self, text: Text) -> Ids:
