@@ -125,6 +125,20 @@ def test_with_boundaries_numpy_pieces_and_documents_alone_give_the_logits_of_the
 
 
 @every_model
+def test_documents_in_a_stream_teach_what_they_teach_alone(cell: str) -> None:
+    model, _, ids = model_and_text(cell, 2, boundary=BOUNDARY)
+    ids = ids[:, :1] % BOUNDARY
+    ids[[0, 11, 12, 20]] = BOUNDARY
+    carried = [tuple(part + 1 for part in state) for state in model.start(1)]  # of another text, read before
+    together = torch.autograd.grad(model(ids, carried)[0].square().sum(), list(model.parameters()))
+    documents = torch.tensor_split(ids, [11, 12, 20])
+    alone = torch.stack([model(document, model.start(1))[0].square().sum() for document in documents]).sum()
+    names = [name for name, _ in model.named_parameters()]
+    for name, ours, expected in zip(names, together, torch.autograd.grad(alone, list(model.parameters())), strict=True):
+        torch.testing.assert_close(ours, expected, atol=1e-4 * float(expected.abs().max()), rtol=1e-3, msg=name)
+
+
+@every_model
 @torch.inference_mode()
 def test_a_text_without_a_boundary_is_read_as_by_a_model_that_has_none(cell: str) -> None:
     model, _, ids = model_and_text(cell, 2, boundary=BOUNDARY)
