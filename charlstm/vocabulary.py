@@ -34,7 +34,7 @@ class Vocabulary(ABC):
     unknown: int | None = None
     """The id that stands for every character not in the vocabulary, if there is one. It is never sampled."""
     boundary: int | None = None
-    """The id that stands between two documents, if the text is one of documents: each one's end, and its beginning."""
+    """The id that stands between documents, if there is one: read, it starts one afresh; drawn, it ends one."""
 
     @cached_property
     @abstractmethod

@@ -11,6 +11,8 @@ import torch
 from charlstm.cells import ACTIVATIONS, CELLS, product, sigmoid
 from charlstm.config import CELL_NAMES, ModelConfig
 from charlstm.model.layers import OPERATORS
+from charlstm.modelfile import shapes
+from charlstm.sampling.network import Network
 from tests.conftest import ROOT
 
 N, T, E, H = 3, 12, 5, 7
@@ -42,6 +44,23 @@ def test_a_step_changes_neither_state_nor_input(name: str, activation: str) -> N
     for array, copy in zip((x, *state, *weights.values()), before, strict=True):
         np.testing.assert_array_equal(array, copy)
     assert all(array.shape == (N, H) and array.dtype == np.float32 for array in (*after, *gates.values()))
+
+
+def test_a_network_that_starts_afresh_leaves_the_state_it_was_given_alone() -> None:
+    random, model = np.random.default_rng(0), ModelConfig(cell="lstm", layers=2, hidden=H, embedding=E)
+    weights = {name: random.standard_normal(shape).astype("f") for name, shape in shapes(model, 4).items()}
+    network = Network(model, weights, boundary=3)
+    states = [tuple(random.standard_normal((2, N, H)).astype("f")) for _ in range(2)]
+    before = [array.copy() for state in states for array in state]
+    logits, after = network.step(np.array([1, 3, 2]), states)
+    for array, copy in zip([array for state in states for array in state], before, strict=True):
+        np.testing.assert_array_equal(array, copy)
+    alone, _ = network.step(np.array([3]), network.start(1))
+    np.testing.assert_allclose(logits[1], alone[0], atol=1e-6)
+    carried, _ = Network(model, weights).step(np.array([1, 3, 2]), states)
+    np.testing.assert_array_equal(logits[[0, 2]], carried[[0, 2]])
+    assert not np.allclose(logits[1], carried[1])
+    assert all(part.dtype == np.float32 for state in after for part in state)
 
 
 def test_the_settings_offer_the_cells_and_activations_that_there_are() -> None:

@@ -59,5 +59,9 @@ def test_what_was_asked_for_is_what_there_is_or_an_error(monkeypatch: pytest.Mon
         choose(ModelConfig(), "cuda")
     with pytest.raises(UsageError, match="oneDNN"):
         choose(ModelConfig(), "cpu", "bf16", "torch")
+    assert choose(ModelConfig(), "cpu", "fp32").engine == "torch"
+    assert choose(ModelConfig(), "cpu", "fp32", resets=True).engine == "kernel"
+    with pytest.raises(UsageError, match="cannot start afresh"):
+        choose(ModelConfig(), engine="torch", resets=True)
     with pytest.raises(UsageError, match="no operator"):
         choose(replace(ModelConfig(), cell="gru-cho"), engine="torch")

@@ -17,6 +17,7 @@ from charlstm.modelfile import shapes
 from charlstm.sampling.network import Network
 
 SIZE, LENGTH, BATCH = 11, 30, 2
+BOUNDARY = SIZE - 1
 TOLERANCE = 1e-4
 
 every_model = pytest.mark.parametrize("cell", CELLS)
@@ -24,11 +25,11 @@ every_depth = pytest.mark.parametrize("layers", [1, 2, 3])
 
 
 def model_and_text(
-    cell: str, layers: int, engine: Engine = "kernel", **options: Any
+    cell: str, layers: int, engine: Engine = "kernel", boundary: int | None = None, **options: Any
 ) -> tuple[LanguageModel, ModelConfig, torch.Tensor]:
     torch.manual_seed(layers)
     config = replace(ModelConfig(), cell=cell, layers=layers, hidden=16, **{"embedding": 9} | options)
-    model = LanguageModel(config, SIZE, engine).eval()
+    model = LanguageModel(config, SIZE, engine, boundary=boundary).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.4)
     return model, config, torch.randint(SIZE, (LENGTH, BATCH))
@@ -96,6 +97,63 @@ def test_numpy_gives_the_logits_of_torch(cell: str, layers: int) -> None:
         np.testing.assert_allclose(logits, whole[t].numpy(), atol=TOLERANCE)
 
 
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("options", [{"layers": 1}, {"layers": 3}, {"layers": 2, **OPTIONS[-1]}], ids=str)
+@torch.inference_mode()
+def test_with_boundaries_numpy_pieces_and_documents_alone_give_the_logits_of_the_whole(
+    cell: str, options: dict[str, Any]
+) -> None:
+    model, config, ids = model_and_text(cell, boundary=BOUNDARY, **options)
+    ids[[0, 7, 7, 8, 13, 29], [1, 0, 1, 1, 0, 0]] = BOUNDARY
+    whole, _ = model(ids, model.start(BATCH))
+    for cuts in ([13], list(range(1, LENGTH))):
+        states, pieces = model.start(BATCH), []
+        for piece in torch.tensor_split(ids, cuts):
+            logits, states = model(piece, states)
+            pieces.append(logits)
+        torch.testing.assert_close(torch.cat(pieces), whole, atol=TOLERANCE, rtol=0)
+    network = Network(config, model.weights(), BOUNDARY)
+    after = network.start(BATCH)
+    for t in range(LENGTH):
+        logits, after = network.step(ids[t].numpy(), after)
+        np.testing.assert_allclose(logits, whole[t].numpy(), atol=TOLERANCE)
+    for b in range(BATCH):
+        begins = [t for t in range(LENGTH) if t == 0 or ids[t, b] == BOUNDARY]
+        for first, last in zip(begins, [*begins[1:], LENGTH], strict=True):
+            alone, _ = model(ids[first:last, b : b + 1], model.start(1))
+            torch.testing.assert_close(alone, whole[first:last, b : b + 1], atol=TOLERANCE, rtol=0)
+
+
+@every_model
+def test_documents_in_a_stream_teach_what_they_teach_alone(cell: str) -> None:
+    model, _, ids = model_and_text(cell, 2, boundary=BOUNDARY)
+    ids = ids[:, :1] % BOUNDARY
+    ids[[0, 11, 12, 20]] = BOUNDARY
+    carried = [tuple(part + 1 for part in state) for state in model.start(1)]  # of another text, read before
+    together = torch.autograd.grad(model(ids, carried)[0].square().sum(), list(model.parameters()))
+    documents = torch.tensor_split(ids, [11, 12, 20])
+    alone = torch.stack([model(document, model.start(1))[0].square().sum() for document in documents]).sum()
+    names = [name for name, _ in model.named_parameters()]
+    for name, ours, expected in zip(names, together, torch.autograd.grad(alone, list(model.parameters())), strict=True):
+        torch.testing.assert_close(ours, expected, atol=1e-4 * float(expected.abs().max()), rtol=1e-3, msg=name)
+
+
+@every_model
+@torch.inference_mode()
+def test_a_text_without_a_boundary_is_read_as_by_a_model_that_has_none(cell: str) -> None:
+    model, _, ids = model_and_text(cell, 2, boundary=BOUNDARY)
+    plain, _, _ = model_and_text(cell, 2)
+    ids = ids % BOUNDARY
+    assert torch.equal(model(ids, model.start(BATCH))[0], plain(ids, plain.start(BATCH))[0])
+    ids[5, 0] = BOUNDARY
+    assert not torch.equal(model(ids, model.start(BATCH))[0][5:, 0], plain(ids, plain.start(BATCH))[0][5:, 0])
+
+
+def test_torchs_operators_take_no_boundary() -> None:
+    with pytest.raises(ValueError, match="afresh"):
+        model_and_text("lstm", 1, "torch", BOUNDARY)
+
+
 @every_model
 @every_depth
 def test_the_weights_have_the_names_and_shapes_of_the_model_file(cell: str, layers: int) -> None:
@@ -119,4 +177,15 @@ def test_bfloat16_is_close_to_float32(cell: str) -> None:
     exact, _ = model(ids, model.start(BATCH))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         rough, _ = model(ids, model.start(BATCH))
+    assert (rough.float().softmax(-1) - exact.softmax(-1)).abs().max() < 0.05
+
+
+@every_model
+@torch.inference_mode()
+def test_with_boundaries_too_bfloat16_is_close_to_float32(cell: str) -> None:
+    model, _, ids = model_and_text(cell, 2, boundary=BOUNDARY)
+    exact, _ = model(ids, model.start(BATCH))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough, _ = model(ids, model.start(BATCH))
+    assert (ids == BOUNDARY).any()
     assert (rough.float().softmax(-1) - exact.softmax(-1)).abs().max() < 0.05

@@ -13,6 +13,7 @@ import charlstm
 from charlstm.config import Config, ModelConfig, SamplingConfig
 from charlstm.modelfile import ModelFile, shapes
 from charlstm.sampling import generate as generate_module
+from charlstm.sampling.filters import log_softmax
 from charlstm.sampling.stops import StopWatch
 from charlstm.sampling.text_model import TextModel
 from charlstm.vocabulary import Characters, Vocabulary
@@ -64,6 +65,59 @@ def test_why_a_sample_ended_is_said(run: Path) -> None:
     reasons = {f.end for f in model.fragments("", SamplingConfig(length=200), seed=1, n=8, stop=["e"]) if f.end}
     assert reasons == {"stop"}
     assert [f.end for f in model.fragments("", SamplingConfig(length=3), seed=1)][-1] == "length"
+
+
+class Documents(Characters):
+    """Letters, and a boundary between documents, which is written as nothing."""
+
+    def __init__(self, characters: str) -> None:
+        super().__init__(characters)
+        self.boundary = self.size
+        self.size += 1
+
+    @property
+    def pieces(self) -> list[bytes]:  # type: ignore[override]
+        return [*super().pieces, b""]
+
+    @property
+    def start(self) -> int:
+        return self.size - 1
+
+
+def ends(model: TextModel, n: int, **settings: object) -> tuple[list[bytes], list[str], list[float]]:
+    """The texts of samples without a prompt, why each ended, and its mean log-probability."""
+    stop = settings.pop("stop", ())
+    texts, reasons, means = [b""] * n, [""] * n, [0.0] * n
+    for f in model.fragments("", SamplingConfig(**settings), seed=5, n=n, stop=stop, scored=True):  # type: ignore[arg-type]
+        assert not reasons[f.index]
+        texts[f.index], reasons[f.index], means[f.index] = texts[f.index] + f.text, f.end, f.mean_log_probability
+    return texts, reasons, means
+
+
+def test_a_sample_ends_with_its_document() -> None:
+    model = untrained(Documents("abcd"))
+    texts, reasons, means = ends(model, 40, length=0)
+    assert set(reasons) == {"document"}
+    assert len({len(text) for text in texts}) > 3
+    for text, mean in zip(texts, means, strict=True):
+        ids = [*model.vocabulary.encode(text.decode()).tolist(), model.vocabulary.boundary]
+        states, read, total = model.network.start(1), model.vocabulary.start, 0.0
+        for i in ids:  # the end is predicted like any character
+            logits, states = model.network.step(np.array([read]), states)
+            total, read = total + float(log_softmax(logits)[0, i]), i
+        assert mean == pytest.approx(total / len(ids), abs=1e-4)
+
+
+def test_a_documents_length_is_limited_all_the_same_and_what_was_held_back_is_written() -> None:
+    model = untrained(Documents("abcd"))
+    free, _, _ = ends(model, 40, length=0)
+    limited, reasons, _ = ends(model, 40, length=2)
+    assert limited == [text[:2] for text in free]
+    assert reasons == ["length" if len(text) >= 2 else "document" for text in free]
+    stops = [f"{chr(text[-1])}z" for text in map(bytes, filter(None, free))]
+    held, reasons, _ = ends(model, 40, length=0, stop=tuple(set(stops)))
+    assert held == free
+    assert set(reasons) == {"document"}
 
 
 pieces_ = st.lists(st.text("ab漢", min_size=1, max_size=3).map(str.encode), max_size=20)

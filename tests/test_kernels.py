@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from charlstm.cells import ACTIVATIONS, CELLS, product
 from charlstm.config import ModelConfig
 from charlstm.model.kernels import pointwise
+from charlstm.model.kernels.resets import NOWHERE, Resets
 from charlstm.model.layers import OPERATORS, Layer
 
 T, B, E, H = 5, 3, 4, 6
@@ -44,6 +48,119 @@ def test_the_backward_pass_is_the_derivative_of_the_forward_pass(cell: str, acti
         return (y, *after)
 
     assert torch.autograd.gradcheck(outputs, (x, *state, *layer.parameters()))
+
+
+def places(*fresh: tuple[int, int]) -> Tensor:
+    """[T, B], false at these steps and sequences."""
+    keep = torch.ones(T, B, dtype=torch.bool)
+    for t, b in fresh:
+        keep[t, b] = False
+    return keep
+
+
+SCATTERED = places((0, 1), (2, 0), (2, 1), (3, 1), (4, 2))
+"""At the first step, at the last, at two in turn, of two sequences at once; and one step without any."""
+
+
+@every_cell
+@every_activation
+@pytest.mark.parametrize("keep", [SCATTERED, SCATTERED[:1], places((1, 0), (1, 1), (1, 2))], ids=["T", "1", "all"])
+def test_the_backward_pass_is_the_derivative_where_sequences_start_afresh(
+    cell: str, activation: str, keep: Tensor
+) -> None:
+    layer, x, state = layer_and_inputs(cell, activation, len(keep))
+    names = [name for name, _ in layer.named_parameters()]
+
+    def outputs(x: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+        state, weights = tensors[: len(names) * -1], dict(zip(names, tensors[len(names) * -1 :], strict=True))
+        y, after = torch.func.functional_call(layer, weights, (x, state, Resets(keep)))
+        return (y, *after)
+
+    assert torch.autograd.gradcheck(outputs, (x, *state, *layer.parameters()))
+
+
+def segment_by_segment(
+    layer: Layer, x: Tensor, state: tuple[Tensor, ...], keep: Tensor
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Each sequence alone, cut where it starts afresh, every piece but the first from `start`."""
+    ys, ends = [], []
+    for b in range(B):
+        pieces, after = [], tuple(part[b : b + 1] for part in state)
+        cuts = {0, len(x), *torch.nonzero(~keep[:, b]).flatten().tolist()}
+        for first, last in pairwise(sorted(cuts)):
+            y, after = layer(x[first:last, b : b + 1], after if keep[first, b] else layer.start(1))
+            pieces.append(y)
+        ys.append(torch.cat(pieces))
+        ends.append(after)
+    return torch.cat(ys, 1), tuple(torch.cat(parts) for parts in zip(*ends, strict=True))
+
+
+@every_cell
+@every_activation
+@pytest.mark.parametrize("zoneout", [0.0, 0.2])
+def test_to_start_afresh_is_to_run_the_pieces_one_by_one(cell: str, activation: str, zoneout: float) -> None:
+    layer, x, state = layer_and_inputs(cell, activation)
+    layer.zoneout = zoneout
+    layer.eval()
+    found = []
+    for y, after in (layer(x, state, Resets(SCATTERED)), segment_by_segment(layer, x, state, SCATTERED)):
+        error = y.square().sum() + sum(part.sin().sum() for part in after)
+        found.append((y, *after, *torch.autograd.grad(error, (x, *state, *layer.parameters()))))
+    for ours, alone in zip(*found, strict=True):
+        torch.testing.assert_close(ours, alone)
+    cut = found[0][2 + len(state) : 2 + 2 * len(state)]  # the errors on the state before the text
+    assert all(not error[1].any() for error in cut)
+    assert cut[-1][0].any()
+
+
+@every_cell
+@pytest.mark.parametrize(("cast", "tolerance"), [(False, 1e-5), (True, 0.05)])
+@pytest.mark.parametrize("compiled", [True, False])
+def test_starting_afresh_is_the_same_in_every_arithmetic(
+    cell: str, cast: bool, tolerance: float, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer, x, state = layer_and_inputs(cell)
+    y, _ = layer(x, state, Resets(SCATTERED))
+    expected = y, *torch.autograd.grad(y.square().sum(), list(layer.parameters()))
+    layer = layer.float()
+    if not compiled:
+        monkeypatch.setattr(pointwise, "compiled_arithmetic", lambda: None)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=cast):
+        y, after = layer(x.detach().float(), tuple(part.detach().float() for part in state), Resets(SCATTERED))
+    assert y.dtype == (torch.bfloat16 if cast else torch.float32)
+    assert all(part.dtype == torch.float32 for part in after[1:])
+    found = y, *torch.autograd.grad(y.float().square().sum(), list(layer.parameters()))
+    for ours, exact in zip(found, expected, strict=True):
+        largest = float(exact.detach().abs().max())
+        torch.testing.assert_close(ours.double(), exact, atol=tolerance * max(largest, 1), rtol=0)
+
+
+class Operations(TorchDispatchMode):
+    """Counts what torch is asked to do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+@every_cell
+def test_only_the_steps_that_start_afresh_cost_anything(cell: str) -> None:
+    layer, x, state = layer_and_inputs(cell)
+    found, counts = [], []
+    nowhere, somewhere = Resets(places()), Resets(places((2, 0)))
+    for resets in (NOWHERE, nowhere, somewhere, Resets(places((2, 0), (3, 1)))):
+        with Operations() as operations:
+            y, _ = layer(x, state, resets)
+            found.append((y, *torch.autograd.grad(y.square().sum(), list(layer.parameters()))))
+        counts.append(len(operations.names))
+    for plain, unused in zip(found[0], found[1], strict=True):
+        assert torch.equal(plain, unused)
+    assert counts[0] == counts[1] < counts[2]
+    assert counts[3] - counts[2] <= 5, "what the step reads, and the errors on it"
 
 
 @every_cell

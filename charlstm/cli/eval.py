@@ -163,8 +163,9 @@ def network(file: ModelFile) -> LanguageModel:
     from charlstm.model.device import choose
     from charlstm.model.language_model import LanguageModel
 
-    device = choose(file.config.model, precision="fp32")
-    model = LanguageModel(file.config.model, file.vocabulary.size, device.engine)
+    boundary = file.vocabulary.boundary
+    device = choose(file.config.model, precision="fp32", resets=boundary is not None)
+    model = LanguageModel(file.config.model, file.vocabulary.size, device.engine, boundary=boundary)
     model.load_weights(file.weights)
     return model.to(device.name)
 

@@ -33,8 +33,13 @@ class Device:
         return f"{self.name}{threads}, {precision}, {self.engine} engine"
 
 
-def choose(model: ModelConfig, device: str = "auto", precision: str = "auto", engine: str = "auto") -> Device:
-    """What `auto` comes to for this model on this machine. Raises UsageError for what is not to be had here."""
+def choose(
+    model: ModelConfig, device: str = "auto", precision: str = "auto", engine: str = "auto", resets: bool = False
+) -> Device:
+    """What `auto` comes to for this model on this machine. Raises UsageError for what is not to be had here.
+
+    `resets`: the state starts afresh within a sequence, which torch's operators cannot do.
+    """
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     name = next(n for n in there if there[n]) if device == "auto" else device
     if not there[name]:
@@ -43,9 +48,9 @@ def choose(model: ModelConfig, device: str = "auto", precision: str = "auto", en
         )
     kind = fastest_precision(model, name) if precision == "auto" else precision
     if engine == "auto":
-        return Device(name, kind, fastest_engine(model, name, kind))
+        return Device(name, kind, "kernel" if resets else fastest_engine(model, name, kind))
     if engine == "torch":
-        check_operator(model, name, kind)
+        check_operator(model, name, kind, resets)
         return Device(name, kind, "torch")
     return Device(name, kind, "kernel")
 
@@ -72,8 +77,13 @@ def has_operator(model: ModelConfig) -> bool:
     return model.cell in OPERATORS and model.activation == "tanh" and not model.zoneout
 
 
-def check_operator(model: ModelConfig, device: str, precision: str) -> None:
+def check_operator(model: ModelConfig, device: str, precision: str, resets: bool) -> None:
     """Raises UsageError where torch has no operator for the layers."""
+    if resets:
+        raise UsageError(
+            "--engine torch: torch's operators cannot start afresh at every document of a stream",
+            "--engine kernel can, and auto takes it",
+        )
     if not has_operator(model):
         wanted = "zoneout" if model.zoneout else f"--cell {model.cell} with --activation {model.activation}"
         raise UsageError(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from charlstm.config import ModelConfig, RegularisationConfig
+from charlstm.model.kernels.resets import NOWHERE, Resets
 from charlstm.model.layers import Engine
 from charlstm.model.stack import Stack, States
 
@@ -25,7 +26,11 @@ class Outputs(NamedTuple):
 
 
 class LanguageModel(nn.Module):
-    """Embedding, stack, head. `logits, states = model(ids, states)` with ids [T, B] and logits [T, B, V]."""
+    """Embedding, stack, head. `logits, states = model(ids, states)` with ids [T, B] and logits [T, B, V].
+
+    Where the id read is the `boundary`, the state is fresh before it, whatever was read: an item begins, and the
+    boundary's own vector is what it begins with. Raises ValueError for a boundary with torch's operators.
+    """
 
     def __init__(
         self,
@@ -33,8 +38,12 @@ class LanguageModel(nn.Module):
         size: int,
         engine: Engine = "kernel",
         regularisation: RegularisationConfig = RegularisationConfig(),
+        boundary: int | None = None,
     ) -> None:
         super().__init__()
+        if boundary is not None and engine == "torch":
+            raise ValueError("torch's operators cannot start afresh within a sequence")
+        self.boundary = boundary
         self.embedding = nn.Embedding(size, config.embedding)
         self.stack = Stack(config, engine, regularisation)
         read = config.hidden * (config.layers if config.head == "all" else 1)
@@ -55,7 +64,8 @@ class LanguageModel(nn.Module):
 
     def predict(self, ids: Tensor, states: States) -> tuple[Tensor, States, Outputs]:
         """`forward`, with what the penalties of training look at."""
-        outputs, states = self.stack(ids, self.embedding.weight, states)
+        resets = NOWHERE if self.boundary is None else Resets(ids != self.boundary)
+        outputs, states = self.stack(ids, self.embedding.weight, states, resets)
         dropped = torch.cat([self.stack.drop(y) for y in outputs[-self.heads_read :]], -1)
         return self.head(self.projection(dropped)), states, Outputs(outputs[-1], dropped)
 

@@ -15,6 +15,7 @@ from charlstm.config import ModelConfig
 from charlstm.model.dropout import chosen, drop_weights
 from charlstm.model.kernels import KERNELS
 from charlstm.model.kernels.lookup import Lookup
+from charlstm.model.kernels.resets import NOWHERE, Resets
 from charlstm.model.kernels.sequence import Sequence, State
 
 Engine = Literal["kernel", "torch"]
@@ -43,19 +44,19 @@ class Layer(nn.Module):
             self.core = nn.ParameterDict({name: nn.Parameter(torch.empty(shape)) for name, shape in shapes.items()})
         self.initialise()
 
-    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+    def forward(self, x: Tensor, state: State, resets: Resets = NOWHERE) -> tuple[Tensor, State]:
         if self.engine == "torch":
             return self.operate(x, state)
-        return self.unroll(self.project(x), state)
+        return self.unroll(self.project(x), state, resets)
 
-    def read(self, ids: Tensor, table: Tensor, state: State) -> tuple[Tensor, State]:
+    def read(self, ids: Tensor, table: Tensor, state: State, resets: Resets = NOWHERE) -> tuple[Tensor, State]:
         """`forward` of the rows of a table [V, I] at ids [T, B].
 
         Where there are more ids than rows, the rows are projected first and looked up then: one small product.
         """
         if self.engine == "torch" or len(table) > ids.numel():
-            return self.forward(embedding(ids, table), state)
-        return self.unroll(Lookup.apply(ids, self.project(table)), state)  # type: ignore[no-untyped-call]
+            return self.forward(embedding(ids, table), state, resets)
+        return self.unroll(Lookup.apply(ids, self.project(table)), state, resets)  # type: ignore[no-untyped-call]
 
     def project(self, x: Tensor) -> Tensor:
         """What the input contributes to the blocks [..., G*H], for all steps in one product."""
@@ -65,16 +66,16 @@ class Layer(nn.Module):
             bias = bias + weights["bias_hh"]
         return linear(x, weights["weight_ih"], bias)
 
-    def unroll(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+    def unroll(self, x: Tensor, state: State, resets: Resets) -> tuple[Tensor, State]:
         """The recurrence by charlstm's kernel, in the precision of `x`. Overwrites `x`, so nobody else may hold it."""
         weights = self.weights() | self.thinned()
         recurrent = [weights[name].to(x.dtype) for name in self.kernel.weights]
 
-        def run(x: Tensor, state: State) -> tuple[Tensor, State]:
-            y, *after = Sequence.apply(self.kernel, self.activation, len(state), x, *state, *recurrent)  # type: ignore[no-untyped-call]
+        def run(x: Tensor, state: State, resets: Resets = NOWHERE) -> tuple[Tensor, State]:
+            y, *after = Sequence.apply(self.kernel, self.activation, resets, len(state), x, *state, *recurrent)  # type: ignore[no-untyped-call]
             return y, tuple(after)
 
-        return run_zoned(run, x, state, self.zoneout, self.training) if self.zoneout else run(x, state)
+        return run_zoned(run, x, state, resets, self.zoneout, self.training) if self.zoneout else run(x, state, resets)
 
     def operate(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """The layer by torch's operator."""
@@ -118,11 +119,12 @@ class Layer(nn.Module):
                 parameter[self.hidden : 2 * self.hidden] = 1
 
 
-def run_zoned(run: Run, x: Tensor, state: State, share: float, training: bool) -> tuple[Tensor, State]:
+def run_zoned(run: Run, x: Tensor, state: State, resets: Resets, share: float, training: bool) -> tuple[Tensor, State]:
     """A recurrence in which units keep their state (Krueger et al. 2017): a share of them, drawn at every step, in
     training; in evaluation each one that share of it. Step by step, so several times slower than without."""
     y = []
-    for x_t in x.unbind():
+    for t, x_t in enumerate(x.unbind()):
+        state = resets.restarted(state, t)
         _, after = run(x_t[None].clone(), state)
         state = tuple(zoned(old.to(new.dtype), new, share, training) for old, new in zip(state, after, strict=True))
         y.append(state[0].to(x.dtype))

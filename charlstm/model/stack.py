@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from charlstm.config import ModelConfig, RegularisationConfig
 from charlstm.model.dropout import drop_rows, drop_units
+from charlstm.model.kernels.resets import NOWHERE, Resets
 from charlstm.model.kernels.sequence import State
 from charlstm.model.layers import Engine, Layer
 
@@ -29,15 +30,17 @@ class Stack(nn.Module):
         self.highways = nn.ModuleDict({str(k): nn.Linear(config.hidden, config.hidden) for k in gated})
         self.config, self.regularisation = config, regularisation
 
-    def forward(self, ids: Tensor, table: Tensor, states: States) -> tuple[list[Tensor], States]:
+    def forward(
+        self, ids: Tensor, table: Tensor, states: States, resets: Resets = NOWHERE
+    ) -> tuple[list[Tensor], States]:
         """The rows of a table [V, E] at ids [T, B], to what goes up from each layer, [T, B, H], before dropout."""
         share = self.regularisation.embedding_dropout if self.training else 0.0
         first, *others = self.layers
-        y, state = first.read(ids, drop_rows(table, share), states[0])  # type: ignore[operator]
+        y, state = first.read(ids, drop_rows(table, share), states[0], resets)  # type: ignore[operator]
         outputs, after = [y], [state]
         for k, (layer, before) in enumerate(zip(others, states[1:], strict=True), 1):
             u = self.drop(outputs[-1])
-            y, state = layer(u, before)
+            y, state = layer(u, before, resets)
             outputs.append(self.mixed(k, u, y))
             after.append(state)
         return outputs, after

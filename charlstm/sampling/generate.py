@@ -21,11 +21,14 @@ LARGEST_BATCH = 64
 
 @dataclass(frozen=True)
 class Fragment:
-    """A few characters of one sample. `end` is empty until its last fragment, which says why it ended."""
+    """A few characters of one sample. `end` is empty until its last fragment, which says why it ended.
+
+    The end of a document is drawn like a character, and counts as one in the mean.
+    """
 
     index: int
     text: bytes
-    end: str = ""  # "length" or "stop"
+    end: str = ""  # "length", "stop" or "document"
     mean_log_probability: float = 0.0  # nats a character so far, under the model itself: temperature 1, no filter
 
 
@@ -39,13 +42,15 @@ class Writer:
     drawn: int = 0
     log_probability: float = 0.0
 
-    def take(self, piece: bytes, length: int) -> Fragment:
-        """The fragment that one more drawn character makes."""
+    def take(self, piece: bytes, length: int, ended: bool) -> Fragment:
+        """The fragment that one more drawn character makes, or the end of the document."""
         self.drawn += 1
         text = self.watch.push(piece)
         mean = self.log_probability / self.drawn
         if self.watch.stopped:
             return Fragment(self.index, text, "stop", mean)
+        if ended:
+            return Fragment(self.index, text + self.watch.flush(), "document", mean)
         if self.drawn == length:
             return Fragment(self.index, text + self.watch.flush(), "length", mean)
         return Fragment(self.index, text, "", mean)
@@ -63,6 +68,8 @@ def generate(
     scored: bool = False,
 ) -> Iterator[Fragment]:
     """`n` samples that go on from the prompt, interleaved. A `config.length` of 0 has no end but a stop string.
+
+    Where the vocabulary has a boundary, a sample ends with its document at the latest.
 
     `scored` works out the fragments' `mean_log_probability`, which costs some time.
 
@@ -96,7 +103,7 @@ def write(
         for row, (writer, i) in enumerate(zip(writers, ids.tolist(), strict=True)):
             if scored:
                 writer.log_probability += float(log_p[row, i])
-            fragment = writer.take(pieces[i], config.length)
+            fragment = writer.take(pieces[i], config.length, i == vocabulary.boundary)
             if not fragment.end:
                 going.append(row)
             if fragment.text or fragment.end:

@@ -18,10 +18,13 @@ EMBEDDING = "embedding.weight"
 
 
 class Network:
-    """Embedding, layers and head of a model file, ready to step N sequences at once."""
+    """Embedding, layers and head of a model file, ready to step N sequences at once.
 
-    def __init__(self, config: ModelConfig, weights: Mapping[str, Array]) -> None:
-        self.config = config
+    A sequence that reads the id `boundary`, if there is one, starts afresh before it reads it.
+    """
+
+    def __init__(self, config: ModelConfig, weights: Mapping[str, Array], boundary: int | None = None) -> None:
+        self.config, self.boundary = config, boundary
         self.cell = CELLS[config.cell]
         self.activation = ACTIVATIONS[config.activation]
         self.embedding = weights[EMBEDDING]
@@ -53,6 +56,8 @@ class Network:
         Gives what goes up from each layer, [N, H], and the states after it.
         """
         x = self.inputs(ids)
+        if self.boundary is not None:
+            states = restarted(states, ids == self.boundary)
         outputs: list[Array] = []
         after: States = []
         for k, (layer, old) in enumerate(zip(self.layers, states, strict=True)):
@@ -79,6 +84,14 @@ class Network:
             self.first[ids] = product(first["weight_ih"], self.embedding[ids]) + first["bias_ih"]
             self.known.update(ids.tolist())
         return self.first[ids]
+
+
+def restarted(states: States, fresh: NDArray[np.bool_]) -> States:
+    """The states with zeros where a sequence starts afresh, [N]."""
+    if not fresh.any():
+        return states
+    keep = ~fresh[:, None]
+    return [tuple(part * keep for part in state) for state in states]
 
 
 def highway_weights(weights: Mapping[str, Array], config: ModelConfig) -> dict[int, tuple[Array, Array]]:

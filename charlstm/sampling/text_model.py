@@ -27,7 +27,7 @@ class TextModel:
         self.file = file
         self.config = file.config
         self.vocabulary = file.vocabulary
-        self.network = Network(file.config.model, file.weights)
+        self.network = Network(file.config.model, file.weights, file.vocabulary.boundary)
 
     def generate(
         self,

@@ -70,14 +70,17 @@ class Trainer:
     def __init__(self, corpus: Corpus, config: Config) -> None:
         self.config = config
         self.corpus = corpus
-        self.device = choose(config.model, config.training.device, config.training.precision, config.training.engine)
         self.vocabulary = corpus.vocabulary
+        boundary, settings = self.vocabulary.boundary, config.training
+        self.device = choose(
+            config.model, settings.device, settings.precision, settings.engine, resets=boundary is not None
+        )
         self.tokens = corpus.parts(config.data.split)
         self.batches = Batches(
             self.tokens.part("train"), config.training.seq_len, config.training.batch_size, config.training.seed
         )
         torch.manual_seed(config.training.seed)
-        model = LanguageModel(config.model, self.vocabulary.size, self.device.engine, config.regularisation)
+        model = LanguageModel(config.model, self.vocabulary.size, self.device.engine, config.regularisation, boundary)
         self.model = model.to(self.device.name)
         self.optimiser = optimiser.optimiser_of(self.model, config.training)
         self.average = Average(self.model, config.training)

@@ -33,6 +33,7 @@ import torch
 from torch import Tensor
 
 from charlstm.model.kernels.pointwise import Activation, Arithmetic, fused_for, itself, sigmoid_backward
+from charlstm.model.kernels.resets import Resets
 from charlstm.model.kernels.sequence import (
     Kernel,
     State,
@@ -46,29 +47,31 @@ from charlstm.model.kernels.sequence import (
 )
 
 
-def after_forward(x: Tensor, state: State, weights: Tensors, act: Activation) -> tuple[Tensor, State, Tensors]:
+def after_forward(
+    x: Tensor, state: State, weights: Tensors, act: Activation, resets: Resets
+) -> tuple[Tensor, State, Tensors]:
     w, b = weights
     h, m = over_time(state[0].to(x.dtype), len(x)), x.new_empty(*x.shape[1:])
     carry, m_n = carried(state[0]), torch.empty_like(h[1:])
     see, update, _ = gates_for(x, act)
     product, carried_on = see(m), see(carry)
-    for before, *places in steps(h[:-1], *map(see, (x, m_n, h[1:]))):
+    for before, *places in steps(resets.before(h, carry), *map(see, (x, m_n, h[1:]))):
         torch.addmm(b, before, w.t(), out=m)
         update(*places, product, carried_on)
     return h[1:], (carry,), (x, h, m_n)
 
 
 def after_backward(
-    dy: Tensor, dafter: State, kept: Tensors, weights: Tensors, act: Activation
+    dy: Tensor, dafter: State, kept: Tensors, weights: Tensors, act: Activation, resets: Resets
 ) -> tuple[Tensor, State, Tensors]:
     (gates, h, m_n), (w, _) = kept, weights
     dm, dn, dh = torch.empty_like(gates), torch.empty_like(m_n), carried(dafter[0])
     see, _, update_backward = gates_for(gates, act)
-    error = see(dh)
-    for dm_t, *places in steps_back(dm, *map(see, (dy, gates, h[:-1], m_n, dm, dn))):
+    seen, error = resets.seen(h), see(dh)
+    for dm_t, *places in resets.cut(steps_back(dm, *map(see, (dy, gates, seen, m_n, dm, dn))), dh):
         update_backward(*places, error)
         dh.add_(torch.mm(dm_t, w))
-    dw, db = outer(dm, h[:-1]), dm.sum((0, 1))
+    dw, db = outer(dm, seen), dm.sum((0, 1))
     dm[..., 2 * w.shape[1] :] = dn  # from here on it is dx
     return dm, (dh,), (dw, db)
 
@@ -100,13 +103,15 @@ def update_backward(
     dh.mul_(z)
 
 
-def before_forward(x: Tensor, state: State, weights: Tensors, act: Activation) -> tuple[Tensor, State, Tensors]:
+def before_forward(
+    x: Tensor, state: State, weights: Tensors, act: Activation, resets: Resets
+) -> tuple[Tensor, State, Tensors]:
     (w,) = weights
     gates = 2 * w.shape[1]
     w_gates, w_n = w[:gates].t(), w[gates:].t()
     h = over_time(state[0].to(x.dtype), len(x))
     carry, s = carried(state[0]), torch.empty_like(h[1:])
-    for a_gates, n, s_t, before, h_t in steps(x[..., :gates], x[..., gates:], s, h[:-1], h[1:]):
+    for a_gates, n, s_t, before, h_t in steps(x[..., :gates], x[..., gates:], s, resets.before(h, carry), h[1:]):
         r, z = a_gates.addmm_(before, w_gates).sigmoid_().chunk(2, 1)
         act.apply_(n.addmm_(torch.mul(r, before, out=s_t), w_n))
         h_t.copy_(torch.lerp(at_least_float32(n), carry, at_least_float32(z), out=carry))
@@ -114,19 +119,20 @@ def before_forward(x: Tensor, state: State, weights: Tensors, act: Activation) -
 
 
 def before_backward(
-    dy: Tensor, dafter: State, kept: Tensors, weights: Tensors, act: Activation
+    dy: Tensor, dafter: State, kept: Tensors, weights: Tensors, act: Activation, resets: Resets
 ) -> tuple[Tensor, State, Tensors]:
     (gates, h, s), (w,) = kept, weights
     hidden = w.shape[1]
     w_gates, w_n = w[: 2 * hidden], w[2 * hidden :]
     da, dh, ds = torch.empty_like(gates), carried(dafter[0]), torch.empty_like(h[0])
-    for dy_t, gates_t, before, da_t in steps_back(dy, gates, h[:-1], da):
+    seen = resets.seen(h)
+    for dy_t, gates_t, before, da_t in resets.cut(steps_back(dy, gates, seen, da), dh):
         (r, z, n), (dr, dz, dn) = gates_t.chunk(3, 1), da_t.chunk(3, 1)
         mix_backward(dh.add_(dy_t), z, n, before, dz, dn, act)
         torch.mm(dn, w_n, out=ds)
         sigmoid_backward(torch.mul(ds, before, out=dr), r, dr)
         dh.mul_(z).addcmul_(ds, r).add_(torch.mm(da_t[:, : 2 * hidden], w_gates))
-    dw = torch.cat([outer(da[..., : 2 * hidden], h[:-1]), outer(da[..., 2 * hidden :], s)])
+    dw = torch.cat([outer(da[..., : 2 * hidden], seen), outer(da[..., 2 * hidden :], s)])
     return da, (dh,), (dw,)
 
 

@@ -37,32 +37,35 @@ from charlstm.model.kernels.pointwise import (
     tanh_,
     tanh_backward,
 )
+from charlstm.model.kernels.resets import Resets
 from charlstm.model.kernels.sequence import Kernel, State, Tensors, carried, outer, over_time, steps, steps_back
 
 
-def forward(x: Tensor, state: State, weights: Tensors, act: Activation) -> tuple[Tensor, State, Tensors]:
+def forward(
+    x: Tensor, state: State, weights: Tensors, act: Activation, resets: Resets
+) -> tuple[Tensor, State, Tensors]:
     (w,) = weights
     h, c = over_time(state[0].to(x.dtype), len(x)), over_time(state[1].to(x.dtype), len(x))
     carry, tanh_c = carried(state[1]), torch.empty_like(h[1:])
     see, remember, _ = gates_for(x, act)
     memory = see(carry)
-    for a, before, *places in steps(x, h[:-1], *map(see, (x, c[1:], tanh_c, h[1:]))):
+    for a, before, *places in steps(x, resets.before(h, carry), *map(see, (x, c[1:], tanh_c, h[1:]))):
         a.addmm_(before, w.t())
         remember(*places, memory)
     return h[1:], (h[-1].clone(), carry), (x, h, c, tanh_c)
 
 
 def backward(
-    dy: Tensor, dafter: State, kept: Tensors, weights: Tensors, act: Activation
+    dy: Tensor, dafter: State, kept: Tensors, weights: Tensors, act: Activation, resets: Resets
 ) -> tuple[Tensor, State, Tensors]:
     (gates, h, c, tanh_c), (w,) = kept, weights
     da, dh, dc = torch.empty_like(gates), dafter[0].clone(), carried(dafter[1])
     see, _, remember_backward = gates_for(gates, act)
     errors = see(dh), see(dc)
-    for da_t, *places in steps_back(da, *map(see, (dy, gates, c[:-1], tanh_c, da))):
+    for da_t, *places in resets.cut(steps_back(da, *map(see, (dy, gates, resets.seen(c), tanh_c, da))), dh, dc):
         remember_backward(*places, *errors)
         torch.mm(da_t, w, out=dh)
-    return da, (dh, dc), (outer(da, h[:-1]),)
+    return da, (dh, dc), (outer(da, resets.seen(h)),)
 
 
 def gates_for(a: Tensor, act: Activation) -> Arithmetic:

@@ -20,10 +20,13 @@ from torch import Tensor
 
 from charlstm.model.kernels.lstm import gates_for
 from charlstm.model.kernels.pointwise import Activation
+from charlstm.model.kernels.resets import Resets
 from charlstm.model.kernels.sequence import Kernel, State, Tensors, carried, outer, over_time, steps, steps_back
 
 
-def forward(x: Tensor, state: State, weights: Tensors, act: Activation) -> tuple[Tensor, State, Tensors]:
+def forward(
+    x: Tensor, state: State, weights: Tensors, act: Activation, resets: Resets
+) -> tuple[Tensor, State, Tensors]:
     gates = 4 * state[0].shape[1]
     w, w_m = weights[0][:gates].t(), weights[0][gates:].t()
     h, c = over_time(state[0].to(x.dtype), len(x)), over_time(state[1].to(x.dtype), len(x))
@@ -31,7 +34,9 @@ def forward(x: Tensor, state: State, weights: Tensors, act: Activation) -> tuple
     a, x_m = x[..., :gates], x[..., gates:]
     see, remember, _ = gates_for(a, act)
     memory = see(carry)
-    for a_t, x_m_t, v_t, m_t, before, *places in steps(a, x_m, v, m, h[:-1], *map(see, (a, c[1:], tanh_c, h[1:]))):
+    for a_t, x_m_t, v_t, m_t, before, *places in steps(
+        a, x_m, v, m, resets.before(h, carry), *map(see, (a, c[1:], tanh_c, h[1:]))
+    ):
         torch.mul(x_m_t, torch.mm(before, w_m, out=v_t), out=m_t)
         a_t.addmm_(m_t, w)
         remember(*places, memory)
@@ -39,7 +44,7 @@ def forward(x: Tensor, state: State, weights: Tensors, act: Activation) -> tuple
 
 
 def backward(
-    dy: Tensor, dafter: State, kept: Tensors, weights: Tensors, act: Activation
+    dy: Tensor, dafter: State, kept: Tensors, weights: Tensors, act: Activation, resets: Resets
 ) -> tuple[Tensor, State, Tensors]:
     x, h, c, tanh_c, v, m = kept
     gates = 4 * dy.shape[2]
@@ -48,15 +53,16 @@ def backward(
     da, dx_m = dx[..., :gates], dx[..., gates:]
     see, _, remember_backward = gates_for(da, act)
     errors = see(dh), see(dc)
-    for x_m, v_t, da_t, dx_m_t, dv_t, *places in steps_back(
-        x[..., gates:], v, da, dx_m, dv, *map(see, (dy, x[..., :gates], c[:-1], tanh_c, da))
+    passed = map(see, (dy, x[..., :gates], resets.seen(c), tanh_c, da))
+    for x_m, v_t, da_t, dx_m_t, dv_t, *places in resets.cut(
+        steps_back(x[..., gates:], v, da, dx_m, dv, *passed), dh, dc
     ):
         remember_backward(*places, *errors)
         dm = torch.mm(da_t, w, out=dh)
         torch.mul(dm, v_t, out=dx_m_t)
         torch.mul(dm, x_m, out=dv_t)
         torch.mm(dv_t, w_m, out=dh)
-    return dx, (dh, dc), (torch.cat([outer(da, m), outer(dv, h[:-1])]),)
+    return dx, (dh, dc), (torch.cat([outer(da, m), outer(dv, resets.seen(h))]),)
 
 
 MLSTM = Kernel(("weight_hh",), forward, backward)

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from charlstm.cells import EPSILON
 from charlstm.model.kernels.pointwise import Activation, sigmoid_backward, tanh_, tanh_backward
+from charlstm.model.kernels.resets import Resets
 from charlstm.model.kernels.sequence import (
     Kernel,
     State,
@@ -39,13 +40,17 @@ from charlstm.model.kernels.sequence import (
 )
 
 
-def forward(x: Tensor, state: State, weights: Tensors, act: Activation) -> tuple[Tensor, State, Tensors]:
+def forward(
+    x: Tensor, state: State, weights: Tensors, act: Activation, resets: Resets
+) -> tuple[Tensor, State, Tensors]:
     w, bias, gain_x, gain_h, gain_c, bias_c = weights
     h, c = over_time(state[0].to(x.dtype), len(x)), over_time(at_least_float32(state[1]), len(x))
     n_x, s_x = normalised(x)
     gates = (n_x * gain_x + bias).to(x.dtype)
     bounded, normal = torch.empty_like(h[1:]), []
-    for a, before, c_before, c_t, bounded_t, h_t in steps(gates, h[:-1], c[:-1], c[1:], bounded, h[1:]):
+    for a, before, c_before, c_t, bounded_t, h_t in steps(
+        gates, resets.before(h), resets.before(c), c[1:], bounded, h[1:]
+    ):
         from_before = normalised(torch.mm(before, w.t()))
         a.add_(from_before[0] * gain_h)
         i, f, g, o = a.chunk(4, 1)
@@ -61,14 +66,14 @@ def forward(x: Tensor, state: State, weights: Tensors, act: Activation) -> tuple
 
 
 def backward(
-    dy: Tensor, dafter: State, kept: Tensors, weights: Tensors, act: Activation
+    dy: Tensor, dafter: State, kept: Tensors, weights: Tensors, act: Activation, resets: Resets
 ) -> tuple[Tensor, State, Tensors]:
     gates, h, c, bounded, n_x, s_x, n_m, s_m, n_c, s_c = kept
     w, _, gain_x, gain_h, gain_c, _ = weights
     da, dm, dk = torch.empty_like(gates), torch.empty_like(gates), torch.empty_like(n_c)
     dh, dc = dafter[0].clone(), carried(dafter[1])
-    for dy_t, gates_t, c_before, bounded_t, n_m_t, s_m_t, n_c_t, s_c_t, da_t, dm_t, dk_t in steps_back(
-        dy, gates, c[:-1], bounded, n_m, s_m, n_c, s_c, da, dm, dk
+    for dy_t, gates_t, c_before, bounded_t, n_m_t, s_m_t, n_c_t, s_c_t, da_t, dm_t, dk_t in resets.cut(
+        steps_back(dy, gates, resets.seen(c), bounded, n_m, s_m, n_c, s_c, da, dm, dk), dh, dc
     ):
         (i, f, g, o), (di, df, dg, do) = gates_t.chunk(4, 1), da_t.chunk(4, 1)
         sigmoid_backward(torch.mul(dh.add_(dy_t), bounded_t, out=do), o, do)
@@ -83,7 +88,7 @@ def backward(
         torch.mm(dm_t, w, out=dh)
     dx = normalised_backward(da * gain_x, n_x, s_x).to(gates.dtype)
     sums = [(error * n).sum((0, 1)) for error, n in ((da, n_x), (da, n_m), (dk, n_c))]
-    own = (outer(dm, h[:-1]), at_least_float32(da).sum((0, 1)), *sums, dk.sum((0, 1)))
+    own = (outer(dm, resets.seen(h)), at_least_float32(da).sum((0, 1)), *sums, dk.sum((0, 1)))
     return dx, (dh, dc), tuple(error.to(weight.dtype) for error, weight in zip(own, weights, strict=True))
 
 

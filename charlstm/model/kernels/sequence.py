@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from charlstm.model.kernels.pointwise import ACTIVATIONS, Activation
+from charlstm.model.kernels.resets import Resets
 
 State = tuple[Tensor, ...]
 """As in `cells.py`: each [B, H], the first of them h_t."""
@@ -21,13 +22,14 @@ class Kernel(NamedTuple):
     """A cell over T steps. The input's contribution `x` [T, B, G*H] is overwritten.
 
     Arithmetic is in the dtype of `x` and of the weights; what adds up over time (an LSTM's cell state, a GRU's
-    state, the errors on them) is carried in at least float32.
+    state, the errors on them) is carried in at least float32. Where a sequence starts afresh, h_{t-1} and c_{t-1} are 0
+    in all equations, and so are the errors on them (`resets.py`).
     """
 
     weights: tuple[str, ...]  # their names, in the order in which the functions take them
-    forward: Callable[[Tensor, State, Tensors, Activation], tuple[Tensor, State, Tensors]]
+    forward: Callable[[Tensor, State, Tensors, Activation, Resets], tuple[Tensor, State, Tensors]]
     """x, state, weights -> y [T, B, H], the state after it, and what `backward` will need."""
-    backward: Callable[[Tensor, State, Tensors, Tensors, Activation], tuple[Tensor, State, Tensors]]
+    backward: Callable[[Tensor, State, Tensors, Tensors, Activation, Resets], tuple[Tensor, State, Tensors]]
     """errors on y and on the state after it, what was kept, weights -> errors on x, on the state before and on the
     weights."""
 
@@ -36,10 +38,12 @@ class Sequence(torch.autograd.Function):
     """y and the state after it, from x, the state before it and the weights of the recurrence."""
 
     @staticmethod
-    def forward(ctx: Any, kernel: Kernel, activation: str, states: int, x: Tensor, *tensors: Tensor) -> Tensors:
+    def forward(
+        ctx: Any, kernel: Kernel, activation: str, resets: Resets, states: int, x: Tensor, *tensors: Tensor
+    ) -> Tensors:
         state, weights = tensors[:states], tensors[states:]
-        y, after, kept = kernel.forward(x, state, weights, ACTIVATIONS[activation])
-        ctx.kernel, ctx.activation, ctx.kept = kernel, activation, len(kept)
+        y, after, kept = kernel.forward(x, state, weights, ACTIVATIONS[activation], resets)
+        ctx.kernel, ctx.activation, ctx.resets, ctx.kept = kernel, activation, resets, len(kept)
         ctx.save_for_backward(*kept, *weights)
         return (y, *after)
 
@@ -47,8 +51,9 @@ class Sequence(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, dy: Tensor, *dafter: Tensor) -> tuple[Tensor | None, ...]:
         kept, weights = ctx.saved_tensors[: ctx.kept], ctx.saved_tensors[ctx.kept :]
-        dx, dstate, dweights = ctx.kernel.backward(dy.contiguous(), dafter, kept, weights, ACTIVATIONS[ctx.activation])
-        return (None, None, None, dx, *dstate, *dweights)
+        act = ACTIVATIONS[ctx.activation]
+        dx, dstate, dweights = ctx.kernel.backward(dy.contiguous(), dafter, kept, weights, act, ctx.resets)
+        return (None, None, None, None, dx, *dstate, *dweights)
 
 
 def carried(state: Tensor) -> Tensor:
@@ -68,9 +73,9 @@ def over_time(first: Tensor, length: int) -> Tensor:
     return buffer
 
 
-def steps(*arrays: Any) -> Iterator[Any]:
+def steps(*arrays: Iterable[Any]) -> Iterator[Any]:
     """The tensors (or NumPy's arrays) [T, ...] side by side, a step at a time; views, made once for the sequence."""
-    return zip(*(tuple(a) for a in arrays), strict=True)
+    return zip(*arrays, strict=True)
 
 
 def steps_back(*arrays: Any) -> Iterator[Any]:

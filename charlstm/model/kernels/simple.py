@@ -16,14 +16,18 @@ import torch
 from torch import Tensor
 
 from charlstm.model.kernels.pointwise import Activation, sigmoid_backward
+from charlstm.model.kernels.resets import Resets
 from charlstm.model.kernels.sequence import Kernel, State, Tensors, carried, over_time, steps, steps_back
 
 
-def forward(x: Tensor, state: State, weights: Tensors, act: Activation) -> tuple[Tensor, State, Tensors]:
+def forward(
+    x: Tensor, state: State, weights: Tensors, act: Activation, resets: Resets
+) -> tuple[Tensor, State, Tensors]:
     i, f, g, o = x.chunk(4, 2)
     x[..., : 2 * f.shape[2]].sigmoid_()
     act.apply_(g)
     o.sigmoid_()
+    resets.clear(f)  # c_{t-1} counts by way of f only, forwards and backwards
     c = over_time(carried(state[1]), len(x))
     torch.mul(i, g, out=c[1:])
     for f_t, before, c_t in steps(f, c[:-1], c[1:]):
@@ -33,7 +37,7 @@ def forward(x: Tensor, state: State, weights: Tensors, act: Activation) -> tuple
 
 
 def backward(
-    dy: Tensor, dafter: State, kept: Tensors, weights: Tensors, act: Activation
+    dy: Tensor, dafter: State, kept: Tensors, weights: Tensors, act: Activation, resets: Resets
 ) -> tuple[Tensor, State, Tensors]:
     gates, c = kept
     dx = torch.empty_like(gates)
