@@ -79,7 +79,7 @@ class Hashed:
         self.codes = codes
         self.powers, self.inverses = powers(BASE, len(codes)), powers(pow(BASE, -1, 1 << 64), len(codes))
         self.sums = np.zeros(len(codes) + 1, np.uint64)
-        np.cumsum(codes * self.powers, dtype=np.uint64, out=self.sums[1:])
+        np.cumsum(np.multiply(codes, self.powers, dtype=np.uint64, casting="unsafe"), out=self.sums[1:])
 
     def runs(self, length: int) -> Hashes:
         """The hash of the run of that length at each place where one begins, [places]."""
