@@ -56,7 +56,7 @@ class Profile:
 
     @classmethod
     def of(cls, chunks: Iterable[str]) -> Profile:
-        """Of a text whose chunks may be cut anywhere; they are read once, and some 200 MB of memory are enough for any.
+        """Of a text whose chunks may be cut anywhere; they are read once, and some 250 MB of memory are enough for any.
 
         Raises CharlstmError for an empty text.
         """

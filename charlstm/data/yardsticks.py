@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 Counts = NDArray[np.integer[Any]]
 Points = NDArray[np.uint32]
 
-COUNTED = 4_000_000
+COUNTED = 2_000_000
 """Characters at the beginning of a text in which contexts are counted."""
 
 COMPRESSED = 2 << 20

@@ -40,14 +40,14 @@ class Novelty:
     """Of one sample: its longest run that stands in the text, and what share of it is copied."""
 
     longest: int  # characters
-    start: int  # where in the sample that run begins, the first of them if several are as long
+    start: int  # where in the sample that run begins, or one of those that are as long
     covered: float  # share of the sample's characters in runs of `run` or more
 
 
 def novelty(samples: Sequence[Codes], text: Iterable[Codes], run: int = RUN) -> list[Novelty]:
     """What of each sample stands in the text, whose chunks may be cut anywhere and are read once.
 
-    Some 70 megabytes are held in memory, and half a kilobyte for each character of the samples, whatever the length
+    Some 70 megabytes are held in memory, and up to a kilobyte for each character of the samples, whatever the length
     of the text.
     """
     search = Search(samples, run)
@@ -191,7 +191,7 @@ class Search:
         self.longest[sample], self.start[sample] = longest, place - begin
 
     def place(self, block: Hashed, match: Match, sample: int, length: int) -> int | None:
-        """Where the sample's first run of that length begins that stands in the block, among all samples' codes."""
+        """Where a run of that length begins, among all samples' codes, that is of this sample and stands in the block."""
         first, last = np.searchsorted(match.samples, [self.begins[sample], self.ends[sample]])
         for place, rank in zip(match.samples[first:last].tolist(), match.rank[first:last].tolist(), strict=True):
             if self.stands(block, match, place, rank, length):
