@@ -191,7 +191,7 @@ class Search:
         self.longest[sample], self.start[sample] = longest, place - begin
 
     def place(self, block: Hashed, match: Match, sample: int, length: int) -> int | None:
-        """Where a run of that length begins, among all samples' codes, that is of this sample and stands in the block."""
+        """Where, among all samples' codes, a run of this sample begins that has that length and stands in the block."""
         first, last = np.searchsorted(match.samples, [self.begins[sample], self.ends[sample]])
         for place, rank in zip(match.samples[first:last].tolist(), match.rank[first:last].tolist(), strict=True):
             if self.stands(block, match, place, rank, length):
