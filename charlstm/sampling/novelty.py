@@ -52,8 +52,9 @@ def novelty(samples: Sequence[Codes], text: Iterable[Codes], run: int = RUN) -> 
     """
     search = Search(samples, run)
     longest = max(map(len, samples), default=0)
-    for block in blocks(text, max(STEP, len(search.text.codes)), max(longest - 1, 0)):
-        search.read(block)
+    if longest:
+        for block in blocks(text, max(STEP, len(search.text.codes)), longest - 1):
+            search.read(block)
     return search.found()
 
 
