@@ -56,8 +56,10 @@ def read(console: Console, config: DataConfig) -> Profile:
     from charlstm.data.spool import Piped
     from charlstm.data.text import Reader
 
-    reader = Reader(config, Piped.kept(config.corpus, console.stdin))
-    profile = Profile.of(chunk for chunk in reader.chunks() if isinstance(chunk, str))
+    with console.progress() as bar:
+        piped = Piped.kept(config.corpus, console.stdin)
+        reader = Reader(config, piped, lambda share: bar.update(share, "reading the corpus"))
+        profile = Profile.of(chunk for chunk in reader.chunks() if isinstance(chunk, str))
     if broken := profile.count_of("\N{REPLACEMENT CHARACTER}"):
         console.warn(f"{broken:,} characters are not {config.encoding} and count as U+FFFD; --encoding names another")
     return profile

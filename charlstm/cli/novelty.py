@@ -25,11 +25,11 @@ QUOTED = 60
 class Lookout:
     """The part of its corpus that a model was trained on. Raises CharlstmError if that is gone or has changed."""
 
-    def __init__(self, file: ModelFile, path: Path) -> None:
+    def __init__(self, console: Console, file: ModelFile, path: Path) -> None:
         from charlstm.cli.eval import own_corpus
 
         try:
-            corpus = own_corpus(file, path)
+            corpus = own_corpus(console, file, path)
         except CharlstmError as error:
             raise CharlstmError(error.message, "--novelty looks for the samples in that text") from error
         self.vocabulary = file.vocabulary
@@ -62,12 +62,14 @@ class Lookout:
         self.note(console, ended, first)
 
     def note(self, console: Console, samples: list[bytes], first: int) -> None:
+        from charlstm.sampling.novelty import RUN
+
         unit = "characters" if self.vocabulary.unit == "char" else "bytes"
         for number, (found, run) in enumerate(self.look(samples), first + 1):
             quoted = printable(run if len(run) <= QUOTED else run[: QUOTED - 1] + "…")
             console.note(
-                f"sample {number}: {found.covered:.0%} of it copied; the longest run that stands in the training text "
-                f"has {found.longest:,} {unit}: {quoted}",
+                f"sample {number}: the longest run that stands in the training text has {found.longest:,} {unit} "
+                f'("{quoted}"); {found.covered:.0%} of it is in runs of {RUN} or more',
                 "dim",
             )
 

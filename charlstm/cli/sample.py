@@ -83,7 +83,7 @@ def sample(
         # a prompt that cannot be read is refused before the wait, not after
         file.vocabulary.encode(like_corpus(text, file.config.data), unknown)
         file = adapted_to(console, file, adapt, unknown, adaptation)
-    lookout = looking_out(file, path) if novelty else None
+    lookout = looking_out(console, file, path) if novelty else None
     text_model = TextModel(file)
     if seed is None:
         seed = draw_seed()
@@ -106,10 +106,10 @@ def sample(
         write_text(console, fragments, echoed, num, b"" if raw else b"\n")
 
 
-def looking_out(file: ModelFile, path: Path) -> Lookout:
+def looking_out(console: Console, file: ModelFile, path: Path) -> Lookout:
     from charlstm.cli.novelty import Lookout
 
-    return Lookout(file, path)
+    return Lookout(console, file, path)
 
 
 def check(
