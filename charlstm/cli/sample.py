@@ -19,6 +19,7 @@ from charlstm.runs import find_model
 from charlstm.settings import Settings, fill, from_environment
 
 if TYPE_CHECKING:
+    from charlstm.cli.novelty import Lookout
     from charlstm.modelfile import ModelFile
     from charlstm.sampling.generate import Fragment
     from charlstm.vocabulary import Vocabulary
@@ -61,11 +62,14 @@ def sample(
     no_echo: Annotated[bool, typer.Option("--no-echo", help="Do not write the prompt before the sample.")] = False,
     raw: Annotated[bool, typer.Option("--raw", help="Do not write a newline after the sample.")] = False,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="Write a JSON object for each sample.")] = False,
+    novelty: Annotated[
+        bool, typer.Option("--novelty", help="Tell how much of each sample stands word for word in the training text.")
+    ] = False,
 ) -> None:
     """Write text with a trained model."""
     config = fill(SamplingConfig, from_environment(console.environ, "sampling") | settings, "sampling")
     adaptation = fill(AdaptationConfig, from_environment(console.environ, "adaptation") | settings, "adaptation")
-    check(config, num, stop or [], jsonl, prompt, prompt_file)
+    check(config, num, stop or [], jsonl, novelty, prompt, prompt_file)
     check_adapt(settings, adapt, prompt_file)
     text = "" if adapt == "-" and prompt is None and prompt_file is None else read_prompt(console, prompt, prompt_file)
 
@@ -79,6 +83,7 @@ def sample(
         # a prompt that cannot be read is refused before the wait, not after
         file.vocabulary.encode(like_corpus(text, file.config.data), unknown)
         file = adapted_to(console, file, adapt, unknown, adaptation)
+    lookout = looking_out(console, file, path) if novelty else None
     text_model = TextModel(file)
     if seed is None:
         seed = draw_seed()
@@ -94,14 +99,27 @@ def sample(
         text_model.fragments(text, config, seed=seed, n=num, stop=stop or [], unknown=unknown, scored=jsonl)
     )
     if jsonl:
-        write_objects(console, fragments, text, seed)
+        write_objects(console, objects(fragments, text, seed), lookout)
     else:
+        fragments = lookout.noting(console, fragments) if lookout else fragments
         console.write(echoed)  # before the network reads the prompt: that can take a while
         write_text(console, fragments, echoed, num, b"" if raw else b"\n")
 
 
+def looking_out(console: Console, file: ModelFile, path: Path) -> Lookout:
+    from charlstm.cli.novelty import Lookout
+
+    return Lookout(console, file, path)
+
+
 def check(
-    config: SamplingConfig, num: int, stops: list[str], jsonl: bool, prompt: str | None, prompt_file: str | None
+    config: SamplingConfig,
+    num: int,
+    stops: list[str],
+    jsonl: bool,
+    novelty: bool,
+    prompt: str | None,
+    prompt_file: str | None,
 ) -> None:
     """Raises UsageError for options that make no sense together."""
     if prompt is not None and prompt_file is not None:
@@ -110,6 +128,8 @@ def check(
         raise UsageError("--stop must not be empty")
     if config.length == 0 and jsonl and not stops:
         raise UsageError("-l 0 never ends the object that --jsonl would write", "give a --stop, or a length")
+    if config.length == 0 and novelty and not stops:
+        raise UsageError("-l 0 never ends the sample that --novelty is about", "give a --stop, or a length")
     if config.length == 0 and num > 1 and not stops:
         raise UsageError(f"-l 0 never ends the first of -n {num} samples", "give a --stop, or a length")
 
@@ -208,7 +228,8 @@ def rule(console: Console) -> None:
         console.note("─" * 40, "dim")
 
 
-def write_objects(console: Console, fragments: Iterable[Fragment], prompt: str | bytes, seed: int) -> None:
+def objects(fragments: Iterable[Fragment], prompt: str | bytes, seed: int) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """Each sample, and what there is to say of it."""
     text = b""
     for fragment in fragments:
         text += fragment.text
@@ -221,8 +242,13 @@ def write_objects(console: Console, fragments: Iterable[Fragment], prompt: str |
                 "stop_reason": fragment.end,
                 "mean_log_probability_nats": round(fragment.mean_log_probability, 6),
             }
-            console.write(json.dumps(result, ensure_ascii=False).encode() + b"\n")
+            yield text, result
             text = b""
+
+
+def write_objects(console: Console, results: Iterable[tuple[bytes, dict[str, Any]]], lookout: Lookout | None) -> None:
+    for _, result in lookout.adding(results) if lookout else results:
+        console.write(json.dumps(result, ensure_ascii=False).encode() + b"\n")
 
 
 def as_bytes(text: str | bytes) -> bytes:
