@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -287,3 +291,23 @@ def test_the_compiled_sigmoid_is_right_to_the_last_digits_and_hides_no_fault() -
     np.testing.assert_allclose([fused.sigmoid(a) for a in x], exact, rtol=3e-7)
     far = [fused.sigmoid(np.float32(a)) for a in (-1e30, 1e30, np.nan)]
     np.testing.assert_allclose(far, [0, 1, np.nan], atol=1e-37)
+
+
+COMPILING = """
+import hashlib, torch
+from charlstm.config import ModelConfig
+from charlstm.model.language_model import LanguageModel
+torch.manual_seed(1)
+model = LanguageModel(ModelConfig(hidden=200, embedding=20), 30)
+y, _ = model(torch.randint(30, (20, 7)), model.start(7))
+y.square().sum().backward()
+print(hashlib.sha256(b"".join(p.grad.numpy().tobytes() for p in model.parameters())).hexdigest())
+"""
+
+
+def test_the_process_that_compiles_calculates_what_later_ones_do_to_the_last_bit(tmp_path: Path) -> None:
+    environ = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", COMPILING]
+    first, later = (subprocess.run(command, env=environ, capture_output=True, check=True).stdout for _ in range(2))
+    assert list(tmp_path.rglob("*.nbc")), "it was compiled by the first"
+    assert first == later

@@ -28,13 +28,24 @@ def array(a: Tensor) -> Array:
     return (a.view(uint16) if a.dtype == bfloat16 else a).numpy()
 
 
+OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
+
+
 def compiled(function: Any) -> Any:
     """Compiled when it is first called, and kept on disk for the next process where a folder can be written to."""
-    options: dict[str, Any] = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
     try:
-        return numba.njit(cache=True, **options)(function)
+        return numba.njit(cache=True, **OPTIONS)(function)
     except RuntimeError:  # numba's for: no such folder
-        return numba.njit(**options)(function)
+        return numba.njit(**OPTIONS)(function)
+
+
+def part(function: Any) -> Any:
+    """Compiled into what calls it, always.
+
+    As a function of its own it would be there twice, optimised otherwise each time, and the process that compiles it
+    would run another one, to the last bit, than those that find it on the disk.
+    """
+    return numba.njit(forceinline=True, **OPTIONS)(function)
 
 
 @intrinsic
@@ -114,7 +125,7 @@ def tanh(x: Any) -> Any:
 # One row each: the blocks of a row are arrays of their own, and the compiler can see that they do not overlap.
 
 
-@compiled
+@part
 def lstm_row(a_i: Array, a_f: Array, a_g: Array, a_o: Array, c: Array, tanh_c: Array, h: Array, carry: Array) -> None:
     for k in range(len(carry)):
         i, f, g, o = sigmoid(get(a_i, k)), sigmoid(get(a_f, k)), tanh(get(a_g, k)), sigmoid(get(a_o, k))
@@ -139,7 +150,7 @@ def lstm(a: Array, c: Array, tanh_c: Array, h: Array, carry: Array) -> None:
         lstm_row(x[:n], x[n : 2 * n], x[2 * n : 3 * n], x[3 * n :], c[b], tanh_c[b], h[b], carry[b])
 
 
-@compiled
+@part
 def lstm_row_backward(
     dy: Array, gate_i: Array, gate_f: Array, gate_g: Array, gate_o: Array, before: Array, tanh_c: Array,
     da_i: Array, da_f: Array, da_g: Array, da_o: Array, dh: Array, dc: Array,
@@ -167,7 +178,7 @@ def lstm_backward(dy: Array, gates: Array, before: Array, tanh_c: Array, da: Arr
         )  # fmt: skip
 
 
-@compiled
+@part
 def gru_row(
     x_r: Array, x_z: Array, x_n: Array, m_r: Array, m_z: Array, m_n: Array, kept: Array, h: Array, carry: Array
 ) -> None:
@@ -195,7 +206,7 @@ def gru(x: Array, kept: Array, h: Array, m: Array, carry: Array) -> None:
         )  # fmt: skip
 
 
-@compiled
+@part
 def gru_row_backward(
     dy: Array, gate_r: Array, gate_z: Array, gate_n: Array, before: Array, m_n: Array,
     dm_r: Array, dm_z: Array, dm_n: Array, dx_n: Array, dh: Array,
