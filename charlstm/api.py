@@ -9,6 +9,7 @@ from pathlib import Path
 from charlstm.checkpoint import RunFolder
 from charlstm.config import Config
 from charlstm.data.corpus import name_of, read_corpus
+from charlstm.data.tokens import default_split
 from charlstm.training.events import Event
 from charlstm.training.loop import train as events
 
@@ -25,10 +26,13 @@ def train(
     Raises UsageError for a source that is not there or a folder that holds a run already, CharlstmError for a
     corpus that does not suit the settings, DivergedError if the loss is no longer a number.
     """
-    config = config or Config()
     sources = tuple(
         str(Path(source).absolute()) for source in ([corpus] if isinstance(corpus, (str, Path)) else corpus)
     )
-    config = replace(config, data=replace(config.data, corpus=sources))
+    given = config or Config()
+    data = replace(given.data, corpus=sources)
+    text = read_corpus(data)
+    if config is None:
+        data = replace(data, split=default_split(len(text), data.split))
     target = RunFolder(Path(folder) if folder else Path("runs") / name_of(sources))
-    return events(read_corpus(config.data), config, target, overwrite=overwrite)
+    return events(text, replace(given, data=data), target, overwrite=overwrite)
