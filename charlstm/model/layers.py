@@ -60,7 +60,7 @@ class Layer(nn.Module):
         rows, width = table.shape
         if self.engine == "torch" or rows * (width + ROW) > ids.numel() * width:
             return self.forward(embedding(ids, table), state, resets)
-        return self.unroll(Lookup.apply(ids, self.project(table)), state)  # type: ignore[no-untyped-call]
+        return self.unroll(Lookup.apply(ids, self.project(table)), state, resets)  # type: ignore[no-untyped-call]
 
     def project(self, x: Tensor) -> Tensor:
         """What the input contributes to the blocks [..., G*H], for all steps in one product."""

@@ -119,10 +119,13 @@ def errors(
 
     Adds the errors' sum over places to `sums` [V]. Gives the sum of the losses, and that of the targets' own logits.
     """
-    z = at_least_float32(logits) + bias
-    own, log_sum = z.gather(1, targets[:, None]), z.logsumexp(1, keepdim=True)
-    error = z.sub_(log_sum).exp_().sub_(smoothing / len(bias))
-    error.scatter_add_(1, targets[:, None], own.new_full(own.shape, smoothing - 1)).mul_(scale)
+    z = logits + bias  # in the bias's precision
+    log_p, place = z.log_softmax(1), targets[:, None]
+    loss, own = -log_p.gather(1, place).sum(), z.gather(1, place).sum()
+    error = log_p.exp_().mul_(scale)
+    if smoothing:
+        error.sub_(scale * smoothing / len(bias))
+    error.scatter_add_(1, place, error.new_full(place.shape, scale * (smoothing - 1)))
     sums.add_(error.sum(0))
     logits.copy_(error)
-    return (log_sum - own).sum(), own.sum()
+    return loss, own
