@@ -79,15 +79,18 @@ class Plain(nn.Module):
 Step = Callable[[], None]
 
 
-def step_of(network: nn.Module, logits: Callable[[torch.Tensor], torch.Tensor], shape: Shape, device: str) -> Step:
-    """One training step of a network, on a batch that stays the same."""
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def step_of(network: nn.Module, loss_of: Loss, shape: Shape, device: str) -> Step:
+    """One training step of a network, on ids and targets [T, B] that stay the same."""
     parameters = list(network.parameters())
     optimiser = torch.optim.AdamW(parameters, fused=True)
     ids = torch.randint(SYMBOLS, (shape.time, shape.batch), device=device)
-    targets = torch.randint(SYMBOLS, (shape.time * shape.batch,), device=device)
+    targets = torch.randint(SYMBOLS, (shape.time, shape.batch), device=device)
 
     def step() -> None:
-        loss = cross_entropy(logits(ids).float().flatten(0, 1), targets)
+        loss = loss_of(ids, targets)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -101,16 +104,20 @@ def step_of(network: nn.Module, logits: Callable[[torch.Tensor], torch.Tensor], 
 def ours(shape: Shape, device: Device) -> Step:
     network = LanguageModel(shape.model, SYMBOLS, device.engine).to(device.name)
 
-    def logits(ids: torch.Tensor) -> torch.Tensor:
+    def loss(ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         with device.autocast():
-            return network(ids, network.start(shape.batch))[0]
+            return network.loss(ids, targets, network.start(shape.batch))[0].smoothed
 
-    return step_of(network, logits, shape, device.name)
+    return step_of(network, loss, shape, device.name)
 
 
 def plain(shape: Shape, device: Device) -> Step:
     network = Plain(shape.model).to(device.name)
-    return step_of(network, network, shape, device.name)
+
+    def loss(ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return cross_entropy(network(ids).flatten(0, 1), targets.flatten())
+
+    return step_of(network, loss, shape, device.name)
 
 
 def seconds(steps: list[Step], rounds: int) -> list[float]:

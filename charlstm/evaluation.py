@@ -113,9 +113,9 @@ def predictions(model: LanguageModel, ids: Text, start: int) -> Iterator[tuple[N
             places = begins + steps[:, None]  # [T, B]
             inside = (places < len(ids)) & (places < begins + stream_len)
             x = torch.from_numpy(before(ids, np.minimum(places, len(ids) - 1), start)).to(device)
-            logits, states = model(x, states)
+            read_from, states, _ = model.read(x, states)
             targets = torch.from_numpy(ids[places[inside]].astype(np.int64)).to(device)
-            yield places[inside], logits[torch.from_numpy(inside).to(device)].float(), targets
+            yield places[inside], model.head(read_from[torch.from_numpy(inside).to(device)]).float(), targets
 
 
 def before(ids: Text, places: NDArray[np.int64], start: int) -> NDArray[np.int64]:
@@ -149,7 +149,7 @@ def warmed(model: LanguageModel, ids: Text, start: int, begins: NDArray[np.int64
     if len(begins) == 1:
         return states
     places = np.maximum(begins + np.arange(-WARMUP, 0)[:, None], 0)
-    states = model(torch.from_numpy(before(ids, places, start)).to(model.head.weight.device), states)[1]
+    _, states, _ = model.read(torch.from_numpy(before(ids, places, start)).to(model.head.weight.device), states)
     for state in states:
         for part in state:
             part[0] = 0

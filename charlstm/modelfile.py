@@ -82,6 +82,11 @@ def count_parameters(config: ModelConfig, size: int) -> int:
     return sum(int(np.prod(shape)) for shape in shapes(config, size).values())
 
 
+def share_of_symbols(config: ModelConfig, size: int) -> float:
+    """The share of the weights that are there once for each symbol: embedding and head."""
+    return 1 - count_parameters(config, 0) / count_parameters(config, size)
+
+
 def check_shapes(model: ModelFile, path: Path) -> None:
     expected = shapes(model.config.model, model.vocabulary.size)
     found = {name: tensor.shape for name, tensor in model.weights.items()}

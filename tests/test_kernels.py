@@ -299,8 +299,8 @@ from charlstm.config import ModelConfig
 from charlstm.model.language_model import LanguageModel
 torch.manual_seed(1)
 model = LanguageModel(ModelConfig(hidden=200, embedding=20), 30)
-y, _ = model(torch.randint(30, (20, 7)), model.start(7))
-y.square().sum().backward()
+losses, *_ = model.loss(torch.randint(30, (20, 7)), torch.randint(30, (20, 7)), model.start(7))
+losses.smoothed.backward()
 print(hashlib.sha256(b"".join(p.grad.numpy().tobytes() for p in model.parameters())).hexdigest())
 """
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from charlstm.config import ModelConfig
 from charlstm.errors import CharlstmError, ModelFileError
-from charlstm.modelfile import ModelFile
+from charlstm.modelfile import ModelFile, share_of_symbols
 from charlstm.tensorfile import KEY, checksum, read_tensors, write_tensors, write_whole
 from tests.conftest import charlstm, one_sentence
 
@@ -148,3 +149,11 @@ def test_a_write_that_fails_leaves_what_was_there(
     monkeypatch.undo()
     assert path.read_bytes() == b"before"
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(("head", "for_a_symbol", "other"), [("top", 8 + 12 + 1, 0), ("tied", 8 + 1, 8 * 12)])
+def test_the_share_of_the_symbols_is_that_of_embedding_and_head(head: str, for_a_symbol: int, other: int) -> None:
+    config = ModelConfig(hidden=12, embedding=8, head=head)
+    layer = 4 * 12 * (8 + 12 + 2)
+    assert share_of_symbols(config, 100) == pytest.approx(100 * for_a_symbol / (100 * for_a_symbol + layer + other))
+    assert share_of_symbols(config, 1) < share_of_symbols(config, 10_000) < 1

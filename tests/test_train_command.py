@@ -9,10 +9,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from charlstm import presets
+from charlstm.cli.show_training import size_with
+from charlstm.config import DataConfig
+from charlstm.data.corpus import Corpus
 from charlstm.modelfile import ModelFile
 from tests.conftest import ENGLISH, SMALL, charlstm, one_sentence, process
 
@@ -40,6 +45,44 @@ def test_stderr_tells_what_is_trained(corpus: Path) -> None:
 def test_a_model_much_larger_than_its_text_is_remarked_upon(corpus: Path) -> None:
     assert "parameters for each character" not in charlstm("train", corpus, *QUICK, "--dry-run").err
     assert "parameters for each character" in charlstm("train", corpus, "--hidden", 500, "--dry-run").err
+
+
+def test_a_vocabulary_that_is_most_of_the_model_is_remarked_upon_with_ways_out(corpus: Path) -> None:
+    chinese = charlstm("train", presets.corpus().with_name("chinese.txt"), "--hidden", 64, "--dry-run").err
+    assert "embedding and head of 1,367 characters take 84% of the parameters" in chinese
+    assert "--min-count 3 would leave 848, --tie shares" in chinese
+    tied = charlstm("train", presets.corpus().with_name("chinese.txt"), "--hidden", 64, "--tie", "--dry-run").err
+    assert "--min-count 3 would leave 848" in tied
+    assert "--tie" not in tied
+    assert "vocabulary:" not in charlstm("train", corpus, *QUICK, "--dry-run").err
+
+
+@pytest.mark.parametrize("least", [2, 5])
+def test_the_size_that_the_remark_promises_is_what_min_count_leaves(
+    least: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = presets.corpus().with_name("chinese.txt").read_text("utf-8")
+    monkeypatch.setattr("charlstm.cli.show_training.AT_ONCE", 1000)
+    for config in (DataConfig(), DataConfig(min_count=2), DataConfig(document="file")):
+        left = size_with(Corpus.of(text, config), least)
+        assert left == Corpus.of(text, replace(config, min_count=least)).vocabulary.size
+
+
+def test_a_large_vocabulary_beside_larger_layers_is_not_remarked_upon() -> None:
+    chinese = presets.corpus().with_name("chinese.txt")
+    assert "vocabulary:" not in charlstm("train", chinese, "--hidden", 512, "--layers", 2, "--dry-run").err
+
+
+def test_tie_is_short_for_the_head_that_shares_the_embeddings_rows_and_beats_the_rest(corpus: Path) -> None:
+    for others in ((), ("--set", "model.head=all")):
+        result = charlstm("train", corpus, *QUICK, "--tie", *others, "--dry-run")
+        assert 'head = "tied"' in result.text, result.err
+    assert 'head = "top"' in charlstm("train", corpus, *QUICK, "--dry-run").text
+
+
+def test_a_run_that_is_not_tied_is_not_tied_when_it_is_resumed(corpus: Path) -> None:
+    assert charlstm("train", corpus, *QUICK).code == 0
+    one_sentence(charlstm("train", corpus, "--resume", "--tie"), 2, "--tie is tied here and top in the run")
 
 
 def test_samples_are_shown_unless_not_wanted(corpus: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 import charlstm
 from charlstm.cells import CELLS
@@ -20,7 +21,7 @@ from charlstm.config import OPTIMISER_NAMES, Config, DataConfig, ModelConfig, Re
 from charlstm.data.corpus import Corpus
 from charlstm.errors import CharlstmError, DivergedError, UsageError
 from charlstm.evaluation import evaluate
-from charlstm.model.language_model import LanguageModel
+from charlstm.model.language_model import LanguageModel, Losses
 from charlstm.model.layers import OPERATORS
 from charlstm.modelfile import ModelFile
 from charlstm.tensorfile import read_tensors
@@ -307,14 +308,15 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path: Pat
 def test_divergence_stops_with_the_last_good_state_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = RunFolder(tmp_path / "run")
     steps = 0
-    real = torch.nn.functional.cross_entropy
+    real = LanguageModel.loss
 
-    def broken(*args: Any, **kwargs: Any) -> torch.Tensor:
+    def broken(self: LanguageModel, ids: Tensor, *others: Any) -> Any:
         nonlocal steps
         steps += 1
-        return real(*args, **kwargs) * (float("nan") if steps == 15 else 1)
+        losses, *rest = real(self, ids, *others)
+        return Losses(*(loss * (float("nan") if steps == 15 else 1) for loss in losses)), *rest
 
-    monkeypatch.setattr("charlstm.training.trainer.cross_entropy", broken)
+    monkeypatch.setattr(LanguageModel, "loss", broken)
     with pytest.raises(DivergedError, match=r"diverged at step 15.*lower --lr") as raised:
         list(train(CORPUS, config(), folder))
     assert raised.value.exit_code == 3

@@ -45,6 +45,16 @@ SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Any setting. Repeatable.", metavar="SECTION.KEY=VALUE")
 ]
 
+TieOption = Annotated[
+    bool,
+    typer.Option(
+        "--tie",
+        help="Predict by way of the embedding's own rows, as --set model.head=tied: far fewer weights in a large "
+        "vocabulary.",
+        rich_help_panel="Model",
+    ),
+]
+
 COMMON = [
     (
         "quiet",

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from math import log
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from charlstm.config import Config, SamplingConfig
 from charlstm.console import Bar, Console, printable
 from charlstm.data.corpus import Corpus
 from charlstm.data.spool import STDIN
 from charlstm.data.tokens import PARTS, TokenStore
-from charlstm.modelfile import ModelFile, count_parameters
+from charlstm.modelfile import ModelFile, count_parameters, share_of_symbols
 from charlstm.runs import LAST
 from charlstm.sampling.text_model import TextModel
 from charlstm.training.guidance import COUNTED, Figures, Validation, advice, pair_entropy
@@ -25,6 +28,15 @@ if TYPE_CHECKING:
 
 FAR_MORE = 10
 """A model with this many times more parameters than it has characters to learn from is remarked upon."""
+
+LARGE, MOST = 1000, 0.5
+"""A vocabulary of so many symbols is remarked upon where embedding and head have this share of the weights."""
+
+RARE = 3
+"""The --min-count that is proposed then, or twice the one there is."""
+
+AT_ONCE = 2**22
+"""Characters counted at a time; a corpus may be larger than the memory."""
 
 SAMPLE = SamplingConfig(temperature=0.8, length=160)
 
@@ -37,12 +49,40 @@ def show_plan(console: Console, corpus: Corpus, config: Config) -> None:
     console.note(
         f"model    {model.cell} {model.layers} x {model.hidden}, embedding {model.embedding}: {parameters:,} parameters"
     )
+    if remark := vocabulary_remark(config, corpus.vocabulary.size, partial(size_with, corpus)):
+        console.warn(remark)
     characters = len(tokens.part("train"))
     if parameters > FAR_MORE * characters:
         console.warn(
             f"that is {parameters / max(characters, 1):,.0f} parameters for each character to learn from, "
             "and it will learn them by heart; lower --hidden or --layers, or raise --dropout"
         )
+
+
+def vocabulary_remark(config: Config, size: int, left: Callable[[int], int]) -> str:
+    """On a large vocabulary whose embedding and head are most of the model; else empty.
+
+    `left` gives the symbols that there are with another --min-count.
+    """
+    share = share_of_symbols(config.model, size)
+    if size < LARGE or share < MOST:
+        return ""
+    least = max(RARE, 2 * config.data.min_count)
+    tie = "" if config.model.head == "tied" else ", --tie shares the weights of the two"
+    return (
+        f"vocabulary: embedding and head of {size:,} characters take {share:.0%} of the parameters; "
+        f"--min-count {least} would leave {left(least):,}{tie}"
+    )
+
+
+def size_with(corpus: Corpus, min_count: int) -> int:
+    """The symbols of a vocabulary with this --min-count, from one with a lower."""
+    vocabulary, ids = corpus.vocabulary, corpus.ids
+    chunks = (ids[at : at + AT_ONCE] for at in range(0, len(ids), AT_ONCE))
+    counts = sum(np.bincount(chunk, minlength=vocabulary.size) for chunk in chunks)
+    others = [symbol for symbol in (vocabulary.unknown, vocabulary.boundary) if symbol is not None]
+    kept = np.delete(counts, others) >= min_count
+    return int(kept.sum()) + 1 + (vocabulary.boundary is not None)
 
 
 def show_corpus(console: Console, corpus: Corpus, config: Config) -> TokenStore:

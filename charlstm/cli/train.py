@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, NamedTuple
 import typer
 
 from charlstm import presets
-from charlstm.cli.options import ConfigOption, CorpusArgument, PresetOption, SetOption
+from charlstm.cli.options import ConfigOption, CorpusArgument, PresetOption, SetOption, TieOption
 from charlstm.config import SECTIONS, Config, ModelConfig
 from charlstm.console import Console, printable
 from charlstm.errors import UsageError
@@ -62,6 +62,7 @@ def train(
     preset: PresetOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
+    tie: TieOption = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a run: the one in -o, the corpus's, or the newest.")
     ] = False,
@@ -90,7 +91,7 @@ def train(
             "--find-lr tries rates on a fresh model and saves nothing: it does not go with --resume, --overwrite, "
             "--init-from or --dry-run"
         )
-    given = all_given(console, preset, config, set_, settings)
+    given = all_given(console, preset, config, set_, settings | tied(tie))
     first = weights_of(init_from) if init_from else None
     plan = resumed(output, corpus, given) if resume else begun(console, output, corpus, given, first, overwrite)
     if not (resume or dry_run or find_lr):
@@ -138,6 +139,11 @@ def all_given(
     given = presets.preset(preset) if preset else {}
     given |= config_settings(console, config)
     return given | from_environment(console.environ, *SECTIONS) | from_assignments(assignments or []) | flags
+
+
+def tied(tie: bool) -> Settings:
+    """What `--tie` gives."""
+    return {"model.head": Given("tied", "--tie")} if tie else {}
 
 
 class Plan(NamedTuple):

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from charlstm.cli.options import ConfigOption, CorpusArgument, PresetOption, SetOption, dashed
-from charlstm.cli.train import all_given, default_folder, openable
+from charlstm.cli.options import ConfigOption, CorpusArgument, PresetOption, SetOption, TieOption, dashed
+from charlstm.cli.train import all_given, default_folder, openable, tied
 from charlstm.config import TrainingConfig
 from charlstm.console import Console, printable
 from charlstm.errors import CharlstmError, UsageError
@@ -55,6 +55,7 @@ def tune(
     preset: PresetOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
+    tie: TieOption = False,
 ) -> int:
     """Search for the settings that suit a text, by short trainings. Prints a file for train --config.
 
@@ -65,7 +66,7 @@ def tune(
     if "" in (corpus or []):
         raise UsageError("the name of a corpus must not be empty")
     check_optuna()
-    given = UNLESS_GIVEN | all_given(console, preset, config, set_, settings)
+    given = UNLESS_GIVEN | all_given(console, preset, config, set_, settings | tied(tie))
     if time is not None:
         given["training.max_time"] = Given(time, "--time")
     space = searched(given)

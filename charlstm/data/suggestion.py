@@ -147,7 +147,7 @@ def tying(profile: Profile) -> Iterator[Advice]:
     symbols = profile.distinct - profile.rarer_than(min_count(profile)).distinct
     if symbols >= MANY_SYMBOLS:
         why = f"One matrix for reading and writing {symbols:,} characters instead of two makes the model much smaller."
-        yield Advice("--set model.head=tied", why)
+        yield Advice("--tie", why)
 
 
 def short(profile: Profile) -> Iterator[Advice]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from charlstm.config import ModelConfig, RegularisationConfig
+from charlstm.model.kernels.cross_entropy import linear_cross_entropy
 from charlstm.model.kernels.resets import NOWHERE, Resets
 from charlstm.model.layers import Engine
 from charlstm.model.stack import Stack, States
@@ -23,6 +24,13 @@ class Outputs(NamedTuple):
 
     plain: Tensor
     dropped: Tensor
+
+
+class Losses(NamedTuple):
+    """Mean over characters, in nats: the cross-entropy, and what is to be minimised, which has label smoothing."""
+
+    nats: Tensor
+    smoothed: Tensor
 
 
 class LanguageModel(nn.Module):
@@ -46,6 +54,7 @@ class LanguageModel(nn.Module):
         self.boundary = boundary
         self.embedding = nn.Embedding(size, config.embedding)
         self.stack = Stack(config, engine, regularisation)
+        self.label_smoothing = regularisation.label_smoothing
         read = config.hidden * (config.layers if config.head == "all" else 1)
         self.projection: nn.Module = nn.Identity()
         if config.head == "tied":
@@ -59,15 +68,22 @@ class LanguageModel(nn.Module):
         self.heads_read = config.layers if config.head == "all" else 1
 
     def forward(self, ids: Tensor, states: States) -> tuple[Tensor, States]:
-        logits, states, _ = self.predict(ids, states)
-        return logits, states
+        read, states, _ = self.read(ids, states)
+        return self.head(read), states
 
-    def predict(self, ids: Tensor, states: States) -> tuple[Tensor, States, Outputs]:
-        """`forward`, with what the penalties of training look at."""
+    def loss(self, ids: Tensor, targets: Tensor, states: States) -> tuple[Losses, States, Outputs]:
+        """How well `targets` [T, B] are predicted, without all the logits; and what the penalties of training see."""
+        read, states, outputs = self.read(ids, states)
+        x, y = read.flatten(0, 1), targets.flatten()
+        losses = linear_cross_entropy(x, self.head.weight, self.head.bias, y, self.label_smoothing)
+        return Losses(*losses), states, outputs
+
+    def read(self, ids: Tensor, states: States) -> tuple[Tensor, States, Outputs]:
+        """What the head predicts from [T, B, ...]."""
         resets = NOWHERE if self.boundary is None else Resets(ids != self.boundary)
         outputs, states = self.stack(ids, self.embedding.weight, states, resets)
         dropped = torch.cat([self.stack.drop(y) for y in outputs[-self.heads_read :]], -1)
-        return self.head(self.projection(dropped)), states, Outputs(outputs[-1], dropped)
+        return self.projection(dropped), states, Outputs(outputs[-1], dropped)
 
     def start(self, batch: int) -> States:
         """The state of B texts of which nothing has been read."""

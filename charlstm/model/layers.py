@@ -22,6 +22,9 @@ Engine = Literal["kernel", "torch"]
 
 Run = Callable[[Tensor, State], tuple[Tensor, State]]
 
+ROW = 100
+"""What it takes to sum the errors on a projected row, in columns that could be multiplied meanwhile (on a CPU)."""
+
 OPERATORS: dict[str, Callable[[int, int], nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 """The cells that torch has."""
 
@@ -52,9 +55,10 @@ class Layer(nn.Module):
     def read(self, ids: Tensor, table: Tensor, state: State, resets: Resets = NOWHERE) -> tuple[Tensor, State]:
         """`forward` of the rows of a table [V, I] at ids [T, B].
 
-        Where there are more ids than rows, the rows are projected first and looked up then: one small product.
+        Where there are many more ids than rows, the rows are projected first and looked up then: one small product.
         """
-        if self.engine == "torch" or len(table) > ids.numel():
+        rows, width = table.shape
+        if self.engine == "torch" or rows * (width + ROW) > ids.numel() * width:
             return self.forward(embedding(ids, table), state, resets)
         return self.unroll(Lookup.apply(ids, self.project(table)), state, resets)  # type: ignore[no-untyped-call]
 

@@ -8,15 +8,11 @@ from charlstm.config import RegularisationConfig
 from charlstm.model.language_model import Outputs
 
 
-def with_penalties(loss: Tensor, logits: Tensor, outputs: Outputs, config: RegularisationConfig) -> Tensor:
-    """The loss to be minimised, from the cross-entropy in nats per character and the logits [T, B, V] it is of.
+def with_penalties(loss: Tensor, outputs: Outputs, config: RegularisationConfig) -> Tensor:
+    """The loss to be minimised, from the cross-entropy in nats per character.
 
-    Label smoothing takes a share of the target's probability and spreads it evenly (Szegedy et al. 2016, sec. 7); the
-    penalties are on the size and on the change of the top layer's output (Merity et al. 2017, sec. 4.7).
+    The penalties are on the size and on the change of the top layer's output (Merity et al. 2017, sec. 4.7).
     """
-    if config.label_smoothing:
-        even = -logits.float().log_softmax(-1).mean()
-        loss = loss + config.label_smoothing * (even - loss)
     if config.activation_penalty:
         loss = loss + config.activation_penalty * outputs.dropped.float().square().mean()
     if config.temporal_penalty and len(outputs.plain) > 1:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy
 
 from charlstm.config import Config
 from charlstm.data.batches import Batches
@@ -111,13 +110,12 @@ class Trainer:
             self.states = self.model.start(self.batches.batch_size)
         x, y = (torch.from_numpy(ids).to(self.device.name) for ids in self.batches.next())
         with self.device.autocast():
-            logits, states, outputs = self.model.predict(x, self.states)
-        loss = cross_entropy(logits.float().flatten(0, 1), y.flatten())
+            losses, states, outputs = self.model.loss(x, y, self.states)
         self.optimiser.zero_grad()
-        with_penalties(loss, logits, outputs, self.config.regularisation).backward()  # type: ignore[no-untyped-call]
+        with_penalties(losses.smoothed, outputs, self.config.regularisation).backward()  # type: ignore[no-untyped-call]
         self.add_l1()
-        norm = self.clip()
-        if not (isfinite(loss.item()) and isfinite(norm)):
+        norm, loss = self.clip(), losses.nats.item()
+        if not (isfinite(loss) and isfinite(norm)):
             raise DivergedError(
                 f"training diverged at step {self.progress.step + 1}: the loss is no longer a number",
                 "lower --lr; the last saved state is kept and --resume goes on from it",
@@ -129,9 +127,9 @@ class Trainer:
         self.states = detach(states)
         self.progress.step += 1
         self.progress.characters += x.numel()
-        self.progress.loss_sum += loss.item()
+        self.progress.loss_sum += loss
         self.progress.loss_count += 1
-        return loss.item()
+        return loss
 
     def clip(self) -> float:
         """Scales the gradient down to the largest norm allowed (Pascanu et al. 2013). Its norm before that."""

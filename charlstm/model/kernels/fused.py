@@ -28,24 +28,26 @@ def array(a: Tensor) -> Array:
     return (a.view(uint16) if a.dtype == bfloat16 else a).numpy()
 
 
-OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
-
-
 def compiled(function: Any) -> Any:
     """Compiled when it is first called, and kept on disk for the next process where a folder can be written to."""
     try:
-        return numba.njit(cache=True, **OPTIONS)(function)
+        return numba.njit(cache=True, **options("contract"))(function)
     except RuntimeError:  # numba's for: no such folder
-        return numba.njit(**OPTIONS)(function)
+        return numba.njit(**options("contract"))(function)
 
 
-def part(function: Any) -> Any:
+def part(function: Any, freedom: str = "contract") -> Any:
     """Compiled into what calls it, always.
 
     As a function of its own it would be there twice, optimised otherwise each time, and the process that compiles it
     would run another one, to the last bit, than those that find it on the disk.
     """
-    return numba.njit(forceinline=True, **OPTIONS)(function)
+    return numba.njit(forceinline=True, **options(freedom))(function)
+
+
+def options(freedom: str) -> dict[str, Any]:
+    """`freedom` is what LLVM may do to floats' arithmetic: as a rule, multiply and add without rounding in between."""
+    return {"nogil": True, "fastmath": {freedom}, "error_model": "numpy"}
 
 
 @intrinsic
@@ -96,8 +98,8 @@ def _put(a: Any, k: Any, number: Any) -> Any:
 
 
 @numba.njit(inline="always")
-def sigmoid(x: Any) -> Any:
-    """1 / (1 + exp(-x)) to 3e-7 of itself, in arithmetic that vector instructions have.
+def exp_minus(x: Any) -> Any:
+    """exp(-x) to 3e-7 of itself for |x| <= 87, and beyond as there; in arithmetic that vector instructions have.
 
     exp(-x) = 2^n exp(r), with n the whole number nearest to -x / ln 2 and |r| <= ln(2)/2, where seven terms of the
     series do. Adding 1.5 * 2^23 leaves n in the last bits of a float32; a float32 of the bits (n + 127) << 23 is 2^n.
@@ -114,7 +116,12 @@ def sigmoid(x: Any) -> Any:
     e = e * r + F(1)
     e = e * r + F(1)
     power = float_of_bits((bits_of_float(shifted) << np.uint32(23)) + np.uint32(127 << 23))
-    return F(1) / (F(1) + e * power)
+    return e * power
+
+
+@numba.njit(inline="always")
+def sigmoid(x: Any) -> Any:
+    return F(1) / (F(1) + exp_minus(x))
 
 
 @numba.njit(inline="always")
