@@ -83,3 +83,10 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
 def test_no_control_character_reaches_the_terminal(tmp_path: Path, control: str) -> None:
     (tmp_path / "x.txt").write_text(ENGLISH[:500] + control)
     assert control[0] not in charlstm("corpus", tmp_path / "x.txt").text
+
+
+def test_what_is_read_otherwise_than_it_stands_there_is_told() -> None:
+    Path("x.txt").write_bytes("one\r\ntwo".encode("utf-16"))
+    looked = charlstm("corpus", "x.txt")
+    assert "x.txt says that it is UTF-16" in looked.err
+    assert "line ends CR LF were made LF" in looked.err

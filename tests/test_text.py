@@ -93,7 +93,7 @@ def test_a_prompt_is_spelled_as_the_corpus_was() -> None:
 def test_folded_line_ends_are_told() -> None:
     Path("x.txt").write_bytes(ENGLISH[:4000].replace("\n", "\r\n").encode())
     folded = charlstm("train", "x.txt", *SMALL, "--dry-run")
-    assert "line ends CR LF were made LF (--newlines keep" in folded.err
+    assert "line ends CR LF were made LF" in folded.err
     kept = charlstm("train", "x.txt", *SMALL, "--dry-run", "--newlines", "keep")
     assert "line ends" not in kept.err
     assert read_corpus(DataConfig(corpus=("x.txt",))).fingerprint == Corpus.of(ENGLISH[:4000]).fingerprint

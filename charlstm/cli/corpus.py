@@ -60,6 +60,8 @@ def read(console: Console, config: DataConfig) -> Profile:
         piped = Piped.kept(config.corpus, console.stdin)
         reader = Reader(config, piped, lambda share: bar.update(share, "reading the corpus"))
         profile = Profile.of(chunk for chunk in reader.chunks() if isinstance(chunk, str))
+    for remark in reader.remarks():
+        console.note(printable(remark))
     if broken := profile.count_of("\N{REPLACEMENT CHARACTER}"):
         console.warn(f"{broken:,} characters are not {config.encoding} and count as U+FFFD; --encoding names another")
     return profile

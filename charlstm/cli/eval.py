@@ -108,6 +108,8 @@ def given_text(
     own = file.config.data
     reading = replace(own, corpus=tuple(files), encoding=encoding or own.encoding, errors=errors or own.errors)
     text = GivenText(reading, file.vocabulary, unknown, console.stdin)
+    for remark in text.remarks:
+        console.note(printable(remark), "dim")
     left = {"characters_left_out": text.left_out, "characters_folded": text.folded}
     return Tokens(text.ids), {"text": ", ".join(files), "bytes": text.bytes, **left}
 

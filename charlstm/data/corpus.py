@@ -124,7 +124,7 @@ def read_corpus(
         ids = np.concatenate([vocabulary.fold(found) for found in survey.kept])
     else:
         ids = stored(reader, vocabulary, fingerprint, survey.length)
-    return Corpus(ids, vocabulary, fingerprint, survey.documents, piped, tuple(remarks(reader)))
+    return Corpus(ids, vocabulary, fingerprint, survey.documents, piped, tuple(reader.remarks()))
 
 
 def stored(reader: Reader, vocabulary: Vocabulary, fingerprint: str, length: int) -> Ids:
@@ -145,14 +145,6 @@ def folded(reader: Reader, vocabulary: Vocabulary, fingerprint: str) -> Iterator
         raise CharlstmError(
             "the corpus changed while it was read", "wait until nobody writes to it, or train on a copy"
         )
-
-
-def remarks(reader: Reader) -> Iterator[str]:
-    for name, encoding in reader.encodings.items():
-        yield f"{name} says that it is {encoding.upper()}, and was read as that"
-    if reader.newlines:
-        kinds = " and ".join(sorted({"\r\n": "CR LF", "\r": "CR"}[kind] for kind in reader.newlines))
-        yield f"line ends {kinds} were made LF (--newlines keep leaves them)"
 
 
 def name_of(sources: Sequence[str]) -> str:

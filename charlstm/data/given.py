@@ -30,6 +30,7 @@ class GivenText:
         self.read = self.bytes = self.left_out = self.folded = 0
         reader = Reader(config, Piped.kept(config.corpus, stdin))
         self.ids: Ids = cache.gathered(self.encoded(reader), vocabulary.dtype, IN_MEMORY)
+        self.remarks = tuple(reader.remarks())
         if not len(self.ids):
             raise CharlstmError(f"there is nothing to read: {', '.join(config.corpus)} is empty")
         if self.left_out:

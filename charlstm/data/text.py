@@ -69,6 +69,14 @@ class Reader:
             if isinstance(last, str) and len(self.files) > 1 and not separator and last and not last.endswith("\n"):
                 yield "\n"
 
+    def remarks(self) -> Iterator[str]:
+        """What was read otherwise than it stood there, in words."""
+        for name, encoding in self.encodings.items():
+            yield f"{name} says that it is {encoding.upper()}, and was read as that"
+        if self.newlines:
+            kinds = " and ".join(sorted({"\r\n": "CR LF", "\r": "CR"}[kind] for kind in self.newlines))
+            yield f"line ends {kinds} were made LF"
+
     def file(self, source: str) -> Iterator[Text]:
         """One file's text, in chunks that are not empty."""
         data = read(source, self.piped, self.heard)
