@@ -115,6 +115,22 @@ def test_the_penalties_are_what_their_papers_say() -> None:
     assert total(temporal_penalty=2) == pytest.approx(float(loss + 2 * (plain[1:] - plain[:-1]).square().mean()))
 
 
+def test_another_document_is_no_change_to_be_penalised() -> None:
+    torch.manual_seed(1)
+    model = LanguageModel(MODEL, SIZE, boundary=SIZE - 1)
+    one, other = torch.randint(SIZE - 1, (2, 6, 1)).unbind()
+    boundary = torch.full((1, 1), SIZE - 1)
+    whole = torch.cat([boundary, one, boundary, other])
+
+    def changes(ids: torch.Tensor) -> float:
+        outputs = model.eval().read(ids, model.start(1))[2]
+        penalised = with_penalties(torch.zeros(()), outputs, RegularisationConfig(temporal_penalty=1))
+        return float(penalised) * (len(ids) - 1)
+
+    parts = changes(torch.cat([boundary, one])) + changes(torch.cat([boundary, other]))
+    assert changes(whole) == pytest.approx(parts, rel=1e-5)
+
+
 def test_l1_draws_weights_to_nothing_and_the_loss_that_is_told_is_without_penalties() -> None:
     def trained(l1: float) -> tuple[float, float]:
         regularisation = RegularisationConfig(l1=l1, activation_penalty=l1 * 100)

@@ -20,10 +20,12 @@ Weights = Mapping[str, NDArray[np.float32]]
 
 
 class Outputs(NamedTuple):
-    """What goes up from the top layer [T, B, H], and what the head reads, after dropout."""
+    """What goes up from the top layer [T, B, H], what the head reads, after dropout, and where a document goes on from
+    the step before [T, B, 1], if not everywhere."""
 
     plain: Tensor
     dropped: Tensor
+    keep: Tensor | None = None
 
 
 class Losses(NamedTuple):
@@ -83,7 +85,7 @@ class LanguageModel(nn.Module):
         resets = NOWHERE if self.boundary is None else Resets(ids != self.boundary)
         outputs, states = self.stack(ids, self.embedding.weight, states, resets)
         dropped = torch.cat([self.stack.drop(y) for y in outputs[-self.heads_read :]], -1)
-        return self.projection(dropped), states, Outputs(outputs[-1], dropped)
+        return self.projection(dropped), states, Outputs(outputs[-1], dropped, resets.keep)
 
     def start(self, batch: int) -> States:
         """The state of B texts of which nothing has been read."""

@@ -11,10 +11,13 @@ from charlstm.model.language_model import Outputs
 def with_penalties(loss: Tensor, outputs: Outputs, config: RegularisationConfig) -> Tensor:
     """The loss to be minimised, from the cross-entropy in nats per character.
 
-    The penalties are on the size and on the change of the top layer's output (Merity et al. 2017, sec. 4.7).
+    The penalties are on the size and on the change of the top layer's output (Merity et al. 2017, sec. 4.7); what
+    changes where another document begins is none of it.
     """
     if config.activation_penalty:
         loss = loss + config.activation_penalty * outputs.dropped.float().square().mean()
     if config.temporal_penalty and len(outputs.plain) > 1:
-        loss = loss + config.temporal_penalty * outputs.plain.float().diff(dim=0).square().mean()
+        change = outputs.plain.float().diff(dim=0)
+        change = change if outputs.keep is None else change * outputs.keep[1:]
+        loss = loss + config.temporal_penalty * change.square().mean()
     return loss
