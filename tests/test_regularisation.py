@@ -125,7 +125,7 @@ def test_another_document_is_no_change_to_be_penalised() -> None:
     def changes(ids: torch.Tensor) -> float:
         outputs = model.eval().read(ids, model.start(1))[2]
         penalised = with_penalties(torch.zeros(()), outputs, RegularisationConfig(temporal_penalty=1))
-        return float(penalised) * (len(ids) - 1)
+        return penalised.item() * (len(ids) - 1)
 
     parts = changes(torch.cat([boundary, one])) + changes(torch.cat([boundary, other]))
     assert changes(whole) == pytest.approx(parts, rel=1e-5)
