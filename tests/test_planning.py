@@ -93,3 +93,11 @@ def test_a_minute_is_kept_to(tmp_path: Path) -> None:
     assert trained.code == 0
     assert "chosen" in trained.err
     assert charlstm("eval").code == 0
+
+
+@pytest.mark.usefixtures("machine")
+def test_what_keeps_the_top_layer_calm_is_chosen_unless_it_was_given() -> None:
+    found = choose(TEXT, timed(60), ()).config.regularisation
+    assert found.activation_penalty > 0 < found.temporal_penalty
+    without = choose(TEXT, timed(60), {"regularisation.activation_penalty", "regularisation.temporal_penalty"})
+    assert without.config.regularisation.activation_penalty == without.config.regularisation.temporal_penalty == 0

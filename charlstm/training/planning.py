@@ -46,6 +46,13 @@ LEFT_OUT = ((30, 0.5, 0.1), (18, 0.4, 0.05), (9, 0.25, 0.05), (7, 0.2, 0.03), (0
 """Dropout, and that of characters, from so many passes over the text on: the more often it is read, the more has to be
 left out."""
 
+SMOOTHING = 1.0
+"""Weight of the penalties on the top layer's output and on its change: worth more than any dropout, however often the
+text is read."""
+
+UNGATED = ("rnn", "jordan")
+"""Cells that they keep from learning."""
+
 MOST_EPOCHS = 60
 """More do no good, whatever the time."""
 
@@ -120,7 +127,12 @@ def for_epochs(best: Choice, given: Collection[str]) -> Config:
     """The settings that follow from how often the text will be read."""
     training = {"epochs": MOST_EPOCHS, "validate_every": validate_every(best)}
     units, characters = next((units, rows) for least, units, rows in LEFT_OUT if best.epochs >= least)
-    regularisation = {"embedding_dropout": characters}
+    smoothing = 0.0 if best.config.model.cell in UNGATED else SMOOTHING
+    regularisation = {
+        "embedding_dropout": characters,
+        "activation_penalty": smoothing,
+        "temporal_penalty": smoothing,
+    }
     return chosen(
         best.config, given, {"model": {"dropout": units}, "training": training, "regularisation": regularisation}
     )
