@@ -20,13 +20,26 @@ from charlstm.console import printable
 from charlstm.data.spool import Piped
 from charlstm.errors import CharlstmError, ModelFileError, UsageError
 from charlstm.modelfile import ModelFile
-from charlstm.runs import BEST, LAST, STATE
+from charlstm.runs import BEST, GOOD, LAST, STATE
 from charlstm.settings import from_file, resolve
-from charlstm.tensorfile import Tensors, read_tensors, unwritable, write_tensors, write_whole
+from charlstm.tensorfile import (
+    Tensors,
+    check_room,
+    link,
+    read_tensors,
+    remove_parts,
+    unwritable,
+    write_tensors,
+    write_whole,
+)
 
 CONFIG, METRICS, SPOOL, LOCK = "config.toml", "metrics.jsonl", "stdin.txt", "lock"
-NAMES = (BEST, LAST, STATE, METRICS, SPOOL, CONFIG)
+NAMES = (BEST, LAST, STATE, GOOD, METRICS, SPOOL, CONFIG)
+KEPT = f"step-{'[0-9]' * 6}*.safetensors"
 STATE_FORMAT = 2
+
+HEADERS = 2**16
+"""Bytes that a file takes beside its tensors, amply."""
 
 Tree = dict[str, Any]
 
@@ -74,6 +87,7 @@ class RunFolder:
             raise unwritable(self.path, error) from error
         with file:
             try:
+                remove_parts(self.path, (*NAMES, KEPT))
                 yield
             finally:
                 (self.path / LOCK).unlink(missing_ok=True)
@@ -88,6 +102,8 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             for name in NAMES:
                 (self.path / name).unlink(missing_ok=True)
+            if overwrite:
+                self.prune(0)
         except OSError as error:
             raise unwritable(self.path, error) from error
         if piped is not None:
@@ -103,28 +119,49 @@ class RunFolder:
             raise UsageError(f"there is no run in {self.path}", "-o names a run's folder")
         return resolve(from_file(self.path / CONFIG))
 
-    def save(self, model: ModelFile, state: Tree, *, best: bool) -> None:
-        """The newest model, the best if it is that, and all that going on from here takes. Raises CharlstmError.
+    def save(self, model: ModelFile, state: Tree, *, best: bool = False) -> None:
+        """The newest model, the best if it is that, and all that going on from here takes. Raises CharlstmError, with
+        what was there before still there, if the disk has no room for it.
 
         The state comes last and holds its own copy of the weights: whichever of these writes is cut short, the
         state in place is whole and agrees with itself.
         """
+        tensors, document = flatten(state)
+        check_room(self.path, (1 + best) * (size_of(model.weights) + HEADERS) + size_of(tensors) + HEADERS)
         model.save(self.path / LAST)
         if best:
             model.save(self.path / BEST)
-        tensors, document = flatten(state)
         write_tensors(self.path / STATE, tensors, {"format": STATE_FORMAT, "state": document})
+
+    def mark_good(self) -> None:
+        """What was saved last is what to fall back to. Raises CharlstmError."""
+        link(self.path / STATE, self.path / GOOD)
+
+    @property
+    def has_good(self) -> bool:
+        return (self.path / GOOD).exists()
+
+    def keep(self, step: int, most: int) -> None:
+        """Keeps the newest model under the name of its step, and of such ones so many. Raises CharlstmError."""
+        if most:
+            link(self.path / LAST, self.path / f"step-{step:06}.safetensors")
+        self.prune(most)
+
+    def prune(self, most: int) -> None:
+        """Removes kept models but the newest so many."""
+        kept = sorted(self.path.glob(KEPT), key=lambda path: (len(path.name), path.name))
+        for path in kept[: max(len(kept) - most, 0)]:
+            path.unlink(missing_ok=True)
 
     def load_state(self) -> Tree:
         """What `save` was given. Raises UsageError if nothing was saved, ModelFileError if it is damaged."""
         if not (self.path / STATE).exists():
             raise UsageError(f"{self.path} has no saved state to resume from", "--overwrite starts anew")
-        tensors, document = read_tensors(self.path / STATE)
-        if document.get("format") != STATE_FORMAT:
-            raise ModelFileError(
-                f"{self.path / STATE} has format {document.get('format')!r} and this charlstm reads {STATE_FORMAT}"
-            )
-        return unflatten(tensors, document["state"])
+        return read_state(self.path / STATE)
+
+    def load_good(self) -> Tree:
+        """The state to fall back to. Raises ModelFileError if it is damaged."""
+        return read_state(self.path / GOOD)
 
     def log(self, entry: Mapping[str, Any]) -> None:
         """Adds a line to the metrics. Raises CharlstmError if it cannot."""
@@ -151,6 +188,27 @@ class RunFolder:
     def spooled(self) -> Piped | None:
         """What the run read from stdin, to be read again."""
         return Piped(path=self.path / SPOOL) if (self.path / SPOOL).exists() else None
+
+
+def read_state(path: Path) -> Tree:
+    """The tree that was saved there. Raises ModelFileError."""
+    tensors, document = read_tensors(path)
+    if document.get("format") != STATE_FORMAT:
+        raise ModelFileError(
+            f"{path} has format {document.get('format')!r} and this charlstm reads {STATE_FORMAT}",
+            "a newer charlstm may read it",
+        )
+    if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
+        raise ModelFileError(f"{path} holds numbers that are not finite")
+    try:
+        return unflatten(tensors, document["state"])
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise ModelFileError(f"{path} is not the state of a run") from error
+
+
+def size_of(tensors: Mapping[str, np.ndarray[Any, Any]]) -> int:
+    """Bytes."""
+    return sum(tensor.nbytes for tensor in tensors.values())
 
 
 def lock(path: Path) -> TextIO:

@@ -148,6 +148,25 @@ def write_whole(path: Path, *pieces: bytes | memoryview) -> None:
 PART = ".part"
 
 
+def link(path: Path, other: Path) -> None:
+    """Makes `other` a second name of this file as it is now, which costs nothing; or a copy, where the file system has
+    no links. Raises CharlstmError."""
+    temporary = other.with_name(f".{other.name}.{os.getpid()}{PART}")
+    try:
+        if other.exists() and other.samefile(path):
+            return
+        temporary.unlink(missing_ok=True)
+        try:
+            temporary.hardlink_to(path)
+        except OSError:
+            write_whole(other, path.read_bytes())
+        else:
+            temporary.replace(other)
+            flush_folder(other.parent)
+    except OSError as error:
+        raise unwritable(other, error) from error
+
+
 def remove_parts(folder: Path, names: Sequence[str]) -> None:
     """Removes what processes that were killed while they wrote these files have left behind."""
     for name in names:

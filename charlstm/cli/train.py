@@ -45,6 +45,7 @@ MAY_CHANGE = {
         "engine",
         "validate_every",
         "save_every",
+        "keep",
     )
 }
 """Settings of a run that may be others when it is resumed; with the rest it would be another run."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import monotonic
 
 from charlstm.training.trainer import Trainer
@@ -13,15 +14,25 @@ class Clock:
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
         self.begun = monotonic() - trainer.progress.seconds
-        self.reserve = 0.0  # seconds that the last validation will take
+        self.validating = 0.0  # seconds that the last validation took, and the save after it
+        self.saving = 0.0  # seconds that the last save took
         self.seconds_per_step = 0.0
 
     def done(self) -> float:
-        """Share of the training behind us, from 0; 1 or more at the end. A time limit includes the last validation."""
+        """Share of the training behind us, from 0; 1 or more at the end. A time limit includes the last save."""
         progress, limit = self.trainer.progress, self.trainer.config.training.max_time
         progress.seconds = monotonic() - self.begun
         by_time = progress.seconds / max(limit - self.reserve, 1e-3) if limit else 0.0
         return max(self.trainer.batches.epochs_read / self.trainer.config.training.epochs, by_time)
+
+    @property
+    def reserve(self) -> float:
+        """Seconds to keep for the end, amply: for the step that is running, a save, and the last validation.
+
+        Until one was measured, a validation is taken to read the text as fast as training does.
+        """
+        reading = len(self.trainer.tokens.part("val")) / self.chars_per_second if self.seconds_per_step else 0.0
+        return 1.2 * (self.seconds_per_step + self.saving + (self.validating or reading))
 
     def stepped(self, seconds: float) -> None:
         """A step took this long. What is reported is a mean over some twenty of them."""
@@ -50,3 +61,10 @@ class Clock:
         progress, limit = self.trainer.progress, self.trainer.config.training.max_time
         by_steps = (self.trainer.total_steps - progress.step) * self.seconds_per_step
         return max(min(by_steps, limit - progress.seconds) if limit else by_steps, 0.0)
+
+
+def timed(do: Callable[..., None], *arguments: object) -> float:
+    """Does it, and gives the seconds that it took."""
+    began = monotonic()
+    do(*arguments)
+    return monotonic() - began

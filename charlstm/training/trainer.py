@@ -39,6 +39,10 @@ class Progress:
     plateaus: int = 0  # times that the loss stayed on one
     loss_sum: float = 0.0  # over the steps since the last validation
     loss_count: int = 0
+    first_loss: float | None = None  # of the first step
+    climbed: int = 0  # steps on end with a loss far above that
+    setbacks: int = 0  # times that training diverged and fell back, with the learning rate below
+    setback_lr: float = 0.0
 
     def validated(self, loss: float) -> bool:
         """Takes down the loss of a validation. Whether it is the best so far."""
@@ -116,10 +120,7 @@ class Trainer:
         self.add_l1()
         norm, loss = self.clip(), losses.nats.item()
         if not (isfinite(loss) and isfinite(norm)):
-            raise DivergedError(
-                f"training diverged at step {self.progress.step + 1}: the loss is no longer a number",
-                "lower --lr; the last saved state is kept and --resume goes on from it",
-            )
+            raise DivergedError(f"training diverged at step {self.progress.step + 1}: the loss is no longer a number")
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate
         self.optimiser.step()
