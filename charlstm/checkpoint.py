@@ -15,11 +15,11 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from charlstm.config import Config
+from charlstm.config import Config, ModelConfig
 from charlstm.console import printable
 from charlstm.data.spool import Piped
 from charlstm.errors import CharlstmError, ModelFileError, UsageError
-from charlstm.modelfile import ModelFile
+from charlstm.modelfile import ModelFile, shapes
 from charlstm.runs import BEST, GOOD, LAST, STATE
 from charlstm.settings import from_file, resolve
 from charlstm.tensorfile import (
@@ -119,18 +119,22 @@ class RunFolder:
             raise UsageError(f"there is no run in {self.path}", "-o names a run's folder")
         return resolve(from_file(self.path / CONFIG))
 
-    def save(self, model: ModelFile, state: Tree, *, best: bool = False) -> None:
+    def save(self, model: ModelFile, state: Tree, *, best: bool = False, keep: int | None = None) -> None:
         """The newest model, the best if it is that, and all that going on from here takes. Raises CharlstmError, with
         what was there before still there, if the disk has no room for it.
+
+        `keep` also keeps the model under the name of its step, and so many such models.
 
         The state comes last and holds its own copy of the weights: whichever of these writes is cut short, the
         state in place is whole and agrees with itself.
         """
-        tensors, document = flatten(state)
+        tensors, document = flatten(state | {"logged": self.logged})
         check_room(self.path, (1 + best) * (size_of(model.weights) + HEADERS) + size_of(tensors) + HEADERS)
         model.save(self.path / LAST)
         if best:
             model.save(self.path / BEST)
+        if keep is not None:
+            self.keep(model.figures["step"], keep)
         write_tensors(self.path / STATE, tensors, {"format": STATE_FORMAT, "state": document})
 
     def mark_good(self) -> None:
@@ -142,7 +146,6 @@ class RunFolder:
         return (self.path / GOOD).exists()
 
     def keep(self, step: int, most: int) -> None:
-        """Keeps the newest model under the name of its step, and of such ones so many. Raises CharlstmError."""
         if most:
             link(self.path / LAST, self.path / f"step-{step:06}.safetensors")
         self.prune(most)
@@ -159,9 +162,22 @@ class RunFolder:
             raise UsageError(f"{self.path} has no saved state to resume from", "--overwrite starts anew")
         return read_state(self.path / STATE)
 
+    def check_state(self, config: ModelConfig) -> None:
+        """Raises ModelFileError where the saved weights are not of these sizes: before anything that large is made."""
+        weights = self.load_state().get("model", {})
+        found = {name: weight.shape for name, weight in weights.items()}
+        if found != shapes(config, len(weights.get("head.bias", ()))):
+            raise ModelFileError(f"{self.path / STATE} holds weights that do not fit the settings of the run")
+
     def load_good(self) -> Tree:
         """The state to fall back to. Raises ModelFileError if it is damaged."""
         return read_state(self.path / GOOD)
+
+    @property
+    def logged(self) -> int:
+        """Bytes of metrics so far."""
+        path = self.path / METRICS
+        return path.stat().st_size if path.exists() else 0
 
     def log(self, entry: Mapping[str, Any]) -> None:
         """Adds a line to the metrics. Raises CharlstmError if it cannot."""
@@ -177,11 +193,12 @@ class RunFolder:
         lines = path.read_text("utf-8").splitlines() if path.exists() else []
         return [json.loads(line) for line in lines if step_of(line) < float("inf")]
 
-    def forget_after(self, step: int) -> None:
-        """Drops the metrics of steps that a resumed run will take again, and a last line that was cut short."""
-        path = self.path / METRICS
+    def forget_after(self, state: Tree) -> None:
+        """Drops the metrics that were logged after this state was saved, and a last line that was cut short."""
+        path, step, size = self.path / METRICS, state["progress"]["step"], state.get("logged")
         if path.exists():
-            kept = [line for line in path.read_text("utf-8").splitlines() if step_of(line) <= step]
+            lines = path.read_bytes()[:size].decode("utf-8", "replace").splitlines()
+            kept = [line for line in lines if step_of(line) <= step]
             write_whole(path, "".join(line + "\n" for line in kept).encode())
 
     @property

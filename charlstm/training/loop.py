@@ -38,12 +38,15 @@ def train(
     Raises CharlstmError for a corpus that does not suit the settings, a folder that another process trains in,
     a full disk, divergence; what was saved stays.
     """
+    if resume:
+        folder.check_state(config.model)
     trainer = Trainer(corpus, config)
     fresh = trainer.start_from(init_from) if init_from else ""
     with folder.sole_writer():
         if resume:
-            trainer.load_state_dict(folder.load_state())
-            folder.forget_after(trainer.progress.step)
+            state = folder.load_state()
+            trainer.load_state_dict(state)
+            folder.forget_after(state)
             folder.write_config(config)
         else:
             folder.create(config, corpus.piped, overwrite=overwrite)
@@ -64,7 +67,7 @@ def run(
     while True:
         done, stopped = clock.done(), stop()
         if not stopped and due(trainer, done, validate_at):
-            if done >= 1:
+            if done >= 1 and config.training.max_time:
                 clock.saving = timed(save, trainer, folder)  # now, lest the time run out while the last validation runs
             began = monotonic()
             try:
@@ -91,11 +94,11 @@ def run(
             yield fall_back(trainer, folder, error)
             continue
         clock.stepped(monotonic() - began)
+        if progress.step % LOG_EVERY == 0 and not due(trainer, clock.done(), validate_at):
+            folder.log({**clock.place(), "loss_nats": loss, "learning_rate": rate})
         if 0 < config.training.save_every <= monotonic() - saved:
             clock.saving = timed(save, trainer, folder)
             saved = monotonic()
-        if progress.step % LOG_EVERY == 0 and not due(trainer, clock.done(), validate_at):
-            folder.log({**clock.place(), "loss_nats": loss, "learning_rate": rate})
         yield Stepped(
             progress.step, trainer.batches.epoch, done, loss, rate, clock.chars_per_second, clock.seconds_left
         )
@@ -134,14 +137,14 @@ def save_validated(trainer: Trainer, folder: RunFolder, evaluation: Evaluation, 
     progress = trainer.progress
     best, train_loss = progress.validated(evaluation.loss_nats), progress.take_mean_loss()
     trainer.average.validated(evaluation.loss_nats)
-    save(trainer, folder, evaluation, best=best)
-    folder.mark_good()
-    folder.keep(progress.step, trainer.config.training.keep)
     losses = {"loss_nats": train_loss, "validation_loss_nats": evaluation.loss_nats, "validation_bpc": evaluation.bpc}
     folder.log({**place, **losses})
+    save(trainer, folder, evaluation, best=best)
+    folder.mark_good()
     return Validated(progress.step, progress.seconds, train_loss, evaluation, best)
 
 
 def save(trainer: Trainer, folder: RunFolder, evaluation: Evaluation | None = None, *, best: bool = False) -> None:
     figures = {"validation": evaluation.to_dict()} if evaluation else {}
-    folder.save(trainer.model_file(figures), trainer.state_dict(), best=best)
+    keep = trainer.config.training.keep if evaluation else None
+    folder.save(trainer.model_file(figures), trainer.state_dict(), best=best, keep=keep)

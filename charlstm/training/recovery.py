@@ -62,17 +62,20 @@ def fall_back(trainer: Trainer, folder: RunFolder, error: DivergedError) -> Fell
     progress, lr = trainer.progress, trainer.config.training.lr
     step, seconds = progress.step, progress.seconds
     setbacks = 1 + (progress.setbacks if progress.setback_lr == lr else 0)
-    trainer.load_state_dict(folder.load_good())
+    good = folder.load_good()
+    trainer.load_state_dict(good)
+    folder.forget_after(good)
     progress.seconds, progress.setbacks, progress.setback_lr = seconds, min(setbacks, MOST), lr
-    folder.save(trainer.model_file({}), trainer.state_dict())
-    folder.forget_after(progress.step)
     if setbacks > MOST:
+        folder.save(trainer.model_file({}), trainer.state_dict())
         raise DivergedError(
             f"{error.message}; so it did after each of {MOST} returns to the last good state with half the rate",
             f"lower --lr ({lr:g} here); --resume goes on from step {progress.step}, the last good one",
         ) from error
     event = FellBack(step, progress.step, error.message, lowered(trainer))
     folder.log({"step": event.to_step, "diverged_at_step": event.step, "why": event.why, "rate_factor": event.factor})
+    folder.save(trainer.model_file({}), trainer.state_dict())
+    folder.mark_good()
     return event
 
 

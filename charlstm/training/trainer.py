@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from math import isfinite
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from charlstm.config import Config
 from charlstm.data.batches import Batches
 from charlstm.data.corpus import Corpus
-from charlstm.errors import CharlstmError, DivergedError, UsageError
+from charlstm.errors import CharlstmError, DivergedError, ModelFileError, UsageError
 from charlstm.model.device import choose
 from charlstm.model.language_model import LanguageModel, detach
 from charlstm.modelfile import ModelFile
@@ -64,7 +64,13 @@ class Progress:
         return asdict(self)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
+        """Raises ValueError for what cannot be a run's progress; what an older state lacks is as at the beginning."""
+        for f in fields(self):
+            value = state.get(f.name, f.default)
+            wanted = (int,) if type(f.default) is int else (int, float, type(f.default))
+            if type(value) not in wanted or (value is not None and not 0 <= value < 2**53):
+                raise ValueError(f.name)
+            setattr(self, f.name, value)
 
 
 class Trainer:
@@ -200,22 +206,39 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Raises CharlstmError if the state is of a run on another text."""
-        if state["corpus"] != self.corpus.fingerprint:
+        """Raises CharlstmError if the state is of a run on another text, ModelFileError if it is none of this run's."""
+        if state.get("corpus") != self.corpus.fingerprint:
             raise CharlstmError(
                 "the corpus has changed since this run was begun, so it cannot be resumed",
                 "begin another run with --init-from",
             )
+        try:
+            self.restore(state)
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
+            raise ModelFileError("the saved state does not fit the settings of its run") from error
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Raises as the parts do that find something in the state to be impossible."""
         self.progress.load_state_dict(state["progress"])
+        check_place(state["batches"])
         self.batches.load_state_dict(state["batches"])
         self.model.load_weights(state["model"])
-        optimiser.load_state_dict(self.optimiser, self.model, state.get("optimiser", {}))
+        optimiser.load_state_dict(self.optimiser, self.model, self.config.training, state["optimiser"])
         self.average.load_state_dict(state["average"])
-        self.states = [
-            tuple(torch.from_numpy(state["hidden"][f"{k}.{n}"].copy()).to(self.device.name) for n in range(len(parts)))
-            for k, parts in enumerate(self.states)
-        ]
+        self.states = self.model.start(self.batches.batch_size)
+        for k, parts in enumerate(self.states):
+            saved = [state["hidden"][f"{k}.{n}"] for n in range(len(parts))]
+            if any(new.shape != old.shape for new, old in zip(saved, parts, strict=True)):
+                raise ValueError("hidden")
+            self.states[k] = tuple(torch.from_numpy(new.copy()).to(self.device.name) for new in saved)
         set_random_state(state["random"])
+
+
+def check_place(batches: dict[str, Any]) -> None:
+    """Raises ValueError for a place that no reading of a text comes to."""
+    for name in ("epoch", "step", "offset", "seq_len", "batch_size"):
+        if type(batches[name]) is not int or not name.endswith(("len", "size")) <= batches[name] < 2**53:
+            raise ValueError(name)
 
 
 def between(first: int, last: int, done: float) -> int:
