@@ -191,14 +191,14 @@ def clock_set_back(scene: Scene) -> None:
 def too_little_memory(folder: Path, text: str) -> Ended:
     """A batch for which the process may not have the memory: it is named, and with more memory training goes on."""
     folder.mkdir()
-    large = ("--hidden", "64", "--batch-size", "256", "--seq-len", "1024", "--epochs", "1", "--device", "cpu")
+    large = ("--hidden", "64", "--batch-size", "128", "--seq-len", "1024", "--epochs", "1", "--device", "cpu")
     scene = Scene(folder, (*large, "--no-samples"), text)
 
     def fault() -> None:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
-        room = pages * resource.getpagesize() + 150_000_000
+        room = pages * resource.getpagesize() + 100_000_000
         resource.setrlimit(resource.RLIMIT_AS, (room, room))
 
-    ended = recover(scene, "little", fault, "not enough memory", "--batch-size (256", "--seq-len (1024")
+    ended = recover(scene, "little", fault, "not enough memory", "--batch-size (128", "--seq-len (1024")
     assert ended.code == 1, ended.err
     return ended
