@@ -164,9 +164,10 @@ class RunFolder:
 
     def check_state(self, config: ModelConfig) -> None:
         """Raises ModelFileError where the saved weights are not of these sizes: before anything that large is made."""
-        weights = self.load_state().get("model", {})
-        found = {name: weight.shape for name, weight in weights.items()}
-        if found != shapes(config, len(weights.get("head.bias", ()))):
+        weights = self.load_state().get("model")
+        tensors = weights if isinstance(weights, dict) else {}
+        found = {name: getattr(weight, "shape", None) for name, weight in tensors.items()}
+        if found != shapes(config, len(tensors.get("head.bias", ()))):
             raise ModelFileError(f"{self.path / STATE} holds weights that do not fit the settings of the run")
 
     def load_good(self) -> Tree:
@@ -197,7 +198,8 @@ class RunFolder:
         """Drops the metrics that were logged after this state was saved, and a last line that was cut short."""
         path, step, size = self.path / METRICS, state["progress"]["step"], state.get("logged")
         if path.exists():
-            lines = path.read_bytes()[:size].decode("utf-8", "replace").splitlines()
+            own = path.read_bytes()[: size if isinstance(size, int) else None]  # an older charlstm did not say
+            lines = own.decode("utf-8", "replace").splitlines()
             kept = [line for line in lines if step_of(line) <= step]
             write_whole(path, "".join(line + "\n" for line in kept).encode())
 

@@ -1,4 +1,4 @@
-"""Files from strangers: broken by accident, and made to do harm. Every one is read by the four commands that read files.
+"""Files from strangers: broken by accident, or made to do harm. Each is read by all of the commands that read files.
 
 Each is made from a good one by a seeded generator: the bytes changed as a bad disk would, the header rewritten, or the
 contents altered and the checksum worked out anew, so that what lies behind the checksum is reached too.
@@ -11,7 +11,6 @@ import random
 import resource
 import shutil
 import signal
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -38,7 +37,20 @@ ROOM = 512 * 2**20
 """Bytes of memory that a process which reads files of a few kB may need beyond what it has."""
 
 NUMBERS = (0, 1, -1, 2**31, 2**53, 2**63, 2**64, -(2**63), 10**400, 0.5, 1e308, float("nan"), float("inf"))
-THINGS = (None, True, "", "x" * 5000, "\x1b[2J\x9b31m", "../../etc/passwd", [], {}, [[]], {"a": {}}, "\ud800", "9" * 5000)
+THINGS = (
+    None,
+    True,
+    "",
+    "x" * 5000,
+    "\x1b[2J\x9b31m",
+    "../../etc/passwd",
+    [],
+    {},
+    [[]],
+    {"a": {}},
+    "\ud800",
+    "9" * 5000,
+)
 
 
 # ---- files that a bad disk or a broken copy makes: the checksum is as it was
@@ -71,7 +83,9 @@ def header_length(chance: random.Random, data: bytearray) -> bytes:
 
 
 def noise(chance: random.Random, data: bytearray) -> bytes:
-    return chance.choice((b"", b"\0" * 100, chance.randbytes(200), b"PK\x03\x04" + bytes(data), b"\x80\x04cos\nsystem\n"))
+    return chance.choice(
+        (b"", b"\0" * 100, chance.randbytes(200), b"PK\x03\x04" + bytes(data), b"\x80\x04cos\nsystem\n")
+    )
 
 
 BYTES = (cut, flipped, overwritten, extended, header_length, noise)
@@ -102,7 +116,9 @@ def lying_header(chance: random.Random, data: bytearray) -> bytes:
     elif lie == 6:
         header["__metadata__"] = chance.choice(THINGS)
     elif lie == 7:
-        header["__metadata__"][KEY] = chance.choice(("[" * 100_000, "{" * 1000, '{"a":' * 50_000, "[]", "1e999", "9" * 10_000))
+        header["__metadata__"][KEY] = chance.choice(
+            ("[" * 100_000, "{" * 1000, '{"a":' * 50_000, "[]", "1e999", "9" * 10_000)
+        )
     elif lie == 8:
         header[name] = chance.choice(THINGS)
     else:
@@ -148,13 +164,17 @@ def huge_model(chance: random.Random, tensors: Tensors, document: Document) -> N
 
 def huge_vocabulary(chance: random.Random, tensors: Tensors, document: Document) -> None:
     if "vocabulary" in document:
-        document["vocabulary"]["characters"] = "".join(map(chr, range(0x4E00, 0x4E00 + chance.choice((1, 500, 20_000)))))
+        document["vocabulary"]["characters"] = "".join(
+            map(chr, range(0x4E00, 0x4E00 + chance.choice((1, 500, 20_000))))
+        )
 
 
 def bad_vocabulary(chance: random.Random, tensors: Tensors, document: Document) -> None:
     if "vocabulary" in document:
         size = len(document["vocabulary"]["characters"])
-        document["vocabulary"]["characters"] = chance.choice(("", "ba" * size, "a" * size, "\ud800" * size, 7, None, ["a"]))
+        document["vocabulary"]["characters"] = chance.choice(
+            ("", "ba" * size, "a" * size, "\ud800" * size, 7, None, ["a"])
+        )
 
 
 def other_value(chance: random.Random, tensors: Tensors, document: Document) -> None:
@@ -176,7 +196,9 @@ def other_value(chance: random.Random, tensors: Tensors, document: Document) -> 
 def other_corpus(chance: random.Random, tensors: Tensors, document: Document) -> None:
     """The text that it was trained on is somewhere else, it says."""
     if "config" in document:
-        document["config"]["data"]["corpus"] = [chance.choice(("/dev/zero", "/proc/self/mem", "", "\0", "-", "..", "/nowhere"))]
+        document["config"]["data"]["corpus"] = [
+            chance.choice(("/dev/zero", "/proc/self/mem", "", "\0", "-", "..", "/nowhere"))
+        ]
 
 
 def other_format(chance: random.Random, tensors: Tensors, document: Document) -> None:
@@ -245,7 +267,7 @@ class Strangers:
         self.file = folder / "file.safetensors"
 
     def campaign(self, files: int, seed: int = 1) -> Tally:
-        """So many mutants of a model file and of a state file, in turn. Raises AssertionError for what should not be."""
+        """So many mutants of a model file and of a state file. Raises AssertionError for what should not be."""
         tally = Tally()
         models, states = (mutants(self.folder / "good" / name, seed) for name in (BEST, STATE))
         with bounded():
@@ -264,7 +286,15 @@ class Strangers:
         commands = {
             "sample": ("sample", "-m", self.file, "-l", 3, "--seed", 1),
             "eval": ("eval", "-m", self.file, self.corpus, "--unknown", "replace", "--json"),
-            "--init-from": ("train", self.corpus, "-o", self.folder / "new", "--init-from", self.file, *self.training[4:]),
+            "--init-from": (
+                "train",
+                self.corpus,
+                "-o",
+                self.folder / "new",
+                "--init-from",
+                self.file,
+                *self.training[4:],
+            ),
         }
         for name, command in commands.items():
             before = self.seen()

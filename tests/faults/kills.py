@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,11 +46,12 @@ def survive(scene: Scene, name: str, chance: random.Random, done: Kills, fault: 
     while True:
         saving[0] = 0
         process = scene.train(name, lambda: fault(saving))
-        if process.ended(within=chance.uniform(0, 1.5 * scene.seconds)):
-            ended = process.result()
-            assert ended.code == 0, ended.err
+        if not process.ended(within=chance.uniform(0, 1.5 * scene.seconds)):
+            os.kill(process.pid, signal.SIGKILL)
+        ended = process.result()
+        if ended.code == 0:
             return
-        assert process.kill().code == -9
+        assert ended.code == -signal.SIGKILL, ended.err
         done.kills += 1
         done.inside += saving[0]
         check_whole(scene.run(name))

@@ -9,6 +9,7 @@ import resource
 import signal
 import time
 import traceback
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,7 +51,11 @@ class Process:
 
     def __init__(self, arguments: list[str], fault: Fault = nothing) -> None:
         reading, writing = os.pipe()
-        self.pid = os.fork()
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", DeprecationWarning
+            )  # of threads: they wait for work
+            self.pid = os.fork()
         if self.pid == 0:
             os.close(reading)
             self.run(arguments, fault, writing)
@@ -89,10 +94,6 @@ class Process:
             err = said.read()
         return Ended(os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1]), err)
 
-    def kill(self) -> Ended:
-        os.kill(self.pid, signal.SIGKILL)
-        return self.result()
-
 
 @dataclass
 class Scene:
@@ -127,7 +128,7 @@ class Scene:
         return Process(["train", "-o", str(run), *how], fault)
 
     def finish(self, name: str) -> None:
-        """Goes on to the end, with nothing going wrong, and asserts that it is the end of a run in which nothing did."""
+        """Goes on to the end, with nothing going wrong; asserts that it is the end of a run in which nothing did."""
         ended = self.train(name).result()
         assert ended.code == 0, ended.err
         self.check_same(name)
