@@ -221,7 +221,7 @@ def read_state(path: Path) -> Tree:
         raise ModelFileError(f"{path} holds numbers that are not finite")
     try:
         return unflatten(tensors, document["state"])
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ModelFileError(f"{path} is not the state of a run") from error
 
 

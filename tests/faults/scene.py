@@ -52,9 +52,7 @@ class Process:
     def __init__(self, arguments: list[str], fault: Fault = nothing) -> None:
         reading, writing = os.pipe()
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", DeprecationWarning
-            )  # of threads: they wait for work
+            warnings.simplefilter("ignore", DeprecationWarning)  # of threads: they wait for work
             self.pid = os.fork()
         if self.pid == 0:
             os.close(reading)
