@@ -252,7 +252,7 @@ def step_of(line: str) -> float:
     """The step of a line of metrics; infinite for half a line."""
     try:
         return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return float("inf")
 
 

@@ -164,6 +164,8 @@ def link(path: Path, other: Path) -> None:
             temporary.replace(other)
             flush_folder(other.parent)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise unwritable(other, error) from error
 
 

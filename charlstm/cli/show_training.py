@@ -168,7 +168,7 @@ class Display:
 
     def guide(self, started: Started) -> None:
         """The one thing to change, if any; figures that cannot be read are no reason to fail a run that is saved."""
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, KeyError, TypeError):
             sentence = "" if self.console.quiet else guidance(self.corpus, self.config, self.folder, started)
             if sentence:
                 self.console.note(sentence)
