@@ -13,6 +13,7 @@ import torch
 
 from charlstm.checkpoint import RunFolder
 from charlstm.errors import CharlstmError, DivergedError
+from charlstm.model.language_model import LanguageModel, Losses
 from charlstm.modelfile import ModelFile
 from charlstm.tensorfile import read_tensors
 from charlstm.training import recovery
@@ -68,14 +69,15 @@ def test_a_gradient_that_is_not_finite_is_not_followed(tmp_path: Path, monkeypat
 
 
 def test_a_loss_that_is_no_number_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, taken = torch.nn.functional.cross_entropy, 0
+    real, taken = LanguageModel.loss, 0
 
-    def broken(*args: Any, **kwargs: Any) -> torch.Tensor:
+    def broken(*arguments: Any) -> Any:
         nonlocal taken
         taken += 1
-        return real(*args, **kwargs) * (float("nan") if taken == 15 else 1)
+        losses, *rest = real(*arguments)
+        return Losses(*(loss * (float("nan") if taken == 15 else 1) for loss in losses)), *rest
 
-    monkeypatch.setattr("charlstm.training.trainer.cross_entropy", broken)
+    monkeypatch.setattr(LanguageModel, "loss", broken)
     events = list(train(CORPUS, config(), RunFolder(tmp_path / "run")))
     assert [event.to_step for event in fallen(events)] == [10]
     assert all(np.isfinite(w).all() for w in ModelFile.load(tmp_path / "run" / "last.safetensors").weights.values())
