@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
+from threading import Thread
+from time import monotonic
 from typing import Any, TextIO
 
 import numpy as np
@@ -49,6 +51,9 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.saving = 0.0  # seconds that the last save took
+        self.writer: Thread | None = None  # while something is written in the background
+        self.failure: CharlstmError | None = None  # of what was
 
     @property
     def exists(self) -> bool:
@@ -89,7 +94,9 @@ class RunFolder:
             try:
                 remove_parts(self.path, (*NAMES, KEPT))
                 yield
+                self.settle()
             finally:
+                self.join()
                 (self.path / LOCK).unlink(missing_ok=True)
 
     def create(self, config: Config, piped: Piped | None = None, *, overwrite: bool = False) -> None:
@@ -128,7 +135,40 @@ class RunFolder:
         The state comes last and holds its own copy of the weights: whichever of these writes is cut short, the
         state in place is whole and agrees with itself.
         """
-        tensors, document = flatten(state | {"logged": self.logged})
+        self.settle()
+        self.write(model, state | {"logged": self.logged}, best, keep)
+
+    def save_soon(self, model: ModelFile, state: Tree) -> None:
+        """As `save`, but written while the caller goes on; what it was given must not change meanwhile.
+
+        What goes wrong is raised by the next save, or at the end by `sole_writer`.
+        """
+        self.settle()
+        self.writer = Thread(target=self.write_or_fail, args=(model, state | {"logged": self.logged}))
+        self.writer.start()
+
+    def write_or_fail(self, model: ModelFile, state: Tree) -> None:
+        try:
+            self.write(model, state)
+        except CharlstmError as error:
+            self.failure = error
+
+    def join(self) -> None:
+        """Waits for what is written in the background."""
+        if self.writer is not None:
+            self.writer.join()
+            self.writer = None
+
+    def settle(self) -> None:
+        """The same. Raises CharlstmError if it could not be written."""
+        self.join()
+        failure, self.failure = self.failure, None
+        if failure is not None:
+            raise failure
+
+    def write(self, model: ModelFile, state: Tree, best: bool = False, keep: int | None = None) -> None:
+        began = monotonic()
+        tensors, document = flatten(state)
         check_room(self.path, (1 + best) * (size_of(model.weights) + HEADERS) + size_of(tensors) + HEADERS)
         model.save(self.path / LAST)
         if best:
@@ -136,6 +176,7 @@ class RunFolder:
         if keep is not None:
             self.keep(model.figures["step"], keep)
         write_tensors(self.path / STATE, tensors, {"format": STATE_FORMAT, "state": document})
+        self.saving = monotonic() - began
 
     def mark_good(self) -> None:
         """What was saved last is what to fall back to. Raises CharlstmError."""

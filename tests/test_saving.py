@@ -113,10 +113,11 @@ def test_a_run_is_saved_before_its_last_validation_if_it_has_a_time_limit(
 
 def test_time_for_the_last_save_is_set_aside() -> None:
     trainer = Trainer(CORPUS, config(max_time=100.0))
-    clock = Clock(trainer)
+    folder = RunFolder(Path("run"))
+    clock = Clock(trainer, folder)
     clock.stepped(0.5)  # 64 characters
     assert clock.reserve == pytest.approx(1.2 * (0.5 + 0.5 * 250 / 64))  # the validation part has 250
-    clock.saving, clock.validating = 4.0, 10.0
+    folder.saving, clock.validating = 4.0, 10.0
     assert clock.reserve == pytest.approx(1.2 * 14.5)
     clock.begun -= 100 - clock.reserve
     assert clock.done() >= 1
@@ -144,6 +145,44 @@ def test_a_run_on_a_pipe_is_resumed_exactly(tmp_path: Path, step: int) -> None:
     assert charlstm("train", "--resume", "-o", "parts").code == 0
     for name in ("last", "best", "state"):
         ours, theirs = (read_tensors(Path(run) / f"{name}.safetensors")[0] for run in ("parts", "whole"))
+        for tensor, value in theirs.items():
+            np.testing.assert_array_equal(ours[tensor], value, err_msg=f"{name} {tensor}")
+
+
+def test_a_save_in_the_background_that_fails_ends_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, writes = RunFolder(tmp_path / "run"), 0
+    real = RunFolder.write
+
+    def failing(self: RunFolder, *arguments: Any) -> None:
+        nonlocal writes
+        writes += 1
+        if writes == 4:
+            raise CharlstmError("cannot write run: No space left on device")
+        real(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "write", failing)
+        with pytest.raises(CharlstmError, match="No space left"):
+            list(train(CORPUS, config(save_every=1e-6), folder))
+    assert writes == 4
+    assert ModelFile.load(folder.path / "last.safetensors").figures["step"] == 2
+    assert list(train(CORPUS, config(), folder, resume=True))[-1].reason == "done"  # type: ignore[union-attr]
+
+
+def test_what_is_written_in_the_background_is_the_run_as_it_was_then(tmp_path: Path) -> None:
+    """Training goes on while a thread writes; the state on the disk is of one step, whole."""
+    late, written = RunFolder(tmp_path / "late"), []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunFolder, "save_soon", lambda self, model, state: written.append((model, state)))
+        training = train(CORPUS, config(save_every=1e-6, validate_every=10**6), late)
+        while not (isinstance(event := next(training), Stepped) and event.step == 20):
+            pass
+    late.save_soon(*written[4])
+    late.settle()
+    watch, stop = stop_at(5)
+    watch(train(CORPUS, config(validate_every=10**6), RunFolder(tmp_path / "then"), stop=stop))
+    for name in ("last", "state"):
+        ours, theirs = (read_tensors(tmp_path / run / f"{name}.safetensors")[0] for run in ("late", "then"))
         for tensor, value in theirs.items():
             np.testing.assert_array_equal(ours[tensor], value, err_msg=f"{name} {tensor}")
 

@@ -71,7 +71,7 @@ class Average:
     def state_dict(self) -> dict[str, Any]:
         """For the run's state; the weights by their place."""
         weights = {str(k): weight.cpu().numpy().copy() for k, weight in enumerate(self.weights)}
-        return {"steps": self.steps, "begun": self.begun, "losses": self.losses, "weights": weights}
+        return {"steps": self.steps, "begun": self.begun, "losses": [*self.losses], "weights": weights}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Raises KeyError, TypeError or ValueError for what cannot be an average of these weights."""

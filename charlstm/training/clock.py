@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from time import monotonic
 
+from charlstm.checkpoint import RunFolder
 from charlstm.training.trainer import Trainer
 
 
 class Clock:
     """Keeps `progress.seconds` and the rates that follow from it."""
 
-    def __init__(self, trainer: Trainer) -> None:
-        self.trainer = trainer
+    def __init__(self, trainer: Trainer, folder: RunFolder) -> None:
+        self.trainer, self.folder = trainer, folder
         self.begun = monotonic() - trainer.progress.seconds
         self.validating = 0.0  # seconds that the last validation took, and the save after it
-        self.saving = 0.0  # seconds that the last save took
         self.seconds_per_step = 0.0
 
     def done(self) -> float:
@@ -32,7 +31,7 @@ class Clock:
         Until one was measured, a validation is taken to read the text as fast as training does.
         """
         reading = len(self.trainer.tokens.part("val")) / self.chars_per_second if self.seconds_per_step else 0.0
-        return 1.2 * (self.seconds_per_step + self.saving + (self.validating or reading))
+        return 1.2 * (self.seconds_per_step + self.folder.saving + (self.validating or reading))
 
     def stepped(self, seconds: float) -> None:
         """A step took this long. What is reported is a mean over some twenty of them."""
@@ -61,10 +60,3 @@ class Clock:
         progress, limit = self.trainer.progress, self.trainer.config.training.max_time
         by_steps = (self.trainer.total_steps - progress.step) * self.seconds_per_step
         return max(min(by_steps, limit - progress.seconds) if limit else by_steps, 0.0)
-
-
-def timed(do: Callable[..., None], *arguments: object) -> float:
-    """Does it, and gives the seconds that it took."""
-    began = monotonic()
-    do(*arguments)
-    return monotonic() - began

@@ -11,7 +11,7 @@ from charlstm.data.corpus import Corpus
 from charlstm.errors import DivergedError
 from charlstm.evaluation import Evaluation, evaluate
 from charlstm.modelfile import ModelFile
-from charlstm.training.clock import Clock, timed
+from charlstm.training.clock import Clock
 from charlstm.training.events import Event, Finished, Stepped, Validated
 from charlstm.training.recovery import check_finite, fall_back, lowered, memory_named, watch
 from charlstm.training.schedule import learning_rate
@@ -62,13 +62,13 @@ def run(
 ) -> Iterator[Event]:
     """Step after step, with validations in between, to the end or until `stop()` is true."""
     config = trainer.config
-    progress, clock = trainer.progress, Clock(trainer)
+    progress, clock = trainer.progress, Clock(trainer, folder)
     first, saved = progress.step, monotonic()
     while True:
         done, stopped = clock.done(), stop()
         if not stopped and due(trainer, done, validate_at):
             if done >= 1 and config.training.max_time:
-                clock.saving = timed(save, trainer, folder)  # now, lest the time run out while the last validation runs
+                save(trainer, folder)  # now, lest the time run out while the last validation runs
             began = monotonic()
             try:
                 evaluation = validate(trainer, stop)
@@ -97,7 +97,7 @@ def run(
         if progress.step % LOG_EVERY == 0 and not due(trainer, clock.done(), validate_at):
             folder.log({**clock.place(), "loss_nats": loss, "learning_rate": rate})
         if 0 < config.training.save_every <= monotonic() - saved:
-            clock.saving = timed(save, trainer, folder)
+            folder.save_soon(trainer.model_file({}), trainer.state_dict())
             saved = monotonic()
         yield Stepped(
             progress.step, trainer.batches.epoch, done, loss, rate, clock.chars_per_second, clock.seconds_left

@@ -200,7 +200,9 @@ class Trainer:
             "optimiser": optimiser.state_dict(self.optimiser, self.model),
             "average": self.average.state_dict(),
             "hidden": {
-                f"{k}.{n}": part.cpu().numpy() for k, state in enumerate(self.states) for n, part in enumerate(state)
+                f"{k}.{n}": part.cpu().numpy().copy()
+                for k, state in enumerate(self.states)
+                for n, part in enumerate(state)
             },
             "random": random_state(),
         }

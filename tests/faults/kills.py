@@ -46,7 +46,7 @@ def survive(scene: Scene, name: str, chance: random.Random, done: Kills, fault: 
     while True:
         saving[0] = 0
         process = scene.train(name, lambda: fault(saving))
-        if not process.ended(within=chance.uniform(0, 1.5 * scene.seconds)):
+        if not process.ended(within=chance.uniform(0, scene.seconds)):
             os.kill(process.pid, signal.SIGKILL)
         ended = process.result()
         if ended.code == 0:
