@@ -29,6 +29,9 @@ faults: .venv/installed-test
 bench: .venv/installed-test
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/sampling.py
+	$(BIN)/python benchmarks/sampling.py --batches
+	$(BIN)/python benchmarks/load.py
+	$(BIN)/python benchmarks/saving.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/presets.py
 	$(BIN)/python benchmarks/evaluation.py
