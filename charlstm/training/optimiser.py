@@ -61,7 +61,7 @@ def moments(config: TrainingConfig) -> set[str]:
     model.weight.grad = torch.zeros(1, 1)
     optimiser = optimiser_of(model, config)
     optimiser.step()
-    return set(state_dict(optimiser, model)["weight"])
+    return set(state_dict(optimiser, model).get("weight", {}))
 
 
 def load_state_dict(optimiser: Optimizer, model: nn.Module, config: TrainingConfig, state: dict[str, Any]) -> None:
