@@ -15,8 +15,6 @@ from threading import Thread
 from time import monotonic
 from typing import Any, TextIO
 
-import numpy as np
-
 from charlstm.config import Config, ModelConfig
 from charlstm.console import printable
 from charlstm.data.spool import Piped
@@ -24,26 +22,21 @@ from charlstm.errors import CharlstmError, ModelFileError, UsageError
 from charlstm.modelfile import ModelFile, shapes
 from charlstm.runs import BEST, GOOD, LAST, STATE
 from charlstm.settings import from_file, resolve
+from charlstm.statefile import Tree, flatten, read_state, write_state
 from charlstm.tensorfile import (
-    Tensors,
     check_room,
     link,
-    read_tensors,
     remove_parts,
+    size_of,
     unwritable,
-    write_tensors,
     write_whole,
 )
 
 CONFIG, METRICS, SPOOL, LOCK = "config.toml", "metrics.jsonl", "stdin.txt", "lock"
 NAMES = (BEST, LAST, STATE, GOOD, METRICS, SPOOL, CONFIG)
 KEPT = f"step-{'[0-9]' * 6}*.safetensors"
-STATE_FORMAT = 2
-
 HEADERS = 2**16
 """Bytes that a file takes beside its tensors, amply."""
-
-Tree = dict[str, Any]
 
 
 class RunFolder:
@@ -168,14 +161,13 @@ class RunFolder:
 
     def write(self, model: ModelFile, state: Tree, best: bool = False, keep: int | None = None) -> None:
         began = monotonic()
-        tensors, document = flatten(state)
-        check_room(self.path, (1 + best) * (size_of(model.weights) + HEADERS) + size_of(tensors) + HEADERS)
+        check_room(self.path, (1 + best) * (size_of(model.weights) + HEADERS) + size_of(flatten(state)[0]) + HEADERS)
         model.save(self.path / LAST)
         if best:
             model.save(self.path / BEST)
         if keep is not None:
             self.keep(model.figures["step"], keep)
-        write_tensors(self.path / STATE, tensors, {"format": STATE_FORMAT, "state": document})
+        write_state(self.path / STATE, state)
         self.saving = monotonic() - began
 
     def mark_good(self) -> None:
@@ -250,27 +242,6 @@ class RunFolder:
         return Piped(path=self.path / SPOOL) if (self.path / SPOOL).exists() else None
 
 
-def read_state(path: Path) -> Tree:
-    """The tree that was saved there. Raises ModelFileError."""
-    tensors, document = read_tensors(path)
-    if document.get("format") != STATE_FORMAT:
-        raise ModelFileError(
-            f"{path} has format {document.get('format')!r} and this charlstm reads {STATE_FORMAT}",
-            "a newer charlstm may read it",
-        )
-    if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
-        raise ModelFileError(f"{path} holds numbers that are not finite")
-    try:
-        return unflatten(tensors, document["state"])
-    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise ModelFileError(f"{path} is not the state of a run") from error
-
-
-def size_of(tensors: Mapping[str, np.ndarray[Any, Any]]) -> int:
-    """Bytes."""
-    return sum(tensor.nbytes for tensor in tensors.values())
-
-
 def lock(path: Path) -> TextIO:
     """A file that nobody else holds, with this process's id in it. Raises BlockingIOError if somebody does."""
     while True:
@@ -295,30 +266,3 @@ def step_of(line: str) -> float:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError, RecursionError):
         return float("inf")
-
-
-def flatten(tree: Tree) -> tuple[Tensors, Tree]:
-    """The arrays of a tree, by their path in it, and the rest of it as JSON."""
-    tensors: Tensors = {}
-    document: Tree = {}
-    for key, value in tree.items():
-        if isinstance(value, np.ndarray):
-            tensors[key] = value
-        elif isinstance(value, dict) and any(isinstance(leaf, (np.ndarray, dict)) for leaf in value.values()):
-            inner, document[key] = flatten(value)
-            tensors |= {f"{key}/{name}": array for name, array in inner.items()}
-        else:
-            document[key] = value
-    return tensors, document
-
-
-def unflatten(tensors: Tensors, document: Tree) -> Tree:
-    """The inverse of `flatten`."""
-    tree = json.loads(json.dumps(document))
-    for path, array in tensors.items():
-        *parents, name = path.split("/")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[name] = array
-    return dict(tree)

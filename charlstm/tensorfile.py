@@ -185,6 +185,11 @@ def flush_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def size_of(tensors: Mapping[str, NDArray[Any]]) -> int:
+    """Bytes, without the header's."""
+    return sum(tensor.nbytes for tensor in tensors.values())
+
+
 def check_room(folder: Path, needed: int) -> None:
     """Raises CharlstmError where the disk has less room than this many bytes; where it does not say, it may have it."""
     try:

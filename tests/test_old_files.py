@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from charlstm.checkpoint import STATE_FORMAT, RunFolder
+from charlstm.checkpoint import RunFolder
 from charlstm.errors import ModelFileError
 from charlstm.modelfile import FORMAT, ModelFile
+from charlstm.statefile import STATE_FORMAT
 from charlstm.tensorfile import read_tensors, write_tensors
 from tests.conftest import charlstm, one_sentence
 

@@ -15,7 +15,7 @@ import torch
 
 import charlstm
 from charlstm.cells import CELLS
-from charlstm.checkpoint import RunFolder, flatten, unflatten
+from charlstm.checkpoint import RunFolder
 from charlstm.config import OPTIMISER_NAMES, Config, DataConfig, ModelConfig, RegularisationConfig, TrainingConfig
 from charlstm.data.corpus import Corpus
 from charlstm.errors import CharlstmError, UsageError
@@ -23,13 +23,15 @@ from charlstm.evaluation import evaluate
 from charlstm.model.language_model import LanguageModel
 from charlstm.model.layers import OPERATORS
 from charlstm.modelfile import ModelFile
+from charlstm.statefile import flatten, unflatten
 from charlstm.tensorfile import read_tensors
 from charlstm.training import optimiser
 from charlstm.training.averaging import Average
 from charlstm.training.events import Event, Finished, Started, Stepped, Validated
 from charlstm.training.loop import train
+from charlstm.training.progress import Progress
 from charlstm.training.schedule import learning_rate
-from charlstm.training.trainer import Progress, Trainer
+from charlstm.training.trainer import Trainer
 from tests.conftest import ENGLISH
 
 MODEL = ModelConfig(hidden=12, embedding=8, layers=2, dropout=0.3)

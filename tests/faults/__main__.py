@@ -9,6 +9,7 @@ import argparse
 import os
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # forks are made of processes without threads
@@ -31,6 +32,7 @@ def main() -> None:
         print(f"{time.monotonic() - began:6.0f} s  {what}: {result}", flush=True)
 
     with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)  # an ordinary user has to get to what lies inside
         (Path(folder) / "runs").mkdir()
         scene = Scene(Path(folder) / "runs")
         say("kill -9", kills.campaign(scene, arguments.kills, arguments.seed))
@@ -41,29 +43,22 @@ def main() -> None:
         say("files from strangers", Strangers(Path(folder)).campaign(arguments.files, arguments.seed))
 
 
-def campaign(scene: Scene, folder: Path) -> list[tuple[str, object]]:
+def campaign(scene: Scene, folder: Path) -> Iterator[tuple[str, object]]:
     """What else can go wrong; each raises AssertionError where a run does not end as one that nothing happened to."""
     (folder / "short").mkdir()
-    (folder / "short").chmod(0o755)
     short = Scene(folder / "short", (*SETTINGS, "--epochs", "1", "--save-every", "0s"))
     calls = faults.calls_that_write(short)
-    results: list[tuple[str, object]] = [
-        (
-            f"each of {calls} calls that write fails; trainings it ended",
-            faults.failing_disk(short, range(1, calls + 1)),
-        ),
-        ("files limited to 0-24 kB; trainings it ended", faults.files_too_large(scene, range(0, 24_000, 1000))),
-        ("disks of 8-128 kB; trainings it ended", faults.full_disks(scene, range(8, 129, 8))),
-    ]
+    yield (
+        f"the n-th of {calls} calls that write fails, each n; trainings ended",
+        faults.failing_disk(short, range(1, calls + 1)),
+    )
+    yield "files limited to 0-24 kB; trainings ended", faults.files_too_large(scene, range(0, 24_000, 1000))
+    yield "disks of 8-128 kB; trainings ended", faults.full_disks(scene, range(8, 129, 8))
     faults.signal_in_validation(scene)
     faults.read_only_folder(scene)
     faults.clock_set_back(scene)
-    memory = faults.too_little_memory(folder / "memory", ENGLISH[:160_000])
-    return [
-        *results,
-        ("SIGTERM in validation, read-only folder, clock set back", "as they should"),
-        ("memory", memory.err.splitlines()[-1]),
-    ]
+    yield "SIGTERM in validation, read-only folder, clock set back", "as they should"
+    yield "memory", faults.too_little_memory(folder / "memory", ENGLISH[:160_000]).err.splitlines()[-1]
 
 
 if __name__ == "__main__":

@@ -16,11 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from charlstm.checkpoint import CONFIG, KEPT, METRICS, RunFolder, read_state
+from charlstm.checkpoint import CONFIG, KEPT, METRICS, RunFolder
 from charlstm.cli.app import main
 from charlstm.console import Console
 from charlstm.modelfile import ModelFile
 from charlstm.runs import BEST, GOOD, LAST, STATE
+from charlstm.statefile import read_state
 from charlstm.tensorfile import read_tensors
 from tests.conftest import ENGLISH
 
