@@ -115,12 +115,16 @@ def test_time_for_the_last_save_is_set_aside() -> None:
     trainer = Trainer(CORPUS, config(max_time=100.0))
     folder = RunFolder(Path("run"))
     clock = Clock(trainer, folder)
-    clock.stepped(0.5)  # 64 characters
+    clock.stepped(30.0)  # 64 characters, and something was compiled
+    clock.stepped(0.5)
+    clock.seconds_per_step = 0.5
     assert clock.reserve == pytest.approx(1.2 * (0.5 + 0.5 * 250 / 64))  # the validation part has 250
     folder.saving, clock.validating = 4.0, 10.0
     assert clock.reserve == pytest.approx(1.2 * 14.5)
     clock.begun -= 100 - clock.reserve
     assert clock.done() >= 1
+    clock.validating = 1000.0
+    assert clock.reserve == 50.0
 
 
 @pytest.mark.parametrize("step", [1, 10, 33])

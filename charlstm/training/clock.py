@@ -16,6 +16,7 @@ class Clock:
         self.begun = monotonic() - trainer.progress.seconds
         self.validating = 0.0  # seconds that the last validation took, and the save after it
         self.seconds_per_step = 0.0
+        self.least = 0.0  # seconds a character that a step has taken; the first ones map memory and compile
 
     def done(self) -> float:
         """Share of the training behind us, from 0; 1 or more at the end. A time limit includes the last save."""
@@ -26,17 +27,21 @@ class Clock:
 
     @property
     def reserve(self) -> float:
-        """Seconds to keep for the end, amply: for the step that is running, a save, and the last validation.
+        """Seconds to keep for the end, amply, but no more than half: for a step, a save, and the last validation.
 
         Until one was measured, a validation is taken to read the text as fast as training does.
         """
-        reading = len(self.trainer.tokens.part("val")) / self.chars_per_second if self.seconds_per_step else 0.0
-        return 1.2 * (self.seconds_per_step + self.folder.saving + (self.validating or reading))
+        reading = self.validating or self.least * len(self.trainer.tokens.part("val"))
+        most = self.trainer.config.training.max_time / 2
+        return min(1.2 * (self.seconds_per_step + self.folder.saving + reading), most)
 
     def stepped(self, seconds: float) -> None:
         """A step took this long. What is reported is a mean over some twenty of them."""
         weight = 0.05 if self.seconds_per_step else 1.0
         self.seconds_per_step += weight * (seconds - self.seconds_per_step)
+        batches = self.trainer.batches
+        each = seconds / (batches.batch_size * batches.seq_len)
+        self.least = min(self.least or each, each)
 
     def place(self) -> dict[str, float]:
         """Where the run is and how fast, for a line of metrics."""
