@@ -36,6 +36,9 @@ HANGING = 10
 ROOM = 512 * 2**20
 """Bytes of memory that a process which reads files of a few kB may need beyond what it has."""
 
+STATM = Path("/proc/self/statm")
+"""Where Linux says how much memory a process has."""
+
 NUMBERS = (0, 1, -1, 2**31, 2**53, 2**63, 2**64, -(2**63), 10**400, 0.5, 1e308, float("nan"), float("inf"))
 THINGS = (
     None,
@@ -356,8 +359,9 @@ def bounded() -> Iterator[None]:
 
     before, limits = signal.signal(signal.SIGVTALRM, hangs), resource.getrlimit(resource.RLIMIT_AS)
     made_anew, cli.app = cli.app, get_command(cli.app)  # type: ignore[assignment]  # once: it is most of the time
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + ROOM, limits[1]))
+    if STATM.exists():
+        pages = int(STATM.read_text().split()[0])
+        resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + ROOM, limits[1]))
     try:
         yield
     finally:
