@@ -1,5 +1,6 @@
 # make demo    train a small model for a minute and read what it writes
 # make test    what CI runs: lint, types, tests
+# make faults  kill, fill, break and forge what charlstm writes and reads, at length: half an hour
 #
 # torch comes from the index of its CPU builds; for CUDA: make demo TORCH_INDEX=https://download.pytorch.org/whl/cu130
 
@@ -9,7 +10,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test bench clean
+.PHONY: demo test faults bench clean
 
 demo: .venv/installed
 	$(BIN)/charlstm train --preset demo -o runs/demo --overwrite
@@ -22,9 +23,15 @@ test: .venv/installed-test
 	$(BIN)/mypy
 	$(BIN)/pytest
 
+faults: .venv/installed-test
+	$(BIN)/python -m tests.faults
+
 bench: .venv/installed-test
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/sampling.py
+	$(BIN)/python benchmarks/sampling.py --batches
+	$(BIN)/python benchmarks/load.py
+	$(BIN)/python benchmarks/saving.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/presets.py
 	$(BIN)/python benchmarks/evaluation.py

@@ -1,8 +1,10 @@
 """Characters a second of one sequence: `charlstm sample`'s engine beside a plain loop over torch's layers.
 
-    python benchmarks/sampling.py [--seconds 2] [--rounds 5] [--json]
+    python benchmarks/sampling.py [--seconds 2] [--rounds 5] [--json] [--batches]
 
 Both draw from softmax(logits / 0.8) of the same random weights, in turn, in one process; medians and their ratio.
+With --batches: many sequences at once, with a matrix-vector product for each row, as charlstm has it so that a sample
+does not depend on its neighbours, beside one product for all rows.
 """
 
 from __future__ import annotations
@@ -13,12 +15,15 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from statistics import median
 from time import perf_counter
+from unittest import mock
 
 import numpy as np
 import torch
 
+from charlstm import cells
 from charlstm.config import ModelConfig, SamplingConfig
 from charlstm.model.language_model import LanguageModel
+from charlstm.sampling import network
 from charlstm.sampling.generate import generate
 from charlstm.sampling.network import Network
 from charlstm.vocabulary import Characters
@@ -28,11 +33,11 @@ TEMPERATURE = 0.8
 MODELS = [("lstm", 2, 128), ("lstm", 2, 256), ("lstm", 2, 512), ("lstm", 1, 384), ("gru", 2, 256), ("rnn", 2, 256)]
 
 
-def with_numpy(model: LanguageModel, config: ModelConfig) -> Iterator[object]:
-    """What `charlstm sample` does for each character."""
+def with_numpy(model: LanguageModel, config: ModelConfig, n: int = 1) -> Iterator[object]:
+    """What `charlstm sample` does for each character of `n` samples."""
     vocabulary = Characters("".join(chr(32 + i) for i in range(SIZE)))
     settings = SamplingConfig(temperature=TEMPERATURE, length=0)
-    return generate(Network(config, model.weights()), vocabulary, np.zeros(0, np.int64), settings, seed=1)
+    return generate(Network(config, model.weights()), vocabulary, np.zeros(0, np.int64), settings, seed=1, n=n)
 
 
 @torch.no_grad()
@@ -58,6 +63,37 @@ def rate(characters: Iterator[object], seconds: float) -> float:
     return count / (perf_counter() - begun)
 
 
+def with_one_product(model: LanguageModel, config: ModelConfig, n: int) -> Iterator[object]:
+    """The same, all rows multiplied at once."""
+    characters = with_numpy(model, config, n)
+    while True:
+        with mock.patch.object(cells, "product", together), mock.patch.object(network, "product", together):
+            drawn = list(islice(characters, n))
+        yield from drawn
+
+
+def together(matrix: cells.Array, x: cells.Array) -> cells.Array:
+    y: cells.Array = x @ matrix.T
+    return y
+
+
+def compare_batches(seconds: float, rounds: int) -> None:
+    """A line for each model and number of sequences."""
+    print(f"{'model':12} {'samples':>8} {'at once':>9} {'row by row':>11} {'ratio':>6}   characters/s")
+    for cell, layers, hidden in MODELS[:3]:
+        config = ModelConfig(cell=cell, layers=layers, hidden=hidden)
+        model = LanguageModel(config, SIZE, "torch").eval()
+        for n in (1, 2, 8, 64):
+            sides = {
+                "at once": lambda m=model, c=config, n=n: with_one_product(m, c, n),
+                "row by row": lambda m=model, c=config, n=n: with_numpy(m, c, n),
+            }
+            found = compare(sides, seconds, rounds)
+            ratio = found["row by row"] / found["at once"]
+            name = f"{cell} {layers}x{hidden}"
+            print(f"{name:12} {n:8} {found['at once']:9,.0f} {found['row by row']:11,.0f} {ratio:6.2f}", flush=True)
+
+
 def compare(sides: dict[str, Callable[[], Iterator[object]]], seconds: float, rounds: int) -> dict[str, float]:
     """Median rate of each side, run in turn, after a warm-up."""
     running = {name: make() for name, make in sides.items()}
@@ -75,7 +111,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="of each turn")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--batches", action="store_true", help="compare ways to draw many samples at once")
     arguments = parser.parse_args()
+    if arguments.batches:
+        compare_batches(arguments.seconds, arguments.rounds)
+        return
     if not arguments.json:
         print(f"{'model':12} {'torch, a step at a time':>24} {'charlstm':>10} {'ratio':>6}   characters/s")
     for cell, layers, hidden in MODELS:

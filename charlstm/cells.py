@@ -199,8 +199,12 @@ def long_short_term(a: Array, c: Array, act: Activation) -> tuple[State, Gates]:
 
 
 def product(matrix: Array, x: Array) -> Array:
-    """`matrix @ x` for each of N vectors: [R, C] and [N, C] give [N, R]. All weights are reached through here."""
-    y: Array = x @ matrix.T
+    """`matrix @ x` for each of N vectors: [R, C] and [N, C] give [N, R]. All weights are reached through here.
+
+    One matrix-vector product a row: what a row comes to does not depend on its neighbours, as it would, in the last
+    bits, if BLAS multiplied them all at once. Up to some ten rows it is the faster way, too.
+    """
+    y: Array = np.matmul(matrix, x[:, :, None])[:, :, 0]
     return y
 
 

@@ -11,24 +11,32 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
+from threading import Thread
+from time import monotonic
 from typing import Any, TextIO
 
-import numpy as np
-
-from charlstm.config import Config
+from charlstm.config import Config, ModelConfig
 from charlstm.console import printable
 from charlstm.data.spool import Piped
 from charlstm.errors import CharlstmError, ModelFileError, UsageError
-from charlstm.modelfile import ModelFile
-from charlstm.runs import BEST, LAST, STATE
+from charlstm.modelfile import ModelFile, shapes
+from charlstm.runs import BEST, GOOD, LAST, STATE
 from charlstm.settings import from_file, resolve
-from charlstm.tensorfile import Tensors, read_tensors, unwritable, write_tensors, write_whole
+from charlstm.statefile import Tree, flatten, read_state, write_state
+from charlstm.tensorfile import (
+    check_room,
+    link,
+    remove_parts,
+    size_of,
+    unwritable,
+    write_whole,
+)
 
 CONFIG, METRICS, SPOOL, LOCK = "config.toml", "metrics.jsonl", "stdin.txt", "lock"
-NAMES = (BEST, LAST, STATE, METRICS, SPOOL, CONFIG)
-STATE_FORMAT = 2
-
-Tree = dict[str, Any]
+NAMES = (BEST, LAST, STATE, GOOD, METRICS, SPOOL, CONFIG)
+KEPT = f"step-{'[0-9]' * 6}*.safetensors"
+HEADERS = 2**16
+"""Bytes that a file takes beside its tensors, amply."""
 
 
 class RunFolder:
@@ -36,6 +44,9 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.saving = 0.0  # seconds that the last save took
+        self.writer: Thread | None = None  # while something is written in the background
+        self.failure: CharlstmError | None = None  # of what was
 
     @property
     def exists(self) -> bool:
@@ -74,8 +85,11 @@ class RunFolder:
             raise unwritable(self.path, error) from error
         with file:
             try:
+                remove_parts(self.path, (*NAMES, KEPT))
                 yield
+                self.settle()
             finally:
+                self.join()
                 (self.path / LOCK).unlink(missing_ok=True)
 
     def create(self, config: Config, piped: Piped | None = None, *, overwrite: bool = False) -> None:
@@ -88,6 +102,8 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             for name in NAMES:
                 (self.path / name).unlink(missing_ok=True)
+            if overwrite:
+                self.prune(0)
         except OSError as error:
             raise unwritable(self.path, error) from error
         if piped is not None:
@@ -103,28 +119,99 @@ class RunFolder:
             raise UsageError(f"there is no run in {self.path}", "-o names a run's folder")
         return resolve(from_file(self.path / CONFIG))
 
-    def save(self, model: ModelFile, state: Tree, *, best: bool) -> None:
-        """The newest model, the best if it is that, and all that going on from here takes. Raises CharlstmError.
+    def save(self, model: ModelFile, state: Tree, *, best: bool = False, keep: int | None = None) -> None:
+        """The newest model, the best if it is that, and all that going on from here takes. Raises CharlstmError, with
+        what was there before still there, if the disk has no room for it.
+
+        `keep` also keeps the model under the name of its step, and so many such models.
 
         The state comes last and holds its own copy of the weights: whichever of these writes is cut short, the
         state in place is whole and agrees with itself.
         """
+        self.settle()
+        self.write(model, state | {"logged": self.logged}, best, keep)
+
+    def save_soon(self, model: ModelFile, state: Tree) -> None:
+        """As `save`, but written while the caller goes on; what it was given must not change meanwhile.
+
+        What goes wrong is raised by the next save, or at the end by `sole_writer`.
+        """
+        self.settle()
+        self.writer = Thread(target=self.write_or_fail, args=(model, state | {"logged": self.logged}))
+        self.writer.start()
+
+    def write_or_fail(self, model: ModelFile, state: Tree) -> None:
+        try:
+            self.write(model, state)
+        except CharlstmError as error:
+            self.failure = error
+
+    def join(self) -> None:
+        """Waits for what is written in the background."""
+        if self.writer is not None:
+            self.writer.join()
+            self.writer = None
+
+    def settle(self) -> None:
+        """The same. Raises CharlstmError if it could not be written."""
+        self.join()
+        failure, self.failure = self.failure, None
+        if failure is not None:
+            raise failure
+
+    def write(self, model: ModelFile, state: Tree, best: bool = False, keep: int | None = None) -> None:
+        began = monotonic()
+        check_room(self.path, (1 + best) * (size_of(model.weights) + HEADERS) + size_of(flatten(state)[0]) + HEADERS)
         model.save(self.path / LAST)
         if best:
             model.save(self.path / BEST)
-        tensors, document = flatten(state)
-        write_tensors(self.path / STATE, tensors, {"format": STATE_FORMAT, "state": document})
+        if keep is not None:
+            self.keep(model.figures["step"], keep)
+        write_state(self.path / STATE, state)
+        self.saving = monotonic() - began
+
+    def mark_good(self) -> None:
+        """What was saved last is what to fall back to. Raises CharlstmError."""
+        link(self.path / STATE, self.path / GOOD)
+
+    @property
+    def has_good(self) -> bool:
+        return (self.path / GOOD).exists()
+
+    def keep(self, step: int, most: int) -> None:
+        if most:
+            link(self.path / LAST, self.path / f"step-{step:06}.safetensors")
+        self.prune(most)
+
+    def prune(self, most: int) -> None:
+        """Removes kept models but the newest so many."""
+        kept = sorted(self.path.glob(KEPT), key=lambda path: (len(path.name), path.name))
+        for path in kept[: max(len(kept) - most, 0)]:
+            path.unlink(missing_ok=True)
 
     def load_state(self) -> Tree:
         """What `save` was given. Raises UsageError if nothing was saved, ModelFileError if it is damaged."""
         if not (self.path / STATE).exists():
             raise UsageError(f"{self.path} has no saved state to resume from", "--overwrite starts anew")
-        tensors, document = read_tensors(self.path / STATE)
-        if document.get("format") != STATE_FORMAT:
-            raise ModelFileError(
-                f"{self.path / STATE} has format {document.get('format')!r} and this charlstm reads {STATE_FORMAT}"
-            )
-        return unflatten(tensors, document["state"])
+        return read_state(self.path / STATE)
+
+    def check_state(self, config: ModelConfig) -> None:
+        """Raises ModelFileError where the saved weights are not of these sizes: before anything that large is made."""
+        weights = self.load_state().get("model")
+        tensors = weights if isinstance(weights, dict) else {}
+        found = {name: getattr(weight, "shape", None) for name, weight in tensors.items()}
+        if found != shapes(config, len(tensors.get("head.bias", ()))):
+            raise ModelFileError(f"{self.path / STATE} holds weights that do not fit the settings of the run")
+
+    def load_good(self) -> Tree:
+        """The state to fall back to. Raises ModelFileError if it is damaged."""
+        return read_state(self.path / GOOD)
+
+    @property
+    def logged(self) -> int:
+        """Bytes of metrics so far."""
+        path = self.path / METRICS
+        return path.stat().st_size if path.exists() else 0
 
     def log(self, entry: Mapping[str, Any]) -> None:
         """Adds a line to the metrics. Raises CharlstmError if it cannot."""
@@ -140,11 +227,13 @@ class RunFolder:
         lines = path.read_text("utf-8").splitlines() if path.exists() else []
         return [json.loads(line) for line in lines if step_of(line) < float("inf")]
 
-    def forget_after(self, step: int) -> None:
-        """Drops the metrics of steps that a resumed run will take again, and a last line that was cut short."""
-        path = self.path / METRICS
+    def forget_after(self, state: Tree) -> None:
+        """Drops the metrics that were logged after this state was saved, and a last line that was cut short."""
+        path, step, size = self.path / METRICS, state["progress"]["step"], state.get("logged")
         if path.exists():
-            kept = [line for line in path.read_text("utf-8").splitlines() if step_of(line) <= step]
+            own = path.read_bytes()[: size if isinstance(size, int) else None]  # an older charlstm did not say
+            lines = own.decode("utf-8", "replace").splitlines()
+            kept = [line for line in lines if step_of(line) <= step]
             write_whole(path, "".join(line + "\n" for line in kept).encode())
 
     @property
@@ -175,32 +264,5 @@ def step_of(line: str) -> float:
     """The step of a line of metrics; infinite for half a line."""
     try:
         return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return float("inf")
-
-
-def flatten(tree: Tree) -> tuple[Tensors, Tree]:
-    """The arrays of a tree, by their path in it, and the rest of it as JSON."""
-    tensors: Tensors = {}
-    document: Tree = {}
-    for key, value in tree.items():
-        if isinstance(value, np.ndarray):
-            tensors[key] = value
-        elif isinstance(value, dict) and any(isinstance(leaf, (np.ndarray, dict)) for leaf in value.values()):
-            inner, document[key] = flatten(value)
-            tensors |= {f"{key}/{name}": array for name, array in inner.items()}
-        else:
-            document[key] = value
-    return tensors, document
-
-
-def unflatten(tensors: Tensors, document: Tree) -> Tree:
-    """The inverse of `flatten`."""
-    tree = json.loads(json.dumps(document))
-    for path, array in tensors.items():
-        *parents, name = path.split("/")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[name] = array
-    return dict(tree)

@@ -194,6 +194,9 @@ class TrainingConfig:
         most=3e7,
         metavar="TIME",
     )
+    keep: int = setting(
+        0, "Models of earlier validations to keep, as step-000500.safetensors.", flag=True, least=0, most=1e6
+    )
     seed: int = setting(
         1, "Seed of the initial weights, the dropout and the order of the data.", flag=True, least=0, most=2**53
     )

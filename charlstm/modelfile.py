@@ -54,7 +54,7 @@ class ModelFile:
             config = resolve(from_tree(document["config"], path.name))
             vocabulary = vocabulary_from_dict(document["vocabulary"])
             model = cls(config, vocabulary, weights, dict(document["corpus"]), dict(document["figures"]))
-        except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError, UsageError) as error:
             raise ModelFileError(f"{path} is not a charlstm model file: {error}") from error
         check_shapes(model, path)
         return model

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from charlstm.errors import UsageError
 
-BEST, LAST, STATE = "best.safetensors", "last.safetensors", "state.safetensors"
+BEST, LAST, STATE, GOOD = (f"{name}.safetensors" for name in ("best", "last", "state", "good"))
 
 
 def find_model(named: Path | None, environ: Mapping[str, str]) -> Path:

@@ -62,7 +62,7 @@ def from_toml(data: bytes, where: str) -> Settings:
     """The settings of a TOML document; its `about` line is for people. Raises UsageError naming where and the line."""
     try:
         tree = tomllib.loads(data.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{where} is not TOML: {error}") from error
     tree.pop("about", None)
     return from_tree(tree, where)

@@ -1,4 +1,8 @@
-"""A .safetensors file with a JSON document in its header: written whole or not at all, checked when read."""
+"""A .safetensors file with a JSON document in its header: written whole or not at all, mapped and checked when read.
+
+The layout is safetensors' (8 bytes with the header's length, a JSON header, the tensors one after the other), read and
+written here so that no number in a file is believed before it has been held against the file's size.
+"""
 
 from __future__ import annotations
 
@@ -8,44 +12,107 @@ import json
 import os
 import tempfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from math import prod
+from mmap import ACCESS_COPY, mmap
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from charlstm.errors import CharlstmError, ModelFileError
 
 Tensors = dict[str, NDArray[Any]]
 
 KEY = "charlstm"
-"""The document is one entry of the header: safetensors writes several in an order that differs from run to run."""
+"""The document is one entry of the header's metadata."""
+
+DTYPES = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1",
+    "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1", "BOOL": "|b1",
+}  # fmt: skip
+"""safetensors' names of the types, and NumPy's."""
+
+NAMES = {np.dtype(theirs): ours for ours, theirs in DTYPES.items()}
+
+LONGEST_HEADER = 2**25
+"""Bytes: twice what a vocabulary of every character there is takes."""
+
+MOST_DIMENSIONS = 8
 
 
 def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], document: Mapping[str, Any]) -> None:
     """Writes both so that `path` holds either what it held before or all of this. Raises CharlstmError."""
+    write_whole(path, *layout(tensors, document))
+
+
+def layout(tensors: Mapping[str, NDArray[Any]], document: Mapping[str, Any]) -> list[bytes | memoryview]:
+    """The file, in pieces: the same content makes the same bytes. The widest types come first, so that all align."""
     ordered = {name: np.asarray(tensors[name], order="C") for name in sorted(tensors)}
-    header = {**document, "crc32": checksum(ordered, document)}
-    write_whole(path, save(ordered, metadata={KEY: json.dumps(header, ensure_ascii=True)}))
+    signed = {**document, "crc32": checksum(ordered, document)}
+    header: dict[str, Any] = {"__metadata__": {KEY: json.dumps(signed, ensure_ascii=True)}}
+    pieces: list[bytes | memoryview] = []
+    end = 0
+    for name, tensor in sorted(ordered.items(), key=lambda entry: -entry[1].itemsize):
+        begin, end = end, end + tensor.nbytes
+        header[name] = {"dtype": NAMES[tensor.dtype], "shape": tensor.shape, "data_offsets": [begin, end]}
+        pieces.append(tensor.data)
+    text = json.dumps(header, ensure_ascii=True, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return [len(text).to_bytes(8, "little"), text, *pieces]
 
 
 def read_tensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
-    """The tensors and the document. Raises ModelFileError for a file that is not one of ours, or not whole."""
+    """The tensors and the document. Raises ModelFileError for a file that is not one of ours, or not whole.
+
+    The tensors are the file's own memory, mapped: processes that read one file share it, and what one of them writes
+    to its tensors stays with it. A file replaced by renaming stays as it was for who has it open.
+    """
     try:
-        with safe_open(path, framework="numpy") as file:
-            header = json.loads((file.metadata() or {})[KEY])
-            tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
-        expected = header.pop("crc32")
+        data = mapped(path)
+        tensors, document = parsed(data)
+        whole = document.pop("crc32") == checksum(tensors, document)
     except OSError as error:
         raise CharlstmError(f"cannot read {path}: {error.strerror or error}") from error
-    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ModelFileError(f"{path} is not a charlstm model file, or only part of one") from error
-    if checksum(tensors, header) != expected:
+    if not whole:
         raise ModelFileError(f"{path} is damaged: its checksum does not fit what it holds")
-    return tensors, header
+    return tensors, document
+
+
+def mapped(path: Path) -> mmap:
+    """The bytes of a file. Raises OSError or, for what is no file or an empty one, ValueError."""
+    if path.exists() and not path.is_file():  # to open a pipe would be to wait for somebody to write to it
+        raise ValueError(path)
+    with path.open("rb") as file:
+        return mmap(file.fileno(), 0, access=ACCESS_COPY)
+
+
+def parsed(data: mmap) -> tuple[Tensors, dict[str, Any]]:
+    """What is in the file, not yet held against its checksum. Raises as a careless reader would."""
+    begin = 8 + int.from_bytes(data[:8], "little")
+    if not 8 < begin <= min(len(data), 8 + LONGEST_HEADER):
+        raise ValueError("the header does not fit into the file")
+    header = json.loads(data[8:begin])
+    document = json.loads(header.pop("__metadata__")[KEY])
+    spans = sorted((tuple(entry["data_offsets"]), name) for name, entry in header.items())
+    edges = [0, *(span[1] for span, _ in spans)]
+    if edges != [*(span[0] for span, _ in spans), len(data) - begin]:
+        raise ValueError("the tensors do not fill the file")
+    return {name: tensor(data, begin, header[name]) for name in sorted(header)}, document
+
+
+def tensor(data: mmap, begin: int, entry: Mapping[str, Any]) -> NDArray[Any]:
+    """The array that an entry of the header describes, in the file's own memory if it lies at a fitting address."""
+    dtype, shape, (first, last) = np.dtype(DTYPES[entry["dtype"]]), entry["shape"], entry["data_offsets"]
+    if len(shape) > MOST_DIMENSIONS or not all(type(n) is int and 0 <= n <= len(data) for n in (*shape, first, last)):
+        raise ValueError("a shape or an offset is impossible")
+    if prod(shape) * dtype.itemsize != last - first:
+        raise ValueError("a shape does not fit its offsets")
+    array: NDArray[Any] = np.ndarray(shape, dtype, data, begin + first)
+    return array if array.flags.aligned else array.copy()
 
 
 def checksum(tensors: Mapping[str, NDArray[Any]], document: Mapping[str, Any]) -> int:
@@ -57,13 +124,14 @@ def checksum(tensors: Mapping[str, NDArray[Any]], document: Mapping[str, Any]) -
     return crc
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, *pieces: bytes | memoryview) -> None:
     """To a temporary file beside it, flushed to the disk, then renamed into place. Raises CharlstmError."""
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART)
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(data)
+                for piece in pieces:
+                    file.write(piece)
                 file.flush()
                 os.fsync(file.fileno())
             Path(temporary).chmod(0o666 & ~umask())
@@ -77,6 +145,37 @@ def write_whole(path: Path, data: bytes) -> None:
         raise unwritable(path, error) from error
 
 
+PART = ".part"
+
+
+def link(path: Path, other: Path) -> None:
+    """Makes `other` a second name of this file as it is now, which costs nothing; or a copy, where the file system has
+    no links. Raises CharlstmError."""
+    temporary = other.with_name(f".{other.name}.{os.getpid()}{PART}")
+    try:
+        if other.exists() and other.samefile(path):
+            return
+        temporary.unlink(missing_ok=True)
+        try:
+            temporary.hardlink_to(path)
+        except OSError:
+            write_whole(other, path.read_bytes())
+        else:
+            temporary.replace(other)
+            flush_folder(other.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise unwritable(other, error) from error
+
+
+def remove_parts(folder: Path, names: Sequence[str]) -> None:
+    """Removes what processes that were killed while they wrote these files have left behind."""
+    for name in names:
+        for part in folder.glob(f".{name}.*{PART}"):
+            part.unlink(missing_ok=True)
+
+
 def flush_folder(folder: Path) -> None:
     """Makes the rename itself last through a power cut."""
     handle = os.open(folder, os.O_RDONLY)
@@ -86,9 +185,30 @@ def flush_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def size_of(tensors: Mapping[str, NDArray[Any]]) -> int:
+    """Bytes, without the header's."""
+    return sum(tensor.nbytes for tensor in tensors.values())
+
+
+def check_room(folder: Path, needed: int) -> None:
+    """Raises CharlstmError where the disk has less room than this many bytes; where it does not say, it may have it."""
+    try:
+        disk = os.statvfs(folder)
+    except OSError:
+        return
+    free = disk.f_bavail * disk.f_frsize
+    if disk.f_blocks and free < needed:
+        raise CharlstmError(
+            f"cannot write {folder}: saving takes {needed / 1e6:.1f} MB and the disk has {free / 1e6:.1f} MB left", FULL
+        )
+
+
+FULL = "make room and go on with --resume"
+
+
 def unwritable(path: Path, error: OSError) -> CharlstmError:
     full = error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
-    return CharlstmError(f"cannot write {path}: {error.strerror}", "make room and go on with --resume" if full else "")
+    return CharlstmError(f"cannot write {path}: {error.strerror}", FULL if full else "")
 
 
 def umask() -> int:

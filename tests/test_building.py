@@ -21,6 +21,7 @@ FLOORS = {
     "runs": 1,
     "processor": 1,
     "tensorfile": 1,
+    "statefile": 2,
     "vocabulary": 1,
     "cells": 1,
     "presets": 3,

@@ -29,7 +29,8 @@ def test_stdout_is_the_runs_folder_and_nothing_else(corpus: Path) -> None:
     assert result.code == 0, result.err
     assert result.text == "runs/little\n"
     names = {path.name for path in Path("runs/little").iterdir()}
-    assert names == {"best.safetensors", "last.safetensors", "state.safetensors", "config.toml", "metrics.jsonl"}
+    models = {f"{name}.safetensors" for name in ("best", "last", "state", "good")}
+    assert names == {*models, "config.toml", "metrics.jsonl"}
 
 
 def test_stderr_tells_what_is_trained(corpus: Path) -> None:
@@ -268,7 +269,7 @@ def test_training_goes_on_when_nobody_listens(corpus: Path) -> None:
     assert (result.returncode, result.stdout) == (0, b"runs/little\n")
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_saves_and_says_how_to_resume(corpus: Path, number: int, status: int) -> None:
     command = [
         sys.executable,

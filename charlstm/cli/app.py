@@ -14,7 +14,7 @@ from charlstm.cli import cache, cells, corpus, sample, train, tune
 from charlstm.cli import eval as eval_command
 from charlstm.cli.options import command
 from charlstm.console import Console
-from charlstm.errors import CharlstmError, ReaderGoneError
+from charlstm.errors import CharlstmError, ReaderGoneError, out_of_memory
 
 app = typer.Typer(
     name="charlstm",
@@ -86,11 +86,3 @@ def failure(console: Console, error: Exception) -> int:
     else:
         console.error(f"this should not have happened: {type(error).__name__}: {error}; --debug shows where")
     return error.exit_code if isinstance(error, CharlstmError) else 1
-
-
-def out_of_memory(error: Exception) -> bool:
-    """torch has no MemoryError of its own on a CPU, and one of another family on a GPU."""
-    said = str(error).lower()
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and ("out of memory" in said or "alloc_cpu" in said or "can't allocate" in said)
-    )

@@ -24,7 +24,7 @@ from charlstm.training.guidance import COUNTED, Figures, Validation, advice, pai
 
 if TYPE_CHECKING:
     from charlstm.checkpoint import RunFolder
-    from charlstm.training.events import Event, Finished, Started, Stepped, Validated
+    from charlstm.training.events import Event, FellBack, Finished, Started, Stepped, Validated
 
 FAR_MORE = 10
 """A model with this many times more parameters than it has characters to learn from is remarked upon."""
@@ -109,7 +109,7 @@ class Display:
 
     def follow(self, events: Iterable[Event]) -> Finished:
         """Shows all of them and gives the last."""
-        from charlstm.training.events import Finished, Started, Stepped, Validated
+        from charlstm.training.events import FellBack, Finished, Started, Stepped, Validated
 
         with self.console.progress() as bar:
             for event in events:
@@ -121,6 +121,8 @@ class Display:
                         self.stepped(event, bar)
                     case Validated():
                         self.validated(event)
+                    case FellBack():
+                        self.fell_back(event)
                     case Finished():
                         if event.reason != "stopped" and event.steps:
                             self.guide(started)
@@ -158,9 +160,15 @@ class Display:
         if self.samples and not self.console.quiet:
             self.console.note(self.sample(event.step), "dim")
 
+    def fell_back(self, event: FellBack) -> None:
+        self.loss = None
+        self.console.warn(
+            f"{event.why}; back to step {event.to_step:,}, with {event.factor:g} of the learning rate from here on"
+        )
+
     def guide(self, started: Started) -> None:
         """The one thing to change, if any; figures that cannot be read are no reason to fail a run that is saved."""
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, KeyError, TypeError):
             sentence = "" if self.console.quiet else guidance(self.corpus, self.config, self.folder, started)
             if sentence:
                 self.console.note(sentence)

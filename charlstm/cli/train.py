@@ -45,6 +45,7 @@ MAY_CHANGE = {
         "engine",
         "validate_every",
         "save_every",
+        "keep",
     )
 }
 """Settings of a run that may be others when it is resumed; with the rest it would be another run."""
@@ -299,9 +300,10 @@ def changed(was: Config, given: Settings, corpus: list[str] | None) -> Config:
             new = after.to_dict()[section][name]
             if new != old and f"{section}.{name}" not in MAY_CHANGE:
                 where = given[f"{section}.{name}"].where
+                may = ", ".join(sorted(key.partition(".")[2] for key in MAY_CHANGE))
                 raise UsageError(
                     f"{where} is {new} here and {old} in the run, and cannot change when it is resumed",
-                    "--init-from begins another run with its weights",
+                    f"what can is {may}; --init-from begins another run with its weights",
                 )
     if not corpus or "-" in corpus:
         return after

@@ -148,9 +148,10 @@ def folded(reader: Reader, vocabulary: Vocabulary, fingerprint: str) -> Iterator
 
 
 def name_of(sources: Sequence[str]) -> str:
-    """What to call a run on these: the first one's name, without its ending."""
+    """What to call a run on these: the first one's name, without its ending. Always the name of a file."""
     if sources[0] == STDIN:
         return "stdin"
     path = Path(sources[0]).resolve()
     packed = path.suffix in (".gz", ".xz", ".zst", ".bz2")
-    return Path(path.stem).stem if packed else path.stem or "corpus"
+    name = Path(path.stem).stem if packed else path.stem
+    return "corpus" if name in ("", ".", "..") else name

@@ -97,9 +97,12 @@ class LanguageModel(nn.Module):
 
     @torch.no_grad()
     def load_weights(self, weights: Weights) -> None:
-        """The inverse of `weights`. Raises KeyError if one is missing, RuntimeError if one does not fit."""
+        """The inverse of `weights`. Raises KeyError if one is missing, ValueError if one does not fit."""
         for name, parameter in self.named_parameters():
-            parameter.copy_(torch.from_numpy(np.ascontiguousarray(weights[file_name(name)])))
+            weight = weights[file_name(name)]
+            if weight.shape != parameter.shape:
+                raise ValueError(f"{name} is {weight.shape} and not {tuple(parameter.shape)}")
+            parameter.copy_(torch.from_numpy(np.ascontiguousarray(weight)))
 
 
 def file_name(name: str) -> str:

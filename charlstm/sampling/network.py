@@ -16,6 +16,9 @@ States = list[State]
 
 EMBEDDING = "embedding.weight"
 
+LARGEST_TABLE = 2**25
+"""Numbers in the table of what each character adds to the first layer; with more, they are computed each time."""
+
 
 class Network:
     """Embedding, layers and head of a model file, ready to step N sequences at once.
@@ -33,7 +36,9 @@ class Network:
         self.head = weights[EMBEDDING if config.head == "tied" else "head.weight"], weights["head.bias"]
         self.projection = weights.get("projection.weight")
         # What a character adds to the first layer never changes: computed when it is first read, then looked up.
-        self.first = np.empty((len(self.embedding), len(self.layers[0]["bias_ih"])), np.float32)
+        width = len(self.layers[0]["bias_ih"])
+        self.tabled = len(self.embedding) * width <= LARGEST_TABLE
+        self.first = np.empty((len(self.embedding) if self.tabled else 0, width), np.float32)
         self.known: set[int] = set()
 
     def start(self, n: int) -> States:
@@ -79,11 +84,16 @@ class Network:
 
     def inputs(self, ids: Ids) -> Array:
         """W_ih e + b_ih of the first layer for these ids, [N, G*H]."""
+        if not self.tabled:
+            return self.added(ids)
         if not self.known.issuperset(ids.tolist()):
-            first = self.layers[0]
-            self.first[ids] = product(first["weight_ih"], self.embedding[ids]) + first["bias_ih"]
+            self.first[ids] = self.added(ids)
             self.known.update(ids.tolist())
         return self.first[ids]
+
+    def added(self, ids: Ids) -> Array:
+        first = self.layers[0]
+        return product(first["weight_ih"], self.embedding[ids]) + first["bias_ih"]
 
 
 def restarted(states: States, fresh: NDArray[np.bool_]) -> States:

@@ -71,9 +71,14 @@ class Average:
     def state_dict(self) -> dict[str, Any]:
         """For the run's state; the weights by their place."""
         weights = {str(k): weight.cpu().numpy().copy() for k, weight in enumerate(self.weights)}
-        return {"steps": self.steps, "begun": self.begun, "losses": self.losses, "weights": weights}
+        return {"steps": self.steps, "begun": self.begun, "losses": [*self.losses], "weights": weights}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.steps, self.begun, self.losses = state["steps"], state["begun"], state["losses"]
+        """Raises KeyError, TypeError or ValueError for what cannot be an average of these weights."""
+        self.steps, self.begun = int(state["steps"]), bool(state["begun"])
+        self.losses = list(map(float, state["losses"]))
         for k, weight in enumerate(self.weights):
-            weight.copy_(torch.from_numpy(state["weights"][str(k)].copy()))
+            saved = state["weights"][str(k)]
+            if saved.shape != weight.shape or self.steps < 0:
+                raise ValueError("average")
+            weight.copy_(torch.from_numpy(saved.copy()))

@@ -4,29 +4,44 @@ from __future__ import annotations
 
 from time import monotonic
 
+from charlstm.checkpoint import RunFolder
 from charlstm.training.trainer import Trainer
 
 
 class Clock:
     """Keeps `progress.seconds` and the rates that follow from it."""
 
-    def __init__(self, trainer: Trainer) -> None:
-        self.trainer = trainer
+    def __init__(self, trainer: Trainer, folder: RunFolder) -> None:
+        self.trainer, self.folder = trainer, folder
         self.begun = monotonic() - trainer.progress.seconds
-        self.reserve = 0.0  # seconds that the last validation will take
+        self.validating = 0.0  # seconds that the last validation took, and the save after it
         self.seconds_per_step = 0.0
+        self.least = 0.0  # seconds a character that a step has taken; the first ones map memory and compile
 
     def done(self) -> float:
-        """Share of the training behind us, from 0; 1 or more at the end. A time limit includes the last validation."""
+        """Share of the training behind us, from 0; 1 or more at the end. A time limit includes the last save."""
         progress, limit = self.trainer.progress, self.trainer.config.training.max_time
         progress.seconds = monotonic() - self.begun
         by_time = progress.seconds / max(limit - self.reserve, 1e-3) if limit else 0.0
         return max(self.trainer.batches.epochs_read / self.trainer.config.training.epochs, by_time)
 
+    @property
+    def reserve(self) -> float:
+        """Seconds to keep for the end, amply, but no more than half: for a step, a save, and the last validation.
+
+        Until one was measured, a validation is taken to read the text as fast as training does.
+        """
+        reading = self.validating or self.least * len(self.trainer.tokens.part("val"))
+        most = self.trainer.config.training.max_time / 2
+        return min(1.2 * (self.seconds_per_step + self.folder.saving + reading), most)
+
     def stepped(self, seconds: float) -> None:
         """A step took this long. What is reported is a mean over some twenty of them."""
         weight = 0.05 if self.seconds_per_step else 1.0
         self.seconds_per_step += weight * (seconds - self.seconds_per_step)
+        batches = self.trainer.batches
+        each = seconds / (batches.batch_size * batches.seq_len)
+        self.least = min(self.least or each, each)
 
     def place(self) -> dict[str, float]:
         """Where the run is and how fast, for a line of metrics."""

@@ -45,6 +45,16 @@ class Validated:
 
 
 @dataclass(frozen=True)
+class FellBack:
+    """Training diverged, and goes on from the last good state with a lower learning rate."""
+
+    step: int  # where it diverged
+    to_step: int  # where it goes on
+    why: str
+    factor: float  # of the learning rate, from now on
+
+
+@dataclass(frozen=True)
 class Finished:
     """The end: as planned, for want of a better validation loss, or asked for. The run is saved."""
 
@@ -55,4 +65,4 @@ class Finished:
     best_loss_nats: float | None
 
 
-Event = Started | Stepped | Validated | Finished
+Event = Started | Stepped | Validated | FellBack | Finished

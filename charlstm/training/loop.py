@@ -8,10 +8,12 @@ from time import monotonic
 from charlstm.checkpoint import RunFolder
 from charlstm.config import Config
 from charlstm.data.corpus import Corpus
+from charlstm.errors import DivergedError
 from charlstm.evaluation import Evaluation, evaluate
 from charlstm.modelfile import ModelFile
 from charlstm.training.clock import Clock
 from charlstm.training.events import Event, Finished, Stepped, Validated
+from charlstm.training.recovery import check_finite, fall_back, lowered, memory_named, watch
 from charlstm.training.schedule import learning_rate
 from charlstm.training.trainer import Trainer
 
@@ -36,16 +38,21 @@ def train(
     Raises CharlstmError for a corpus that does not suit the settings, a folder that another process trains in,
     a full disk, divergence; what was saved stays.
     """
+    if resume:
+        folder.check_state(config.model)
     trainer = Trainer(corpus, config)
     fresh = trainer.start_from(init_from) if init_from else ""
     with folder.sole_writer():
         if resume:
-            trainer.load_state_dict(folder.load_state())
-            folder.forget_after(trainer.progress.step)
+            state = folder.load_state()
+            trainer.load_state_dict(state)
+            folder.forget_after(state)
             folder.write_config(config)
         else:
             folder.create(config, corpus.piped, overwrite=overwrite)
             save(trainer, folder)
+        if trainer.progress.validated_step == trainer.progress.step or not folder.has_good:
+            folder.mark_good()
         yield trainer.started(fresh)
         yield from run(trainer, folder, stop, validate_at)
 
@@ -55,31 +62,43 @@ def run(
 ) -> Iterator[Event]:
     """Step after step, with validations in between, to the end or until `stop()` is true."""
     config = trainer.config
-    progress, clock = trainer.progress, Clock(trainer)
+    progress, clock = trainer.progress, Clock(trainer, folder)
     first, saved = progress.step, monotonic()
     while True:
         done, stopped = clock.done(), stop()
         if not stopped and due(trainer, done, validate_at):
+            if done >= 1 and config.training.max_time:
+                save(trainer, folder)  # now, lest the time run out while the last validation runs
             began = monotonic()
-            evaluation = validate(trainer, stop)
+            try:
+                evaluation = validate(trainer, stop)
+            except DivergedError as error:
+                yield fall_back(trainer, folder, error)
+                continue
             if evaluation is not None:
                 yield save_validated(trainer, folder, evaluation, clock.place())
                 saved = monotonic()
-                clock.reserve = saved - began
+                clock.validating = saved - began
             continue
         hopeless = 0 < config.training.patience <= progress.stale
         if (done >= 1 and progress.step) or hopeless or stopped:
             break
 
         trainer.resize_windows(done)
-        rate, began = learning_rate(config.training, done, progress.plateaus), monotonic()
-        loss = trainer.step(rate)
+        rate, began = lowered(trainer) * learning_rate(config.training, done, progress.plateaus), monotonic()
+        try:
+            with memory_named(trainer):
+                loss = trainer.step(rate)
+            watch(trainer, loss)
+        except DivergedError as error:
+            yield fall_back(trainer, folder, error)
+            continue
         clock.stepped(monotonic() - began)
-        if 0 < config.training.save_every <= monotonic() - saved:
-            save(trainer, folder)
-            saved = monotonic()
         if progress.step % LOG_EVERY == 0 and not due(trainer, clock.done(), validate_at):
             folder.log({**clock.place(), "loss_nats": loss, "learning_rate": rate})
+        if 0 < config.training.save_every <= monotonic() - saved:
+            folder.save_soon(trainer.model_file({}), trainer.state_dict())
+            saved = monotonic()
         yield Stepped(
             progress.step, trainer.batches.epoch, done, loss, rate, clock.chars_per_second, clock.seconds_left
         )
@@ -104,10 +123,13 @@ def due(trainer: Trainer, done: float, validate_at: Callable[[float], bool] | No
 
 
 def validate(trainer: Trainer, stop: Callable[[], bool]) -> Evaluation | None:
-    """The figures of the validation part; None if it was stopped."""
+    """The figures of the validation part; None if it was stopped. Raises DivergedError if the loss is no number."""
     ids = trainer.tokens.part("val")
     with trainer.average.in_place():
-        return evaluate(trainer.model, ids, trainer.vocabulary.start, trainer.validation_bytes, stop)
+        evaluation = evaluate(trainer.model, ids, trainer.vocabulary.start, trainer.validation_bytes, stop)
+    if evaluation is not None:
+        check_finite(trainer, evaluation)
+    return evaluation
 
 
 def save_validated(trainer: Trainer, folder: RunFolder, evaluation: Evaluation, place: dict[str, float]) -> Validated:
@@ -115,12 +137,14 @@ def save_validated(trainer: Trainer, folder: RunFolder, evaluation: Evaluation, 
     progress = trainer.progress
     best, train_loss = progress.validated(evaluation.loss_nats), progress.take_mean_loss()
     trainer.average.validated(evaluation.loss_nats)
-    save(trainer, folder, evaluation, best=best)
     losses = {"loss_nats": train_loss, "validation_loss_nats": evaluation.loss_nats, "validation_bpc": evaluation.bpc}
     folder.log({**place, **losses})
+    save(trainer, folder, evaluation, best=best)
+    folder.mark_good()
     return Validated(progress.step, progress.seconds, train_loss, evaluation, best)
 
 
 def save(trainer: Trainer, folder: RunFolder, evaluation: Evaluation | None = None, *, best: bool = False) -> None:
     figures = {"validation": evaluation.to_dict()} if evaluation else {}
-    folder.save(trainer.model_file(figures), trainer.state_dict(), best=best)
+    keep = trainer.config.training.keep if evaluation else None
+    folder.save(trainer.model_file(figures), trainer.state_dict(), best=best, keep=keep)

@@ -55,10 +55,24 @@ def state_dict(optimiser: Optimizer, model: nn.Module) -> dict[str, Any]:
     }
 
 
-def load_state_dict(optimiser: Optimizer, model: nn.Module, state: dict[str, Any]) -> None:
-    """The inverse of `state_dict`."""
+def moments(config: TrainingConfig) -> set[str]:
+    """What the optimiser of these settings keeps of each parameter."""
+    model = nn.Linear(1, 1)
+    model.weight.grad = torch.zeros(1, 1)
+    optimiser = optimiser_of(model, config)
+    optimiser.step()
+    return set(state_dict(optimiser, model).get("weight", {}))
+
+
+def load_state_dict(optimiser: Optimizer, model: nn.Module, config: TrainingConfig, state: dict[str, Any]) -> None:
+    """The inverse of `state_dict`. Raises ValueError for moments that are none of this optimiser's."""
+    known = moments(config)
+    optimiser.state.clear()
     for name, parameter in model.named_parameters():
-        for key, value in state.get(name, {}).items():
+        saved = state.get(name, {})
+        if set(saved) not in (set(), known) or any(v.shape not in ((), parameter.shape) for v in saved.values()):
+            raise ValueError(f"the moments of {name}")
+        for key, value in saved.items():
             counted_on_cpu = (
                 key == "step" and parameter.device.type != "cuda"
             )  # only CUDA's fused step counts on the GPU

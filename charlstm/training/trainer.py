@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from math import isfinite
 from typing import Any
 
@@ -12,7 +11,7 @@ import torch
 from charlstm.config import Config
 from charlstm.data.batches import Batches
 from charlstm.data.corpus import Corpus
-from charlstm.errors import CharlstmError, DivergedError, UsageError
+from charlstm.errors import CharlstmError, DivergedError, ModelFileError, UsageError
 from charlstm.model.device import choose
 from charlstm.model.language_model import LanguageModel, detach
 from charlstm.modelfile import ModelFile
@@ -20,47 +19,10 @@ from charlstm.training import optimiser
 from charlstm.training.averaging import Average
 from charlstm.training.events import Started
 from charlstm.training.penalties import with_penalties
-from charlstm.training.schedule import PLATEAU
+from charlstm.training.progress import Progress
 
 BY_SYMBOL = ("embedding.weight", "head.weight", "head.bias")
 """The weights with a row for each symbol of the vocabulary."""
-
-
-@dataclass
-class Progress:
-    """How far the run has come."""
-
-    step: int = 0
-    characters: int = 0  # read, over all epochs
-    seconds: float = 0.0  # of training, validation and saving, over all resumptions
-    best_loss_nats: float | None = None
-    validated_step: int = 0  # the last one that was
-    stale: int = 0  # validations since the best one
-    plateaus: int = 0  # times that the loss stayed on one
-    loss_sum: float = 0.0  # over the steps since the last validation
-    loss_count: int = 0
-
-    def validated(self, loss: float) -> bool:
-        """Takes down the loss of a validation. Whether it is the best so far."""
-        best = self.best_loss_nats is None or loss < self.best_loss_nats
-        if best:
-            self.best_loss_nats = loss
-        self.stale = 0 if best else self.stale + 1
-        self.plateaus += self.stale > 0 and self.stale % PLATEAU == 0
-        self.validated_step = self.step
-        return best
-
-    def take_mean_loss(self) -> float:
-        """Mean training loss since this was last asked."""
-        mean = self.loss_sum / max(self.loss_count, 1)
-        self.loss_sum, self.loss_count = 0.0, 0
-        return mean
-
-    def state_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
 
 
 class Trainer:
@@ -116,10 +78,7 @@ class Trainer:
         self.add_l1()
         norm, loss = self.clip(), losses.nats.item()
         if not (isfinite(loss) and isfinite(norm)):
-            raise DivergedError(
-                f"training diverged at step {self.progress.step + 1}: the loss is no longer a number",
-                "lower --lr; the last saved state is kept and --resume goes on from it",
-            )
+            raise DivergedError(f"training diverged at step {self.progress.step + 1}: the loss is no longer a number")
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate
         self.optimiser.step()
@@ -193,28 +152,47 @@ class Trainer:
             "optimiser": optimiser.state_dict(self.optimiser, self.model),
             "average": self.average.state_dict(),
             "hidden": {
-                f"{k}.{n}": part.cpu().numpy() for k, state in enumerate(self.states) for n, part in enumerate(state)
+                f"{k}.{n}": part.cpu().numpy().copy()
+                for k, state in enumerate(self.states)
+                for n, part in enumerate(state)
             },
             "random": random_state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Raises CharlstmError if the state is of a run on another text."""
-        if state["corpus"] != self.corpus.fingerprint:
+        """Raises CharlstmError if the state is of a run on another text, ModelFileError if it is none of this run's."""
+        if state.get("corpus") != self.corpus.fingerprint:
             raise CharlstmError(
                 "the corpus has changed since this run was begun, so it cannot be resumed",
                 "begin another run with --init-from",
             )
+        try:
+            self.restore(state)
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
+            raise ModelFileError("the saved state does not fit the settings of its run") from error
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Raises as the parts do that find something in the state to be impossible."""
         self.progress.load_state_dict(state["progress"])
+        check_place(state["batches"])
         self.batches.load_state_dict(state["batches"])
         self.model.load_weights(state["model"])
-        optimiser.load_state_dict(self.optimiser, self.model, state.get("optimiser", {}))
+        optimiser.load_state_dict(self.optimiser, self.model, self.config.training, state["optimiser"])
         self.average.load_state_dict(state["average"])
-        self.states = [
-            tuple(torch.from_numpy(state["hidden"][f"{k}.{n}"].copy()).to(self.device.name) for n in range(len(parts)))
-            for k, parts in enumerate(self.states)
-        ]
+        self.states = self.model.start(self.batches.batch_size)
+        for k, parts in enumerate(self.states):
+            saved = [state["hidden"][f"{k}.{n}"] for n in range(len(parts))]
+            if any(new.shape != old.shape for new, old in zip(saved, parts, strict=True)):
+                raise ValueError("hidden")
+            self.states[k] = tuple(torch.from_numpy(new.copy()).to(self.device.name) for new in saved)
         set_random_state(state["random"])
+
+
+def check_place(batches: dict[str, Any]) -> None:
+    """Raises ValueError for a place that no reading of a text comes to."""
+    for name in ("epoch", "step", "offset", "seq_len", "batch_size"):
+        if type(batches[name]) is not int or not name.endswith(("len", "size")) <= batches[name] < 2**53:
+            raise ValueError(name)
 
 
 def between(first: int, last: int, done: float) -> int:

@@ -1,0 +1,82 @@
+"""Many `charlstm sample` processes at once on one model: whether all write what one writes alone, and their memory.
+
+    python benchmarks/load.py [--processes 32] [--length 500] [--json]
+
+RSS counts every page that a process has mapped, PSS a page that several share only in part; both at their highest.
+Linux only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from startup import write_model
+
+
+def command(model: Path, length: int, seed: int) -> list[str]:
+    return [sys.executable, "-m", "charlstm", "sample", "-m", str(model), "-l", str(length), "--seed", str(seed)]
+
+
+def memory(process: int) -> dict[str, int]:
+    """RSS and PSS of a process, in bytes; nothing once it has ended."""
+    try:
+        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()[1:]
+    except OSError:
+        return {}
+    fields = {line.split(":")[0]: 1024 * int(line.split()[1]) for line in lines}
+    return {name: fields[name] for name in ("Rss", "Pss") if name in fields}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--processes", type=int, default=32)
+    parser.add_argument("--length", type=int, default=500)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder) / "model.safetensors"
+        write_model(model)
+        alone = [
+            subprocess.check_output(command(model, arguments.length, seed), stderr=subprocess.DEVNULL)
+            for seed in (0, 1)
+        ]
+        began = time.monotonic()
+        running = [
+            subprocess.Popen(
+                command(model, arguments.length, seed % 2), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            )
+            for seed in range(arguments.processes)
+        ]
+        most: dict[str, int] = {"Rss": 0, "Pss": 0}
+        while any(process.poll() is None for process in running):
+            for process in running:
+                for name, size in memory(process.pid).items():
+                    most[name] = max(most[name], size)
+            time.sleep(0.02)
+        seconds = time.monotonic() - began
+        right = sum(process.communicate()[0] == alone[seed % 2] for seed, process in enumerate(running))
+        size = model.stat().st_size
+    figures = {
+        "processes": arguments.processes,
+        "right": right,
+        "seconds": round(seconds, 2),
+        "model_bytes": size,
+        "most_rss_bytes": most["Rss"],
+        "most_pss_bytes": most["Pss"],
+    }
+    if arguments.json:
+        print(json.dumps(figures))
+        return
+    print(f"{right} of {arguments.processes} processes wrote {arguments.length} characters, as one alone does")
+    print(f"in {seconds:.1f} s; the model has {size / 1e6:.1f} MB")
+    print(f"a process at the most: RSS {most['Rss'] / 1e6:.1f} MB, PSS {most['Pss'] / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()

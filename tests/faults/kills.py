@@ -1,0 +1,127 @@
+"""kill -9 at random moments, over and over, in one run after the other."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from mmap import mmap
+from pathlib import Path
+from typing import Any
+
+from charlstm import checkpoint, modelfile, tensorfile
+from tests.faults.scene import Scene, check_whole
+
+
+@dataclass
+class Kills:
+    """What came of it."""
+
+    kills: int = 0
+    inside: int = 0  # of them while something was being saved
+    runs: int = 0  # trained to their end in spite of it
+
+    def __str__(self) -> str:
+        return f"{self.kills} kills, {self.inside} of them inside a save; {self.runs} runs, all as if nothing had been"
+
+
+def campaign(scene: Scene, kills: int, seed: int = 1) -> Kills:
+    """Kills and resumes until so many kills were survived. Raises AssertionError for a torn file or another end."""
+    chance, done = random.Random(seed), Kills()
+    while done.kills < kills:
+        name = f"killed-{done.runs}"
+        survive(scene, name, chance, done, slow_saves if done.runs % 2 else saves_marked)
+        scene.check_same(name)
+        done.runs += 1
+    return done
+
+
+def survive(scene: Scene, name: str, chance: random.Random, done: Kills, fault: Any) -> None:
+    """One run to its end, killed at random moments on the way."""
+    saving = mmap(-1, 1)  # memory shared with the fork: whether it is saving
+    for attempt in count():
+        saving[0] = 0
+        process = scene.train(name, lambda: fault(saving))
+        within = scene.seconds * (1 + attempt / 10)  # the machine may be slower now than when it was measured
+        if not process.ended(chance.uniform(0, within)):
+            os.kill(process.pid, signal.SIGKILL)
+        ended = process.result()
+        if ended.code == 0:
+            return
+        assert ended.code == -signal.SIGKILL, ended.err
+        done.kills += 1
+        done.inside += saving[0]
+        check_whole(scene.run(name))
+
+
+def saves_marked(saving: mmap) -> None:
+    """Tells by `saving` when something is being written."""
+    write_whole, link = tensorfile.write_whole, tensorfile.link
+
+    @contextmanager
+    def marked() -> Iterator[None]:
+        saving[0] = 1
+        yield
+        saving[0] = 0
+
+    def marked_write(path: Path, *pieces: Any) -> None:
+        with marked():
+            write_whole(path, *pieces)
+
+    def marked_link(path: Path, other: Path) -> None:
+        with marked():
+            link(path, other)
+
+    for module in (tensorfile, checkpoint):
+        module.write_whole = marked_write  # type: ignore[assignment]
+    checkpoint.link = marked_link  # type: ignore[assignment]
+    assert modelfile.write_tensors.__globals__["write_whole"] is marked_write
+
+
+def slow_saves(saving: mmap) -> None:
+    """The same, with the moments between the steps of a save drawn out: most of the time is now spent inside one."""
+    saves_marked(saving)
+    fsync, replace, fdopen = os.fsync, Path.replace, os.fdopen
+
+    def wait() -> None:
+        time.sleep(0.001)
+
+    def slow_fsync(handle: int) -> None:
+        wait()
+        fsync(handle)
+        wait()
+
+    def slow_replace(self: Path, target: Path) -> Path:
+        wait()
+        result = replace(self, target)
+        wait()
+        return result
+
+    def slow_fdopen(handle: int, mode: str) -> Any:
+        file = fdopen(handle, mode, buffering=0)
+        write = file.write
+
+        class Slow:
+            def write(self, piece: bytes) -> None:
+                data = bytes(piece)
+                write(data[: len(data) // 2])
+                wait()
+                write(data[len(data) // 2 :])
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(file, name)
+
+            def __enter__(self) -> Any:
+                return self
+
+            def __exit__(self, *_: object) -> None:
+                file.close()
+
+        return Slow()
+
+    os.fsync, Path.replace, os.fdopen = slow_fsync, slow_replace, slow_fdopen  # type: ignore[assignment,method-assign]

@@ -1,0 +1,66 @@
+"""The same seed, the same samples: whatever is drawn beside them, however they are read, on however many threads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from charlstm.cells import CELLS
+from charlstm.config import Config, ModelConfig, SamplingConfig
+from charlstm.modelfile import ModelFile, shapes
+from charlstm.sampling.text_model import TextModel
+from charlstm.vocabulary import Characters
+from tests.conftest import charlstm, process
+
+
+def untrained(**model: object) -> ModelFile:
+    """A network wide enough for BLAS to cut its products up in more than one way, with random weights."""
+    config = Config(model=ModelConfig(**{"layers": 2, "hidden": 96, "embedding": 24} | model))  # type: ignore[arg-type]
+    vocabulary = Characters("\n" + "".join(map(chr, range(32, 96))))
+    random = np.random.default_rng(1)
+    sizes = shapes(config.model, vocabulary.size)
+    return ModelFile(config, vocabulary, {k: 0.2 * random.standard_normal(s, np.float32) for k, s in sizes.items()})
+
+
+def samples(model: TextModel, n: int, temperature: float) -> list[tuple[bytes, float]]:
+    """The text of each sample and its mean log-probability, to the last bit."""
+    settings = SamplingConfig(temperature=temperature, length=40)
+    texts, means = [b""] * n, [0.0] * n
+    for fragment in model.fragments("AB", settings, seed=3, n=n, scored=True):
+        texts[fragment.index] += fragment.text
+        means[fragment.index] = fragment.mean_log_probability
+    return list(zip(texts, means, strict=True))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [*({"cell": cell} for cell in CELLS), {"between": "highway", "head": "all", "zoneout": 0.1}, {"head": "tied"}],
+    ids=str,
+)
+def test_a_sample_does_not_depend_on_its_neighbours(model: dict[str, object]) -> None:
+    text_model = TextModel(untrained(**model))
+    for temperature in (1.0, 0.05):
+        most = samples(text_model, 65, temperature)
+        for n in (1, 2, 7, 64):
+            assert samples(text_model, n, temperature) == most[:n]
+
+
+def test_streamed_or_as_objects_or_one_by_one_it_is_the_same_text(tmp_path: Path) -> None:
+    untrained().save(tmp_path / "m.safetensors")
+    options = ("sample", "-m", tmp_path / "m.safetensors", "-l", 30, "--seed", 4, "-p", "A")
+    plain = charlstm(*options, "-n", 3).text
+    objects = [json.loads(line) for line in charlstm(*options, "-n", 3, "--jsonl").text.splitlines()]
+    assert "".join(f"{each['prompt']}{each['text']}\n" for each in objects) == plain
+    assert plain.startswith(charlstm(*options).text)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_the_number_of_threads_changes_nothing(tmp_path: Path, cell: str) -> None:
+    untrained(cell=cell, hidden=320).save(tmp_path / "m.safetensors")
+    options = ("sample", "-m", tmp_path / "m.safetensors", "-l", 60, "--seed", 4, "-n", 2, "--jsonl")
+    runs = [process(*options, environ={"OPENBLAS_NUM_THREADS": n, "OMP_NUM_THREADS": n}) for n in ("1", "2", "3")]
+    assert runs[0].code == 0, runs[0].err
+    assert runs[0].out == runs[1].out == runs[2].out

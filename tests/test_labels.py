@@ -1,0 +1,78 @@
+"""Names from files and the command line: shown without doing anything to the terminal, and never a path elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from charlstm.data.corpus import name_of
+from charlstm.modelfile import ModelFile
+from charlstm.tensorfile import read_tensors, write_tensors
+from tests.conftest import ENGLISH, SMALL, Result, charlstm, one_sentence
+
+BAD = "a\x1b[31m\x9b2J\u202e\rb"
+
+
+def harmless(result: Result) -> Result:
+    assert all(c.isprintable() or c == "\n" for c in result.err), result.err
+    return result
+
+
+def test_names_reach_the_terminal_escaped() -> None:
+    Path(f"{BAD}.txt").write_text(ENGLISH[:4000], "utf-8")
+    trained = harmless(charlstm("train", f"{BAD}.txt", *SMALL, "--epochs", 1))
+    assert trained.code == 0, trained.err
+    assert r"a\x1b[31m" in trained.err
+    run = Path("runs") / BAD
+    assert run.is_dir()
+    assert harmless(charlstm("train", "--resume", "-o", run, "--epochs", 2)).code == 0
+    assert harmless(charlstm("sample", "-l", 5)).code == 0
+    assert harmless(charlstm("sample", "-m", run, "-l", 5)).code == 0
+    evaluated = harmless(charlstm("eval"))
+    assert evaluated.code == 0
+    assert all(c.isprintable() or c == "\n" for c in evaluated.text)
+    one_sentence(harmless(charlstm("train", f"{BAD}.txt", *SMALL)), 2, "already holds a run")
+    one_sentence(harmless(charlstm("sample", "-m", f"{BAD}no")), 2, "there is no model")
+    (run / "best.safetensors").write_bytes(b"x")
+    one_sentence(harmless(charlstm("sample", "-m", run)), 1, "not a charlstm model file")
+
+
+def test_characters_reach_the_terminal_escaped_where_they_are_labels(run: Path) -> None:
+    Path("x.txt").write_text(ENGLISH[:4000] + "\x1b\x9b\x07" * 200, "utf-8")
+    small = ("--batch-size", 4, "--seq-len", 16, "--epochs", 1, "--set", "training.validate_every=50")
+    trained = harmless(charlstm("train", "x.txt", "--init-from", run, *small))
+    assert trained.code == 0, trained.err
+    assert r"with fresh weights: \x07\x1b\x9b" in trained.err
+    refused = charlstm("eval", "-m", run, "x.txt")
+    assert refused.code == 2
+    assert "U+001B" in harmless(refused).err
+
+
+def test_a_models_words_reach_the_terminal_escaped(run: Path, tmp_path: Path) -> None:
+    tensors, document = read_tensors(run / "best.safetensors")
+    model = tmp_path / "model.safetensors"
+    for section, key in (("model", "cell"), ("data", "encoding"), ("data", "corpus")):
+        config = {**document["config"], section: {**document["config"][section], key: BAD}}
+        write_tensors(model, tensors, document | {"config": config})
+        assert harmless(charlstm("eval", "-m", model)).code == 1
+    write_tensors(model, tensors, document | {"config": {BAD: {}}, "format": 1})
+    assert harmless(charlstm("sample", "-m", model)).code == 1
+    write_tensors(model, tensors, document | {"format": BAD})
+    assert harmless(charlstm("sample", "-m", model)).code == 1
+
+
+@pytest.mark.parametrize("corpus", ["..", ".", "/", "a/..", "..gz", "...gz", "../x.txt", "/tmp/..txt.xz", "-", "x/.gz"])
+def test_a_run_is_named_inside_the_folder_of_runs(corpus: str) -> None:
+    name = name_of([corpus])
+    assert name not in ("", ".", "..")
+    assert Path(name).name == name
+
+
+def test_a_state_cannot_name_a_file(run: Path, tmp_path: Path) -> None:
+    """Tensors are found by name, and a name is never a path."""
+    tensors, document = read_tensors(run / "best.safetensors")
+    write_tensors(tmp_path / "m.safetensors", tensors | {"../../escaped": tensors["head.bias"]}, document)
+    one_sentence(charlstm("sample", "-m", tmp_path / "m.safetensors"), 1, "do not fit its own configuration")
+    assert not list(tmp_path.parent.parent.glob("escaped*"))
+    assert ModelFile.load(run / "best.safetensors").figures["step"] > 0

@@ -1,0 +1,212 @@
+"""Saving: when it happens, what is kept, whether there is room, what is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from charlstm.checkpoint import RunFolder
+from charlstm.errors import CharlstmError
+from charlstm.modelfile import ModelFile
+from charlstm.tensorfile import link, read_tensors
+from charlstm.training import loop
+from charlstm.training.clock import Clock
+from charlstm.training.events import Stepped, Validated
+from charlstm.training.loop import train
+from charlstm.training.trainer import Trainer
+from tests.conftest import ENGLISH, SMALL, charlstm, one_sentence
+from tests.test_training import CORPUS, config, stop_at
+
+
+def kept(run: Path) -> list[str]:
+    return sorted(path.name for path in run.glob("step-*"))
+
+
+def test_models_of_earlier_validations_are_kept_if_asked_for(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    watch, stop = stop_at(35)
+    watch(train(CORPUS, config(keep=2, lr=0.05), RunFolder(run), stop=stop))
+    assert kept(run) == ["step-000020.safetensors", "step-000030.safetensors"]
+    list(train(CORPUS, config(keep=3, lr=0.05), RunFolder(run), resume=True))
+    assert kept(run) == ["step-000050.safetensors", "step-000060.safetensors", "step-000070.safetensors"]
+    for name in kept(run):
+        model = ModelFile.load(run / name)
+        assert f"step-{model.figures['step']:06}.safetensors" == name
+        assert model.figures["validation"]["loss_nats"] > 0
+    assert (run / "best.safetensors").exists()
+    assert charlstm("sample", "-m", run / "step-000060.safetensors", "-l", 5).code == 0
+    list(train(CORPUS, config(epochs=1), RunFolder(run), overwrite=True))
+    assert kept(run) == []
+
+
+def test_files_of_ones_own_are_not_taken_for_kept_models(tmp_path: Path) -> None:
+    for name in ("step-mine.safetensors", "step-1.safetensors"):
+        (tmp_path / name).write_text("mine")
+    list(train(CORPUS, config(epochs=1, keep=1), RunFolder(tmp_path), overwrite=True))
+    assert kept(tmp_path) == ["step-000035.safetensors", "step-1.safetensors", "step-mine.safetensors"]
+
+
+def test_where_there_is_no_room_nothing_is_begun(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert charlstm("train", corpus, *SMALL, "--epochs", 1, "-o", "run").code == 0
+    before = {path.name: path.read_bytes() for path in Path("run").glob("*.safetensors")}
+    real = os.statvfs
+
+    def full(path: Any) -> os.statvfs_result:
+        blocks = list(real(path)[:10])
+        blocks[4] = 3
+        return os.statvfs_result(blocks)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "statvfs", full)
+        result = charlstm("train", "--resume", "-o", "run", "--epochs", 2)
+    one_sentence(result, 1, "cannot write run: saving takes", "MB and the disk has 0.0 MB left", "make room")
+    assert {path.name: path.read_bytes() for path in Path("run").glob("*.safetensors")} == before
+    assert charlstm("train", "--resume", "-o", "run", "--epochs", 2).code == 0
+
+
+def test_what_a_killed_process_had_begun_to_write_is_removed(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    list(train(CORPUS, config(epochs=1), RunFolder(run)))
+    for name in (".state.safetensors.abc.part", ".step-000010.safetensors.7.part"):
+        (run / name).write_bytes(b"half")
+    (run / ".mine.part").write_bytes(b"mine")
+    list(train(CORPUS, config(epochs=2), RunFolder(run), resume=True))
+    assert [path.name for path in run.glob(".*")] == [".mine.part"]
+
+
+def test_a_file_system_without_links_is_no_reason_not_to_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: object) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", none)
+    run = tmp_path / "run"
+    list(train(CORPUS, config(keep=1), RunFolder(run)))
+    assert (run / "good.safetensors").read_bytes() == (run / "state.safetensors").read_bytes()
+    assert len(kept(run)) == 1
+    with pytest.raises(CharlstmError, match="cannot write"):
+        link(run / "nothing", run / "else")
+
+
+def test_a_run_is_saved_before_its_last_validation_if_it_has_a_time_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch queue that kills it then takes nothing from it."""
+    folder = RunFolder(tmp_path / "run")
+    settings = config(max_time=1000.0, validate_every=10**6)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "evaluate", killed)
+        with pytest.raises(KeyboardInterrupt):
+            list(train(CORPUS, settings, folder))
+    assert ModelFile.load(folder.path / "last.safetensors").figures["step"] == 70
+    seen = list(train(CORPUS, settings, folder, resume=True))
+    assert [type(event) for event in seen[1:-1]] == [Validated]
+
+
+def test_time_for_the_last_save_is_set_aside() -> None:
+    trainer = Trainer(CORPUS, config(max_time=100.0))
+    folder = RunFolder(Path("run"))
+    clock = Clock(trainer, folder)
+    clock.stepped(30.0)  # 64 characters, and something was compiled
+    clock.stepped(0.5)
+    clock.seconds_per_step = 0.5
+    assert clock.reserve == pytest.approx(1.2 * (0.5 + 0.5 * 250 / 64))  # the validation part has 250
+    folder.saving, clock.validating = 4.0, 10.0
+    assert clock.reserve == pytest.approx(1.2 * 14.5)
+    clock.begun -= 100 - clock.reserve
+    assert clock.done() >= 1
+    clock.validating = 1000.0
+    assert clock.reserve == 50.0
+
+
+@pytest.mark.parametrize("step", [1, 10, 33])
+def test_a_run_on_a_pipe_is_resumed_exactly(tmp_path: Path, step: int) -> None:
+    text, options = ENGLISH[:2500].encode(), (*SMALL, "--set", "training.validate_every=10", "--epochs", 2)
+    whole = charlstm("train", "-", *options, "-o", "whole", stdin=text)
+    assert whole.code == 0, whole.err
+    steps = 0
+
+    def interrupt(self: Trainer, rate: float) -> float:
+        nonlocal steps
+        steps += 1
+        if steps == step:
+            os.kill(os.getpid(), signal.SIGHUP)
+        return real(self, rate)
+
+    real = Trainer.step
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "step", interrupt)
+        stopped = charlstm("train", "-", *options, "-o", "parts", stdin=text)
+    assert stopped.code == 128 + signal.SIGHUP
+    assert charlstm("train", "--resume", "-o", "parts").code == 0
+    for name in ("last", "best", "state"):
+        ours, theirs = (read_tensors(Path(run) / f"{name}.safetensors")[0] for run in ("parts", "whole"))
+        for tensor, value in theirs.items():
+            np.testing.assert_array_equal(ours[tensor], value, err_msg=f"{name} {tensor}")
+
+
+def test_a_save_in_the_background_that_fails_ends_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, writes = RunFolder(tmp_path / "run"), 0
+    real = RunFolder.write
+
+    def failing(self: RunFolder, *arguments: Any) -> None:
+        nonlocal writes
+        writes += 1
+        if writes == 4:
+            raise CharlstmError("cannot write run: No space left on device")
+        real(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "write", failing)
+        with pytest.raises(CharlstmError, match="No space left"):
+            list(train(CORPUS, config(save_every=1e-6), folder))
+    assert writes == 4
+    assert ModelFile.load(folder.path / "last.safetensors").figures["step"] == 2
+    assert list(train(CORPUS, config(), folder, resume=True))[-1].reason == "done"  # type: ignore[union-attr]
+
+
+def test_what_is_written_in_the_background_is_the_run_as_it_was_then(tmp_path: Path) -> None:
+    """Training goes on while a thread writes; the state on the disk is of one step, whole."""
+    late, written = RunFolder(tmp_path / "late"), []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunFolder, "save_soon", lambda self, model, state: written.append((model, state)))
+        training = train(CORPUS, config(save_every=1e-6, validate_every=10**6), late)
+        while not (isinstance(event := next(training), Stepped) and event.step == 20):
+            pass
+    late.save_soon(*written[4])
+    late.settle()
+    watch, stop = stop_at(5)
+    watch(train(CORPUS, config(validate_every=10**6), RunFolder(tmp_path / "then"), stop=stop))
+    for name in ("last", "state"):
+        ours, theirs = (read_tensors(tmp_path / run / f"{name}.safetensors")[0] for run in ("late", "then"))
+        for tensor, value in theirs.items():
+            np.testing.assert_array_equal(ours[tensor], value, err_msg=f"{name} {tensor}")
+
+
+def test_what_may_change_when_a_run_is_resumed_is_said(corpus: Path) -> None:
+    assert charlstm("train", corpus, *SMALL, "--epochs", 1, "-o", "run").code == 0
+    refused = charlstm("train", "--resume", "-o", "run", "--batch-size", 8)
+    one_sentence(refused, 2, "--batch-size is 8 here and 4 in the run", "what can is", "epochs", "lr", "max_time")
+    changed = charlstm("train", "--resume", "-o", "run", "--epochs", 2, "--lr", 1e-3, "--keep", 1, "--save-every", "5m")
+    assert changed.code == 0, changed.err
+
+
+def test_a_state_at_odds_with_its_run_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    list(train(CORPUS, config(epochs=1), folder))
+    with pytest.raises(CharlstmError, match="weights that do not fit the settings"):
+        list(train(CORPUS, config(hidden=16384, layers=64), folder, resume=True))
+
+
+def test_a_lower_rate_of_saving_takes_no_step_away(tmp_path: Path) -> None:
+    seen = [list(train(CORPUS, config(save_every=s), RunFolder(tmp_path / str(s)))) for s in (0.0, 1e-6)]
+    losses = [[event.loss_nats for event in events if isinstance(event, Stepped)] for events in seen]
+    assert losses[0] == losses[1]
