@@ -52,9 +52,10 @@ class ModelFile:
             )
         try:
             config = resolve(from_tree(document["config"], path.name))
+            b"a".decode(config.data.encoding, "replace")  # raises LookupError where there is no such encoding
             vocabulary = vocabulary_from_dict(document["vocabulary"])
             model = cls(config, vocabulary, weights, dict(document["corpus"]), dict(document["figures"]))
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError, UsageError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, RecursionError, UsageError) as error:
             raise ModelFileError(f"{path} is not a charlstm model file: {error}") from error
         check_shapes(model, path)
         return model

@@ -84,6 +84,7 @@ def test_a_newer_format_is_refused(run: Path, tmp_path: Path) -> None:
     [
         {"config": {"model": {"hidden": 10**9}}},
         {"config": {"model": {"wings": 2}}},
+        {"config": {"data": {"encoding": "x" * 5000}}},
         {"config": 3},
         {"vocabulary": {}},
         {"vocabulary": None},

@@ -192,7 +192,7 @@ def too_little_memory(folder: Path, text: str) -> Ended:
     """A batch for which the process may not have the memory: it is named, and with more memory training goes on."""
     folder.mkdir()
     large = ("--hidden", "64", "--batch-size", "128", "--seq-len", "1024", "--epochs", "1", "--device", "cpu")
-    scene = Scene(folder, (*large, "--no-samples"), text)
+    scene = Scene(folder, (*large, "--no-samples"), text, warm=False)  # this process must not have had the memory
 
     def fault() -> None:
         pages = int(Path("/proc/self/statm").read_text().split()[0])

@@ -101,13 +101,15 @@ class Scene:
     folder: Path
     settings: tuple[str, ...] = (*SETTINGS, "--epochs", "2", "--save-every", "0.03s")
     text: str = ENGLISH[:2500]
+    warm: bool = True  # train in this process first: what is imported then, forks need not import
     seconds: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
         self.folder.chmod(0o755)
         self.corpus.write_text(self.text, "utf-8")
-        warm_up = ["train", str(self.corpus), "-o", str(self.run("warm")), *self.settings]
-        assert main(warm_up, Console(None, io.BytesIO(), io.StringIO(), {})) == 0  # imports, once for all forks
+        if self.warm:
+            warm_up = ["train", str(self.corpus), "-o", str(self.run("warm")), *self.settings]
+            assert main(warm_up, Console(None, io.BytesIO(), io.StringIO(), {})) == 0
         self.seconds = min(map(self.duration, ("again", "whole")))
         self.check_same("again")
 
