@@ -15,6 +15,8 @@ from threading import Thread
 from time import monotonic
 from typing import Any, TextIO
 
+import numpy as np
+
 from charlstm.config import Config, ModelConfig
 from charlstm.console import printable
 from charlstm.data.spool import Piped
@@ -200,7 +202,7 @@ class RunFolder:
         weights = self.load_state().get("model")
         tensors = weights if isinstance(weights, dict) else {}
         found = {name: getattr(weight, "shape", None) for name, weight in tensors.items()}
-        if found != shapes(config, len(tensors.get("head.bias", ()))):
+        if found != shapes(config, int(np.size(tensors.get("head.bias", ())))):
             raise ModelFileError(f"{self.path / STATE} holds weights that do not fit the settings of the run")
 
     def load_good(self) -> Tree:
