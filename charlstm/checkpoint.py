@@ -231,7 +231,7 @@ class RunFolder:
 
     def forget_after(self, state: Tree) -> None:
         """Drops the metrics that were logged after this state was saved, and a last line that was cut short."""
-        path, step, size = self.path / METRICS, state["progress"]["step"], state.get("logged")
+        path, step, size = self.path / METRICS, state["progress"].get("step", 0), state.get("logged")
         if path.exists():
             own = path.read_bytes()[: size if isinstance(size, int) else None]  # an older charlstm did not say
             lines = own.decode("utf-8", "replace").splitlines()
