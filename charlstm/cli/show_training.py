@@ -16,7 +16,7 @@ from charlstm.config import Config, SamplingConfig
 from charlstm.console import Bar, Console, printable
 from charlstm.data.corpus import Corpus
 from charlstm.data.spool import STDIN
-from charlstm.data.tokens import PARTS, TokenStore
+from charlstm.data.tokens import PARTS, Tokens, TokenStore
 from charlstm.modelfile import ModelFile, count_parameters, share_of_symbols
 from charlstm.runs import LAST
 from charlstm.sampling.text_model import TextModel
@@ -34,9 +34,6 @@ LARGE, MOST = 1000, 0.5
 
 RARE = 3
 """The --min-count that is proposed then, or twice the one there is."""
-
-AT_ONCE = 2**22
-"""Characters counted at a time; a corpus may be larger than the memory."""
 
 SAMPLE = SamplingConfig(temperature=0.8, length=160)
 
@@ -77,9 +74,8 @@ def vocabulary_remark(config: Config, size: int, left: Callable[[int], int]) -> 
 
 def size_with(corpus: Corpus, min_count: int) -> int:
     """The symbols of a vocabulary with this --min-count, from one with a lower."""
-    vocabulary, ids = corpus.vocabulary, corpus.ids
-    chunks = (ids[at : at + AT_ONCE] for at in range(0, len(ids), AT_ONCE))
-    counts = sum(np.bincount(chunk, minlength=vocabulary.size) for chunk in chunks)
+    vocabulary = corpus.vocabulary
+    counts = sum(np.bincount(chunk, minlength=vocabulary.size) for chunk in Tokens(corpus.ids).chunks())
     others = [symbol for symbol in (vocabulary.unknown, vocabulary.boundary) if symbol is not None]
     kept = np.delete(counts, others) >= min_count
     return int(kept.sum()) + 1 + (vocabulary.boundary is not None)
