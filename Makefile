@@ -21,7 +21,7 @@ test: .venv/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto
 
 faults: .venv/installed-test
 	$(BIN)/python -m tests.faults
