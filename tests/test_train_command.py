@@ -63,7 +63,7 @@ def test_the_size_that_the_remark_promises_is_what_min_count_leaves(
     least: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = presets.corpus().with_name("chinese.txt").read_text("utf-8")
-    monkeypatch.setattr("charlstm.cli.show_training.AT_ONCE", 1000)
+    monkeypatch.setattr("charlstm.data.tokens.CHUNK", 1000)
     for config in (DataConfig(), DataConfig(min_count=2), DataConfig(document="file")):
         left = size_with(Corpus.of(text, config), least)
         assert left == Corpus.of(text, replace(config, min_count=least)).vocabulary.size
