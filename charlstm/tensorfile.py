@@ -75,7 +75,7 @@ def read_tensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
         whole = document.pop("crc32") == checksum(tensors, document)
     except OSError as error:
         raise CharlstmError(f"cannot read {path}: {error.strerror or error}") from error
-    except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ModelFileError(f"{path} is not a charlstm model file, or only part of one") from error
     if not whole:
         raise ModelFileError(f"{path} is damaged: its checksum does not fit what it holds")

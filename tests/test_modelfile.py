@@ -158,3 +158,14 @@ def test_the_share_of_the_symbols_is_that_of_embedding_and_head(head: str, for_a
     layer = 4 * 12 * (8 + 12 + 2)
     assert share_of_symbols(config, 100) == pytest.approx(100 * for_a_symbol / (100 * for_a_symbol + layer + other))
     assert share_of_symbols(config, 1) < share_of_symbols(config, 10_000) < 1
+
+
+@pytest.mark.parametrize("offsets", [[], [0], [0, 4, 8], [8, 0], ["0", "4"], None, {}])
+def test_offsets_that_are_no_span_are_refused_as_such(offsets: object, tmp_path: Path) -> None:
+    header = json.dumps(
+        {"__metadata__": {"charlstm": "{}"}, "a": {"dtype": "F32", "shape": [1], "data_offsets": offsets}}
+    )
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header.encode() + bytes(4))
+    with pytest.raises(ModelFileError, match="not a charlstm model file"):
+        read_tensors(path)
