@@ -24,6 +24,16 @@ every_model = pytest.mark.parametrize("cell", CELLS)
 every_depth = pytest.mark.parametrize("layers", [1, 2, 3])
 
 
+def check_pieces(model: LanguageModel, ids: torch.Tensor, whole: torch.Tensor) -> None:
+    """Asserts that a text read in pieces has the logits that it has as a whole."""
+    for cuts in ([13], list(range(1, LENGTH))):
+        states, pieces = model.start(BATCH), []
+        for piece in torch.tensor_split(ids, cuts):
+            logits, states = model(piece, states)
+            pieces.append(logits)
+        torch.testing.assert_close(torch.cat(pieces), whole, atol=TOLERANCE, rtol=0)
+
+
 def model_and_text(
     cell: str, layers: int, engine: Engine = "kernel", boundary: int | None = None, **options: Any
 ) -> tuple[LanguageModel, ModelConfig, torch.Tensor]:
@@ -43,12 +53,7 @@ def model_and_text(
 def test_a_text_in_pieces_gives_the_logits_of_the_whole(cell: str, engine: Engine, layers: int) -> None:
     model, _, ids = model_and_text(cell, layers, engine)
     whole, _ = model(ids, model.start(BATCH))
-    for cuts in ([13], list(range(1, LENGTH))):
-        states, pieces = model.start(BATCH), []
-        for piece in torch.tensor_split(ids, cuts):
-            logits, states = model(piece, states)
-            pieces.append(logits)
-        torch.testing.assert_close(torch.cat(pieces), whole, atol=TOLERANCE, rtol=0)
+    check_pieces(model, ids, whole)
 
 
 OPTIONS: list[dict[str, Any]] = [
@@ -106,12 +111,7 @@ def test_with_boundaries_numpy_pieces_and_documents_alone_give_the_logits_of_the
     model, config, ids = model_and_text(cell, boundary=BOUNDARY, **options)
     ids[[0, 7, 7, 8, 13, 29], [1, 0, 1, 1, 0, 0]] = BOUNDARY
     whole, _ = model(ids, model.start(BATCH))
-    for cuts in ([13], list(range(1, LENGTH))):
-        states, pieces = model.start(BATCH), []
-        for piece in torch.tensor_split(ids, cuts):
-            logits, states = model(piece, states)
-            pieces.append(logits)
-        torch.testing.assert_close(torch.cat(pieces), whole, atol=TOLERANCE, rtol=0)
+    check_pieces(model, ids, whole)
     network = Network(config, model.weights(), BOUNDARY)
     after = network.start(BATCH)
     for t in range(LENGTH):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from charlstm.training import loop
+from tests.faults.halves import Halved
 from tests.faults.scene import Ended, Fault, Scene, check_refused, check_whole
 
 KINDS = (errno.ENOSPC, errno.EIO, errno.EROFS)
@@ -67,24 +68,7 @@ def fail_at(n: int, number: int, counted: mmap | None = None) -> None:
     def opening(handle: int, mode: str) -> Any:
         """A file whose writes may fail, after half of what was to be written."""
         file = fdopen(handle, mode)
-        write = file.write
-
-        class Failing:
-            def write(self, piece: bytes) -> None:
-                write(bytes(piece)[: len(bytes(piece)) // 2])
-                failing(lambda: None)()
-                write(bytes(piece)[len(bytes(piece)) // 2 :])
-
-            def __getattr__(self, name: str) -> Any:
-                return getattr(file, name)
-
-            def __enter__(self) -> Any:
-                return self
-
-            def __exit__(self, *_: object) -> None:
-                file.close()
-
-        return Failing()
+        return Halved(file, lambda: failing(lambda: None)())
 
     fdopen = os.fdopen
     os.fdopen = opening  # type: ignore[assignment]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from charlstm import checkpoint, modelfile, tensorfile
+from tests.faults.halves import Halved
 from tests.faults.scene import Scene, check_whole
 
 
@@ -104,24 +105,6 @@ def slow_saves(saving: mmap) -> None:
 
     def slow_fdopen(handle: int, mode: str) -> Any:
         file = fdopen(handle, mode, buffering=0)
-        write = file.write
-
-        class Slow:
-            def write(self, piece: bytes) -> None:
-                data = bytes(piece)
-                write(data[: len(data) // 2])
-                wait()
-                write(data[len(data) // 2 :])
-
-            def __getattr__(self, name: str) -> Any:
-                return getattr(file, name)
-
-            def __enter__(self) -> Any:
-                return self
-
-            def __exit__(self, *_: object) -> None:
-                file.close()
-
-        return Slow()
+        return Halved(file, wait)
 
     os.fsync, Path.replace, os.fdopen = slow_fsync, slow_replace, slow_fdopen  # type: ignore[assignment,method-assign]
