@@ -19,7 +19,7 @@ prepare()
 import numpy as np
 
 from charlstm.config import ModelConfig
-from charlstm.evaluation import evaluate
+from charlstm.evaluation.one_way import evaluate
 from charlstm.model.device import choose, has_operator
 from charlstm.model.language_model import LanguageModel
 

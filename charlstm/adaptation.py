@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from charlstm.config import AdaptationConfig
 from charlstm.errors import DivergedError
-from charlstm.evaluation import Text, before, evaluating
+from charlstm.evaluation.one_way import Text, before, evaluating
 from charlstm.model.language_model import LanguageModel, detach
 
 WINDOW = 20

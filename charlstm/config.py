@@ -42,6 +42,11 @@ class ModelConfig:
     layers: int = setting(1, "Recurrent layers, one on the other.", flag=True, least=1, most=64)
     hidden: int = setting(384, "Units in each layer.", flag=True, least=1, most=16384)
     embedding: int = setting(64, "Width of a character's vector.", least=1, most=16384)
+    bidirectional: bool = setting(
+        False,
+        "Two such stacks, one for each direction, and a head that predicts from both: for `charlstm fill`.",
+        flag=True,
+    )
     activation: str = setting(
         "tanh", "What bounds a layer's candidate for its new state.", flag=True, choices=("tanh", "softsign")
     )
@@ -141,6 +146,17 @@ class TrainingConfig:
         64, "Characters back-propagated through at a time (truncated BPTT).", flag=True, least=1, most=65536
     )
     batch_size: int = setting(16, "Parallel streams through the corpus.", flag=True, least=1, most=65536)
+    look_ahead: int = setting(
+        32,
+        "With model.bidirectional: characters beyond a window that the backward direction reads first, not scored.",
+        least=1,
+        most=65536,
+    )
+    forward_weight: float = setting(1.0, "Weight of the forward loss in the mean of the three.", least=1e-3, most=1e3)
+    backward_weight: float = setting(1.0, "Weight of the backward loss in it.", least=1e-3, most=1e3)
+    joint_weight: float = setting(
+        1.0, "Weight in it of the loss of what is predicted from both sides.", least=1e-3, most=1e3
+    )
     batch_size_start: int = setting(
         0, "Streams in the first epoch; they grow or shrink to batch_size. 0: batch_size.", least=0, most=65536
     )
@@ -271,6 +287,9 @@ SECTIONS: dict[str, type] = {
 
 ALL_SECTIONS = SECTIONS | {"sampling": SamplingConfig, "adaptation": AdaptationConfig}
 """With those that are of a command and not of a run."""
+
+Direction = Literal["forward", "backward"]
+"""Which of a bidirectional model's two halves: the one that reads a text from its beginning, or from its end."""
 
 Unknown = Literal["error", "skip", "replace"]
 """What to do with a character that the model has never seen."""

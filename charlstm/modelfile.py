@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.cells import CELLS
-from charlstm.config import Config, ModelConfig
+from charlstm.config import Config, Direction, ModelConfig
 from charlstm.errors import ModelFileError, UsageError
 from charlstm.settings import from_tree, resolve
 from charlstm.tensorfile import read_tensors, write_tensors
 from charlstm.vocabulary import Vocabulary, vocabulary_from_dict
 
 FORMAT = 1
+
+EMBEDDING = "embedding.weight"
 
 
 @dataclass(frozen=True)
@@ -60,22 +62,62 @@ class ModelFile:
         check_shapes(model, path)
         return model
 
+    def half(self, direction: Direction) -> ModelFile:
+        """One direction of a bidirectional model, as a model of its own; the backward one reads texts from their end.
+
+        Raises UsageError where there is no backward one.
+        """
+        if not self.config.model.bidirectional:
+            if direction == "backward":
+                raise UsageError(
+                    "--direction backward: the model reads forwards only", "charlstm train --bidirectional makes both"
+                )
+            return self
+        alone = replace(self.config, model=replace(self.config.model, bidirectional=False))
+        prefix = BACKWARD if direction == "backward" else ""
+        names = shapes(alone.model, self.vocabulary.size)
+        weights = {name: self.weights[name if name == EMBEDDING else prefix + name] for name in names}
+        return replace(self, config=alone, weights=weights)
+
 
 def shapes(config: ModelConfig, size: int) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every weight of a model with this many symbols."""
+    """Name and shape of every weight of a model with this many symbols.
+
+    A bidirectional model is the forward one, under the names it would have alone; the backward one, which has the
+    embedding in common with it, under the same after `backward.`; and the joint head, which reads both.
+    """
+    read = config.hidden * (config.layers if config.head == "all" else 1)
+    embedding = {EMBEDDING: (size, config.embedding)}
+    half = {**stack_shapes(config), **head_shapes(config, size, read, "head", "projection")}
+    if not config.bidirectional:
+        return {**embedding, **half}
+    other = {BACKWARD + name: shape for name, shape in half.items()}
+    return {**embedding, **half, **other, **head_shapes(config, size, 2 * read, "joint", "joint.projection")}
+
+
+BACKWARD = "backward."
+
+
+def stack_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     cell = CELLS[config.cell]
-    expected: dict[str, tuple[int, ...]] = {"embedding.weight": (size, config.embedding)}
+    expected: dict[str, tuple[int, ...]] = {}
     for layer in range(config.layers):
         inputs = config.hidden if layer else config.embedding
         expected |= {f"layers.{layer}.{name}": shape for name, shape in cell.shapes(inputs, config.hidden).items()}
         if layer and config.between == "highway":
             expected[f"highways.{layer}.weight"] = (config.hidden, config.hidden)
             expected[f"highways.{layer}.bias"] = (config.hidden,)
+    return expected
+
+
+def head_shapes(config: ModelConfig, size: int, read: int, head: str, projection: str) -> dict[str, tuple[int, ...]]:
+    """Of what predicts from `read` numbers. Tied, it goes by way of the embedding's own rows."""
+    expected: dict[str, tuple[int, ...]] = {f"{head}.bias": (size,)}
     if config.head != "tied":
-        expected["head.weight"] = (size, config.hidden * (config.layers if config.head == "all" else 1))
-    elif config.embedding != config.hidden:
-        expected["projection.weight"] = (config.embedding, config.hidden)
-    return expected | {"head.bias": (size,)}
+        expected[f"{head}.weight"] = (size, read)
+    elif config.embedding != read:
+        expected[f"{projection}.weight"] = (config.embedding, read)
+    return expected
 
 
 def count_parameters(config: ModelConfig, size: int) -> int:

@@ -11,7 +11,7 @@ import torch
 from charlstm.adaptation import WINDOW, Updates, adapt, dynamic_scores
 from charlstm.config import CELL_NAMES, AdaptationConfig, ModelConfig
 from charlstm.errors import DivergedError
-from charlstm.evaluation import score
+from charlstm.evaluation.one_way import score
 from charlstm.model.language_model import LanguageModel
 from charlstm.modelfile import ModelFile
 from tests.conftest import ENGLISH

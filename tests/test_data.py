@@ -67,7 +67,8 @@ def test_streams_are_contiguous_and_targets_one_character_on(size: tuple[int, in
     last = None
     for _ in range(2 * batches.steps_per_epoch):
         begins_epoch = batches.at_start
-        x, y = batches.next()
+        window = batches.next()
+        x, y = window[:-1], window[1:]
         assert x.shape == y.shape == (seq_len, batch_size)
         np.testing.assert_array_equal(y, (x + 1) % len(tokens))
         if not begins_epoch:
@@ -80,7 +81,7 @@ def test_no_character_is_read_twice_in_an_epoch(size: tuple[int, int], extra: in
     seq_len, batch_size = size
     tokens = Tokens(np.arange(seq_len * batch_size + 1 + extra).astype(np.uint16))
     batches = Batches(tokens, seq_len, batch_size, seed)
-    read = np.concatenate([batches.next()[0].ravel() for _ in range(batches.steps_per_epoch)])
+    read = np.concatenate([batches.next()[:-1].ravel() for _ in range(batches.steps_per_epoch)])
     assert len(np.unique(read)) == len(read)
     assert len(read) > len(tokens) - 1 - batch_size * seq_len - batch_size
 

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 import charlstm
-from charlstm import evaluation
-from charlstm.evaluation import evaluate, predictions, score, streams
+from charlstm.evaluation import one_way
+from charlstm.evaluation.figures import Evaluation
+from charlstm.evaluation.one_way import evaluate, predictions, score, streams
 from charlstm.model.language_model import LanguageModel
 from charlstm.modelfile import ModelFile
 from tests.conftest import ENGLISH
@@ -41,14 +42,14 @@ def test_streams_cover_the_text() -> None:
     for length in (1, 5000, 8191, 8192, 1_000_000, 12_345_678):
         stream_len, begins = streams(length)
         assert begins[-1] < length <= begins[-1] + stream_len
-        assert len(begins) <= evaluation.MOST_STREAMS
+        assert len(begins) <= one_way.MOST_STREAMS
 
 
 def test_parallel_streams_give_the_figure_of_one_long_read(
     model: LanguageModel, ids: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parallel = evaluate(model, ids, 0, len(ids))
-    monkeypatch.setattr(evaluation, "SHORTEST_STREAM", 10**9)
+    monkeypatch.setattr(one_way, "SHORTEST_STREAM", 10**9)
     whole = evaluate(model, ids, 0, len(ids))
     assert parallel is not None and whole is not None
     assert parallel.loss_nats == pytest.approx(whole.loss_nats, abs=1e-4)
@@ -63,7 +64,7 @@ def test_torch_and_numpy_give_a_text_the_same_score(model: LanguageModel, run: P
 
 
 def test_the_figures_follow_from_the_nats() -> None:
-    figures = evaluation.Evaluation(characters=100, bytes=200, nats=100 * log(2))
+    figures = Evaluation(characters=100, bytes=200, nats=100 * log(2))
     assert figures.bpc == pytest.approx(1)
     assert figures.bits_per_byte == pytest.approx(0.5)
     assert figures.perplexity == pytest.approx(2)

@@ -19,7 +19,7 @@ from charlstm.checkpoint import RunFolder
 from charlstm.config import OPTIMISER_NAMES, Config, DataConfig, ModelConfig, RegularisationConfig, TrainingConfig
 from charlstm.data.corpus import Corpus
 from charlstm.errors import CharlstmError, UsageError
-from charlstm.evaluation import evaluate
+from charlstm.evaluation.one_way import evaluate
 from charlstm.model.language_model import LanguageModel
 from charlstm.model.layers import OPERATORS
 from charlstm.modelfile import ModelFile

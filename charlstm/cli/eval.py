@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from charlstm.data.corpus import Corpus
     from charlstm.data.tokens import Tokens
-    from charlstm.evaluation import Scores
+    from charlstm.evaluation.figures import Scores
     from charlstm.model.language_model import LanguageModel
     from charlstm.modelfile import ModelFile
     from charlstm.vocabulary import Vocabulary
@@ -180,7 +180,7 @@ def write_figures(
     as_json: bool,
     adaptation: AdaptationConfig | None,
 ) -> None:
-    from charlstm.evaluation import evaluate
+    from charlstm.evaluation.one_way import evaluate
 
     model, size = network(file), about.pop("bytes")
     evaluation = evaluate(model, ids, file.vocabulary.start, size)
@@ -199,7 +199,7 @@ def dynamic_figures(
 ) -> dict[str, float]:
     """The figures of a text under a model that learns from it, those that differ from what `evaluate` gives."""
     from charlstm.adaptation import dynamic_scores
-    from charlstm.evaluation import Evaluation
+    from charlstm.evaluation.figures import Evaluation
 
     scores = watched(console, dynamic_scores(model, ids, start, config), len(ids))
     nats = -sum(float(log_p.sum(dtype="float64")) for log_p in scores)
@@ -222,7 +222,7 @@ def shown(value: Any) -> str:
 
 
 def write_characters(console: Console, file: ModelFile, ids: Tokens) -> None:
-    from charlstm.evaluation import score
+    from charlstm.evaluation.one_way import score
 
     scores = score(network(file), ids, file.vocabulary.start)
     for line in character_lines(file.vocabulary, ids, scores):

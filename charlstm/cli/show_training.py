@@ -44,7 +44,8 @@ def show_plan(console: Console, corpus: Corpus, config: Config) -> None:
     parameters = count_parameters(config.model, corpus.vocabulary.size)
     model = config.model
     console.note(
-        f"model    {model.cell} {model.layers} x {model.hidden}, embedding {model.embedding}: {parameters:,} parameters"
+        f"model    {model.cell} {model.layers} x {model.hidden}{', in each direction' if model.bidirectional else ''}, "
+        f"embedding {model.embedding}: {parameters:,} parameters"
     )
     if remark := vocabulary_remark(config, corpus.vocabulary.size, partial(size_with, corpus)):
         console.warn(remark)
@@ -151,6 +152,10 @@ class Display:
         losses = (
             f"loss {event.train_loss_nats:.4f}  validation {figures.loss_nats:.4f} nats/char, {figures.bpc:.4f} bpc"
         )
+        if event.beside:
+            losses += "  backward {backward_loss_nats:.4f}, from both sides {pseudo_likelihood_nats:.4f}".format_map(
+                event.beside
+            )
         best = "  best so far" if event.best else ""
         self.console.note(f"step {event.step:,}  {duration(event.seconds)}  {losses}{best}")
         if self.samples and not self.console.quiet:

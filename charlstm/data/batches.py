@@ -10,19 +10,20 @@ from numpy.typing import NDArray
 from charlstm.data.tokens import Tokens
 from charlstm.errors import CharlstmError
 
-Window = tuple[NDArray[np.int64], NDArray[np.int64]]
+Window = NDArray[np.int64]
 
 
 class Batches:
-    """B parallel streams of one text. `next()` gives the next window of T characters from each, in reading order.
+    """B parallel streams of one text. `next()` gives the next window of T characters from each, in reading order, with
+    the one that the last of them predicts, and `look_ahead` more.
 
     Each epoch the text is turned by a random offset, as a ring, and cut into B streams anew, so that the windows'
     borders fall elsewhere. Within an epoch a window begins where the one before it ended: the state is carried.
     Raises CharlstmError where the text is too short for one window of each stream.
     """
 
-    def __init__(self, tokens: Tokens, seq_len: int, batch_size: int, seed: int) -> None:
-        self.tokens = tokens
+    def __init__(self, tokens: Tokens, seq_len: int, batch_size: int, seed: int, look_ahead: int = 0) -> None:
+        self.tokens, self.look_ahead = tokens, look_ahead
         self.resize(seq_len, batch_size)
         self.random = np.random.default_rng(seed)
         self.epoch = 0
@@ -56,12 +57,12 @@ class Batches:
         return self.step == 0
 
     def next(self) -> Window:
-        """Inputs and targets, each [T, B]: targets are the inputs one character on."""
+        """Ids [T+1+A, B] with a look-ahead of A: the first T are read, and each predicts the next one."""
         begin = self.offset + np.arange(self.batch_size) * self.stream_len + self.step * self.seq_len
-        places = (begin + np.arange(self.seq_len + 1)[:, None]) % len(self.tokens)
+        places = (begin + np.arange(self.seq_len + 1 + self.look_ahead)[:, None]) % len(self.tokens)
         window = self.tokens[places].astype(np.int64)
         self.advance()
-        return window[:-1], window[1:]
+        return window
 
     def advance(self) -> None:
         self.step += 1

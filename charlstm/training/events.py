@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
-from charlstm.evaluation import Evaluation
+from charlstm.evaluation.figures import Evaluation
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Validated:
     train_loss_nats: float  # mean since the last validation
     evaluation: Evaluation
     best: bool
+    beside: Mapping[str, float] = field(default_factory=dict)  # further figures, of a bidirectional model
 
 
 @dataclass(frozen=True)

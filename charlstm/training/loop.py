@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from time import monotonic
+from typing import NamedTuple
 
 from charlstm.checkpoint import RunFolder
 from charlstm.config import Config
 from charlstm.data.corpus import Corpus
 from charlstm.errors import DivergedError
-from charlstm.evaluation import Evaluation, evaluate
+from charlstm.evaluation.both_ways import evaluate_both
+from charlstm.evaluation.figures import Evaluation
+from charlstm.evaluation.one_way import evaluate
+from charlstm.model.language_model import LanguageModel
 from charlstm.modelfile import ModelFile
 from charlstm.training.clock import Clock
 from charlstm.training.events import Event, Finished, Stepped, Validated
@@ -18,6 +22,14 @@ from charlstm.training.schedule import learning_rate
 from charlstm.training.trainer import Trainer
 
 LOG_EVERY = 50
+
+
+class Figures(NamedTuple):
+    """What a validation came to: forwards and, of a bidirectional model, otherwise. The loss forwards is the one that
+    the best model has the lowest of."""
+
+    evaluation: Evaluation
+    beside: Mapping[str, float] = {}
 
 
 def train(
@@ -71,12 +83,12 @@ def run(
                 save(trainer, folder)  # now, lest the time run out while the last validation runs
             began = monotonic()
             try:
-                evaluation = validate(trainer, stop)
+                figures = validate(trainer, stop)
             except DivergedError as error:
                 yield fall_back(trainer, folder, error)
                 continue
-            if evaluation is not None:
-                yield save_validated(trainer, folder, evaluation, clock.place())
+            if figures is not None:
+                yield save_validated(trainer, folder, figures, clock.place())
                 saved = monotonic()
                 clock.validating = saved - began
             continue
@@ -122,29 +134,34 @@ def due(trainer: Trainer, done: float, validate_at: Callable[[float], bool] | No
     )
 
 
-def validate(trainer: Trainer, stop: Callable[[], bool]) -> Evaluation | None:
+def validate(trainer: Trainer, stop: Callable[[], bool]) -> Figures | None:
     """The figures of the validation part; None if it was stopped. Raises DivergedError if the loss is no number."""
-    ids = trainer.tokens.part("val")
+    text = trainer.tokens.part("val"), trainer.vocabulary.start, trainer.validation_bytes, stop
     with trainer.average.in_place():
-        evaluation = evaluate(trainer.model, ids, trainer.vocabulary.start, trainer.validation_bytes, stop)
-    if evaluation is not None:
-        check_finite(trainer, evaluation)
-    return evaluation
+        if isinstance(trainer.model, LanguageModel):
+            evaluation = evaluate(trainer.model, *text)
+            figures = Figures(evaluation) if evaluation else None
+        else:
+            both = evaluate_both(trainer.model, *text)
+            figures = Figures(both.forward, both.beside()) if both else None
+    if figures is not None:
+        check_finite(trainer, figures.evaluation)
+    return figures
 
 
-def save_validated(trainer: Trainer, folder: RunFolder, evaluation: Evaluation, place: dict[str, float]) -> Validated:
+def save_validated(trainer: Trainer, folder: RunFolder, figures: Figures, place: dict[str, float]) -> Validated:
     """Saves the run with its new figures."""
-    progress = trainer.progress
+    progress, evaluation = trainer.progress, figures.evaluation
     best, train_loss = progress.validated(evaluation.loss_nats), progress.take_mean_loss()
     trainer.average.validated(evaluation.loss_nats)
     losses = {"loss_nats": train_loss, "validation_loss_nats": evaluation.loss_nats, "validation_bpc": evaluation.bpc}
-    folder.log({**place, **losses})
-    save(trainer, folder, evaluation, best=best)
+    folder.log({**place, **losses, **{f"validation_{name}": value for name, value in figures.beside.items()}})
+    save(trainer, folder, figures, best=best)
     folder.mark_good()
-    return Validated(progress.step, progress.seconds, train_loss, evaluation, best)
+    return Validated(progress.step, progress.seconds, train_loss, evaluation, best, figures.beside)
 
 
-def save(trainer: Trainer, folder: RunFolder, evaluation: Evaluation | None = None, *, best: bool = False) -> None:
-    figures = {"validation": evaluation.to_dict()} if evaluation else {}
-    keep = trainer.config.training.keep if evaluation else None
-    folder.save(trainer.model_file(figures), trainer.state_dict(), best=best, keep=keep)
+def save(trainer: Trainer, folder: RunFolder, figures: Figures | None = None, *, best: bool = False) -> None:
+    validation = {"validation": {**figures.evaluation.to_dict(), **figures.beside}} if figures else {}
+    keep = trainer.config.training.keep if figures else None
+    folder.save(trainer.model_file(validation), trainer.state_dict(), best=best, keep=keep)

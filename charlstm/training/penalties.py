@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from charlstm.config import RegularisationConfig
-from charlstm.model.language_model import Outputs
+from charlstm.config import Config, RegularisationConfig
+from charlstm.model.language_model import Objective, Outputs
+
+
+def to_minimise(objectives: list[Objective], config: Config) -> Tensor:
+    """The weighted mean of a model's losses, each with the penalties on the stack that it is of."""
+    weights = (config.training.forward_weight, config.training.backward_weight, config.training.joint_weight)
+    terms = [
+        weight * (with_penalties(losses.smoothed, outputs, config.regularisation) if outputs else losses.smoothed)
+        for weight, (losses, outputs) in zip(weights, objectives, strict=False)
+    ]
+    return torch.stack(terms).sum() / sum(weights[: len(terms)])
 
 
 def with_penalties(loss: Tensor, outputs: Outputs, config: RegularisationConfig) -> Tensor:

@@ -14,7 +14,7 @@ from math import isfinite, log
 
 from charlstm.checkpoint import RunFolder
 from charlstm.errors import CharlstmError, DivergedError, out_of_memory
-from charlstm.evaluation import Evaluation
+from charlstm.evaluation.figures import Evaluation
 from charlstm.training.events import FellBack
 from charlstm.training.trainer import Trainer
 

@@ -12,17 +12,18 @@ from charlstm.config import Config
 from charlstm.data.batches import Batches
 from charlstm.data.corpus import Corpus
 from charlstm.errors import CharlstmError, DivergedError, ModelFileError, UsageError
+from charlstm.model.bidirectional import model_of
 from charlstm.model.device import choose
-from charlstm.model.language_model import LanguageModel, detach
-from charlstm.modelfile import ModelFile
+from charlstm.model.language_model import detach
+from charlstm.modelfile import BACKWARD, ModelFile
 from charlstm.training import optimiser
 from charlstm.training.averaging import Average
 from charlstm.training.events import Started
-from charlstm.training.penalties import with_penalties
+from charlstm.training.penalties import to_minimise
 from charlstm.training.progress import Progress
 
-BY_SYMBOL = ("embedding.weight", "head.weight", "head.bias")
-"""The weights with a row for each symbol of the vocabulary."""
+BY_SYMBOL = ("embedding.weight", "head.weight", "head.bias", "joint.weight", "joint.bias")
+"""The weights with a row for each symbol of the vocabulary, in either direction."""
 
 
 class Trainer:
@@ -37,12 +38,18 @@ class Trainer:
             config.model, settings.device, settings.precision, settings.engine, resets=boundary is not None
         )
         self.tokens = corpus.parts(config.data.split)
+        torch.manual_seed(settings.seed)
+        self.model = model_of(
+            config.model,
+            self.vocabulary.size,
+            self.device.engine,
+            config.regularisation,
+            boundary,
+            settings.look_ahead,
+        ).to(self.device.name)
         self.batches = Batches(
-            self.tokens.part("train"), config.training.seq_len, config.training.batch_size, config.training.seed
+            self.tokens.part("train"), settings.seq_len, settings.batch_size, settings.seed, self.model.look_ahead
         )
-        torch.manual_seed(config.training.seed)
-        model = LanguageModel(config.model, self.vocabulary.size, self.device.engine, config.regularisation, boundary)
-        self.model = model.to(self.device.name)
         self.optimiser = optimiser.optimiser_of(self.model, config.training)
         self.average = Average(self.model, config.training)
         self.states = self.model.start(config.training.batch_size)
@@ -64,19 +71,20 @@ class Trainer:
         )
 
     def step(self, learning_rate: float) -> float:
-        """Reads one window, back-propagates through it and updates the weights. The loss in nats per character.
+        """Reads one window, back-propagates through it and updates the weights. The loss in nats per character, that
+        forwards where there are others.
 
         Raises DivergedError, with the weights as they were, if the loss or its gradient is not finite.
         """
         if self.batches.at_start:
             self.states = self.model.start(self.batches.batch_size)
-        x, y = (torch.from_numpy(ids).to(self.device.name) for ids in self.batches.next())
+        window = torch.from_numpy(self.batches.next()).to(self.device.name)
         with self.device.autocast():
-            losses, states, outputs = self.model.loss(x, y, self.states)
+            objectives, states = self.model.objectives(window, self.states)
         self.optimiser.zero_grad()
-        with_penalties(losses.smoothed, outputs, self.config.regularisation).backward()  # type: ignore[no-untyped-call]
+        to_minimise(objectives, self.config).backward()  # type: ignore[no-untyped-call]
         self.add_l1()
-        norm, loss = self.clip(), losses.nats.item()
+        norm, loss = self.clip(), objectives[0].losses.nats.item()
         if not (isfinite(loss) and isfinite(norm)):
             raise DivergedError(f"training diverged at step {self.progress.step + 1}: the loss is no longer a number")
         for group in self.optimiser.param_groups:
@@ -85,7 +93,7 @@ class Trainer:
         self.average.update()
         self.states = detach(states)
         self.progress.step += 1
-        self.progress.characters += x.numel()
+        self.progress.characters += self.batches.seq_len * self.batches.batch_size
         self.progress.loss_sum += loss
         self.progress.loss_count += 1
         return loss
@@ -122,7 +130,8 @@ class Trainer:
             return ModelFile(self.config, self.vocabulary, self.model.weights(), about, place | figures)
 
     def start_from(self, other: ModelFile) -> str:
-        """Takes over another model's weights. Gives the characters it does not know, which keep their fresh rows.
+        """Takes over another model's weights. Gives the characters it does not know, which keep their fresh rows; so
+        does a direction that it does not have.
 
         Raises UsageError if its layers are of another shape.
         """
@@ -133,11 +142,11 @@ class Trainer:
         weights, known = self.model.weights(), {piece: i for i, piece in enumerate(other.vocabulary.pieces)}
         rows = [(i, known[piece]) for i, piece in enumerate(self.vocabulary.pieces) if piece in known]
         ours, theirs = np.array(rows, np.int64).reshape(-1, 2).T
-        for name, value in other.weights.items():
-            if name in BY_SYMBOL:
-                weights[name][ours] = value[theirs]
+        for name in weights.keys() & other.weights.keys():
+            if name.removeprefix(BACKWARD) in BY_SYMBOL:
+                weights[name][ours] = other.weights[name][theirs]
             else:
-                weights[name] = value
+                weights[name] = other.weights[name]
         self.model.load_weights(weights)
         self.average = Average(self.model, self.config.training)
         return b"".join(piece for piece in self.vocabulary.pieces if piece not in known).decode("utf-8", "replace")

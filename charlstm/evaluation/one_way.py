@@ -1,18 +1,20 @@
-"""How well a model predicts a text: every character scored exactly once, in context, in float32."""
+"""How well a model predicts a text from its beginning: every character scored exactly once, in context, in float32."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from math import ceil, exp, log
+from math import ceil
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from charlstm.data.tokens import Tokens
+from charlstm.evaluation.figures import Evaluation, Scores
+from charlstm.model.bidirectional import Model
+from charlstm.model.head import Head
 from charlstm.model.language_model import LanguageModel
 from charlstm.model.stack import States
 
@@ -27,47 +29,6 @@ WARMUP = 512
 LOGITS_AT_ONCE = 2**23
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """The figures of a text under a model."""
-
-    characters: int
-    bytes: int  # of the text in UTF-8
-    nats: float  # minus the sum of the log-probabilities
-
-    @property
-    def loss_nats(self) -> float:
-        """Mean negative natural log-likelihood per character."""
-        return self.nats / self.characters
-
-    @property
-    def bpc(self) -> float:
-        """Bits per character."""
-        return self.loss_nats / log(2)
-
-    @property
-    def bits_per_byte(self) -> float:
-        """Bits per byte of the text in UTF-8: what a compressor's figure compares with."""
-        return self.nats / log(2) / self.bytes
-
-    @property
-    def perplexity(self) -> float:
-        return exp(min(self.loss_nats, 700))
-
-    def to_dict(self) -> dict[str, float]:
-        """The figures under the names that JSON output gives them."""
-        names = ("characters", "bytes", "loss_nats", "bpc", "bits_per_byte", "perplexity")
-        return {name: getattr(self, name) for name in names}
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What each character of a text was worth to the model, [length]."""
-
-    log_probability: NDArray[np.float32]  # natural
-    rank: NDArray[np.int64]  # 1 for the likeliest
-
-
 def evaluate(
     model: LanguageModel,
     ids: Text,
@@ -80,8 +41,8 @@ def evaluate(
     None if `stop` said so before the end was reached. The model comes back in the mode it was in.
     """
     nats = 0.0
-    for _, logits, targets in predictions(model, ids, start):
-        nats += torch.nn.functional.cross_entropy(logits, targets, reduction="none").cpu().double().sum().item()
+    for _, found, targets in predictions(model, ids, start):
+        nats += torch.nn.functional.cross_entropy(found, targets, reduction="none").cpu().double().sum().item()
         if stop():
             return None
     return Evaluation(len(ids), size_bytes, nats)
@@ -89,13 +50,17 @@ def evaluate(
 
 def score(model: LanguageModel, ids: Text, start: int) -> Scores:
     """Log-probability and rank of every character of a text given as ids [length]."""
-    scores = Scores(np.empty(len(ids), np.float32), np.empty(len(ids), np.int64))
-    for places, logits, targets in predictions(model, ids, start):
-        log_p = logits.log_softmax(-1)
-        own = log_p.gather(1, targets[:, None])
-        scores.log_probability[places] = own[:, 0].cpu().numpy()
-        scores.rank[places] = 1 + (log_p > own).sum(1).cpu().numpy()
+    scores = Scores.of(len(ids))
+    for places, found, targets in predictions(model, ids, start):
+        scores.put(places, *scores_of(found, targets))
     return scores
+
+
+def scores_of(logits: Tensor, targets: Tensor) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Log-probability and rank [n] of the ids that stand where these logits [n, V] are."""
+    log_p = logits.log_softmax(-1)
+    own = log_p.gather(1, targets[:, None])
+    return own[:, 0].cpu().numpy(), 1 + (log_p > own).sum(1).cpu().numpy()
 
 
 @torch.inference_mode()
@@ -113,9 +78,15 @@ def predictions(model: LanguageModel, ids: Text, start: int) -> Iterator[tuple[N
             places = begins + steps[:, None]  # [T, B]
             inside = (places < len(ids)) & (places < begins + stream_len)
             x = torch.from_numpy(before(ids, np.minimum(places, len(ids) - 1), start)).to(device)
-            read_from, states, _ = model.read(x, states)
+            outputs, states = model.read(x, states)
             targets = torch.from_numpy(ids[places[inside]].astype(np.int64)).to(device)
-            yield places[inside], model.head(read_from[torch.from_numpy(inside).to(device)]).float(), targets
+            yield places[inside], logits(model.head, outputs.dropped[torch.from_numpy(inside).to(device)]), targets
+
+
+def logits(head: Head, read: Tensor) -> Tensor:
+    """In float32, [n, V], of what a head reads [n, N]."""
+    found: Tensor = head(head.project(read)).float()
+    return found
 
 
 def before(ids: Text, places: NDArray[np.int64], start: int) -> NDArray[np.int64]:
@@ -125,7 +96,7 @@ def before(ids: Text, places: NDArray[np.int64], start: int) -> NDArray[np.int64
 
 
 @contextmanager
-def evaluating(model: LanguageModel) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """The model without dropout and in full float32, which cuDNN's layers otherwise round to TF32; then as before."""
     training = model.training
     model.eval()
@@ -149,13 +120,13 @@ def warmed(model: LanguageModel, ids: Text, start: int, begins: NDArray[np.int64
     if len(begins) == 1:
         return states
     places = np.maximum(begins + np.arange(-WARMUP, 0)[:, None], 0)
-    _, states, _ = model.read(torch.from_numpy(before(ids, places, start)).to(model.head.weight.device), states)
+    _, states = model.read(torch.from_numpy(before(ids, places, start)).to(model.head.weight.device), states)
     for state in states:
         for part in state:
             part[0] = 0
     return states
 
 
-def steps_at_once(model: LanguageModel, count: int) -> int:
+def steps_at_once(model: Model, count: int) -> int:
     """So many that the logits of a chunk stay small, whatever the vocabulary."""
     return int(min(max(LOGITS_AT_ONCE // (count * model.head.out_features), 1), 512))

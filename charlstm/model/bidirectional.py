@@ -1,0 +1,99 @@
+"""Two language models, one for each direction, and a head that predicts a character from both of its sides.
+
+The forward one has read x_1 .. x_{t-1} when it predicts x_t, the backward one x_N .. x_{t+1}. Neither has seen x_t,
+nor has the joint head, which reads what goes up from both there: ELMo's biLM (Peters et al. 2018, sec. 3.1), joined at
+the top.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from charlstm.config import ModelConfig, RegularisationConfig
+from charlstm.model.head import Head
+from charlstm.model.language_model import LanguageModel, Objective, losses
+from charlstm.model.layers import Engine
+from charlstm.model.saved import Saved
+from charlstm.model.stack import States
+
+
+class BidirectionalModel(Saved):
+    """The two models, whose embedding is the same, and the joint head.
+
+    The backward model is a language model like the other one, of texts turned round: it reads the ids that it is given
+    in the order in which it is given them. Raises as LanguageModel does.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        size: int,
+        engine: Engine = "kernel",
+        regularisation: RegularisationConfig = RegularisationConfig(),
+        boundary: int | None = None,
+        look_ahead: int = 1,
+    ) -> None:
+        super().__init__()
+        forwards = LanguageModel(config, size, engine, regularisation, boundary)
+        self.embedding = forwards.embedding
+        self.forwards = forwards
+        self.backwards = LanguageModel(config, size, engine, regularisation, boundary, self.embedding)
+        reads = 2 * config.hidden * forwards.heads_read
+        self.joint = Head(reads, self.embedding, config.head == "tied")
+        self.look_ahead = look_ahead
+
+    @property
+    def head(self) -> Head:
+        """The forward model's."""
+        return self.forwards.head
+
+    def objectives(self, window: Tensor, states: States) -> tuple[list[Objective], States]:
+        """What to minimise over a window [T+1+A, B] of which the last A characters are the look-ahead: the losses of
+        the T characters before those, forwards, backwards and from both sides.
+
+        `states` are the forward model's. The backward one begins with the last of the look-ahead, of which nothing is
+        scored and nothing learnt but what state it leads to.
+        """
+        steps = len(window) - 1 - self.look_ahead
+        targets, ahead = (
+            window[1 : steps + 1],
+            window[2:].flip(0),
+        )  # x_{T+A} .. x_2, the last T of them read for x_T .. x_1
+        forward, states = self.forwards.read(window[:steps], states)
+        with torch.no_grad():
+            begin = self.backwards.start(window.shape[1])
+            begin = self.backwards.read(ahead[:-steps], begin)[1] if len(ahead) > steps else begin
+        backward, _ = self.backwards.read(ahead[-steps:], begin)
+        both = self.join(forward.dropped, backward.dropped.flip(0))
+        smoothing = self.forwards.label_smoothing
+        return [
+            Objective(losses(self.forwards.head, forward.dropped, targets, smoothing), forward),
+            Objective(losses(self.backwards.head, backward.dropped, targets.flip(0), smoothing), backward),
+            Objective(losses(self.joint, both, targets, smoothing), None),
+        ], states
+
+    def join(self, forward: Tensor, backward: Tensor) -> Tensor:
+        """What the joint head reads to predict characters, of what the two heads do for the same ones."""
+        return torch.cat([forward, backward], -1)
+
+    def start(self, batch: int) -> States:
+        """The forward model's state of B texts of which nothing has been read."""
+        return self.forwards.start(batch)
+
+
+Model = LanguageModel | BidirectionalModel
+
+
+def model_of(
+    config: ModelConfig,
+    size: int,
+    engine: Engine = "kernel",
+    regularisation: RegularisationConfig = RegularisationConfig(),
+    boundary: int | None = None,
+    look_ahead: int = 1,
+) -> Model:
+    """The model of the settings."""
+    if config.bidirectional:
+        return BidirectionalModel(config, size, engine, regularisation, boundary, look_ahead)
+    return LanguageModel(config, size, engine, regularisation, boundary)
