@@ -198,12 +198,18 @@ def long_short_term(a: Array, c: Array, act: Activation) -> tuple[State, Gates]:
     return (h, c), {"input": i, "forget": f, "candidate": g, "output": o}
 
 
+ONE_BY_ONE = 64
+
+
 def product(matrix: Array, x: Array) -> Array:
     """`matrix @ x` for each of N vectors: [R, C] and [N, C] give [N, R]. All weights are reached through here.
 
     One matrix-vector product a row: what a row comes to does not depend on its neighbours, as it would, in the last
-    bits, if BLAS multiplied them all at once. Up to some ten rows it is the faster way, too.
+    bits, if BLAS multiplied them all at once. Up to some ten rows it is the faster way, too. With more rows than a
+    sample is ever drawn beside, they are multiplied all at once.
     """
+    if len(x) > ONE_BY_ONE:
+        return np.asarray(x @ matrix.T, np.float32)
     y: Array = np.matmul(matrix, x[:, :, None])[:, :, 0]
     return y
 

@@ -154,7 +154,11 @@ def test_rows_projected_before_or_after_they_are_looked_up_are_the_same() -> Non
     torch.manual_seed(4)
     few, many = LanguageModel(MODEL, 5), LanguageModel(MODEL, 500)
     own = few.state_dict()
-    rows = {name: torch.cat([own[name], own[name].new_zeros(495, *own[name].shape[1:])]) for name in BY_SYMBOL if name in own}
+    rows = {
+        name: torch.cat([own[name], own[name].new_zeros(495, *own[name].shape[1:])])
+        for name in BY_SYMBOL
+        if name in own
+    }
     many.load_state_dict(own | rows)
     ids = torch.randint(5, (20, 8))
     (first, _), (second, _) = (model(ids, model.start(8)) for model in (few, many))

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import charlstm
-from charlstm.cli import cache, cells, corpus, sample, train, tune
+from charlstm.cli import cache, cells, corpus, fill, sample, train, tune
 from charlstm.cli import eval as eval_command
 from charlstm.cli.options import command
 from charlstm.console import Console
@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 command(app, "model", "data", "training")(train.train)
 command(app, "sampling", "adaptation")(sample.sample)
+command(app)(fill.fill)
 command(app, "model", "data", *tune.FLAGS)(tune.tune)
 command(app, "adaptation")(eval_command.eval_)
 command(app, *corpus.FLAGS)(corpus.corpus)

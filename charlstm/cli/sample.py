@@ -159,7 +159,7 @@ def adapted_to(console: Console, file: ModelFile, source: str, unknown: Unknown,
     return replace(file, weights=model.weights())
 
 
-def read_prompt(console: Console, prompt: str | None, prompt_file: str | None) -> str | bytes:
+def read_prompt(console: Console, prompt: str | None, prompt_file: str | None) -> str:
     """The prompt that was given or piped in. Raises UsageError for one that cannot be read or is too long."""
     if prompt is not None:
         return checked_length(prompt)

@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.cells import ACTIVATIONS, CELLS, Array, State, Weights, product, sigmoid
 from charlstm.config import ModelConfig
+from charlstm.modelfile import EMBEDDING
 
 Ids = NDArray[np.int64]
 States = list[State]
 
-
-EMBEDDING = "embedding.weight"
-
 LARGEST_TABLE = 2**25
 """Numbers in the table of what each character adds to the first layer; with more, they are computed each time."""
+
+
+class Head(NamedTuple):
+    """What predicts: weight [V, M] and bias [V], and what comes before them, if anything does [M, R]."""
+
+    weight: Array
+    bias: Array
+    projection: Array | None
+
+    @classmethod
+    def of(cls, weights: Mapping[str, Array], config: ModelConfig, head: str, projection: str) -> Head:
+        """The one with these names; tied, its weight is the embedding's."""
+        weight = weights[EMBEDDING if config.head == "tied" else f"{head}.weight"]
+        return cls(weight, weights[f"{head}.bias"], weights.get(f"{projection}.weight"))
+
+    def predict(self, read: Array) -> Array:
+        """Logits [N, V] of what it reads, [N, R]."""
+        return product(self.weight, read if self.projection is None else product(self.projection, read)) + self.bias
 
 
 class Network:
@@ -33,8 +50,7 @@ class Network:
         self.embedding = weights[EMBEDDING]
         self.layers = [layer_weights(weights, config.cell, k) for k in range(config.layers)]
         self.highways = highway_weights(weights, config)
-        self.head = weights[EMBEDDING if config.head == "tied" else "head.weight"], weights["head.bias"]
-        self.projection = weights.get("projection.weight")
+        self.head = Head.of(weights, config, "head", "projection")
         # What a character adds to the first layer never changes: computed when it is first read, then looked up.
         width = len(self.layers[0]["bias_ih"])
         self.tabled = len(self.embedding) * width <= LARGEST_TABLE
@@ -48,17 +64,13 @@ class Network:
 
     def step(self, ids: Ids, states: States) -> tuple[Array, States]:
         """Reads one id a sequence, [N]. Gives the logits of what comes next, [N, V], and the states after it."""
-        outputs, after = self.read(ids, states)
-        read = np.concatenate(outputs, 1) if self.config.head == "all" else outputs[-1]
-        if self.projection is not None:
-            read = product(self.projection, read)
-        weight, bias = self.head
-        return product(weight, read) + bias, after
+        read, after = self.read(ids, states)
+        return self.head.predict(read), after
 
-    def read(self, ids: Ids, states: States) -> tuple[list[Array], States]:
+    def read(self, ids: Ids, states: States) -> tuple[Array, States]:
         """Reads one more id a sequence, with no prediction made: all that a prompt needs.
 
-        Gives what goes up from each layer, [N, H], and the states after it.
+        Gives what the head would read, [N, R], and the states after it.
         """
         x = self.inputs(ids)
         if self.boundary is not None:
@@ -73,7 +85,7 @@ class Network:
                 state = tuple(new + zoneout * (before - new) for before, new in zip(old, state, strict=True))
             outputs.append(self.mixed(k, outputs[-1], state[0]) if k else state[0])
             after.append(state)
-        return outputs, after
+        return (np.concatenate(outputs, 1) if self.config.head == "all" else outputs[-1]), after
 
     def mixed(self, k: int, u: Array, y: Array) -> Array:
         """What goes up from layer k, of its input and its output (`charlstm.model.stack`)."""

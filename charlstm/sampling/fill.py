@@ -1,0 +1,173 @@
+"""Filling gaps: what could have stood where a text has a hole.
+
+From both sides: the forward network proposes, then the gaps are drawn again and again, each character given all the
+others, from the joint head (Gibbs sampling, Geman & Geman 1984), at temperatures that fall to 0. With a unidirectional
+model: candidates are drawn forwards, and those that what follows speaks against die out (sequential importance
+resampling, Gordon et al. 1993). Either way what was found is ranked by the model's own likelihood of the text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlstm.cells import Array
+from charlstm.sampling.filters import choose, greedy, log_softmax, weights
+from charlstm.sampling.network import Ids, Network
+from charlstm.sampling.readings import Mask, Reading, Sides, likelihood
+
+Random = np.random.Generator
+
+TEMPERATURES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0)
+"""Of the sweeps, one after the other."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """N texts with the same places hidden. Each is a stretch from its first gap to its last, and what lies around it.
+
+    `problem` says which of several texts a row is an attempt at. Where `absent`, a row has no character at all.
+    """
+
+    problem: Ids  # [N]
+    ids: Ids  # [N, n]; where hidden, anything
+    hidden: Mask  # [n]
+    absent: Mask  # [N, n]
+    before: Ids  # [N, ...], what stands there, as much as has a say
+    after: Ids
+    left: Reading  # the forward network's before the stretch
+    right: Reading | None  # and the backward network's, where there is one
+
+    def rows(self, chosen: Ids) -> Rows:
+        """These of the rows, each as often as it is named."""
+        parts = {name: getattr(self, name)[chosen] for name in ("problem", "ids", "absent", "before", "after")}
+        right = self.right.rows(chosen) if self.right else None
+        return replace(self, **parts, left=self.left.rows(chosen), right=right)
+
+    def with_ids(self, ids: Ids) -> Rows:
+        return replace(self, ids=ids)
+
+    @property
+    def known(self) -> Ids:
+        """The ids, -1 where a row has no character: equal for rows of the same text."""
+        return np.where(self.absent, -1, self.ids)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Distinct ways of filling the gaps of some texts, the likeliest of each text first."""
+
+    rows: Rows
+    log_probability: NDArray[np.float64]  # [N], natural
+
+
+def fill(sides: Sides, rows: Rows, random: Random) -> Found:
+    """Fills the gaps of some texts, of which there are as many rows as attempts are to be made."""
+    proposed = propose(sides, rows, random)
+    attempts = [proposed]
+    if sides.backward is not None:
+        attempts += [proposed.with_ids(ids) for ids in sweeps(sides, proposed, random)]
+    return ranked(sides, distinct(attempts))
+
+
+def propose(sides: Sides, rows: Rows, random: Random) -> Rows:
+    """The gaps filled left to right by the forward network.
+
+    Wherever another gap begins, rows are drawn anew, by how likely what stands before it is after how they filled the
+    one before.
+    """
+    reading, weight = rows.left, np.zeros(len(rows.ids))
+    rows = rows.with_ids(rows.ids.copy())
+    for t, hidden in enumerate(rows.hidden.tolist()):
+        logits = sides.forward.head.predict(reading.read)
+        if hidden:
+            if t and not rows.hidden[t - 1]:
+                chosen = resampled(rows.problem, weight, random)
+                rows, reading, logits, weight = rows.rows(chosen), reading.rows(chosen), logits[chosen], 0 * weight
+            drawn = drawn_at(sides.character(logits), 1.0, random)
+            rows.ids[:, t] = drawn
+        else:
+            weight += log_softmax(logits)[np.arange(len(logits)), rows.ids[:, t]]
+        reading = reading.on(sides.forward, rows.ids[:, t], rows.absent[:, t])
+    return rows
+
+
+def resampled(problem: Ids, weight: NDArray[np.float64], random: Random) -> Ids:
+    """As many rows of each text as there are, drawn in proportion to e^weight, evenly (Kitagawa 1996)."""
+    chosen = np.empty(len(problem), np.int64)
+    for which in np.unique(problem):
+        own = np.flatnonzero(problem == which)
+        p = np.cumsum(np.exp(weight[own] - weight[own].max()))
+        points = (np.arange(len(own)) + random.random()) / len(own) * p[-1]
+        chosen[own] = own[np.minimum(np.searchsorted(p, points, "right"), len(own) - 1)]
+    return chosen
+
+
+def sweeps(sides: Sides, rows: Rows, random: Random) -> Iterator[Ids]:
+    """The ids [N, n] after each sweep over the hidden places; one goes backwards, the next forwards.
+
+    On its way a sweep leaves what its network makes of what lies behind each place. That is what the next one, from
+    the other end, finds there: what it draws at a place changes nothing that is still before it.
+    """
+    assert sides.backward is not None and sides.joint is not None and rows.right is not None
+    ids, behind = rows.ids.copy(), {}
+    places = range(ids.shape[1])
+
+    def walk(network: Network, reading: Reading, order: Iterable[int], visit: Callable[[int, Array], None]) -> None:
+        for t in order:
+            if rows.hidden[t]:
+                visit(t, reading.read)
+                behind[t] = reading.read
+            reading = reading.on(network, ids[:, t], rows.absent[:, t])
+
+    walk(sides.forward, rows.left, places, lambda t, read: None)
+    for k, temperature in enumerate(TEMPERATURES):
+
+        def draw(t: int, read: Array, backwards: bool = k % 2 == 0, temperature: float = temperature) -> None:
+            pair = (behind[t], read) if backwards else (read, behind[t])
+            logits = sides.joint.predict(np.concatenate(pair, 1))  # type: ignore[union-attr]
+            ids[:, t] = drawn_at(sides.character(logits), temperature, random)
+
+        if k % 2 == 0:
+            walk(sides.backward, rows.right, reversed(places), draw)
+        else:
+            walk(sides.forward, rows.left, places, draw)
+        yield ids.copy()
+
+
+def drawn_at(logits: Array, temperature: float, random: Random) -> Ids:
+    """One id for each row; the likeliest at temperature 0."""
+    if temperature == 0:
+        return greedy(logits)
+    return choose(weights(logits, temperature), random.random(len(logits)))
+
+
+def distinct(attempts: list[Rows]) -> Rows:
+    """Each filling of each text once."""
+    keys = np.concatenate([np.concatenate([rows.problem[:, None], rows.known], 1) for rows in attempts])
+    _, first = np.unique(keys, axis=0, return_index=True)
+    attempt, row = np.divmod(first, len(attempts[0].ids))
+    ids = np.stack([rows.ids for rows in attempts])[attempt, row]
+    absent = np.stack([rows.absent for rows in attempts])[attempt, row]
+    return replace(attempts[0].rows(row), ids=ids, absent=absent)
+
+
+def ranked(sides: Sides, rows: Rows) -> Found:
+    """The rows by text and, within it, by their log-probability, the highest first."""
+    score = log_probability(sides, rows)
+    order = np.lexsort((-score, rows.problem))
+    return Found(rows.rows(order), score[order])
+
+
+def log_probability(sides: Sides, rows: Rows) -> NDArray[np.float64]:
+    """Of each row's stretch with what comes after it, given what comes before, [N]; in a bidirectional model the mean
+    of that and of the stretch with what comes before it, given what comes after."""
+    stretch = list(zip(rows.ids.T, rows.absent.T, strict=True))
+    forward = likelihood(sides.forward, rows.left, [*stretch, *((column, None) for column in rows.after.T)])
+    if sides.backward is None or rows.right is None:
+        return forward
+    others = [*reversed(stretch), *((column, None) for column in rows.before.T[::-1])]
+    return (forward + likelihood(sides.backward, rows.right, others)) / 2

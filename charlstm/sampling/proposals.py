@@ -1,0 +1,129 @@
+"""From a template to proposals for its gaps: which are filled together, and what is read on either side of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from heapq import nlargest
+from itertools import chain, pairwise
+
+import numpy as np
+
+from charlstm.config import Unknown
+from charlstm.data.spelling import like_corpus
+from charlstm.modelfile import ModelFile
+from charlstm.sampling.fill import Random, Rows, fill
+from charlstm.sampling.network import Ids
+from charlstm.sampling.readings import Mask, Sides, begun
+from charlstm.sampling.template import Template
+
+APART = 100
+"""Fixed characters between two gaps that make them independent of each other."""
+
+READ = 1000
+"""Characters read on either side of gaps that are filled together."""
+
+SCORED = 40
+"""Of these, the nearest, whose likelihood has a say in what fills the gaps."""
+
+SWEPT, FORWARD = 96, 256
+"""Attempts at a text: where sweeps follow, and where they do not."""
+
+METHODS = {True: "gibbs", False: "candidates"}
+"""What fills the gaps where the model has both directions, and where it has one."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What to put into the gaps, and the natural log-probability of that with the text around it."""
+
+    fills: tuple[bytes, ...]
+    log_probability: float
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Gaps that are filled together, from the first one's first character to the last one's last."""
+
+    before: Ids  # the fixed text up to it
+    after: Ids
+    ids: Ids  # [n]
+    gap: Ids  # [n], which of its gaps a character is of; -1 for a fixed one
+    open: bool
+
+    @classmethod
+    def of(cls, fixed: Sequence[Ids], widths: Sequence[int], open: bool) -> Stretch:
+        """Of one more fixed text than there are gaps."""
+        inner = [*fixed[1:-1], fixed[0][:0]]
+        ids = [part for width, text in zip(widths, inner, strict=True) for part in (np.zeros(width, np.int64), text)]
+        gap = [
+            part
+            for k, (width, text) in enumerate(zip(widths, inner, strict=True))
+            for part in (np.full(width, k), np.full(len(text), -1))
+        ]
+        return cls(fixed[0][-READ:], fixed[-1][:READ], np.concatenate(ids), np.concatenate(gap), open)
+
+    def rows(self, sides: Sides, count: int, random: Random) -> Rows:
+        """So many attempts at it, of which nothing has been drawn yet but how long open gaps are."""
+        one = np.zeros(count, np.int64)
+        return Rows(
+            problem=one,
+            ids=np.tile(self.ids, (count, 1)),
+            hidden=self.gap >= 0,
+            absent=self.lengths(count, random),
+            before=np.tile(self.before[-SCORED:], (count, 1)),
+            after=np.tile(self.after[:SCORED], (count, 1)),
+            left=begun(sides.forward, self.before).rows(one),
+            right=begun(sides.backward, self.after[::-1]).rows(one) if sides.backward else None,
+        )
+
+    def lengths(self, count: int, random: Random) -> Mask:
+        """Where attempts have no character, [count, n]: the ends of open gaps, all of whose lengths are as likely."""
+        absent = np.zeros((count, len(self.ids)), np.bool_)
+        for k in range(self.gap.max() + 1) if self.open else ():
+            places = np.flatnonzero(self.gap == k)
+            absent[:, places] = np.arange(len(places)) >= random.integers(1, len(places) + 1, (count, 1))
+        return absent
+
+
+class Filler:
+    """A model that fills gaps. Its seed and the text decide what it proposes."""
+
+    def __init__(self, file: ModelFile, seed: int) -> None:
+        self.file, self.vocabulary, self.seed = file, file.vocabulary, seed
+        self.sides = Sides.of(file)
+        self.method = METHODS[self.sides.backward is not None]
+
+    def proposals(self, template: Template, n: int, unknown: Unknown = "error") -> list[Proposal]:
+        """The `n` likeliest fillings of those found, or all of them if there are fewer.
+
+        The text is taken to stand between two ends: those of a document where the model knows such, else of a line.
+        Raises UsageError for a character that the model has never seen, unless `unknown` says what to read in its
+        place.
+        """
+        data, end = self.file.config.data, [np.array([self.vocabulary.start])]
+        read = [[self.vocabulary.encode(like_corpus(text, data), unknown)] for text in template.fixed]
+        read[0], read[-1] = end + read[0], read[-1] + end
+        fixed = [np.concatenate(parts) for parts in read]
+        best = [Proposal((), 0.0)]
+        for first, last in together(fixed):
+            stretch = Stretch.of(fixed[first : last + 1], template.gaps[first:last], template.open)
+            pairs = [(one, other) for other in self.fill(stretch, n, first) for one in best]
+            joined = (Proposal(a.fills + b.fills, a.log_probability + b.log_probability) for a, b in pairs)
+            best = nlargest(n, joined, key=lambda proposal: proposal.log_probability)
+        return best
+
+    def fill(self, stretch: Stretch, n: int, number: int) -> Iterator[Proposal]:
+        """The `n` likeliest found for the gaps of a stretch; `number` tells the stretches of a text apart."""
+        random = np.random.default_rng([self.seed, number])
+        found = fill(self.sides, stretch.rows(self.sides, SWEPT if self.sides.backward else FORWARD, random), random)
+        for row, log_p in zip(found.rows.known[:n], found.log_probability.tolist(), strict=False):
+            gaps = (row[(stretch.gap == k) & (row >= 0)] for k in range(stretch.gap.max() + 1))
+            yield Proposal(tuple(self.vocabulary.decode(ids) for ids in gaps), log_p)
+
+
+def together(fixed: Sequence[Ids]) -> Iterator[tuple[int, int]]:
+    """The gaps that are filled together, as spans of their numbers: gap k lies between fixed texts k and k+1."""
+    count = len(fixed) - 1
+    apart = (k for k in range(1, count) if len(fixed[k]) >= APART)
+    return pairwise(chain([0], apart, [count]))

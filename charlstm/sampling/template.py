@@ -1,0 +1,39 @@
+"""A text with gaps: where they are, and what it is once they are filled."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+
+from charlstm.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Template:
+    """Fixed texts and, between each two of them, a gap of so many characters, or of up to so many if `open`."""
+
+    fixed: tuple[str, ...]
+    gaps: tuple[int, ...]
+    open: bool
+
+    @classmethod
+    def of(cls, text: str, marker: str, most: int | None = None) -> Template:
+        """A gap is a run of the marker, with a character for each; with `most`, of any length from 1 to that.
+
+        Raises UsageError where there is none.
+        """
+        runs = re.findall(f"(?:{re.escape(marker)})+", text)
+        if not runs:
+            raise UsageError(
+                f"there is no gap in the text: no {marker!r} stands in it",
+                "write one for each unknown character: charlstm fill 'To be, or ___ to be'; --gap names another sign",
+            )
+        fixed = re.split(f"(?:{re.escape(marker)})+", text)
+        return cls(tuple(fixed), tuple(most or len(run) // len(marker) for run in runs), most is not None)
+
+    def filled(self, fills: Sequence[bytes]) -> list[tuple[bytes, bool]]:
+        """The text in pieces, each with whether it was a gap."""
+        fixed = [(text.encode("utf-8", "surrogateescape"), False) for text in self.fixed]
+        return list(chain.from_iterable(zip_longest(fixed, [(fill, True) for fill in fills], fillvalue=(b"", False))))
