@@ -67,6 +67,11 @@ class ModelConfig:
         choices=("top", "all", "tied"),
     )
 
+    @property
+    def joint_width(self) -> int:
+        """Units between the two directions' outputs and what is predicted from both."""
+        return max(self.hidden // 2, min(self.hidden, 128))
+
 
 @dataclass(frozen=True)
 class RegularisationConfig:

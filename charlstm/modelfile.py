@@ -92,7 +92,9 @@ def shapes(config: ModelConfig, size: int) -> dict[str, tuple[int, ...]]:
     if not config.bidirectional:
         return {**embedding, **half}
     other = {BACKWARD + name: shape for name, shape in half.items()}
-    return {**embedding, **half, **other, **head_shapes(config, size, 2 * read, "joint", "joint.projection")}
+    mix = {"joint.mix.weight": (config.joint_width, 2 * read), "joint.mix.bias": (config.joint_width,)}
+    joint = head_shapes(config, size, config.joint_width, "joint", "joint.projection")
+    return {**embedding, **half, **other, **mix, **joint}
 
 
 BACKWARD = "backward."

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from charlstm.config import ModelConfig, RegularisationConfig
-from charlstm.model.head import Head
+from charlstm.model.head import Head, JointHead
 from charlstm.model.language_model import LanguageModel, Objective, losses
 from charlstm.model.layers import Engine
 from charlstm.model.saved import Saved
@@ -40,7 +40,7 @@ class BidirectionalModel(Saved):
         self.forwards = forwards
         self.backwards = LanguageModel(config, size, engine, regularisation, boundary, self.embedding)
         reads = 2 * config.hidden * forwards.heads_read
-        self.joint = Head(reads, self.embedding, config.head == "tied")
+        self.joint = JointHead(reads, config.joint_width, self.embedding, config.head == "tied")
         self.look_ahead = look_ahead
 
     @property

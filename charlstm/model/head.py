@@ -23,3 +23,17 @@ class Head(nn.Linear):
     def project(self, x: Tensor) -> Tensor:
         projected: Tensor = self.projection(x)
         return projected
+
+
+class JointHead(Head):
+    """A head with a layer of tanh units before it, in which what it reads of two networks meets.
+
+    Without it the logits would be a sum of what either says; with it a character may be likely only given both.
+    """
+
+    def __init__(self, reads: int, width: int, embedding: nn.Embedding, tied: bool) -> None:
+        super().__init__(width, embedding, tied)
+        self.mix = nn.Linear(reads, width)
+
+    def project(self, x: Tensor) -> Tensor:
+        return super().project(self.mix(x).tanh())

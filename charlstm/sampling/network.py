@@ -20,20 +20,33 @@ LARGEST_TABLE = 2**25
 
 
 class Head(NamedTuple):
-    """What predicts: weight [V, M] and bias [V], and what comes before them, if anything does [M, R]."""
+    """What predicts: weight [V, M] and bias [V], and what comes before them, if anything does."""
 
     weight: Array
     bias: Array
     projection: Array | None
+    mix: tuple[Array, Array] | None = None
 
     @classmethod
-    def of(cls, weights: Mapping[str, Array], config: ModelConfig, head: str, projection: str) -> Head:
-        """The one with these names; tied, its weight is the embedding's."""
-        weight = weights[EMBEDDING if config.head == "tied" else f"{head}.weight"]
-        return cls(weight, weights[f"{head}.bias"], weights.get(f"{projection}.weight"))
+    def of(cls, weights: Mapping[str, Array], tied: bool) -> Head:
+        """That of one direction. Tied, its weight is the embedding's."""
+        weight = weights[EMBEDDING if tied else "head.weight"]
+        return cls(weight, weights["head.bias"], weights.get("projection.weight"))
+
+    @classmethod
+    def joint(cls, weights: Mapping[str, Array], tied: bool) -> Head:
+        """That of both directions (`charlstm.model.head.JointHead`), which reads what their heads read."""
+        weight, mix = (
+            weights[EMBEDDING if tied else "joint.weight"],
+            (weights["joint.mix.weight"], weights["joint.mix.bias"]),
+        )
+        return cls(weight, weights["joint.bias"], weights.get("joint.projection.weight"), mix)
 
     def predict(self, read: Array) -> Array:
         """Logits [N, V] of what it reads, [N, R]."""
+        if self.mix is not None:
+            weight, bias = self.mix
+            read = np.tanh(product(weight, read) + bias)
         return product(self.weight, read if self.projection is None else product(self.projection, read)) + self.bias
 
 
@@ -50,7 +63,7 @@ class Network:
         self.embedding = weights[EMBEDDING]
         self.layers = [layer_weights(weights, config.cell, k) for k in range(config.layers)]
         self.highways = highway_weights(weights, config)
-        self.head = Head.of(weights, config, "head", "projection")
+        self.head = Head.of(weights, config.head == "tied")
         # What a character adds to the first layer never changes: computed when it is first read, then looked up.
         width = len(self.layers[0]["bias_ih"])
         self.tabled = len(self.embedding) * width <= LARGEST_TABLE

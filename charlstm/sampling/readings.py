@@ -79,8 +79,7 @@ class Sides:
         forward = network(file.half("forward"))
         if not config.bidirectional:
             return cls(forward, None, None, never)
-        joint = Head.of(file.weights, config, "joint", "joint.projection")
-        return cls(forward, network(file.half("backward")), joint, never)
+        return cls(forward, network(file.half("backward")), Head.joint(file.weights, config.head == "tied"), never)
 
     def character(self, logits: Array) -> Array:
         """The logits [N, V] with what is no character made impossible."""
