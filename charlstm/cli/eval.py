@@ -1,34 +1,29 @@
-"""`charlstm eval`: how well a model predicts a text."""
+"""`charlstm eval`: how well a model predicts a text, and what it finds in it."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from charlstm.cli.given import Part, count, given_text, own_part
 from charlstm.cli.options import ModelOption
 from charlstm.config import AdaptationConfig, Unknown
 from charlstm.console import Console, printable
-from charlstm.errors import CharlstmError, UsageError
+from charlstm.errors import UsageError
 from charlstm.runs import find_model
 from charlstm.settings import Settings, fill, from_environment
 
 if TYPE_CHECKING:
-    import numpy as np
+    from numpy import float32
     from numpy.typing import NDArray
 
-    from charlstm.data.corpus import Corpus
     from charlstm.data.tokens import Tokens
-    from charlstm.evaluation.figures import Scores
-    from charlstm.model.language_model import LanguageModel
+    from charlstm.model.bidirectional import Model
     from charlstm.modelfile import ModelFile
-    from charlstm.vocabulary import Vocabulary
 
-Part = Literal["train", "val", "test"]
 Errors = Literal["strict", "replace"]
 
 
@@ -59,21 +54,56 @@ def eval_(
     per_char: Annotated[
         bool, typer.Option("--per-char", help="Write a JSON object for each character: its log-probability and rank.")
     ] = False,
+    suspicious: Annotated[
+        int | None,
+        typer.Option(
+            help="List the N least likely characters, given both sides if the model has them.",
+            metavar="N",
+            min=1,
+            max=1_000_000,
+            show_default=False,
+        ),
+    ] = None,
+    gaps: Annotated[
+        float | None,
+        typer.Option(
+            help="Hide this share of the text, gap by gap, and tell how many gaps are restored.",
+            metavar="SHARE",
+            min=1e-6,
+            max=0.5,
+            show_default=False,
+        ),
+    ] = None,
+    gap_length: Annotated[
+        str | None,
+        typer.Option(
+            help="Characters in each of these gaps, as 3 or 1..8. (default 1..8)", metavar="A..B", show_default=False
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            help="Seed of where these gaps are, and of what fills them. (default 1)", min=0, show_default=False
+        ),
+    ] = None,
     dynamic: Annotated[
         bool, typer.Option("--dynamic", help="Also score the text with a model that goes on learning as it reads.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Write one JSON object; with --suspicious, one a line.")
+    ] = False,
 ) -> None:
     """Measure how well a model predicts a text."""
     if part is not None and files:
         raise UsageError("--part is of the model's own corpus: give it or a FILE, not both")
-    if dynamic and per_char:
-        raise UsageError("--per-char writes the scores of the model as it is: give it or --dynamic, not both")
+    check_one({"--per-char": per_char, "--suspicious": suspicious, "--gaps": gaps, "--dynamic": dynamic})
+    if gaps is None and (gap_length or seed is not None):
+        raise UsageError(f"{'--gap-length' if gap_length else '--seed'} does nothing without --gaps SHARE")
     if settings and not dynamic:
         raise UsageError(f"{next(iter(settings.values())).where} does nothing without --dynamic")
     adaptation = fill(AdaptationConfig, from_environment(console.environ, "adaptation") | settings, "adaptation")
     path = find_model(model, console.environ)
-    if model is None and (as_json or per_char):  # the table names it
+    if model is None and (as_json or per_char or suspicious):  # the table names it
         console.note(printable(str(path)), "dim")
 
     from charlstm.modelfile import ModelFile
@@ -84,130 +114,73 @@ def eval_(
     ids, about = (
         given_text(console, file, files, unknown, encoding, errors) if files else own_part(console, file, part, path)
     )
+    about = {"model": str(path), **about}
     if per_char:
+        from charlstm.cli.characters import write_characters
+
         write_characters(console, file, ids)
+    elif suspicious:
+        from charlstm.cli.characters import write_suspicious
+
+        write_suspicious(console, file, ids, suspicious, as_json)
+    elif gaps:
+        from charlstm.cli.gaps import gap_figures
+
+        write(console, gap_figures(console, file, ids, gaps, gap_length or "1..8", seed or 1, about), as_json)
     else:
-        write_figures(console, file, ids, {"model": str(path), **about}, as_json, adaptation if dynamic else None)
+        write(console, figures(console, file, ids, about, adaptation if dynamic else None), as_json)
 
 
-def given_text(
-    console: Console,
-    file: ModelFile,
-    files: list[str],
-    unknown: Unknown,
-    encoding: str | None = None,
-    errors: str | None = None,
-) -> tuple[Tokens, dict[str, Any]]:
-    """The text of files named on the command line, read as the corpus was unless said otherwise; its figures."""
-    from charlstm.data.given import GivenText
-    from charlstm.data.spool import STDIN
-    from charlstm.data.tokens import Tokens
-
-    if STDIN in files and not console.piped:
-        raise UsageError("- reads stdin, and nothing was piped in")
-    own = file.config.data
-    reading = replace(own, corpus=tuple(files), encoding=encoding or own.encoding, errors=errors or own.errors)
-    text = GivenText(reading, file.vocabulary, unknown, console.stdin)
-    for remark in text.remarks:
-        console.note(printable(remark), "dim")
-    left = {"characters_left_out": text.left_out, "characters_folded": text.folded}
-    return Tokens(text.ids), {"text": ", ".join(files), "bytes": text.bytes, **left}
+def check_one(wanted: dict[str, Any]) -> None:
+    """Raises UsageError for more than one of the options that say what to write."""
+    given = [name for name, value in wanted.items() if value]
+    if len(given) > 1:
+        raise UsageError(f"{given[0]} and {given[1]} cannot both be given: each says what to write")
 
 
-def own_part(console: Console, file: ModelFile, part: Part | None, path: Path) -> tuple[Tokens, dict[str, Any]]:
-    """A part of the corpus that the model was trained on, that to validate with unless named, and its figures.
-
-    Raises CharlstmError if that text is gone or has changed.
-    """
-    corpus = own_corpus(console, file, path)
-    name = part or "val"
-    tokens = corpus.parts(file.config.data.split).part(name)
-    if not len(tokens):
-        raise UsageError(
-            f"--part {name}: the model's corpus has no such part",
-            f"it was split {', '.join(map(str, file.config.data.split))}",
-        )
-    about = {
-        "text": f"{name} part of {', '.join(file.config.data.corpus)}",
-        "bytes": sum(map(file.vocabulary.count_bytes, tokens.chunks())),
-        "characters_folded": count(tokens, file.vocabulary.unknown),
-    }
-    return tokens, about
-
-
-def count(tokens: Tokens, symbol: int | None) -> int:
-    """How often a symbol stands in a text."""
-    return 0 if symbol is None else sum(int((chunk == symbol).sum()) for chunk in tokens.chunks())
-
-
-def own_corpus(console: Console, file: ModelFile, path: Path) -> Corpus:
-    """The corpus that the model was trained on. Raises CharlstmError if that text is gone or has changed."""
-    from charlstm.checkpoint import RunFolder
-    from charlstm.cli.reading import read
-
-    sources = file.config.data.corpus
-    try:
-        corpus = read(console, file.config.data, RunFolder(path.parent).spooled, file.vocabulary)
-    except UsageError as error:
-        raise CharlstmError(
-            f"the text that the model was trained on is not to be had: {error.message}",
-            "name a file: charlstm eval FILE",
-        ) from error
-    if corpus.fingerprint != file.corpus.get("fingerprint"):
-        raise CharlstmError(
-            f"{', '.join(sources)} has changed since the model was trained", "name a file: charlstm eval FILE"
-        )
-    return corpus
-
-
-def network(file: ModelFile) -> LanguageModel:
-    """The model on the fastest device there is, in float32."""
-    from charlstm.model.device import choose
-    from charlstm.model.language_model import LanguageModel
-
-    boundary = file.vocabulary.boundary
-    device = choose(file.config.model, precision="fp32", resets=boundary is not None)
-    model = LanguageModel(file.config.model, file.vocabulary.size, device.engine, boundary=boundary)
-    model.load_weights(file.weights)
-    return model.to(device.name)
-
-
-def write_figures(
-    console: Console,
-    file: ModelFile,
-    ids: Tokens,
-    about: dict[str, Any],
-    as_json: bool,
-    adaptation: AdaptationConfig | None,
-) -> None:
-    from charlstm.evaluation.one_way import evaluate
+def figures(
+    console: Console, file: ModelFile, ids: Tokens, about: dict[str, Any], adaptation: AdaptationConfig | None
+) -> dict[str, Any]:
+    """How well the model predicts the text; of a bidirectional one, from either end and from both sides."""
+    from charlstm.evaluation.models import network
 
     model, size = network(file), about.pop("bytes")
-    evaluation = evaluate(model, ids, file.vocabulary.start, size)
-    assert evaluation is not None
-    figures = {**about, **evaluation.to_dict(), "end_symbols": count(ids, file.vocabulary.boundary)}
+    found = {**about, **both_figures(model, ids, file.vocabulary.start, size)}
+    found["end_symbols"] = count(ids, file.vocabulary.boundary)
     if adaptation:
-        figures |= dynamic_figures(console, model, ids, file.vocabulary.start, size, adaptation)
-    if as_json:
-        console.write(json.dumps(figures, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
-    else:
-        console.table({name.replace("_", " "): shown(value) for name, value in figures.items() if value})
+        found |= dynamic_figures(console, file, ids, size, adaptation)
+    return found
+
+
+def both_figures(model: Model, ids: Tokens, start: int, size_bytes: int) -> dict[str, float]:
+    from charlstm.evaluation.both_ways import evaluate_both
+    from charlstm.evaluation.one_way import evaluate
+    from charlstm.model.language_model import LanguageModel
+
+    if isinstance(model, LanguageModel):
+        evaluation = evaluate(model, ids, start, size_bytes)
+        assert evaluation is not None
+        return evaluation.to_dict()
+    both = evaluate_both(model, ids, start, size_bytes)
+    assert both is not None
+    return {**both.forward.to_dict(), **both.beside()}
 
 
 def dynamic_figures(
-    console: Console, model: LanguageModel, ids: Tokens, start: int, size_bytes: int, config: AdaptationConfig
+    console: Console, file: ModelFile, ids: Tokens, size_bytes: int, config: AdaptationConfig
 ) -> dict[str, float]:
     """The figures of a text under a model that learns from it, those that differ from what `evaluate` gives."""
     from charlstm.adaptation import dynamic_scores
     from charlstm.evaluation.figures import Evaluation
+    from charlstm.evaluation.models import language_model
 
-    scores = watched(console, dynamic_scores(model, ids, start, config), len(ids))
-    nats = -sum(float(log_p.sum(dtype="float64")) for log_p in scores)
-    figures = Evaluation(len(ids), size_bytes, nats).to_dict()
-    return {f"dynamic_{name}": value for name, value in figures.items() if name not in ("characters", "bytes")}
+    windows = dynamic_scores(language_model(file), ids, file.vocabulary.start, config)
+    nats = -sum(float(log_p.sum(dtype="float64")) for log_p in watched(console, windows, len(ids)))
+    found = Evaluation(len(ids), size_bytes, nats).to_dict()
+    return {f"dynamic_{name}": value for name, value in found.items() if name not in ("characters", "bytes")}
 
 
-def watched(console: Console, windows: Iterator[NDArray[np.float32]], length: int) -> Iterator[NDArray[np.float32]]:
+def watched(console: Console, windows: Iterator[NDArray[float32]], length: int) -> Iterator[NDArray[float32]]:
     """The windows of a text of this length, with their progress shown as they come."""
     read = 0
     with console.progress() as bar:
@@ -217,21 +190,12 @@ def watched(console: Console, windows: Iterator[NDArray[np.float32]], length: in
             bar.update(read / length, f"adapting to {length:,} characters")
 
 
+def write(console: Console, found: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        console.write(json.dumps(found, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
+    else:
+        console.table({name.replace("_", " "): shown(value) for name, value in found.items() if value})
+
+
 def shown(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.4f}" if isinstance(value, float) else printable(value)
-
-
-def write_characters(console: Console, file: ModelFile, ids: Tokens) -> None:
-    from charlstm.evaluation.one_way import score
-
-    scores = score(network(file), ids, file.vocabulary.start)
-    for line in character_lines(file.vocabulary, ids, scores):
-        console.write(line)
-
-
-def character_lines(vocabulary: Vocabulary, ids: Tokens, scores: Scores) -> Iterator[bytes]:
-    pieces = [piece.decode("utf-8", "backslashreplace") for piece in vocabulary.pieces]
-    own = (i for chunk in ids.chunks() for i in chunk.tolist())
-    for i, log_p, rank in zip(own, scores.log_probability.tolist(), scores.rank.tolist(), strict=True):
-        entry = {"log_probability_nats": round(log_p, 6), "rank": rank, "character": pieces[i]}
-        yield json.dumps(entry, ensure_ascii=False).encode() + b"\n"

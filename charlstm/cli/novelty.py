@@ -26,7 +26,7 @@ class Lookout:
     """The part of its corpus that a model was trained on. Raises CharlstmError if that is gone or has changed."""
 
     def __init__(self, console: Console, file: ModelFile, path: Path) -> None:
-        from charlstm.cli.eval import own_corpus
+        from charlstm.cli.given import own_corpus
 
         try:
             corpus = own_corpus(console, file, path)

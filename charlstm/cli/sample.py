@@ -145,15 +145,17 @@ def check_adapt(settings: Settings, adapt: str | None, prompt_file: str | None) 
 
 def adapted_to(console: Console, file: ModelFile, source: str, unknown: Unknown, config: AdaptationConfig) -> ModelFile:
     """The model after reading a text once. Raises as `charlstm eval` does for a text that cannot be read."""
-    from charlstm.cli.eval import given_text, network, watched
+    from charlstm.cli.eval import watched
+    from charlstm.cli.given import given_text
     from charlstm.processor import prepare
 
     prepare()
     ids, _ = given_text(console, file, [source], unknown)
 
     from charlstm.adaptation import adapt
+    from charlstm.evaluation.models import language_model
 
-    model = network(file)
+    model = language_model(file)
     for _ in watched(console, adapt(model, ids, file.vocabulary.start, config), len(ids)):
         pass
     return replace(file, weights=model.weights())

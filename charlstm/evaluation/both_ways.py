@@ -90,8 +90,8 @@ def score_both(model: BidirectionalModel, ids: Text, start: int) -> tuple[Scores
     """What every character of a text given as ids [length] is worth, given those before it and given all the others."""
     forward, both = Scores.of(len(ids)), Scores.of(len(ids))
     for places, views, targets in predictions(model, ids, start):
-        forward.put(places, *scores_of(views.forward, targets))
-        both.put(places, *scores_of(views.both, targets))
+        forward.put(places, scores_of(views.forward, targets))
+        both.put(places, scores_of(views.both, targets))
     return forward, both
 
 

@@ -48,12 +48,15 @@ class Scores:
 
     log_probability: NDArray[np.float32]  # natural
     rank: NDArray[np.int64]  # 1 for the likeliest
+    likeliest: NDArray[np.int64]  # id
 
     @classmethod
     def of(cls, length: int) -> Scores:
         """Room for those of a text."""
-        return cls(np.empty(length, np.float32), np.empty(length, np.int64))
+        return cls(np.empty(length, np.float32), np.empty(length, np.int64), np.empty(length, np.int64))
 
-    def put(self, places: NDArray[np.int64], log_probability: NDArray[np.float32], rank: NDArray[np.int64]) -> None:
-        """Takes down those of the characters at these places."""
-        self.log_probability[places], self.rank[places] = log_probability, rank
+    def put(self, places: NDArray[np.int64], other: Scores) -> None:
+        """Takes over those of the characters at these places."""
+        self.log_probability[places] = other.log_probability
+        self.rank[places] = other.rank
+        self.likeliest[places] = other.likeliest

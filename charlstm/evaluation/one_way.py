@@ -52,15 +52,16 @@ def score(model: LanguageModel, ids: Text, start: int) -> Scores:
     """Log-probability and rank of every character of a text given as ids [length]."""
     scores = Scores.of(len(ids))
     for places, found, targets in predictions(model, ids, start):
-        scores.put(places, *scores_of(found, targets))
+        scores.put(places, scores_of(found, targets))
     return scores
 
 
-def scores_of(logits: Tensor, targets: Tensor) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Log-probability and rank [n] of the ids that stand where these logits [n, V] are."""
+def scores_of(logits: Tensor, targets: Tensor) -> Scores:
+    """What the ids that stand where these logits [n, V] are were worth, [n]."""
     log_p = logits.log_softmax(-1)
     own = log_p.gather(1, targets[:, None])
-    return own[:, 0].cpu().numpy(), 1 + (log_p > own).sum(1).cpu().numpy()
+    rank = 1 + (log_p > own).sum(1)
+    return Scores(own[:, 0].cpu().numpy(), rank.cpu().numpy(), log_p.argmax(1).cpu().numpy())
 
 
 @torch.inference_mode()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +38,22 @@ class Reading:
     def rows(self, chosen: Ids) -> Reading:
         """These of the rows, each as often as it is named."""
         return Reading(self.read[chosen], [tuple(part[chosen] for part in state) for state in self.states])
+
+    @classmethod
+    def joined(cls, readings: Sequence[Reading]) -> Reading:
+        """The rows of all of these, in their order."""
+        states = [
+            tuple(np.concatenate(parts) for parts in zip(*layers, strict=True))
+            for layers in zip(*(reading.states for reading in readings), strict=True)
+        ]
+        return cls(np.concatenate([reading.read for reading in readings]), states)
+
+
+def fresh(network: Network, count: int) -> Reading:
+    """Rows that have read nothing."""
+    states = network.start(count)
+    read, _ = network.read(np.zeros(count, np.int64), states)
+    return Reading(np.zeros_like(read), states)
 
 
 def begun(network: Network, ids: Ids) -> Reading:

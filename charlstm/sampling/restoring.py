@@ -12,7 +12,7 @@ from charlstm.sampling.fill import Random, Rows, fill
 from charlstm.sampling.filters import greedy
 from charlstm.sampling.network import Ids, Network
 from charlstm.sampling.proposals import METHODS, SCORED
-from charlstm.sampling.readings import Reading, Sides
+from charlstm.sampling.readings import Reading, Sides, fresh
 
 STREAMS, WARMUP = 128, 256
 """Streams that a text is cut into to be read, and characters that each reads before its own."""
@@ -57,19 +57,23 @@ class Hidden:
     lengths: Ids
 
     @classmethod
-    def drawn(cls, size: int, share: float, shortest: int, longest: int, random: Random) -> Hidden:
-        """So many that this share of a text is in gaps whose lengths are all as likely; no two of them meet.
+    def drawn(cls, ids: Ids, never: Ids, share: float, shortest: int, longest: int, random: Random) -> Hidden:
+        """So many that this share of a text [length] is in gaps whose lengths are all as likely; no two of them meet.
 
-        Raises ValueError for a text with no room for one.
+        None has an id in it that is `never` filled in. Raises ValueError for a text with no room for one.
         """
-        room = size - 2 * SCORED
+        room = len(ids) - 2 * SCORED
         count = int(room * share / ((shortest + longest) / 2))
         if count < 1 or room // count < longest:
-            raise ValueError(size)
+            raise ValueError(room)
         lengths = random.integers(shortest, longest + 1, count)
         each = room // count
         begins = SCORED + np.arange(count) * each + (random.random(count) * (each - lengths + 1)).astype(np.int64)
-        return cls(begins, lengths)
+        barred = np.cumsum([0, *np.isin(ids, never)])
+        clear = barred[begins] == barred[begins + lengths]
+        if not clear.any():
+            raise ValueError(room)
+        return cls(begins[clear], lengths[clear])
 
 
 def restore(sides: Sides, ids: Ids, start: int, hidden: Hidden, random: Random) -> Iterator[Restored]:
@@ -127,17 +131,23 @@ def rows_of(ids: Ids, begins: Ids, length: int, left: Reading, right: Reading | 
 
 
 def readings(network: Network, ids: Ids, start: int, places: Ids) -> Reading:
-    """What a network that reads a text [length] from its beginning has come to before each of these places."""
+    """What a network that reads a text [length] from its beginning has come to before each of these places.
+
+    The text is cut into streams, each warmed on what comes before it.
+    """
     each = ceil(len(ids) / STREAMS)
-    own = np.arange(STREAMS) * each
-    reading = Reading(network.reads(STREAMS), network.start(STREAMS))
-    text = np.concatenate([[start], ids])
-    found: list[Reading] = []
-    order: list[Ids] = []
+    begins = np.arange(STREAMS) * each
+    number = np.full(len(ids), -1)
+    number[places] = np.arange(len(places))
+    reading, found, order = fresh(network, STREAMS), [], []
     for t in range(-WARMUP, each):
-        at = own + t  # what is about to be predicted: text[at] has been read
-        if t > 0 or at[0] >= 0:
-            pass
-        absent = (at < 0) | (at >= len(ids))
-        reading = reading.on(network, text[np.clip(at, 0, len(ids) - 1)], absent)
-    raise NotImplementedError
+        at = begins + t
+        inside = (at >= 0) & (at < len(ids))
+        read = np.where(at > 0, ids[np.clip(at - 1, 0, len(ids) - 1)], start)
+        reading = reading.on(network, read, ~inside)
+        wanted = np.where(inside & (t >= 0), number[np.where(inside, at, 0)], -1)
+        rows = np.flatnonzero(wanted >= 0)
+        if len(rows):
+            found.append(reading.rows(rows))
+            order.append(wanted[rows])
+    return Reading.joined(found).rows(np.argsort(np.concatenate(order)))
