@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from charlstm.cli.options import ModelOption
-from charlstm.config import AdaptationConfig, SamplingConfig, Unknown
+from charlstm.config import AdaptationConfig, Direction, SamplingConfig, Unknown
 from charlstm.console import Console, printable
 from charlstm.errors import UsageError
 from charlstm.runs import find_model
@@ -40,6 +40,10 @@ def sample(
     prompt_file: Annotated[
         str | None, typer.Option(help="A file that holds the prompt; - is stdin. One newline at its end is dropped.")
     ] = None,
+    direction: Annotated[
+        Direction,
+        typer.Option(help="Write on from the prompt or, with a bidirectional model, what leads up to it."),
+    ] = "forward",
     num: Annotated[int, typer.Option("-n", "--num", help="Samples to write.", min=1, max=1_000_000)] = 1,
     stop: Annotated[list[str] | None, typer.Option(help="End a sample before this text. Repeatable.")] = None,
     seed: Annotated[
@@ -69,7 +73,7 @@ def sample(
     """Write text with a trained model."""
     config = fill(SamplingConfig, from_environment(console.environ, "sampling") | settings, "sampling")
     adaptation = fill(AdaptationConfig, from_environment(console.environ, "adaptation") | settings, "adaptation")
-    check(config, num, stop or [], jsonl, novelty, prompt, prompt_file)
+    check(config, num, stop or [], jsonl, novelty, prompt, prompt_file, direction)
     check_adapt(settings, adapt, prompt_file)
     text = "" if adapt == "-" and prompt is None and prompt_file is None else read_prompt(console, prompt, prompt_file)
 
@@ -78,13 +82,13 @@ def sample(
     from charlstm.sampling.text_model import TextModel, draw_seed
 
     path = find_model(model, console.environ)
-    file = ModelFile.load(path)
+    file = ModelFile.load(path).half(direction)
     if adapt is not None:
         # a prompt that cannot be read is refused before the wait, not after
         file.vocabulary.encode(like_corpus(text, file.config.data), unknown)
-        file = adapted_to(console, file, adapt, unknown, adaptation)
+        file = adapted_to(console, file, direction, adapt, unknown, adaptation)
     lookout = looking_out(console, file, path) if novelty else None
-    text_model = TextModel(file)
+    text_model = TextModel(file, direction)
     if seed is None:
         seed = draw_seed()
         console.note(f"{printable(str(path))}, --seed {seed}", "dim")
@@ -99,11 +103,14 @@ def sample(
         text_model.fragments(text, config, seed=seed, n=num, stop=stop or [], unknown=unknown, scored=jsonl)
     )
     if jsonl:
-        write_objects(console, objects(fragments, text, seed), lookout)
+        write_objects(console, objects(fragments, text, seed, direction), lookout)
+        return
+    fragments = lookout.noting(console, fragments) if lookout else fragments
+    newline = b"" if raw else b"\n"
+    if direction == "backward":
+        write_text(console, fragments, b"", num, echoed + newline)
     else:
-        fragments = lookout.noting(console, fragments) if lookout else fragments
-        console.write(echoed)  # before the network reads the prompt: that can take a while
-        write_text(console, fragments, echoed, num, b"" if raw else b"\n")
+        write_text(console, fragments, echoed, num, newline)
 
 
 def looking_out(console: Console, file: ModelFile, path: Path) -> Lookout:
@@ -120,6 +127,7 @@ def check(
     novelty: bool,
     prompt: str | None,
     prompt_file: str | None,
+    direction: Direction,
 ) -> None:
     """Raises UsageError for options that make no sense together."""
     if prompt is not None and prompt_file is not None:
@@ -130,6 +138,8 @@ def check(
         raise UsageError("-l 0 never ends the object that --jsonl would write", "give a --stop, or a length")
     if config.length == 0 and novelty and not stops:
         raise UsageError("-l 0 never ends the sample that --novelty is about", "give a --stop, or a length")
+    if config.length == 0 and direction == "backward" and not stops:
+        raise UsageError("-l 0 never comes to the beginning of what is written backward", "give a --stop, or a length")
     if config.length == 0 and num > 1 and not stops:
         raise UsageError(f"-l 0 never ends the first of -n {num} samples", "give a --stop, or a length")
 
@@ -143,14 +153,17 @@ def check_adapt(settings: Settings, adapt: str | None, prompt_file: str | None) 
         raise UsageError("--adapt - and --prompt-file - cannot both read stdin")
 
 
-def adapted_to(console: Console, file: ModelFile, source: str, unknown: Unknown, config: AdaptationConfig) -> ModelFile:
+def adapted_to(
+    console: Console, file: ModelFile, direction: Direction, source: str, unknown: Unknown, config: AdaptationConfig
+) -> ModelFile:
     """The model after reading a text once. Raises as `charlstm eval` does for a text that cannot be read."""
     from charlstm.cli.eval import watched
     from charlstm.cli.given import given_text
     from charlstm.processor import prepare
 
     prepare()
-    ids, _ = given_text(console, file, [source], unknown)
+    tokens, _ = given_text(console, file, [source], unknown)
+    ids = tokens.span(0, len(tokens))[:: -1 if direction == "backward" else 1]
 
     from charlstm.adaptation import adapt
     from charlstm.evaluation.models import language_model
@@ -213,11 +226,13 @@ def in_order(fragments: Iterable[Fragment]) -> Iterator[Fragment]:
             turn += 1
 
 
-def write_text(console: Console, fragments: Iterable[Fragment], echoed: bytes, num: int, newline: bytes) -> None:
+def write_text(console: Console, fragments: Iterable[Fragment], echoed: bytes, num: int, end: bytes) -> None:
+    """Each sample between what is written before it and after it."""
+    console.write(echoed)  # before the network reads the prompt: that can take a while
     for fragment in fragments:
         console.write(fragment.text)
         if fragment.end:
-            console.write(newline)
+            console.write(end)
             if fragment.index + 1 < num:
                 rule(console)
                 console.write(echoed)
@@ -230,7 +245,9 @@ def rule(console: Console) -> None:
         console.note("─" * 40, "dim")
 
 
-def objects(fragments: Iterable[Fragment], prompt: str | bytes, seed: int) -> Iterator[tuple[bytes, dict[str, Any]]]:
+def objects(
+    fragments: Iterable[Fragment], prompt: str | bytes, seed: int, direction: Direction
+) -> Iterator[tuple[bytes, dict[str, Any]]]:
     """Each sample, and what there is to say of it."""
     text = b""
     for fragment in fragments:
@@ -239,6 +256,7 @@ def objects(fragments: Iterable[Fragment], prompt: str | bytes, seed: int) -> It
             result: dict[str, Any] = {
                 "text": text.decode("utf-8", "replace"),
                 "prompt": as_bytes(prompt).decode("utf-8", "replace"),
+                "direction": direction,
                 "index": fragment.index,
                 "seed": seed,
                 "stop_reason": fragment.end,

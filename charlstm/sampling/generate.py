@@ -66,6 +66,7 @@ def generate(
     n: int = 1,
     stops: Sequence[str] = (),
     scored: bool = False,
+    backward: bool = False,
 ) -> Iterator[Fragment]:
     """`n` samples that go on from the prompt, interleaved. A `config.length` of 0 has no end but a stop string.
 
@@ -73,28 +74,34 @@ def generate(
 
     `scored` works out the fragments' `mean_log_probability`, which costs some time.
 
+    A network that writes `backward` reads the prompt from its end and writes what comes before it: the bytes of what
+    it draws, and so of the stop strings, come last first (`charlstm.sampling.backwards` turns them round).
+
     What a sample draws depends on the seed and its own index, not on how many are made beside it.
     """
-    logits, states = read_prompt(network, vocabulary, prompt)
-    endings = [stop.encode("utf-8", "surrogateescape") for stop in stops]
+    order = -1 if backward else 1
+    logits, states = read_prompt(network, vocabulary, prompt[::order])
+    endings = [stop.encode("utf-8", "surrogateescape")[::order] for stop in stops]
+    pieces = [piece[::order] for piece in vocabulary.pieces]
     for first in range(0, n, LARGEST_BATCH):
         indices = range(first, min(first + LARGEST_BATCH, n))
         writers = [Writer(index, Random(f"{seed}/{index}"), StopWatch(endings)) for index in indices]
         rows = np.zeros(len(writers), np.int64)
-        yield from write(network, vocabulary, writers, logits[rows], select(states, rows), config, scored)
+        yield from write(network, vocabulary, pieces, writers, logits[rows], select(states, rows), config, scored)
 
 
 def write(
     network: Network,
     vocabulary: Vocabulary,
+    pieces: list[bytes],
     writers: list[Writer],
     logits: Array,
     states: States,
     config: SamplingConfig,
     scored: bool,
 ) -> Iterator[Fragment]:
-    """Advances a batch until every sample has ended. `logits` [N, V] are of each one's first character."""
-    pieces = vocabulary.pieces
+    """Advances a batch until every sample has ended. `logits` [N, V] are of each one's first character, and `pieces`
+    what the ids are written as."""
     while True:
         log_p = log_softmax(logits) if scored else logits
         logits = without(logits, vocabulary.unknown)

@@ -10,10 +10,11 @@ from random import SystemRandom
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.config import SamplingConfig
+from charlstm.config import Direction, SamplingConfig
 from charlstm.data.spelling import like_corpus
 from charlstm.modelfile import ModelFile
 from charlstm.runs import find_model
+from charlstm.sampling.backwards import turned
 from charlstm.sampling.filters import log_softmax
 from charlstm.sampling.generate import Fragment, generate
 from charlstm.sampling.network import Network
@@ -21,10 +22,10 @@ from charlstm.vocabulary import Text
 
 
 class TextModel:
-    """A model file, ready to write and to read."""
+    """A model file, ready to write and to read. `direction` is the one that it reads in (`ModelFile.half`)."""
 
-    def __init__(self, file: ModelFile) -> None:
-        self.file = file
+    def __init__(self, file: ModelFile, direction: Direction = "forward") -> None:
+        self.file, self.direction = file, direction
         self.config = file.config
         self.vocabulary = file.vocabulary
         self.network = Network(file.config.model, file.weights, file.vocabulary.boundary)
@@ -37,7 +38,8 @@ class TextModel:
         seed: int | None = None,
         stop: Sequence[str] = (),
     ) -> Iterator[str]:
-        """The characters of one sample, as they are drawn; the prompt is not among them.
+        """The characters of one sample, as they are drawn; the prompt is not among them. Backward, they lead up to the
+        prompt, and come in reading order once all of them are drawn.
 
         Raises UsageError if the prompt has a character that the model has never seen.
         """
@@ -56,29 +58,42 @@ class TextModel:
         unknown: str = "error",
         scored: bool = False,
     ) -> Iterator[Fragment]:
-        """`n` samples at once, as bytes; see `charlstm.sampling.generate`. `unknown` is as in `Vocabulary.encode`."""
-        ids = self.vocabulary.encode(like_corpus(prompt, self.config.data), unknown)
-        return generate(self.network, self.vocabulary, ids, config, seed=seed, n=n, stops=stop, scored=scored)
+        """`n` samples at once, as bytes; see `charlstm.sampling.generate`. `unknown` is as in `Vocabulary.encode`.
+
+        Backward, each is one fragment.
+        """
+        ids, backward = self.vocabulary.encode(like_corpus(prompt, self.config.data), unknown), self.reads == -1
+        fragments = generate(
+            self.network, self.vocabulary, ids, config, seed=seed, n=n, stops=stop, scored=scored, backward=backward
+        )
+        return turned(fragments) if backward else fragments
 
     def score(self, text: Text) -> NDArray[np.float32]:
-        """The natural log-probability of every character of a text given those before it, [length].
+        """The natural log-probability of every character of a text given those before it, [length]; backward, given
+        those after it.
 
         The loss in nats per character is minus its mean. Raises UsageError for a character the model has never
         seen, unless it has an unknown symbol to count it as.
         """
-        ids = self.vocabulary.encode(like_corpus(text, self.config.data))
+        ids = self.vocabulary.encode(like_corpus(text, self.config.data))[:: self.reads]
         states = self.network.start(1)
         before = np.concatenate([[self.vocabulary.start], ids[:-1]])
         scores = np.empty(len(ids), np.float32)
         for t in range(len(ids)):
             logits, states = self.network.step(before[t : t + 1], states)
             scores[t] = log_softmax(logits)[0, ids[t]]
-        return scores
+        return scores[:: self.reads]
+
+    @property
+    def reads(self) -> int:
+        """The step from a character to the one that is read after it."""
+        return -1 if self.direction == "backward" else 1
 
 
-def load(path: str | Path) -> TextModel:
-    """The model of a run's folder or a model file. Raises UsageError or ModelFileError."""
-    return TextModel(ModelFile.load(find_model(Path(path), {})))
+def load(path: str | Path, direction: Direction = "forward") -> TextModel:
+    """The model of a run's folder or a model file; `direction` is of a bidirectional one. Raises UsageError or
+    ModelFileError."""
+    return TextModel(ModelFile.load(find_model(Path(path), {})).half(direction), direction)
 
 
 def draw_seed() -> int:
