@@ -92,6 +92,23 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
+WORDS = "the fox and the dog sat on the mat\n"
+
+
+@pytest.fixture(scope="session")
+def both_ways_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bidirectional run that knows one line by heart, forwards and backwards."""
+    folder = tmp_path_factory.mktemp("both_ways")
+    corpus = folder / "line.txt"
+    corpus.write_text(WORDS * 120, "utf-8")
+    target = folder / "runs" / "line"
+    trained = charlstm(
+        "train", corpus, "-o", target, *SMALL, "--bidirectional", "--epochs", 8, "--set", "training.look_ahead=8"
+    )
+    assert trained.code == 0, trained.err
+    return target
+
+
 @pytest.fixture
 def corpus(tmp_path: Path) -> Path:
     """A text of 4,000 characters."""

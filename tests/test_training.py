@@ -122,6 +122,7 @@ HOW = [
     {"batch_size_start": 2, "seq_len_start": 4, "epochs": 3},
     {"weight_dropout": 0.2, "embedding_dropout": 0.1, "dropout_mask": "window", "l1": 1e-4, "label_smoothing": 0.1},
     {"activation_penalty": 1.0, "temporal_penalty": 1.0, "zoneout": 0.1, "between": "highway", "head": "all"},
+    {"bidirectional": True, "look_ahead": 5, "joint_weight": 2.0, "activation_penalty": 1.0},
 ]
 
 

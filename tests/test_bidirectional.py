@@ -1,0 +1,300 @@
+"""Bidirectional models: nothing of a character in its own prediction, the same in training, evaluation and NumPy."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from charlstm.cells import CELLS
+from charlstm.config import Config, ModelConfig, RegularisationConfig
+from charlstm.evaluation import both_ways, one_way
+from charlstm.evaluation.both_ways import edges, evaluate_both, predictions
+from charlstm.evaluation.one_way import evaluate
+from charlstm.model.bidirectional import BidirectionalModel
+from charlstm.model.layers import OPERATORS, Engine
+from charlstm.modelfile import ModelFile, shapes
+from charlstm.sampling.readings import Sides, begun
+from charlstm.training.penalties import to_minimise, with_penalties
+from charlstm.vocabulary import Characters
+from tests.conftest import SMALL, charlstm, one_sentence
+
+SIZE, START, BOUNDARY = 7, 0, 6
+OPTIONS: list[dict[str, Any]] = [
+    {"between": "highway"},
+    {"head": "all"},
+    {"head": "tied"},
+    {"head": "tied", "embedding": 128},
+    {"zoneout": 0.2},
+]
+
+
+def model_of(
+    cell: str = "lstm", layers: int = 2, engine: Engine = "kernel", boundary: int | None = None, **options: Any
+) -> BidirectionalModel:
+    torch.manual_seed(layers)
+    config = replace(
+        ModelConfig(), cell=cell, layers=layers, bidirectional=True, **{"hidden": 10, "embedding": 5} | options
+    )
+    model = BidirectionalModel(config, SIZE, engine, boundary=boundary, look_ahead=3)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    return model
+
+
+def views(model: BidirectionalModel, ids: np.ndarray[Any, Any]) -> tuple[Tensor, Tensor, Tensor]:
+    """The logits at every place of a text, [3][N, V]."""
+    chunks = list(predictions(model, ids, START))
+    order = np.argsort(np.concatenate([places for places, *_ in chunks]))
+    forward, backward, both = (
+        torch.cat([getattr(found, name) for _, found, _ in chunks])[order] for name in both_ways.Views._fields
+    )
+    return forward, backward, both
+
+
+@pytest.mark.parametrize(
+    ("cell", "engine"), [(cell, "kernel") for cell in CELLS] + [(cell, "torch") for cell in OPERATORS]
+)
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_no_character_has_a_say_in_its_own_prediction(cell: str, engine: Engine, layers: int) -> None:
+    check_no_leak(model_of(cell, layers, engine))
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_nor_has_it_however_layers_and_heads_are_made(options: dict[str, Any]) -> None:
+    check_no_leak(model_of(**options))
+
+
+def test_nor_has_it_where_documents_begin_and_end() -> None:
+    check_no_leak(model_of(boundary=BOUNDARY))
+
+
+def check_no_leak(model: BidirectionalModel) -> None:
+    ids = np.random.default_rng(0).integers(SIZE, size=9)
+    forward, backward, both = views(model, ids)
+    for t in range(len(ids)):
+        changed = ids.copy()
+        changed[t] = (ids[t] + 1) % SIZE
+        after = views(model, changed)
+        assert torch.equal(after[0][: t + 1], forward[: t + 1])
+        assert torch.equal(after[1][t:], backward[t:])
+        assert torch.equal(after[2][t], both[t])
+        if BOUNDARY not in (ids[t], changed[t]):
+            assert not torch.equal(after[2][t - 1], both[t - 1]), "the neighbours do depend on it"
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_training_scores_what_the_equations_say(cell: str) -> None:
+    """The three losses of a window, beside networks that are given nothing but what they may read."""
+    model, steps, ahead, batch = model_of(cell), 5, 3, 2
+    window = torch.randint(SIZE, (steps + 1 + ahead, batch))
+    (forward, backward, both), _ = model.objectives(window, model.start(batch))
+    expected: list[list[Tensor]] = [[], [], []]
+    for t in range(1, steps + 1):
+        before, _ = model.forwards.read(window[:t], model.start(batch))
+        after, _ = model.backwards.read(window[t + 1 :].flip(0), model.backwards.start(batch))
+        f, b = before.dropped[-1], after.dropped[-1]
+        joint = model.joint(model.joint.project(torch.cat([f, b], -1)))
+        logits = model.forwards.head(f), model.backwards.head(b), joint
+        for found, values in zip(expected, logits, strict=True):
+            found.append(cross_entropy(values, window[t]))
+    for objective, found in zip((forward, backward, both), expected, strict=True):
+        torch.testing.assert_close(objective.losses.nats, torch.stack(found).mean())
+
+
+def test_the_look_ahead_teaches_nothing_but_what_lies_before_it() -> None:
+    """Its characters are read, so the first loss backwards depends on them; no gradient goes through more than the
+    window's own steps."""
+    model = model_of(layers=1)
+    ids = torch.randint(SIZE, (5 + 1 + 3, 1))
+    losses = [model.objectives(ids, model.start(1))[0][1].losses.nats]
+    ids[-1] = (ids[-1] + 1) % SIZE
+    losses.append(model.objectives(ids, model.start(1))[0][1].losses.nats)
+    assert losses[0] != losses[1]
+    alone = int(ids[-1])
+    model.zero_grad()
+    window = torch.where(ids == alone, (ids + 1) % SIZE, ids)
+    window[-1] = alone  # a character that is in the look-ahead only
+    model.objectives(window, model.start(1))[0][1].losses.smoothed.backward()  # type: ignore[no-untyped-call]
+    gradient = model.embedding.weight.grad
+    assert gradient is not None
+    assert gradient[alone].abs().sum() == 0
+    assert gradient.abs().sum() > 0
+
+
+def test_what_is_minimised_is_the_weighted_mean_of_the_three() -> None:
+    model = model_of()
+    objectives, _ = model.objectives(torch.randint(SIZE, (9, 2)), model.start(2))
+    config = Config(regularisation=RegularisationConfig(activation_penalty=0.5))
+    config = replace(
+        config, training=replace(config.training, forward_weight=1.0, backward_weight=2.0, joint_weight=5.0)
+    )
+    terms = [
+        with_penalties(objective.losses.smoothed, objective.outputs, config.regularisation)
+        for objective in objectives[:2]
+        if objective.outputs
+    ]
+    expected = (terms[0] + 2 * terms[1] + 5 * objectives[2].losses.smoothed) / 8
+    torch.testing.assert_close(to_minimise(objectives, config), expected)
+
+
+@pytest.mark.parametrize(("length", "streams"), [(40, 1), (2100, 2), (3001, 3)])
+@pytest.mark.parametrize("boundary", [None, BOUNDARY])
+def test_the_figures_are_those_of_each_direction_alone(
+    length: int, streams: int, boundary: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(one_way, "SHORTEST_STREAM", 1000)
+    monkeypatch.setattr(one_way, "LOGITS_AT_ONCE", 7 * SIZE * streams)  # chunks of 7 characters
+    model = model_of(layers=1, boundary=boundary)
+    ids = np.random.default_rng(1).integers(SIZE, size=length)
+    found = evaluate_both(model, ids, START, length)
+    assert found is not None
+    assert len(one_way.streams(length)[1]) == streams
+    for figures, alone, text in ((found.forward, model.forwards, ids), (found.backward, model.backwards, ids[::-1])):
+        single = evaluate(alone, text.copy(), START, length)
+        assert single is not None
+        assert figures.nats == pytest.approx(single.nats, rel=1e-5)
+
+
+def test_chunks_cut_where_the_last_stream_ends() -> None:
+    assert edges(10, 10, 4) == [0, 4, 8, 10]
+    assert edges(10, 9, 4) == [0, 4, 8, 9, 10]
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("options", [{}, *OPTIONS], ids=str)
+def test_numpy_predicts_from_both_sides_as_torch_does(cell: str, options: dict[str, Any]) -> None:
+    model = model_of(cell, **options)
+    ids = np.random.default_rng(2).integers(SIZE, size=12)
+    *_, both = views(model, ids)
+    sides = Sides.of(ModelFile(config_of(cell, options), Characters("abcdefg"), model.weights()))
+    assert sides.backward is not None
+    assert sides.joint is not None
+    edge = np.array([START])
+    for t in range(len(ids)):
+        forward = begun(sides.forward, np.concatenate([edge, ids[:t]]))
+        backward = begun(sides.backward, np.concatenate([edge, ids[t + 1 :][::-1]]))
+        found = sides.joint.predict(np.concatenate([forward.read, backward.read], 1))[0]
+        np.testing.assert_allclose(found, both[t].numpy(), atol=2e-5)
+
+
+def config_of(cell: str, options: dict[str, Any]) -> Config:
+    model = replace(ModelConfig(), cell=cell, layers=2, bidirectional=True, **{"hidden": 10, "embedding": 5} | options)
+    return Config(model)
+
+
+@pytest.mark.parametrize("options", [{}, *OPTIONS], ids=str)
+def test_a_model_file_holds_both_directions_and_each_is_a_model_of_its_own(
+    options: dict[str, Any], tmp_path: Path
+) -> None:
+    model, config = model_of(**options), config_of("lstm", options)
+    file = ModelFile(config, Characters("abcdefg"), model.weights())
+    assert {name: weight.shape for name, weight in file.weights.items()} == shapes(config.model, SIZE)
+    file.save(tmp_path / "model.safetensors")
+    loaded = ModelFile.load(tmp_path / "model.safetensors")
+    other = model_of(**options)
+    other.load_weights(loaded.weights)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+    for direction, half in (("forward", model.forwards), ("backward", model.backwards)):
+        alone = loaded.half(direction)  # type: ignore[arg-type]
+        alone.save(tmp_path / "half.safetensors")
+        weights = ModelFile.load(tmp_path / "half.safetensors").weights
+        assert all(np.array_equal(weights[name], weight) for name, weight in half.weights().items())
+
+
+def test_eval_tells_the_figures_of_both_directions_and_names_the_pseudo_likelihood_so(both_ways_run: Path) -> None:
+    Path("text.txt").write_text("the fox and the dog sat on the mat\n" * 5)
+    Path("turned.txt").write_text(("the fox and the dog sat on the mat\n" * 5)[::-1])
+    figures = json.loads(charlstm("eval", "-m", both_ways_run, "text.txt", "--json").text)
+    assert [name for name in figures if "bpc" in name] == ["bpc", "backward_bpc"]
+    assert figures["pseudo_likelihood_nats"] < min(figures["loss_nats"], figures["backward_loss_nats"])
+    assert 0.9 < figures["forward_restored"] <= figures["both_sides_restored"] <= 1
+    ModelFile.load(both_ways_run / "best.safetensors").half("backward").save(Path("backward.safetensors"))
+    turned = json.loads(charlstm("eval", "-m", "backward.safetensors", "turned.txt", "--json").text)
+    assert figures["backward_loss_nats"] == pytest.approx(turned["loss_nats"], rel=1e-5)
+
+
+def test_per_char_has_each_character_given_both_sides(both_ways_run: Path) -> None:
+    result = charlstm("eval", "-m", both_ways_run, "-", "--per-char", stdin=b"the fox and the dog\n")
+    entries = [json.loads(line) for line in result.text.splitlines()]
+    assert "".join(entry["character"] for entry in entries) == "the fox and the dog\n"
+    assert list(entries[0]) == [
+        "log_probability_nats",
+        "rank",
+        "both_sides_log_probability_nats",
+        "both_sides_rank",
+        "character",
+    ]
+
+
+def test_the_suspicious_are_the_least_likely_with_where_they_stand(both_ways_run: Path) -> None:
+    text = b"the fox and the dog sat on the mat\nthe fox anx the dog sat on the mat\n"
+    result = charlstm("eval", "-m", both_ways_run, "-", "--suspicious", 1, stdin=text)
+    place, log_p, likeliest, context = result.text.rstrip("\n").split("\t")
+    assert (place, likeliest) == ("2:11", "d")
+    assert float(log_p) < -1
+    assert "the fox an[x] the dog" in context
+    marked = charlstm("eval", "-m", both_ways_run, "-", "--suspicious", 1, "--color", "always", stdin=text).text
+    assert "an\x1b[1;31mx\x1b[0m the" in marked
+    lines = charlstm("eval", "-m", both_ways_run, "-", "--suspicious", 3, "--json", stdin=text).text.splitlines()
+    found = [json.loads(line) for line in lines]
+    assert [entry["log_probability_nats"] for entry in found] == sorted(
+        entry["log_probability_nats"] for entry in found
+    )
+    assert (found[0]["line"], found[0]["column"], found[0]["character"], found[0]["likeliest"]) == (2, 11, "x", "d")
+
+
+def test_a_unidirectional_model_is_suspicious_too(run: Path) -> None:
+    result = charlstm("eval", "-m", run, "-", "--suspicious", 2, stdin=b"the man qas here\n")
+    assert len(result.text.splitlines()) == 2
+
+
+def test_one_thing_is_written_at_a_time(run: Path) -> None:
+    one_sentence(charlstm("eval", "-m", run, "--suspicious", 3, "--dynamic"), 2, "--suspicious", "--dynamic")
+    one_sentence(charlstm("eval", "-m", run, "--gap-length", "3"), 2, "--gap-length", "--gaps")
+
+
+def test_training_tells_of_both_directions_and_keeps_their_figures(both_ways_run: Path) -> None:
+    lines = [json.loads(line) for line in (both_ways_run / "metrics.jsonl").read_text().splitlines()]
+    last = next(line for line in reversed(lines) if "validation_loss_nats" in line)
+    figures = ModelFile.load(both_ways_run / "best.safetensors").figures["validation"]
+    for name in ("backward_loss_nats", "pseudo_likelihood_nats", "both_sides_restored"):
+        assert last[f"validation_{name}"] > 0
+        assert figures[name] > 0
+
+
+def test_a_bidirectional_model_begins_with_a_unidirectional_one_and_the_other_way_round(
+    run: Path, both_ways_run: Path, corpus: Path
+) -> None:
+    first = charlstm(
+        "train", corpus, "-o", "two", *SMALL, "--hidden", 48, "--epochs", 1, "--init-from", run, "--bidirectional"
+    )
+    assert first.code == 0, first.err
+    second = charlstm(
+        "train",
+        corpus,
+        "-o",
+        "one",
+        *SMALL,
+        "--epochs",
+        1,
+        "--init-from",
+        both_ways_run,
+        "--set",
+        "model.bidirectional=false",
+    )
+    assert second.code == 0, second.err
+    assert ModelFile.load(Path("two/best.safetensors")).config.model.bidirectional
+    assert not ModelFile.load(Path("one/best.safetensors")).config.model.bidirectional
+
+
+def test_a_plan_says_that_there_are_two_stacks(corpus: Path) -> None:
+    err = charlstm("train", corpus, *SMALL, "--bidirectional", "--dry-run").err
+    assert "lstm 1 x 24, in each direction" in err

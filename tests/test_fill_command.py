@@ -1,0 +1,225 @@
+"""`charlstm fill` as a user meets it, and the laws behind what it finds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from charlstm.config import Config, DataConfig, ModelConfig
+from charlstm.modelfile import ModelFile, shapes
+from charlstm.sampling.fill import resampled
+from charlstm.sampling.proposals import APART, SCORED, Filler, together
+from charlstm.sampling.template import Template
+from charlstm.sampling.text_model import TextModel
+from charlstm.vocabulary import Bytes, Characters, Vocabulary
+from tests.conftest import SMALL, charlstm, one_sentence, process
+
+SEED = ("--seed", 1)
+
+
+def untrained(vocabulary: Vocabulary, data: DataConfig = DataConfig(), bidirectional: bool = True) -> ModelFile:
+    config = Config(ModelConfig(bidirectional=bidirectional, layers=2, hidden=8, embedding=4), data)
+    random = np.random.default_rng(0)
+    sizes = shapes(config.model, vocabulary.size)
+    return ModelFile(
+        config, vocabulary, {name: random.standard_normal(size).astype("f") for name, size in sizes.items()}
+    )
+
+
+def objects(*arguments: object, stdin: bytes | None = None) -> list[dict[str, object]]:
+    result = charlstm("fill", *arguments, *SEED, "--jsonl", stdin=stdin)
+    assert result.code == 0, result.err
+    return [json.loads(line) for line in result.text.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("text", "filled"),
+    [
+        ("the fox and the ___ sat on the mat", "the fox and the dog sat on the mat"),
+        ("the f__ and the d__ s_t on the mat", "the fox and the dog sat on the mat"),
+        ("___ fox and the dog sat on the m__", "the fox and the dog sat on the mat"),
+    ],
+)
+def test_gaps_are_filled_as_the_model_knows_them(both_ways_run: Path, text: str, filled: str) -> None:
+    result = charlstm("fill", "-m", both_ways_run, text, *SEED)
+    assert result.text == filled + "\n"
+    assert "gibbs" in result.err
+
+
+def test_a_gap_of_open_length_gets_what_fits(both_ways_run: Path) -> None:
+    text = charlstm("fill", "-m", both_ways_run, "the fox and the * on the mat", "--gap", "*", "--any", 12, *SEED).text
+    assert text == "the fox and the dog sat on the mat\n"
+    for found in objects("-m", both_ways_run, "the fox and _ mat", "--any", 3, "-n", 9):
+        assert 1 <= len(found["fills"][0]) <= 3  # type: ignore[index]
+
+
+def test_a_unidirectional_model_fills_too_and_says_how(run: Path) -> None:
+    found = objects("-m", run, "the m_n had a h_nd", "-n", 3)
+    assert {entry["method"] for entry in found} == {"candidates"}
+    assert all(str(entry["text"])[4] == "m" for entry in found)
+    assert "candidates" in charlstm("fill", "-m", run, "the m_n", *SEED).err
+
+
+def test_proposals_are_distinct_and_the_best_come_first(both_ways_run: Path) -> None:
+    found = objects("-m", both_ways_run, "the ___ and the dog", "-n", 5)
+    scores = [float(str(entry["log_probability_nats"])) for entry in found]
+    assert scores == sorted(scores, reverse=True)
+    assert len({str(entry["text"]) for entry in found}) == len(found) == 5
+    assert [entry["index"] for entry in found] == [0, 1, 2, 3, 4]
+    plain = charlstm("fill", "-m", both_ways_run, "the ___ and the dog", "-n", 5, *SEED)
+    assert plain.text.splitlines() == [entry["text"] for entry in found]
+    assert [line for line in plain.err.splitlines() if line.endswith("nats")] == [
+        f"{score:.2f} nats" for score in scores
+    ]
+
+
+def test_the_seed_decides(both_ways_run: Path) -> None:
+    drawn = charlstm("fill", "-m", both_ways_run, "the ___ and ___ dog")
+    seed = drawn.err.split("--seed ")[1].split()[0]
+    assert charlstm("fill", "-m", both_ways_run, "the ___ and ___ dog", "--seed", seed).out == drawn.out
+
+
+def test_text_comes_through_a_pipe(both_ways_run: Path) -> None:
+    for arguments in ((), ("-",)):
+        result = charlstm("fill", "-m", both_ways_run, *arguments, *SEED, stdin=b"the fox and the d_g sat\n")
+        assert result.out == b"the fox and the dog sat\n"
+
+
+def test_what_was_filled_is_bold_where_colours_are_wanted(both_ways_run: Path) -> None:
+    result = charlstm("fill", "-m", both_ways_run, "the f_x and", "--color", "always", *SEED)
+    assert result.text == "the f\x1b[1mo\x1b[0mx and\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (("no gap here",), ("no gap", "'_'", "--gap")),
+        (("",), ("no text to fill",)),
+        (("a_b", "--gap", "__"), ("--gap", "one character", "'__'")),
+        (("the z_x",), ("'z' (U+007A LATIN SMALL LETTER Z)", "--unknown")),
+        (("the _", "-n", "0"), ("-n",)),
+        (("the _", "--any", "0"), ("--any",)),
+    ],
+)
+def test_bad_input_gets_one_sentence(both_ways_run: Path, arguments: tuple[str, ...], parts: tuple[str, ...]) -> None:
+    one_sentence(charlstm("fill", "-m", both_ways_run, *arguments), 2, *parts)
+
+
+def test_no_text_at_all_gets_one_sentence(both_ways_run: Path) -> None:
+    one_sentence(charlstm("fill", "-m", both_ways_run), 2, "no text to fill", "pipe")
+
+
+@pytest.mark.parametrize("unknown", ["skip", "replace"])
+def test_unknown_characters_stay_where_they_are(both_ways_run: Path, unknown: str) -> None:
+    text = charlstm("fill", "-m", both_ways_run, "the f_x \N{SNOWMAN} and", "--unknown", unknown, *SEED).text
+    assert text[:5] == "the f"
+    assert text[6:] == "x \N{SNOWMAN} and\n"
+
+
+def test_torch_is_not_needed(both_ways_run: Path) -> None:
+    result = process("fill", "-m", both_ways_run, "the f_x", *SEED)
+    code = f"""
+import sys
+sys.modules["torch"] = None
+from charlstm.cli.app import main
+sys.exit(main(["fill", "-m", {str(both_ways_run)!r}, "the f_x", "--seed", "1"]))
+"""
+    import subprocess
+    import sys
+
+    without = subprocess.run([sys.executable, "-c", code], capture_output=True)
+    assert without.returncode == 0
+    assert without.stdout == result.out
+
+
+def test_each_line_is_a_text_where_the_model_reads_documents() -> None:
+    Path("names.txt").write_text("anna\nberta\nclara\n" * 150)
+    trained = charlstm(
+        "train", "names.txt", "-o", "names", *SMALL, "--bidirectional", "--document", "line", "--epochs", 8
+    )
+    assert trained.code == 0, trained.err
+    result = charlstm("fill", "-m", "names", *SEED, stdin=b"a__a\nb_rta\ncla_a\n")
+    assert result.text == "anna\nberta\nclara\n"
+
+
+LETTERS = Characters("\n" + "abcdefgh")
+MODELS = {both: untrained(LETTERS, bidirectional=both) for both in (True, False)}
+texts = st.text("abc_", min_size=1, max_size=24).filter(lambda text: "_" in text)
+
+
+@given(texts, st.booleans(), st.integers(0, 5))
+def test_no_fixed_character_ever_changes(text: str, both: bool, seed: int) -> None:
+    template = Template.of(text, "_")
+    for proposal in Filler(MODELS[both], seed).proposals(template, 3):
+        filled = b"".join(piece for piece, _ in template.filled(proposal.fills)).decode()
+        assert len(filled) == len(text)
+        assert all(mine == theirs for mine, theirs in zip(filled, text, strict=True) if theirs != "_")
+
+
+@given(texts, st.booleans(), st.integers(1, 4))
+def test_gaps_of_open_length_have_some_up_to_the_bound(text: str, both: bool, most: int) -> None:
+    template = Template.of(text, "_", most)
+    for proposal in Filler(MODELS[both], 1).proposals(template, 3):
+        assert len(proposal.fills) == len(template.gaps)
+        assert all(1 <= len(fill) <= most for fill in proposal.fills)
+
+
+@pytest.mark.parametrize("both", [True, False])
+@pytest.mark.parametrize("most", [None, 3])
+def test_the_log_probability_is_that_of_the_gaps_and_what_is_around_them(both: bool, most: int | None) -> None:
+    before, after = "abcdefghab" * 6, "hgfedcba" * 7
+    template = Template.of(f"{before}_c__{after}", "_", most)
+    file = MODELS[both]
+    for proposal in Filler(file, 3).proposals(template, 4):
+        filled = b"".join(piece for piece, _ in template.filled(proposal.fills)).decode()
+        end = len(filled) - len(after)
+        expected = TextModel(file.half("forward")).score(filled)[len(before) : end + SCORED].sum(dtype=float)
+        if both:
+            backward = TextModel(file.half("backward"), "backward").score(filled)
+            expected = (expected + backward[len(before) - SCORED : end].sum(dtype=float)) / 2
+        assert proposal.log_probability == pytest.approx(expected, abs=1e-3)
+
+
+def test_gaps_far_apart_are_filled_each_on_its_own() -> None:
+    far = "a" * APART
+    both = Filler(MODELS[True], 1).proposals(Template.of(f"b_c{far}d__e", "_"), 4)
+    alone = Filler(MODELS[True], 1).proposals(Template.of(f"b_c{far}", "_"), 1)
+    assert all(len(proposal.fills) == 2 for proposal in both)
+    assert len({proposal.fills for proposal in both}) == 4
+    assert [proposal.log_probability for proposal in both] == sorted(
+        (proposal.log_probability for proposal in both), reverse=True
+    )
+    assert alone[0].fills[0] == both[0].fills[0]
+    assert list(together([np.zeros(n, int) for n in (3, APART, 4, APART - 1, 0)])) == [(0, 1), (1, 4)]
+
+
+def test_nothing_that_is_no_character_is_filled_in() -> None:
+    file = untrained(Characters("ab", folds=True, documents=True), DataConfig(document="line", min_count=2))
+    for head in ("head.bias", "joint.bias"):
+        file.weights[head][2:] = 50
+    for proposal in Filler(file, 1).proposals(Template.of("a____b__", "_"), 20):
+        assert set(b"".join(proposal.fills)) <= set(b"ab")
+
+
+def test_a_model_of_bytes_fills_bytes() -> None:
+    found = Filler(untrained(Bytes()), 1).proposals(Template.of("\N{SNOWMAN}__", "_"), 1)
+    assert len(found[0].fills[0]) == 2
+
+
+@given(st.lists(st.floats(-50, 50), min_size=4, max_size=12), st.integers(0, 9))
+def test_resampling_draws_each_row_about_as_often_as_it_weighs(weights: list[float], seed: int) -> None:
+    weight = np.array(weights)
+    problem = np.arange(len(weight)) % 2
+    chosen = resampled(problem, weight, np.random.default_rng(seed))
+    assert np.array_equal(problem[chosen], problem)
+    for which in (0, 1):
+        own = np.flatnonzero(problem == which)
+        share = np.exp(weight[own] - weight[own].max())
+        expected = share / share.sum() * len(own)
+        counts = np.array([(chosen == row).sum() for row in own])
+        assert np.all(np.abs(counts - expected) < 1 + 1e-9)

@@ -1,0 +1,102 @@
+"""`charlstm eval --gaps`: what is hidden, what is read around it, and what of it is found again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from charlstm.sampling import restoring
+from charlstm.sampling.proposals import SCORED
+from charlstm.sampling.readings import Sides, begun
+from charlstm.sampling.restoring import Hidden, readings
+from tests.conftest import WORDS, charlstm, one_sentence
+from tests.test_fill_command import LETTERS, MODELS
+
+
+def test_a_model_that_knows_its_text_restores_it_from_both_sides(both_ways_run: Path) -> None:
+    text = (WORDS * 12).encode()
+    result = charlstm("eval", "-m", both_ways_run, "-", "--gaps", 0.1, "--json", stdin=text)
+    assert result.code == 0, result.err
+    figures = json.loads(result.text)
+    assert figures["gaps"] > 5
+    assert figures["gap_characters"] == pytest.approx(0.1 * len(text), rel=0.4)
+    assert (
+        figures["gaps_restored_gibbs"] >= figures["gaps_restored_candidates"] > figures["gaps_restored_forward"] - 0.2
+    )
+    assert figures["gaps_restored_gibbs"] > 0.9
+    assert (figures["seed"], figures["gap_length"]) == (1, "1..8")
+    again = charlstm("eval", "-m", both_ways_run, "-", "--gaps", 0.1, "--json", stdin=text)
+    assert again.out == result.out
+
+
+def test_single_characters_can_be_hidden(both_ways_run: Path) -> None:
+    arguments = ("--gaps", 0.02, "--gap-length", 1, "--seed", 3, "--json")
+    figures = json.loads(charlstm("eval", "-m", both_ways_run, "-", *arguments, stdin=(WORDS * 12).encode()).text)
+    assert figures["gaps"] == figures["gap_characters"]
+    assert figures["seed"] == 3
+
+
+def test_a_unidirectional_model_has_the_methods_that_it_has(run: Path) -> None:
+    figures = json.loads(charlstm("eval", "-m", run, "--gaps", 0.02, "--gap-length", "2..3", "--json").text)
+    assert [name for name in figures if name.startswith("gaps_restored")] == [
+        "gaps_restored_forward",
+        "gaps_restored_candidates",
+    ]
+    assert "gaps restored candidates" in charlstm("eval", "-m", run, "--gaps", 0.02, "--gap-length", "2").text
+
+
+@pytest.mark.parametrize("length", ["0", "8..1", "1..101", "x", "1..", "1...3"])
+def test_lengths_that_cannot_be_get_one_sentence(run: Path, length: str) -> None:
+    one_sentence(charlstm("eval", "-m", run, "--gaps", 0.1, "--gap-length", length), 2, "--gap-length", repr(length))
+
+
+def test_shares_that_cannot_be_get_one_sentence(run: Path) -> None:
+    one_sentence(charlstm("eval", "-m", run, "--gaps", 0.7), 2, "--gaps")
+    one_sentence(charlstm("eval", "-m", run, "-", "--gaps", 0.1, stdin=b"the man"), 1, "7 characters", "--gaps")
+
+
+@given(st.integers(300, 2000), st.floats(0.01, 0.5), st.integers(1, 8), st.integers(0, 7), st.integers(0, 9))
+def test_gaps_do_not_meet_and_are_as_many_as_were_asked_for(
+    size: int, share: float, shortest: int, more: int, seed: int
+) -> None:
+    ids = np.random.default_rng(seed).integers(1, 5, size)
+    longest = shortest + more
+    count = int((size - 2 * SCORED) * share / ((shortest + longest) / 2))
+    if count < 1:
+        with pytest.raises(ValueError, match=""):
+            Hidden.drawn(ids, np.array([0]), share, shortest, longest, np.random.default_rng(seed))
+        return
+    hidden = Hidden.drawn(ids, np.array([0]), share, shortest, longest, np.random.default_rng(seed))
+    ends = hidden.begins + hidden.lengths
+    assert len(hidden.begins) == count
+    assert (ends[:-1] <= hidden.begins[1:]).all()
+    assert hidden.begins[0] >= SCORED
+    assert ends[-1] <= size - SCORED
+    assert set(hidden.lengths.tolist()) <= set(range(shortest, longest + 1))
+
+
+def test_no_gap_has_a_documents_end_in_it() -> None:
+    ids = np.tile([1, 2, 3, 0], 200)
+    hidden = Hidden.drawn(ids, np.array([0]), 0.2, 1, 3, np.random.default_rng(0))
+    assert all(
+        0 not in ids[begin : begin + length] for begin, length in zip(hidden.begins, hidden.lengths, strict=True)
+    )
+
+
+def test_what_is_read_before_a_gap_is_all_that_stands_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(restoring, "STREAMS", 4)
+    monkeypatch.setattr(restoring, "WARMUP", 300)  # more than there is: what each stream has read is all of it
+    network = Sides.of(MODELS[True]).forward
+    ids = np.random.default_rng(0).integers(LETTERS.size, size=90)
+    places = np.array([60, 0, 1, 22, 23, 24, 89])
+    found = readings(network, ids, 0, places)
+    for row, place in enumerate(places):
+        alone = begun(network, np.concatenate([[0], ids[:place]]))
+        np.testing.assert_allclose(found.read[row], alone.read[0], atol=1e-6)
+        for mine, theirs in zip(found.states, alone.states, strict=True):
+            np.testing.assert_allclose([part[row] for part in mine], [part[0] for part in theirs], atol=1e-6)
