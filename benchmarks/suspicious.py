@@ -1,0 +1,58 @@
+"""Proof-reading: how many typos planted in a text are among its least likely characters.
+
+    python benchmarks/suspicious.py MODEL TEXT [--typos 100] [--listed 100] [--seed 1] [--part 0.1]
+
+MODEL is a bidirectional run or model file. In the last tenth of TEXT (`--part`), so many letters are replaced by
+others of the same case. Then its characters are ranked as `charlstm eval --suspicious` ranks them: by their
+probability given both sides, and, beside that, given those before them only. Precision is the share of the characters listed that
+are typos, recall the share of the typos that are listed; where both numbers are 100, they are the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from random import Random
+
+import numpy as np
+
+from charlstm.cli.characters import scores_of, suspects
+from charlstm.data.tokens import Tokens
+from charlstm.modelfile import ModelFile
+from charlstm.runs import find_model
+
+
+def planted(text: str, count: int, random: Random) -> tuple[str, list[int]]:
+    """The text with typos, and where they are."""
+    letters = [place for place, character in enumerate(text) if character.isascii() and character.isalpha()]
+    places = sorted(random.sample(letters, count))
+    characters = list(text)
+    for place in places:
+        case = "abcdefghijklmnopqrstuvwxyz" if text[place].islower() else "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+        characters[place] = random.choice([letter for letter in case if letter != text[place] and letter in text])
+    return "".join(characters), places
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("text", type=Path)
+    parser.add_argument("--typos", type=int, default=100)
+    parser.add_argument("--listed", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--part", type=float, default=0.1)
+    arguments = parser.parse_args()
+    file = ModelFile.load(find_model(arguments.model, {}))
+    text = arguments.text.read_text("utf-8")
+    text, places = planted(text[round(len(text) * (1 - arguments.part)) :], arguments.typos, Random(arguments.seed))
+    ids = Tokens(file.vocabulary.encode(text).astype(file.vocabulary.dtype))
+    for name, scores in scores_of(file, ids).items():
+        found = np.isin(suspects(scores, arguments.listed), places).sum()
+        print(
+            f"{name.rstrip('_') or 'forward':10} {found} typos among the {arguments.listed} least likely of "
+            f"{len(text):,} characters: precision {found / arguments.listed:.2f}, recall {found / arguments.typos:.2f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
