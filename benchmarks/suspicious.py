@@ -4,8 +4,8 @@
 
 MODEL is a bidirectional run or model file. In the last tenth of TEXT (`--part`), so many letters are replaced by
 others of the same case. Then its characters are ranked as `charlstm eval --suspicious` ranks them: by their
-probability given both sides, and, beside that, given those before them only. Precision is the share of the characters listed that
-are typos, recall the share of the typos that are listed; where both numbers are 100, they are the same.
+probability given both sides, and, beside that, given those before them only. Precision is the share of the characters
+listed that are typos, recall the share of the typos that are listed; where both numbers are 100, they are the same.
 """
 
 from __future__ import annotations

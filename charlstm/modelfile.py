@@ -74,10 +74,20 @@ class ModelFile:
                 )
             return self
         alone = replace(self.config, model=replace(self.config.model, bidirectional=False))
-        prefix = BACKWARD if direction == "backward" else ""
         names = shapes(alone.model, self.vocabulary.size)
-        weights = {name: self.weights[name if name == EMBEDDING else prefix + name] for name in names}
-        return replace(self, config=alone, weights=weights)
+        return replace(self, config=alone, weights={name: self.weights[whole(name, direction)] for name in names})
+
+    def with_half(self, direction: Direction, weights: Mapping[str, NDArray[np.float32]]) -> ModelFile:
+        """The same with other weights for one direction, under the names that they have in a model of its own."""
+        return replace(self, weights={**self.weights, **{whole(name, direction): w for name, w in weights.items()}})
+
+
+BACKWARD = "backward."
+
+
+def whole(name: str, direction: Direction) -> str:
+    """What a weight of one direction is called in a file of both."""
+    return name if direction == "forward" or name == EMBEDDING else BACKWARD + name
 
 
 def shapes(config: ModelConfig, size: int) -> dict[str, tuple[int, ...]]:
@@ -95,9 +105,6 @@ def shapes(config: ModelConfig, size: int) -> dict[str, tuple[int, ...]]:
     mix = {"joint.mix.weight": (config.joint_width, 2 * read), "joint.mix.bias": (config.joint_width,)}
     joint = head_shapes(config, size, config.joint_width, "joint", "joint.projection")
     return {**embedding, **half, **other, **mix, **joint}
-
-
-BACKWARD = "backward."
 
 
 def stack_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import charlstm as package
 from charlstm.config import Config, DataConfig, ModelConfig
 from charlstm.modelfile import ModelFile, shapes
 from charlstm.sampling.fill import resampled
@@ -178,9 +179,9 @@ def test_the_log_probability_is_that_of_the_gaps_and_what_is_around_them(both: b
     for proposal in Filler(file, 3).proposals(template, 4):
         filled = b"".join(piece for piece, _ in template.filled(proposal.fills)).decode()
         end = len(filled) - len(after)
-        expected = TextModel(file.half("forward")).score(filled)[len(before) : end + SCORED].sum(dtype=float)
+        expected = TextModel(file).score(filled)[len(before) : end + SCORED].sum(dtype=float)
         if both:
-            backward = TextModel(file.half("backward"), "backward").score(filled)
+            backward = TextModel(file, "backward").score(filled)
             expected = (expected + backward[len(before) - SCORED : end].sum(dtype=float)) / 2
         assert proposal.log_probability == pytest.approx(expected, abs=1e-3)
 
@@ -223,3 +224,10 @@ def test_resampling_draws_each_row_about_as_often_as_it_weighs(weights: list[flo
         expected = share / share.sum() * len(own)
         counts = np.array([(chosen == row).sum() for row in own])
         assert np.all(np.abs(counts - expected) < 1 + 1e-9)
+
+
+def test_python_fills_as_the_command_does(both_ways_run: Path) -> None:
+    found = package.load(both_ways_run).fill("the ___ and the dog", 3, seed=1)
+    entries = objects("-m", both_ways_run, "the ___ and the dog", "-n", 3)
+    assert [text for text, _ in found] == [entry["text"] for entry in entries]
+    assert package.load(both_ways_run).fill("the f*", gap="*", most=5, seed=1)[0][0].startswith("the f")

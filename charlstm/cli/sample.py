@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -82,7 +81,7 @@ def sample(
     from charlstm.sampling.text_model import TextModel, draw_seed
 
     path = find_model(model, console.environ)
-    file = ModelFile.load(path).half(direction)
+    file = ModelFile.load(path)
     if adapt is not None:
         # a prompt that cannot be read is refused before the wait, not after
         file.vocabulary.encode(like_corpus(text, file.config.data), unknown)
@@ -161,6 +160,7 @@ def adapted_to(
     from charlstm.cli.given import given_text
     from charlstm.processor import prepare
 
+    half = file.half(direction)
     prepare()
     tokens, _ = given_text(console, file, [source], unknown)
     ids = tokens.span(0, len(tokens))[:: -1 if direction == "backward" else 1]
@@ -168,10 +168,10 @@ def adapted_to(
     from charlstm.adaptation import adapt
     from charlstm.evaluation.models import language_model
 
-    model = language_model(file)
+    model = language_model(half)
     for _ in watched(console, adapt(model, ids, file.vocabulary.start, config), len(ids)):
         pass
-    return replace(file, weights=model.weights())
+    return file.with_half(direction, model.weights())
 
 
 def read_prompt(console: Console, prompt: str | None, prompt_file: str | None) -> str:

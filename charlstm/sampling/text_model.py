@@ -22,13 +22,17 @@ from charlstm.vocabulary import Text
 
 
 class TextModel:
-    """A model file, ready to write and to read. `direction` is the one that it reads in (`ModelFile.half`)."""
+    """A model file, ready to write and to read, in this direction.
+
+    Raises UsageError for one that the model does not have.
+    """
 
     def __init__(self, file: ModelFile, direction: Direction = "forward") -> None:
         self.file, self.direction = file, direction
         self.config = file.config
         self.vocabulary = file.vocabulary
-        self.network = Network(file.config.model, file.weights, file.vocabulary.boundary)
+        half = file.half(direction)
+        self.network = Network(half.config.model, half.weights, file.vocabulary.boundary)
 
     def generate(
         self,
@@ -84,6 +88,28 @@ class TextModel:
             scores[t] = log_softmax(logits)[0, ids[t]]
         return scores[:: self.reads]
 
+    def fill(
+        self, text: str, n: int = 1, *, gap: str = "_", most: int | None = None, seed: int | None = None
+    ) -> list[tuple[str, float]]:
+        """The `n` likeliest ways of filling a text's gaps that were found, and their natural log-probabilities, the
+        likeliest first.
+
+        `gap` stands for one unknown character, or a run of it, with `most`, for 1 to so many. Raises UsageError for a
+        text without gaps and as `generate` does.
+        """
+        from charlstm.sampling.proposals import Filler  # here, as sampling needs none of it
+        from charlstm.sampling.template import Template
+
+        template = Template.of(text, gap, most)
+        proposals = Filler(self.file, draw_seed() if seed is None else seed).proposals(template, n)
+        return [
+            (
+                b"".join(piece for piece, _ in template.filled(found.fills)).decode("utf-8", "replace"),
+                found.log_probability,
+            )
+            for found in proposals
+        ]
+
     @property
     def reads(self) -> int:
         """The step from a character to the one that is read after it."""
@@ -93,7 +119,7 @@ class TextModel:
 def load(path: str | Path, direction: Direction = "forward") -> TextModel:
     """The model of a run's folder or a model file; `direction` is of a bidirectional one. Raises UsageError or
     ModelFileError."""
-    return TextModel(ModelFile.load(find_model(Path(path), {})).half(direction), direction)
+    return TextModel(ModelFile.load(find_model(Path(path), {})), direction)
 
 
 def draw_seed() -> int:
