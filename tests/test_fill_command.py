@@ -157,7 +157,7 @@ texts = st.text("abc_", min_size=1, max_size=24).filter(lambda text: "_" in text
 def test_no_fixed_character_ever_changes(text: str, both: bool, seed: int) -> None:
     template = Template.of(text, "_")
     for proposal in Filler(MODELS[both], seed).proposals(template, 3):
-        filled = b"".join(piece for piece, _ in template.filled(proposal.fills)).decode()
+        filled = template.text(proposal.fills).decode()
         assert len(filled) == len(text)
         assert all(mine == theirs for mine, theirs in zip(filled, text, strict=True) if theirs != "_")
 
@@ -177,7 +177,7 @@ def test_the_log_probability_is_that_of_the_gaps_and_what_is_around_them(both: b
     template = Template.of(f"{before}_c__{after}", "_", most)
     file = MODELS[both]
     for proposal in Filler(file, 3).proposals(template, 4):
-        filled = b"".join(piece for piece, _ in template.filled(proposal.fills)).decode()
+        filled = template.text(proposal.fills).decode()
         end = len(filled) - len(after)
         expected = TextModel(file).score(filled)[len(before) : end + SCORED].sum(dtype=float)
         if both:

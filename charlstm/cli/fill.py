@@ -94,9 +94,8 @@ def as_text(console: Console, template: Template, proposal: Proposal) -> bytes:
 
 
 def as_object(filler: Filler, template: Template, proposal: Proposal, index: int) -> dict[str, Any]:
-    pieces = template.filled(proposal.fills)
     return {
-        "text": b"".join(piece for piece, _ in pieces).decode("utf-8", "replace"),
+        "text": template.text(proposal.fills).decode("utf-8", "replace"),
         "fills": [fill.decode("utf-8", "replace") for fill in proposal.fills],
         "log_probability_nats": round(proposal.log_probability, 6),
         "index": index,

@@ -33,6 +33,10 @@ class Template:
         fixed = re.split(f"(?:{re.escape(marker)})+", text)
         return cls(tuple(fixed), tuple(most or len(run) // len(marker) for run in runs), most is not None)
 
+    def text(self, fills: Sequence[bytes]) -> bytes:
+        """The text with its gaps filled."""
+        return b"".join(piece for piece, _ in self.filled(fills))
+
     def filled(self, fills: Sequence[bytes]) -> list[tuple[bytes, bool]]:
         """The text in pieces, each with whether it was a gap."""
         fixed = [(text.encode("utf-8", "surrogateescape"), False) for text in self.fixed]

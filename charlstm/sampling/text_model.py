@@ -102,13 +102,7 @@ class TextModel:
 
         template = Template.of(text, gap, most)
         proposals = Filler(self.file, draw_seed() if seed is None else seed).proposals(template, n)
-        return [
-            (
-                b"".join(piece for piece, _ in template.filled(found.fills)).decode("utf-8", "replace"),
-                found.log_probability,
-            )
-            for found in proposals
-        ]
+        return [(template.text(found.fills).decode("utf-8", "replace"), found.log_probability) for found in proposals]
 
     @property
     def reads(self) -> int:
