@@ -14,7 +14,7 @@ import charlstm as package
 from charlstm.config import Config, DataConfig, ModelConfig
 from charlstm.modelfile import ModelFile, shapes
 from charlstm.sampling.fill import resampled
-from charlstm.sampling.proposals import APART, SCORED, Filler, together
+from charlstm.sampling.proposals import APART, LONGEST, SCORED, Filler, together
 from charlstm.sampling.template import Template
 from charlstm.sampling.text_model import TextModel
 from charlstm.vocabulary import Bytes, Characters, Vocabulary
@@ -101,6 +101,7 @@ def test_what_was_filled_is_bold_where_colours_are_wanted(both_ways_run: Path) -
     [
         (("no gap here",), ("no gap", "'_'", "--gap")),
         (("",), ("no text to fill",)),
+        (("_" * 1001,), ("1,001 characters", "1,000")),
         (("a_b", "--gap", "__"), ("--gap", "one character", "'__'")),
         (("the z_x",), ("'z' (U+007A LATIN SMALL LETTER Z)", "--unknown")),
         (("the _", "-n", "0"), ("-n",)),
@@ -144,8 +145,8 @@ def test_each_line_is_a_text_where_the_model_reads_documents() -> None:
         "train", "names.txt", "-o", "names", *SMALL, "--bidirectional", "--document", "line", "--epochs", 8
     )
     assert trained.code == 0, trained.err
-    result = charlstm("fill", "-m", "names", *SEED, stdin=b"a__a\nb_rta\ncla_a\n")
-    assert result.text == "anna\nberta\nclara\n"
+    result = charlstm("fill", "-m", "names", *SEED, stdin=b"a__a\nanna\n\nb_rta\ncla_a\n")
+    assert result.text == "anna\nanna\n\nberta\nclara\n"
 
 
 LETTERS = Characters("\n" + "abcdefgh")
@@ -196,7 +197,11 @@ def test_gaps_far_apart_are_filled_each_on_its_own() -> None:
         (proposal.log_probability for proposal in both), reverse=True
     )
     assert alone[0].fills[0] == both[0].fills[0]
-    assert list(together([np.zeros(n, int) for n in (3, APART, 4, APART - 1, 0)])) == [(0, 1), (1, 4)]
+    fixed = [np.zeros(n, int) for n in (3, APART, 4, APART - 1, 0)]
+    assert list(together(fixed, (1, 2, 3, 1))) == [(0, 1), (1, 4)]
+    assert list(together(fixed, (1, LONGEST, 3, 1))) == [(0, 1), (1, 2), (2, 4)], (
+        "no more at once than there is room for"
+    )
 
 
 def test_nothing_that_is_no_character_is_filled_in() -> None:

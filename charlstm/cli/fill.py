@@ -66,17 +66,17 @@ def fill(
 
     from charlstm.modelfile import ModelFile
     from charlstm.sampling.proposals import Filler
-    from charlstm.sampling.template import Template
+    from charlstm.sampling.template import templates
     from charlstm.sampling.text_model import draw_seed
 
     path = find_model(model, console.environ)
     drawn = draw_seed() if seed is None else seed
     filler = Filler(ModelFile.load(path), drawn)
     texts = text.split("\n") if filler.file.config.data.document == "line" else [text]
-    templates = [Template.of(one, gap, any_) for one in texts]
+    gapped = templates(texts, gap, any_)
     shown = f", --seed {drawn}" if seed is None else ""
     console.note(f"{printable(str(path))}, by {filler.method}{shown}", "dim")
-    for template in templates:
+    for template in gapped:
         for index, proposal in enumerate(filler.proposals(template, num, unknown)):
             if jsonl:
                 console.write(json.dumps(as_object(filler, template, proposal, index), ensure_ascii=False).encode())

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from heapq import nlargest
-from itertools import chain, pairwise
 
 import numpy as np
 
@@ -19,6 +18,9 @@ from charlstm.sampling.template import Template
 
 APART = 100
 """Fixed characters between two gaps that make them independent of each other."""
+
+LONGEST = 500
+"""Characters that are filled together, where there is a choice: what is kept of each sweep takes memory."""
 
 READ = 1000
 """Characters read on either side of gaps that are filled together."""
@@ -101,12 +103,14 @@ class Filler:
         Raises UsageError for a character that the model has never seen, unless `unknown` says what to read in its
         place.
         """
+        if not template.gaps:
+            return [Proposal((), 0.0)]
         data, end = self.file.config.data, [np.array([self.vocabulary.start])]
         read = [[self.vocabulary.encode(like_corpus(text, data), unknown)] for text in template.fixed]
         read[0], read[-1] = end + read[0], read[-1] + end
         fixed = [np.concatenate(parts) for parts in read]
         best = [Proposal((), 0.0)]
-        for first, last in together(fixed):
+        for first, last in together(fixed, template.gaps):
             stretch = Stretch.of(fixed[first : last + 1], template.gaps[first:last], template.open)
             pairs = [(one, other) for other in self.fill(stretch, n, first) for one in best]
             joined = (Proposal(a.fills + b.fills, a.log_probability + b.log_probability) for a, b in pairs)
@@ -122,8 +126,12 @@ class Filler:
             yield Proposal(tuple(self.vocabulary.decode(ids) for ids in gaps), log_p)
 
 
-def together(fixed: Sequence[Ids]) -> Iterator[tuple[int, int]]:
+def together(fixed: Sequence[Ids], widths: Sequence[int]) -> Iterator[tuple[int, int]]:
     """The gaps that are filled together, as spans of their numbers: gap k lies between fixed texts k and k+1."""
-    count = len(fixed) - 1
-    apart = (k for k in range(1, count) if len(fixed[k]) >= APART)
-    return pairwise(chain([0], apart, [count]))
+    first, length = 0, widths[0]
+    for k in range(1, len(widths)):
+        length += len(fixed[k]) + widths[k]
+        if len(fixed[k]) >= APART or (length > LONGEST and len(fixed[k])):
+            yield first, k
+            first, length = k, widths[k]
+    yield first, len(widths)

@@ -9,6 +9,9 @@ from itertools import chain, zip_longest
 
 from charlstm.errors import UsageError
 
+LONGEST = 1000
+"""Characters in a gap."""
+
 
 @dataclass(frozen=True)
 class Template:
@@ -22,16 +25,13 @@ class Template:
     def of(cls, text: str, marker: str, most: int | None = None) -> Template:
         """A gap is a run of the marker, with a character for each; with `most`, of any length from 1 to that.
 
-        Raises UsageError where there is none.
+        Raises UsageError for a longer one than can be filled.
         """
-        runs = re.findall(f"(?:{re.escape(marker)})+", text)
-        if not runs:
-            raise UsageError(
-                f"there is no gap in the text: no {marker!r} stands in it",
-                "write one for each unknown character: charlstm fill 'To be, or ___ to be'; --gap names another sign",
-            )
-        fixed = re.split(f"(?:{re.escape(marker)})+", text)
-        return cls(tuple(fixed), tuple(most or len(run) // len(marker) for run in runs), most is not None)
+        runs = f"(?:{re.escape(marker)})+"
+        gaps = tuple(most or len(run) for run in re.findall(runs, text))
+        if max(gaps, default=0) > LONGEST:
+            raise UsageError(f"a gap of {max(gaps):,} characters is more than can be filled at once: {LONGEST:,}")
+        return cls(tuple(re.split(runs, text)), gaps, most is not None)
 
     def text(self, fills: Sequence[bytes]) -> bytes:
         """The text with its gaps filled."""
@@ -41,3 +41,14 @@ class Template:
         """The text in pieces, each with whether it was a gap."""
         fixed = [(text.encode("utf-8", "surrogateescape"), False) for text in self.fixed]
         return list(chain.from_iterable(zip_longest(fixed, [(fill, True) for fill in fills], fillvalue=(b"", False))))
+
+
+def templates(texts: Sequence[str], marker: str, most: int | None = None) -> list[Template]:
+    """That of each text. Raises UsageError where none of them has a gap."""
+    found = [Template.of(text, marker, most) for text in texts]
+    if not any(template.gaps for template in found):
+        raise UsageError(
+            f"there is no gap in the text: no {marker!r} stands in it",
+            "write one for each unknown character: charlstm fill 'To be, or ___ to be'; --gap names another sign",
+        )
+    return found

@@ -98,9 +98,9 @@ class TextModel:
         text without gaps and as `generate` does.
         """
         from charlstm.sampling.proposals import Filler  # here, as sampling needs none of it
-        from charlstm.sampling.template import Template
+        from charlstm.sampling.template import templates
 
-        template = Template.of(text, gap, most)
+        (template,) = templates([text], gap, most)
         proposals = Filler(self.file, draw_seed() if seed is None else seed).proposals(template, n)
         return [(template.text(found.fills).decode("utf-8", "replace"), found.log_probability) for found in proposals]
 
