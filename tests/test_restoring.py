@@ -68,7 +68,7 @@ def test_gaps_do_not_meet_and_are_as_many_as_were_asked_for(
     longest = shortest + more
     count = int((size - 2 * SCORED) * share / ((shortest + longest) / 2))
     if count < 1:
-        with pytest.raises(ValueError, match=""):
+        with pytest.raises(ValueError, match=str(size - 2 * SCORED)):
             Hidden.drawn(ids, np.array([0]), share, shortest, longest, np.random.default_rng(seed))
         return
     hidden = Hidden.drawn(ids, np.array([0]), share, shortest, longest, np.random.default_rng(seed))
