@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,8 +88,7 @@ def propose(sides: Sides, rows: Rows, random: Random) -> Rows:
             if t and not rows.hidden[t - 1]:
                 chosen = resampled(rows.problem, weight, random)
                 rows, reading, logits, weight = rows.rows(chosen), reading.rows(chosen), logits[chosen], 0 * weight
-            drawn = drawn_at(sides.character(logits), 1.0, random)
-            rows.ids[:, t] = drawn
+            rows.ids[:, t] = drawn_at(sides.character(logits), 1.0, random)
         else:
             weight += log_softmax(logits)[np.arange(len(logits)), rows.ids[:, t]]
         reading = reading.on(sides.forward, rows.ids[:, t], rows.absent[:, t])
@@ -107,35 +107,51 @@ def resampled(problem: Ids, weight: NDArray[np.float64], random: Random) -> Ids:
 
 
 def sweeps(sides: Sides, rows: Rows, random: Random) -> Iterator[Ids]:
-    """The ids [N, n] after each sweep over the hidden places; one goes backwards, the next forwards.
+    """The ids [N, n] after each sweep over the hidden places: the first from right to left, the next the other way.
 
     On its way a sweep leaves what its network makes of what lies behind each place. That is what the next one, from
-    the other end, finds there: what it draws at a place changes nothing that is still before it.
+    the other end, finds there: what that draws changes nothing that is still before it.
     """
-    assert sides.backward is not None and sides.joint is not None and rows.right is not None
-    ids, behind = rows.ids.copy(), {}
-    places = range(ids.shape[1])
-
-    def walk(network: Network, reading: Reading, order: Iterable[int], visit: Callable[[int, Array], None]) -> None:
-        for t in order:
-            if rows.hidden[t]:
-                visit(t, reading.read)
-                behind[t] = reading.read
-            reading = reading.on(network, ids[:, t], rows.absent[:, t])
-
-    walk(sides.forward, rows.left, places, lambda t, read: None)
-    for k, temperature in enumerate(TEMPERATURES):
-
-        def draw(t: int, read: Array, backwards: bool = k % 2 == 0, temperature: float = temperature) -> None:
-            pair = (behind[t], read) if backwards else (read, behind[t])
-            logits = sides.joint.predict(np.concatenate(pair, 1))  # type: ignore[union-attr]
-            ids[:, t] = drawn_at(sides.character(logits), temperature, random)
-
-        if k % 2 == 0:
-            walk(sides.backward, rows.right, reversed(places), draw)
+    assert sides.backward is not None and rows.right is not None
+    ids, places = rows.ids.copy(), range(len(rows.hidden))
+    behind = sweep(sides.forward, rows.left, rows, ids, places, None)
+    for number, temperature in enumerate(TEMPERATURES):
+        backwards = number % 2 == 0
+        draw = partial(drawn_between, sides, behind, backwards, temperature, random)
+        if backwards:
+            behind = sweep(sides.backward, rows.right, rows, ids, reversed(places), draw)
         else:
-            walk(sides.forward, rows.left, places, draw)
+            behind = sweep(sides.forward, rows.left, rows, ids, places, draw)
         yield ids.copy()
+
+
+def sweep(
+    network: Network,
+    reading: Reading,
+    rows: Rows,
+    ids: Ids,
+    order: Iterable[int],
+    draw: Callable[[int, Array], Ids] | None,
+) -> dict[int, Array]:
+    """Reads the rows in this order and draws anew what is hidden, in place. Gives what the network's head could read
+    at each hidden place, [N, R], before it read what stands there."""
+    heads: dict[int, Array] = {}
+    for t in order:
+        if rows.hidden[t]:
+            heads[t] = reading.read
+            if draw is not None:
+                ids[:, t] = draw(t, reading.read)
+        reading = reading.on(network, ids[:, t], rows.absent[:, t])
+    return heads
+
+
+def drawn_between(
+    sides: Sides, behind: dict[int, Array], backwards: bool, temperature: float, random: Random, t: int, read: Array
+) -> Ids:
+    """Ids for place t, [N], by the joint head, of what the one network reads there and the other did."""
+    assert sides.joint is not None
+    pair = (behind[t], read) if backwards else (read, behind[t])
+    return drawn_at(sides.character(sides.joint.predict(np.concatenate(pair, 1))), temperature, random)
 
 
 def drawn_at(logits: Array, temperature: float, random: Random) -> Ids:

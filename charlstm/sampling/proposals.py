@@ -25,7 +25,7 @@ LONGEST = 500
 READ = 1000
 """Characters read on either side of gaps that are filled together."""
 
-SCORED = 40
+SCORED = 20
 """Of these, the nearest, whose likelihood has a say in what fills the gaps."""
 
 SWEPT, FORWARD = 96, 256
