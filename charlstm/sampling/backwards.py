@@ -11,8 +11,8 @@ from charlstm.sampling.generate import Fragment
 
 def turned(fragments: Iterable[Fragment]) -> Iterator[Fragment]:
     """Each sample in one piece and in reading order, of fragments whose bytes come last first."""
-    texts: dict[int, bytes] = defaultdict(bytes)
+    texts: dict[int, bytearray] = defaultdict(bytearray)  # grows in place, however long a sample gets
     for fragment in fragments:
         texts[fragment.index] += fragment.text
         if fragment.end:
-            yield replace(fragment, text=texts.pop(fragment.index)[::-1])
+            yield replace(fragment, text=bytes(reversed(texts.pop(fragment.index))))
