@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from charlstm.cli.options import ModelOption
-from charlstm.cli.sample import read_prompt
+from charlstm.cli.prompt import read_prompt
 from charlstm.config import Unknown
 from charlstm.console import Console, printable
 from charlstm.errors import UsageError

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from charlstm.cli.options import ModelOption
+from charlstm.cli.prompt import read_prompt
 from charlstm.config import AdaptationConfig, Direction, SamplingConfig, Unknown
 from charlstm.console import Console, printable
 from charlstm.errors import UsageError
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from charlstm.sampling.generate import Fragment
     from charlstm.vocabulary import Vocabulary
 
-LONGEST_PROMPT = 1_000_000
 LONG_PROMPT = 20_000
 
 
@@ -62,7 +62,7 @@ def sample(
     unknown: Annotated[
         Unknown, typer.Option(help="Characters of the prompt or --adapt that the model has never seen.")
     ] = "error",
-    no_echo: Annotated[bool, typer.Option("--no-echo", help="Do not write the prompt before the sample.")] = False,
+    no_echo: Annotated[bool, typer.Option("--no-echo", help="Write the sample without the prompt.")] = False,
     raw: Annotated[bool, typer.Option("--raw", help="Do not write a newline after the sample.")] = False,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="Write a JSON object for each sample.")] = False,
     novelty: Annotated[
@@ -86,8 +86,8 @@ def sample(
         # a prompt that cannot be read is refused before the wait, not after
         file.vocabulary.encode(like_corpus(text, file.config.data), unknown)
         file = adapted_to(console, file, direction, adapt, unknown, adaptation)
+    text_model = TextModel(file, direction)  # refuses a direction before a long corpus is read
     lookout = looking_out(console, file, path) if novelty else None
-    text_model = TextModel(file, direction)
     if seed is None:
         seed = draw_seed()
         console.note(f"{printable(str(path))}, --seed {seed}", "dim")
@@ -172,38 +172,6 @@ def adapted_to(
     for _ in watched(console, adapt(model, ids, file.vocabulary.start, config), len(ids)):
         pass
     return file.with_half(direction, model.weights())
-
-
-def read_prompt(console: Console, prompt: str | None, prompt_file: str | None) -> str:
-    """The prompt that was given or piped in. Raises UsageError for one that cannot be read or is too long."""
-    if prompt is not None:
-        return checked_length(prompt)
-    if prompt_file is not None and prompt_file != "-":
-        try:
-            with Path(prompt_file).open("rb") as file:
-                return decoded(file.read(4 * LONGEST_PROMPT + 1))
-        except OSError as error:
-            raise UsageError(f"cannot read the prompt file {prompt_file}: {error.strerror}") from error
-    if prompt_file == "-" and not console.piped:
-        raise UsageError("--prompt-file - reads stdin, and nothing was piped in", "echo Once | charlstm sample")
-    if console.piped and console.stdin is not None:
-        return decoded(console.stdin.read(4 * LONGEST_PROMPT + 1))
-    return ""
-
-
-def decoded(data: bytes) -> str:
-    """A piped prompt. The newline that echo and editors put at the end is not part of it."""
-    text = data.decode("utf-8", "surrogateescape")
-    return checked_length(text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text)
-
-
-def checked_length(text: str) -> str:
-    if len(text) > LONGEST_PROMPT:
-        raise UsageError(
-            f"the prompt has more than {LONGEST_PROMPT:,} characters",
-            "its end is what matters: tail -c 5000 FILE | charlstm sample",
-        )
-    return text
 
 
 def warn_of_stops(console: Console, stops: list[str], vocabulary: Vocabulary) -> None:
