@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from charlstm.evaluation.one_way import score
 from charlstm.modelfile import ModelFile
 from charlstm.sampling.text_model import TextModel
 from charlstm.vocabulary import Characters
-from tests.conftest import SMALL, charlstm, one_sentence
+from tests.conftest import SMALL, WORDS, charlstm, one_sentence
+from tests.test_building import loaded_after
 from tests.test_fill_command import untrained
 
 BACKWARD = ("--direction", "backward", "--seed", 1)
@@ -36,6 +38,7 @@ def test_the_prompt_and_the_newline_can_be_left_out(both_ways_run: Path) -> None
 
 def test_it_begins_after_its_stop_string(both_ways_run: Path) -> None:
     arguments = ("sample", "-m", both_ways_run, *BACKWARD, "-p", "on the mat", "-t", 0)
+    assert charlstm(*arguments, "-l", 40, "--stop", "and ").out == b"the dog sat on the mat\n"
     assert charlstm(*arguments, "-l", 0, "--stop", "and ").out == b"the dog sat on the mat\n"
     assert charlstm(*arguments, "-l", 40, "--stop", "\n").out == b"the fox and the dog sat on the mat\n"
 
@@ -69,11 +72,12 @@ def test_what_cannot_be_gets_one_sentence(run: Path, both_ways_run: Path) -> Non
     one_sentence(charlstm("sample", "-m", both_ways_run, "--direction", "up"), 2, "--direction")
 
 
-def test_a_text_can_be_adapted_to_backward(both_ways_run: Path) -> None:
-    Path("other.txt").write_text("the mat and the fox sat on the dog\n" * 4)
-    result = charlstm("sample", "-m", both_ways_run, *BACKWARD, "-l", 20, "-p", "dog", "--adapt", "other.txt")
-    assert result.code == 0, result.err
-    assert result.text.endswith("dog\n")
+def test_what_is_adapted_to_is_read_from_its_end(both_ways_run: Path) -> None:
+    Path("other.txt").write_text("the mat and the fox sat on the dog\n" * 60)
+    arguments = ("sample", "-m", both_ways_run, *BACKWARD, "-l", 11, "-p", "dog", "-t", 0)
+    assert charlstm(*arguments).out == b"ox and the dog\n"
+    adapted = charlstm(*arguments, "--adapt", "other.txt", "--adapt-rate", 0.02)
+    assert adapted.out == b"sat on the dog\n", adapted.err
 
 
 def test_novelty_is_of_the_text_in_reading_order(both_ways_run: Path) -> None:
@@ -81,11 +85,23 @@ def test_novelty_is_of_the_text_in_reading_order(both_ways_run: Path) -> None:
     assert json.loads(charlstm(*arguments).text)["longest_run_characters"] == 30
 
 
-def test_a_backward_sample_of_a_document_begins_where_it_does() -> None:
-    Path("names.txt").write_text("anna\nberta\nclara\n" * 150)
-    trained = charlstm("train", "names.txt", "-o", "m", *SMALL, "--bidirectional", "--document", "line", "--epochs", 8)
+@pytest.fixture(scope="module")
+def names(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bidirectional model whose documents are the lines of a text."""
+    folder = tmp_path_factory.mktemp("names")
+    (folder / "names.txt").write_text("anna\nberta\nclara\n" * 150)
+    options = ("--bidirectional", "--document", "line", "--epochs", 8)
+    trained = charlstm("train", folder / "names.txt", "-o", folder / "m", *SMALL, *options)
     assert trained.code == 0, trained.err
-    assert charlstm("sample", "-m", "m", *BACKWARD, "-p", "ara", "-t", 0).out == b"clara\n"
+    return folder / "m"
+
+
+def test_a_backward_sample_of_a_document_begins_where_it_does(names: Path) -> None:
+    assert charlstm("sample", "-m", names, *BACKWARD, "-p", "ara", "-t", 0).out == b"clara\n"
+    lines = charlstm("sample", "-m", names, *BACKWARD, "--jsonl", "-n", 6, stdin=b"").text.splitlines()
+    whole = [json.loads(line) for line in lines]
+    assert {one["stop_reason"] for one in whole} == {"document"}
+    assert {one["text"] for one in whole} & {"anna", "berta", "clara"}
 
 
 def test_characters_of_several_bytes_stay_whole() -> None:
@@ -108,3 +124,75 @@ def test_scores_backward_are_those_of_the_turned_text(both_ways_run: Path) -> No
     np.testing.assert_allclose(model.score(text), expected, atol=1e-4)  # two engines, both in float32
     with pytest.raises(package.UsageError, match="direction"):
         TextModel(ModelFile.load(both_ways_run / "best.safetensors").half("forward")).file.half("backward")
+
+
+def test_a_direction_is_refused_before_the_corpus_is_looked_for(run: Path) -> None:
+    file = ModelFile.load(run / "best.safetensors")
+    moved = replace(file.config, data=replace(file.config.data, corpus=("gone.txt",)))
+    replace(file, config=moved).save(Path("moved.safetensors"))
+    one_sentence(charlstm("sample", "-m", "moved.safetensors", *BACKWARD, "--novelty"), 2, "--direction backward")
+    one_sentence(charlstm("sample", "-m", "moved.safetensors", "--seed", 1, "--novelty"), 1, "gone.txt")
+
+
+def test_every_sample_is_the_same_however_many_are_made(both_ways_run: Path) -> None:
+    arguments = ("sample", "-m", both_ways_run, *BACKWARD, "-p", "mat", "-l", 12, "-t", 1.5, "--jsonl")
+    few, many = (charlstm(*arguments, "-n", n).text.splitlines() for n in (3, 70))  # 70 are made in two turns
+    assert [json.loads(line)["index"] for line in many] == list(range(70))
+    assert many[:3] == few
+    assert len({json.loads(line)["text"] for line in many}) > 1
+
+
+def test_samples_that_end_at_different_lengths_stay_in_order(both_ways_run: Path) -> None:
+    arguments = ("sample", "-m", both_ways_run, *BACKWARD, "-p", "mat", "-l", 60, "-t", 1.5, "--stop", "a", "--no-echo")
+    lines = [json.loads(line) for line in charlstm(*arguments, "-n", 12, "--jsonl").text.splitlines()]
+    assert len({len(line["text"]) for line in lines}) > 1
+    assert charlstm(*arguments, "-n", 12).text == "".join(line["text"] + "\n" for line in lines)
+    assert not any("a" in line["text"] for line in lines)
+
+
+def test_of_several_stop_strings_the_one_nearest_the_prompt_counts(both_ways_run: Path) -> None:
+    arguments = ("sample", "-m", both_ways_run, *BACKWARD, "-p", "mat", "-t", 0, "-l", 0)
+    assert charlstm(*arguments, "--stop", "fox ", "--stop", "dog ").out == b"sat on the mat\n"
+    assert charlstm(*arguments, "--stop", "god", "--stop", "fox ").out == b"and the dog sat on the mat\n"
+
+
+def test_bytes_of_a_character_keep_their_order() -> None:
+    line = "gr\N{LATIN SMALL LETTER U WITH DIAERESIS}n\N{RIGHTWARDS ARROW}blau\n"
+    Path("colours.txt").write_text(line * 300, "utf-8")
+    options = ("--bidirectional", "--unit", "byte", "--epochs", 6, "--set", "training.look_ahead=8")
+    assert charlstm("train", "colours.txt", "-o", "m", *SMALL, *options).code == 0
+    arguments = ("sample", "-m", "m", *BACKWARD, "-p", "blau", "-t", 0)
+    assert charlstm(*arguments, "-l", 8).out == (line.rstrip("\n") + "\n").encode()
+    assert charlstm(*arguments, "-l", 2, "--raw").out == "\N{RIGHTWARDS ARROW}blau".encode()[1:]
+    stopped = charlstm(*arguments, "-l", 0, "--stop", "\N{LATIN SMALL LETTER U WITH DIAERESIS}")
+    assert stopped.out == "n\N{RIGHTWARDS ARROW}blau\n".encode()
+
+
+def test_a_document_scored_backward_is_worth_what_it_is_turned_round(names: Path) -> None:
+    model = package.load(names, "backward")
+    turned = score(
+        language_model(model.file.half("backward")), model.vocabulary.encode("clara")[::-1], model.vocabulary.start
+    )
+    np.testing.assert_allclose(model.score("clara").sum(), turned.log_probability.sum(), atol=1e-4)  # as above
+
+
+def test_python_writes_what_the_command_does(both_ways_run: Path) -> None:
+    model = package.load(both_ways_run, "backward")
+    text = "".join(model.generate("mat", SamplingConfig(length=40, temperature=1.5), seed=1))
+    command = charlstm("sample", "-m", both_ways_run, *BACKWARD, "-p", "mat", "-l", 40, "-t", 1.5, "--no-echo", "--raw")
+    assert command.text == text
+
+
+def test_writing_backward_does_not_import_torch(both_ways_run: Path) -> None:
+    arguments = ["sample", "-m", str(both_ways_run), *map(str, BACKWARD), "-p", "mat", "-l", "5", "--no-echo"]
+    loaded = loaded_after(f"from charlstm.cli.app import main; assert main({arguments!r}) == 0")
+    assert "numpy" in loaded
+    assert "torch" not in loaded
+
+
+def test_a_bidirectional_run_shows_samples_while_it_trains() -> None:
+    Path("line.txt").write_text(WORDS * 60)
+    trained = charlstm("train", "line.txt", "-o", "m", *SMALL, "--bidirectional", "--epochs", 1)
+    assert trained.code == 0, trained.err
+    after = trained.err.partition("best so far\n")[2].splitlines()
+    assert after[0].startswith("    ") and after[0].strip()
