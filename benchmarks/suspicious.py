@@ -16,7 +16,7 @@ from random import Random
 
 import numpy as np
 
-from charlstm.cli.characters import scores_of, suspects
+from charlstm.cli.characters import character_scores, least_likely
 from charlstm.data.tokens import Tokens
 from charlstm.modelfile import ModelFile
 from charlstm.runs import find_model
@@ -46,8 +46,8 @@ def main() -> None:
     text = arguments.text.read_text("utf-8")
     text, places = planted(text[round(len(text) * (1 - arguments.part)) :], arguments.typos, Random(arguments.seed))
     ids = Tokens(file.vocabulary.encode(text).astype(file.vocabulary.dtype))
-    for name, scores in scores_of(file, ids).items():
-        found = np.isin(suspects(scores, arguments.listed), places).sum()
+    for name, scores in character_scores(file, ids).items():
+        found = np.isin(least_likely(scores, arguments.listed), places).sum()
         print(
             f"{name.rstrip('_') or 'forward':10} {found} typos among the {arguments.listed} least likely of "
             f"{len(text):,} characters: precision {found / arguments.listed:.2f}, recall {found / arguments.typos:.2f}"

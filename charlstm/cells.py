@@ -199,14 +199,15 @@ def long_short_term(a: Array, c: Array, act: Activation) -> tuple[State, Gates]:
 
 
 ONE_BY_ONE = 64
+"""Rows up to which each is multiplied by itself: `charlstm.sampling.generate.LARGEST_BATCH`."""
 
 
 def product(matrix: Array, x: Array) -> Array:
     """`matrix @ x` for each of N vectors: [R, C] and [N, C] give [N, R]. All weights are reached through here.
 
-    One matrix-vector product a row: what a row comes to does not depend on its neighbours, as it would, in the last
-    bits, if BLAS multiplied them all at once. Up to some ten rows it is the faster way, too. With more rows than a
-    sample is ever drawn beside, they are multiplied all at once.
+    Up to as many rows as samples are drawn at once, one matrix-vector product a row: what a row comes to does not
+    depend on its neighbours, as it would, in the last bits, if BLAS multiplied them all at once. Up to some ten rows it
+    is the faster way, too.
     """
     if len(x) > ONE_BY_ONE:
         return np.asarray(x @ matrix.T, np.float32)

@@ -14,9 +14,11 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from charlstm.cells import CELLS
+from charlstm.cli.characters import suspects
 from charlstm.config import Config, ModelConfig, RegularisationConfig
 from charlstm.evaluation import both_ways, one_way
 from charlstm.evaluation.both_ways import edges, evaluate_both, predictions
+from charlstm.evaluation.figures import Scores
 from charlstm.evaluation.one_way import evaluate
 from charlstm.model.bidirectional import BidirectionalModel
 from charlstm.model.layers import OPERATORS, Engine
@@ -163,6 +165,25 @@ def test_the_figures_are_those_of_each_direction_alone(
         assert figures.nats == pytest.approx(single.nats, rel=1e-5)
 
 
+@pytest.mark.parametrize("length", [40, 2100, 3001])
+def test_a_text_of_several_segments_has_the_same_figures(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(one_way, "SHORTEST_STREAM", 1000)
+    monkeypatch.setattr(one_way, "LOGITS_AT_ONCE", 7 * SIZE * max(length // 1000, 1))
+    model, ids = model_of(layers=1), np.random.default_rng(1).integers(SIZE, size=length)
+    whole = evaluate_both(model, ids, START, length)
+    monkeypatch.setattr(both_ways, "SEGMENT", 2)
+    parts = evaluate_both(model, ids, START, length)
+    assert whole is not None
+    assert parts is not None
+    assert parts.backward.nats == pytest.approx(whole.backward.nats, rel=1e-5)
+    assert parts.pseudo_nats == pytest.approx(whole.pseudo_nats, rel=1e-5)
+
+
+def test_a_text_that_a_window_with_its_look_ahead_does_not_fit_into_is_refused(corpus: Path) -> None:
+    result = charlstm("train", corpus, *SMALL, "--bidirectional", "--set", "training.look_ahead=4000")
+    one_sentence(result, 1, "3,600 characters", "at least 4,017")
+
+
 def test_chunks_cut_where_the_last_stream_ends() -> None:
     assert edges(10, 10, 4) == [0, 4, 8, 10]
     assert edges(10, 9, 4) == [0, 4, 8, 9, 10]
@@ -249,6 +270,18 @@ def test_the_suspicious_are_the_least_likely_with_where_they_stand(both_ways_run
         entry["log_probability_nats"] for entry in found
     )
     assert (found[0]["line"], found[0]["column"], found[0]["character"], found[0]["likeliest"]) == (2, 11, "x", "d")
+
+
+def test_lines_and_columns_that_would_be_wrong_are_refused(both_ways_run: Path) -> None:
+    one_sentence(charlstm("eval", "-m", both_ways_run, "a.txt", "b.txt", "--suspicious", 3), 2, "one FILE")
+    one_sentence(charlstm("eval", "-m", both_ways_run, "a.txt", "--suspicious", 3, "--unknown", "skip"), 2, "skip")
+
+
+def test_the_end_of_a_document_is_shown_as_one() -> None:
+    scores = Scores(np.array([-1, -2, -9, -3], np.float32), np.ones(4, np.int64), np.array([0, 2, 2, 1]))
+    (found,) = suspects(Characters("ab", documents=True), np.array([0, 2, 1, 2]), scores, 1)
+    assert (found.line, found.column) == (2, 1)
+    assert (found.before, found.own, found.after, found.likeliest) == ("a\n", "b", "\n", "\n")
 
 
 def test_a_unidirectional_model_is_suspicious_too(run: Path) -> None:

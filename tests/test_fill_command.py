@@ -14,7 +14,7 @@ import charlstm as package
 from charlstm.config import Config, DataConfig, ModelConfig
 from charlstm.modelfile import ModelFile, shapes
 from charlstm.sampling.fill import resampled
-from charlstm.sampling.proposals import APART, LONGEST, SCORED, Filler, together
+from charlstm.sampling.proposals import APART, LONGEST, SCORED, Filler, Proposal, Stretch, likeliest_pairs, together
 from charlstm.sampling.template import Template
 from charlstm.sampling.text_model import TextModel
 from charlstm.vocabulary import Bytes, Characters, Vocabulary
@@ -30,6 +30,11 @@ def untrained(vocabulary: Vocabulary, data: DataConfig = DataConfig(), bidirecti
     return ModelFile(
         config, vocabulary, {name: random.standard_normal(size).astype("f") for name, size in sizes.items()}
     )
+
+
+def proposed(file: ModelFile, template: Template, n: int, seed: int = 1) -> list[Proposal]:
+    filler = Filler(file, seed)
+    return filler.proposals(template, filler.read(template), n)
 
 
 def objects(*arguments: object, stdin: bytes | None = None) -> list[dict[str, object]]:
@@ -103,7 +108,7 @@ def test_what_was_filled_is_bold_where_colours_are_wanted(both_ways_run: Path) -
         (("",), ("no text to fill",)),
         (("_" * 1001,), ("1,001 characters", "1,000")),
         (("a_b", "--gap", "__"), ("--gap", "one character", "'__'")),
-        (("the z_x",), ("'z' (U+007A LATIN SMALL LETTER Z)", "--unknown")),
+        (("the _z_x",), ("'z' (U+007A LATIN SMALL LETTER Z)", "position 5", "--unknown")),
         (("the _", "-n", "0"), ("-n",)),
         (("the _", "--any", "0"), ("--any",)),
     ],
@@ -147,6 +152,12 @@ def test_each_line_is_a_text_where_the_model_reads_documents() -> None:
     assert trained.code == 0, trained.err
     result = charlstm("fill", "-m", "names", *SEED, stdin=b"a__a\nanna\n\nb_rta\ncla_a\n")
     assert result.text == "anna\nanna\n\nberta\nclara\n"
+    assert charlstm("fill", "-m", "names", *SEED, stdin=b"a__a\r\nb_rta\r\n").text == "anna\nberta\n"
+    entries = objects("-m", "names", "-n", 2, stdin=b"a__a\nanna\nb__ta\n")
+    assert [entry["line"] for entry in entries] == [1, 1, 2, 3, 3]
+    unknown = charlstm("fill", "-m", "names", stdin=b"a__a\nbz_rta\n")
+    one_sentence(unknown, 2, "line 2", "'z'", "position 1")
+    assert unknown.out == b""
 
 
 LETTERS = Characters("\n" + "abcdefgh")
@@ -157,7 +168,7 @@ texts = st.text("abc_", min_size=1, max_size=24).filter(lambda text: "_" in text
 @given(texts, st.booleans(), st.integers(0, 5))
 def test_no_fixed_character_ever_changes(text: str, both: bool, seed: int) -> None:
     template = Template.of(text, "_")
-    for proposal in Filler(MODELS[both], seed).proposals(template, 3):
+    for proposal in proposed(MODELS[both], template, 3, seed):
         filled = template.text(proposal.fills).decode()
         assert len(filled) == len(text)
         assert all(mine == theirs for mine, theirs in zip(filled, text, strict=True) if theirs != "_")
@@ -166,7 +177,7 @@ def test_no_fixed_character_ever_changes(text: str, both: bool, seed: int) -> No
 @given(texts, st.booleans(), st.integers(1, 4))
 def test_gaps_of_open_length_have_some_up_to_the_bound(text: str, both: bool, most: int) -> None:
     template = Template.of(text, "_", most)
-    for proposal in Filler(MODELS[both], 1).proposals(template, 3):
+    for proposal in proposed(MODELS[both], template, 3):
         assert len(proposal.fills) == len(template.gaps)
         assert all(1 <= len(fill) <= most for fill in proposal.fills)
 
@@ -177,7 +188,7 @@ def test_the_log_probability_is_that_of_the_gaps_and_what_is_around_them(both: b
     before, after = "abcdefghab" * 6, "hgfedcba" * 7
     template = Template.of(f"{before}_c__{after}", "_", most)
     file = MODELS[both]
-    for proposal in Filler(file, 3).proposals(template, 4):
+    for proposal in proposed(file, template, 4, 3):
         filled = template.text(proposal.fills).decode()
         end = len(filled) - len(after)
         expected = TextModel(file).score(filled)[len(before) : end + SCORED].sum(dtype=float)
@@ -189,8 +200,8 @@ def test_the_log_probability_is_that_of_the_gaps_and_what_is_around_them(both: b
 
 def test_gaps_far_apart_are_filled_each_on_its_own() -> None:
     far = "a" * APART
-    both = Filler(MODELS[True], 1).proposals(Template.of(f"b_c{far}d__e", "_"), 4)
-    alone = Filler(MODELS[True], 1).proposals(Template.of(f"b_c{far}", "_"), 1)
+    both = proposed(MODELS[True], Template.of(f"b_c{far}d__e", "_"), 4)
+    alone = proposed(MODELS[True], Template.of(f"b_c{far}d__e", "_"), 1)
     assert all(len(proposal.fills) == 2 for proposal in both)
     assert len({proposal.fills for proposal in both}) == 4
     assert [proposal.log_probability for proposal in both] == sorted(
@@ -208,12 +219,12 @@ def test_nothing_that_is_no_character_is_filled_in() -> None:
     file = untrained(Characters("ab", folds=True, documents=True), DataConfig(document="line", min_count=2))
     for head in ("head.bias", "joint.bias"):
         file.weights[head][2:] = 50
-    for proposal in Filler(file, 1).proposals(Template.of("a____b__", "_"), 20):
+    for proposal in proposed(file, Template.of("a____b__", "_"), 20):
         assert set(b"".join(proposal.fills)) <= set(b"ab")
 
 
 def test_a_model_of_bytes_fills_bytes() -> None:
-    found = Filler(untrained(Bytes()), 1).proposals(Template.of("\N{SNOWMAN}__", "_"), 1)
+    found = proposed(untrained(Bytes()), Template.of("\N{SNOWMAN}__", "_"), 1)
     assert len(found[0].fills[0]) == 2
 
 
@@ -229,6 +240,40 @@ def test_resampling_draws_each_row_about_as_often_as_it_weighs(weights: list[flo
         expected = share / share.sum() * len(own)
         counts = np.array([(chosen == row).sum() for row in own])
         assert np.all(np.abs(counts - expected) < 1 + 1e-9)
+
+
+def test_the_likeliest_filling_so_far_is_read_before_the_next_gap(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, fill = [], Filler.fill
+
+    def spied(self: Filler, stretch: Stretch, n: int, number: int) -> object:
+        read.append(LETTERS.decode(stretch.before).decode())
+        return fill(self, stretch, n, number)
+
+    monkeypatch.setattr(Filler, "fill", spied)
+    far = "ab" * APART
+    (best,) = proposed(MODELS[True], Template.of(f"c_d{far}e__f{far}_", "_"), 1)
+    first, second, _ = (fill.decode() for fill in best.fills)
+    assert read == ["\nc", f"\nc{first}d{far}e", f"\nc{first}d{far}e{second}f{far}"]
+
+
+@pytest.mark.parametrize(("marker", "most"), [("", None), ("ab", None), ("_", 0), ("_", 1001)])
+def test_python_refuses_what_is_no_gap(both_ways_run: Path, marker: str, most: int | None) -> None:
+    with pytest.raises(package.UsageError):
+        package.load(both_ways_run).fill("the f_x", gap=marker, most=most)
+
+
+@given(
+    st.lists(st.integers(-9, 0), min_size=1, max_size=8),
+    st.lists(st.integers(-9, 0), min_size=1, max_size=8),
+    st.integers(1, 9),
+)
+def test_the_likeliest_pairs_are_found_without_trying_all(ones: list[int], others: list[int], n: int) -> None:
+    left, right = (
+        [Proposal((b"%d" % k,), float(score)) for k, score in enumerate(sorted(scores, reverse=True))]
+        for scores in (ones, others)
+    )
+    found = [proposal.log_probability for proposal in likeliest_pairs(left, right, n)]
+    assert found == sorted((a + b for a in ones for b in others), reverse=True)[:n]
 
 
 def test_python_fills_as_the_command_does(both_ways_run: Path) -> None:

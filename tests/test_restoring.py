@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import charlstm as charlstm_package
 from charlstm.sampling import restoring
 from charlstm.sampling.proposals import SCORED
 from charlstm.sampling.readings import Sides, begun
@@ -55,8 +56,28 @@ def test_lengths_that_cannot_be_get_one_sentence(run: Path, length: str) -> None
     one_sentence(charlstm("eval", "-m", run, "--gaps", 0.1, "--gap-length", length), 2, "--gap-length", repr(length))
 
 
+def test_what_is_never_restored_is_told_too_and_seed_0_is_a_seed(run: Path) -> None:
+    table = charlstm("eval", "-m", run, "--gaps", 0.05, "--gap-length", 40, "--seed", 0).text
+    rows = dict(line.rsplit(None, 1) for line in table.splitlines())
+    assert rows["seed"] == "0"
+    assert rows["gaps restored forward"] == rows["gaps restored candidates"] == "0.0000"
+
+
+def test_of_a_long_text_as_much_is_read_as_is_enough(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(restoring, "MOST", 3)
+    result = charlstm("eval", "-m", run, "--gaps", 0.05, "--gap-length", 4, "--json")
+    assert json.loads(result.text)["gaps"] == 3
+    assert "the first 280 of" in result.err
+
+
+def test_gaps_that_no_document_has_room_for_get_one_sentence() -> None:
+    with pytest.raises(charlstm_package.CharlstmError, match=r"4 to 5 characters.*beyond the end of a document"):
+        Hidden.drawn(np.tile([1, 2, 3, 0], 200), np.array([0]), 0.2, 4, 5, np.random.default_rng(0))
+
+
 def test_shares_that_cannot_be_get_one_sentence(run: Path) -> None:
-    one_sentence(charlstm("eval", "-m", run, "--gaps", 0.7), 2, "--gaps")
+    for share in (0.7, 0, "nan", -1):
+        one_sentence(charlstm("eval", "-m", run, "--gaps", share), 2, "--gaps")
     one_sentence(charlstm("eval", "-m", run, "-", "--gaps", 0.1, stdin=b"the man"), 1, "7 characters", "--gaps")
 
 
@@ -68,7 +89,7 @@ def test_gaps_do_not_meet_and_are_as_many_as_were_asked_for(
     longest = shortest + more
     count = int((size - 2 * SCORED) * share / ((shortest + longest) / 2))
     if count < 1:
-        with pytest.raises(ValueError, match=str(size - 2 * SCORED)):
+        with pytest.raises(charlstm_package.CharlstmError, match=f"{size:,} characters"):
             Hidden.drawn(ids, np.array([0]), share, shortest, longest, np.random.default_rng(seed))
         return
     hidden = Hidden.drawn(ids, np.array([0]), share, shortest, longest, np.random.default_rng(seed))

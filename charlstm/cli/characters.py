@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +22,7 @@ CONTEXT = 30
 """Characters shown on either side of a suspicious one."""
 
 
-def scores_of(file: ModelFile, ids: Tokens) -> dict[str, Scores]:
+def character_scores(file: ModelFile, ids: Tokens) -> dict[str, Scores]:
     """Of every character given those before it and, with a bidirectional model, given all the others, by the prefix of
     their names in JSON."""
     from charlstm.evaluation.both_ways import score_both
@@ -37,7 +38,7 @@ def scores_of(file: ModelFile, ids: Tokens) -> dict[str, Scores]:
 
 
 def write_characters(console: Console, file: ModelFile, ids: Tokens) -> None:
-    for line in character_lines(file.vocabulary, ids, scores_of(file, ids)):
+    for line in character_lines(file.vocabulary, ids, character_scores(file, ids)):
         console.write(line)
 
 
@@ -56,58 +57,65 @@ def labels(vocabulary: Vocabulary) -> list[str]:
     return [piece.decode("utf-8", "backslashreplace") for piece in vocabulary.pieces]
 
 
-def write_suspicious(console: Console, file: ModelFile, ids: Tokens, count: int, as_json: bool) -> None:
-    """The least likely characters, the least likely first: where each stands, and what would be likely there."""
-    *_, scores = scores_of(file, ids).values()
-    text = ids.span(0, len(ids))
-    starts = line_starts(file.vocabulary, text)
-    for place in suspects(scores, count).tolist():
-        line = int(np.searchsorted(starts, place, "right"))
-        column = place - int(starts[line - 1]) + 1
-        console.write(suspect(console, file.vocabulary, text, scores, place, line, column, as_json) + b"\n")
+@dataclass(frozen=True)
+class Suspect:
+    """A character that is unlikely where it stands, and what is around it, as text."""
 
+    line: int  # from 1; of a model of lines, blank ones are not counted
+    column: int  # from 1
+    before: str
+    own: str
+    after: str
+    log_probability: float
+    likeliest: str
 
-def suspects(scores: Scores, count: int) -> NDArray[np.int64]:
-    """The places of the least likely characters."""
-    return np.argsort(scores.log_probability, kind="stable")[:count]
-
-
-def line_starts(vocabulary: Vocabulary, text: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Where lines begin, and documents."""
-    ends = text == int(vocabulary.lookup("\n" if vocabulary.unit == "char" else b"\n")[0])
-    if vocabulary.boundary is not None:
-        ends |= text == vocabulary.boundary
-    return np.concatenate([[0], np.flatnonzero(ends) + 1])
-
-
-def suspect(
-    console: Console,
-    vocabulary: Vocabulary,
-    text: NDArray[np.integer],
-    scores: Scores,
-    place: int,
-    line: int,
-    column: int,
-    as_json: bool,
-) -> bytes:
-    """A line about one of them."""
-    pieces = labels(vocabulary)
-    before, own, after = (
-        "".join(pieces[i] for i in part)
-        for part in (text[max(place - CONTEXT, 0) : place], text[place : place + 1], text[place + 1 :][:CONTEXT])
-    )
-    log_p, likeliest = float(scores.log_probability[place]), pieces[scores.likeliest[place]]
-    if as_json:
+    def to_json(self) -> bytes:
         entry = {
-            "line": line,
-            "column": column,
-            "character": own,
-            "log_probability_nats": round(log_p, 6),
-            "likeliest": likeliest,
-            "before": before,
-            "after": after,
+            "line": self.line,
+            "column": self.column,
+            "character": self.own,
+            "log_probability_nats": round(self.log_probability, 6),
+            "likeliest": self.likeliest,
+            "before": self.before,
+            "after": self.after,
         }
         return json.dumps(entry, ensure_ascii=False).encode()
-    marked = "\x1b[1;31m{}\x1b[0m" if console.coloured(console.stdout) else "[{}]"
-    context = printable(before) + marked.format(printable(own)) + printable(after)
-    return f"{line}:{column}\t{log_p:.2f}\t{printable(likeliest)}\t{context}".encode()
+
+    def to_text(self, mark: str) -> bytes:
+        """Columns with a tab between them, the last one with the character in its context."""
+        context = printable(self.before) + mark.format(printable(self.own)) + printable(self.after)
+        place = f"{self.line}:{self.column}"
+        return f"{place}\t{self.log_probability:.2f}\t{printable(self.likeliest)}\t{context}".encode()
+
+
+def write_suspicious(console: Console, file: ModelFile, ids: Tokens, count: int, as_json: bool) -> None:
+    """The least likely characters, the least likely first: where each stands, and what would be likely there."""
+    *_, scores = character_scores(file, ids).values()
+    mark = "\x1b[1;31m{}\x1b[0m" if console.coloured(console.stdout) else "[{}]"
+    for suspect in suspects(file.vocabulary, ids.span(0, len(ids)), scores, count):
+        console.write((suspect.to_json() if as_json else suspect.to_text(mark)) + b"\n")
+
+
+def suspects(vocabulary: Vocabulary, text: NDArray[np.integer], scores: Scores, count: int) -> Iterator[Suspect]:
+    """So many of a text given as ids [length]; the end of a document is shown as a line's."""
+    pieces = labels(vocabulary)
+    if vocabulary.boundary is not None:
+        pieces[vocabulary.boundary] = "\n"
+    begins = np.concatenate([[0], np.flatnonzero(np.isin(text, [i for i, p in enumerate(pieces) if p == "\n"])) + 1])
+    for place in least_likely(scores, count).tolist():
+        line = int(np.searchsorted(begins, place, "right"))
+        before, after = text[max(place - CONTEXT, 0) : place], text[place + 1 :][:CONTEXT]
+        yield Suspect(
+            line,
+            place - int(begins[line - 1]) + 1,
+            "".join(pieces[i] for i in before),
+            pieces[text[place]],
+            "".join(pieces[i] for i in after),
+            float(scores.log_probability[place]),
+            pieces[scores.likeliest[place]],
+        )
+
+
+def least_likely(scores: Scores, count: int) -> NDArray[np.int64]:
+    """The places of so many characters."""
+    return np.argsort(scores.log_probability, kind="stable")[:count]

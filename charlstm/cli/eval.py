@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from charlstm.cli.gaps import bounds, share
 from charlstm.cli.given import Part, count, given_text, own_part
 from charlstm.cli.options import ModelOption
 from charlstm.config import AdaptationConfig, Unknown
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from charlstm.data.tokens import Tokens
-    from charlstm.model.bidirectional import Model
     from charlstm.modelfile import ModelFile
 
 Errors = Literal["strict", "replace"]
@@ -69,8 +69,7 @@ def eval_(
         typer.Option(
             help="Hide this share of the text, gap by gap, and tell how many gaps are restored.",
             metavar="SHARE",
-            min=1e-6,
-            max=0.5,
+            callback=share,
             show_default=False,
         ),
     ] = None,
@@ -97,8 +96,15 @@ def eval_(
     if part is not None and files:
         raise UsageError("--part is of the model's own corpus: give it or a FILE, not both")
     check_one({"--per-char": per_char, "--suspicious": suspicious, "--gaps": gaps, "--dynamic": dynamic})
-    if gaps is None and (gap_length or seed is not None):
-        raise UsageError(f"{'--gap-length' if gap_length else '--seed'} does nothing without --gaps SHARE")
+    lengths = bounds("1..8" if gap_length is None else gap_length)
+    if gaps is None and (gap_length is not None or seed is not None):
+        raise UsageError(f"{'--seed' if gap_length is None else '--gap-length'} does nothing without --gaps SHARE")
+    if suspicious and len(files or []) > 1:
+        raise UsageError(f"--suspicious tells lines of one FILE, not of {len(files or [])}")
+    if suspicious and unknown == "skip":
+        raise UsageError(
+            "--unknown skip would make --suspicious tell wrong columns", "--unknown replace keeps them right"
+        )
     if settings and not dynamic:
         raise UsageError(f"{next(iter(settings.values())).where} does nothing without --dynamic")
     adaptation = fill(AdaptationConfig, from_environment(console.environ, "adaptation") | settings, "adaptation")
@@ -126,9 +132,9 @@ def eval_(
     elif gaps:
         from charlstm.cli.gaps import gap_figures
 
-        write(console, gap_figures(console, file, ids, gaps, gap_length or "1..8", seed or 1, about), as_json)
+        write(console, gap_figures(console, file, ids, gaps, lengths, 1 if seed is None else seed, about), as_json)
     else:
-        write(console, figures(console, file, ids, about, adaptation if dynamic else None), as_json)
+        write(console, all_figures(console, file, ids, about, adaptation if dynamic else None), as_json)
 
 
 def check_one(wanted: dict[str, Any]) -> None:
@@ -138,32 +144,19 @@ def check_one(wanted: dict[str, Any]) -> None:
         raise UsageError(f"{given[0]} and {given[1]} cannot both be given: each says what to write")
 
 
-def figures(
+def all_figures(
     console: Console, file: ModelFile, ids: Tokens, about: dict[str, Any], adaptation: AdaptationConfig | None
 ) -> dict[str, Any]:
     """How well the model predicts the text; of a bidirectional one, from either end and from both sides."""
+    from charlstm.evaluation.either import figures
     from charlstm.evaluation.models import network
 
-    model, size = network(file), about.pop("bytes")
-    found = {**about, **both_figures(model, ids, file.vocabulary.start, size)}
-    found["end_symbols"] = count(ids, file.vocabulary.boundary)
-    if adaptation:
-        found |= dynamic_figures(console, file, ids, size, adaptation)
-    return found
-
-
-def both_figures(model: Model, ids: Tokens, start: int, size_bytes: int) -> dict[str, float]:
-    from charlstm.evaluation.both_ways import evaluate_both
-    from charlstm.evaluation.one_way import evaluate
-    from charlstm.model.language_model import LanguageModel
-
-    if isinstance(model, LanguageModel):
-        evaluation = evaluate(model, ids, start, size_bytes)
-        assert evaluation is not None
-        return evaluation.to_dict()
-    both = evaluate_both(model, ids, start, size_bytes)
-    assert both is not None
-    return {**both.forward.to_dict(), **both.beside()}
+    size = about.pop("bytes")
+    found = figures(network(file), ids, file.vocabulary.start, size)
+    assert found is not None
+    ends = count(ids, file.vocabulary.boundary)
+    dynamic = dynamic_figures(console, file, ids, size, adaptation) if adaptation else {}
+    return {**about, **found.to_dict(), "end_symbols": ends, **dynamic}
 
 
 def dynamic_figures(
@@ -194,7 +187,9 @@ def write(console: Console, found: dict[str, Any], as_json: bool) -> None:
     if as_json:
         console.write(json.dumps(found, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
     else:
-        console.table({name.replace("_", " "): shown(value) for name, value in found.items() if value})
+        seldom = {"characters_left_out", "characters_folded", "end_symbols"}  # not worth a row where there are none
+        rows = {name: value for name, value in found.items() if value or name not in seldom}
+        console.table({name.replace("_", " "): shown(value) for name, value in rows.items()})
 
 
 def shown(value: Any) -> str:

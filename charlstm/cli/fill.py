@@ -9,13 +9,14 @@ import typer
 
 from charlstm.cli.options import ModelOption
 from charlstm.cli.prompt import read_prompt
-from charlstm.config import Unknown
+from charlstm.config import DataConfig, Unknown
 from charlstm.console import Console, printable
 from charlstm.errors import UsageError
 from charlstm.runs import find_model
 from charlstm.settings import Settings
 
 if TYPE_CHECKING:
+    from charlstm.sampling.network import Ids
     from charlstm.sampling.proposals import Filler, Proposal
     from charlstm.sampling.template import Template
 
@@ -58,9 +59,7 @@ def fill(
     ] = False,
 ) -> None:
     """Fill the gaps of a text: charlstm fill 'To be, or ___ to be'."""
-    if len(gap) != 1:
-        raise UsageError(f"--gap must be one character, not {gap!r}")
-    text = read_prompt(console, None if text == "-" else text, None)
+    text = read_prompt(console, None if text == "-" else text, None, "text")
     if not text:
         raise UsageError("there is no text to fill", "charlstm fill 'To be, or ___ to be', or pipe one in")
 
@@ -72,19 +71,49 @@ def fill(
     path = find_model(model, console.environ)
     drawn = draw_seed() if seed is None else seed
     filler = Filler(ModelFile.load(path), drawn)
-    texts = text.split("\n") if filler.file.config.data.document == "line" else [text]
-    gapped = templates(texts, gap, any_)
+    found = templates(texts_of(text, filler.file.config.data), gap, any_)
+    fixed = [read(filler, template, unknown, number, len(found)) for number, template in enumerate(found, 1)]
     shown = f", --seed {drawn}" if seed is None else ""
     console.note(f"{printable(str(path))}, by {filler.method}{shown}", "dim")
-    for template in gapped:
-        for index, proposal in enumerate(filler.proposals(template, num, unknown)):
-            if jsonl:
-                console.write(json.dumps(as_object(filler, template, proposal, index), ensure_ascii=False).encode())
-            else:
-                if num > 1:
-                    console.note(f"{proposal.log_probability:.2f} nats", "dim")
-                console.write(as_text(console, template, proposal))
-            console.write(b"\n")
+    for number, template in enumerate(found, 1):
+        proposals = filled(console, filler, template, fixed[number - 1], num)
+        write(console, filler, template, proposals, number, jsonl)
+
+
+def texts_of(text: str, data: DataConfig) -> list[str]:
+    """Each line is a text of its own where the model reads lines so."""
+    if data.document != "line":
+        return [text]
+    return (text.replace("\r\n", "\n") if data.newlines == "lf" else text).split("\n")
+
+
+def read(filler: Filler, template: Template, unknown: Unknown, number: int, count: int) -> list[Ids]:
+    """What stands between the gaps. Raises UsageError that names the line, of several, with an unknown character."""
+    try:
+        return filler.read(template, unknown)
+    except UsageError as error:
+        raise UsageError(f"line {number}: {error.message}" if count > 1 else error.message, error.hint) from error
+
+
+def filled(console: Console, filler: Filler, template: Template, fixed: list[Ids], n: int) -> list[Proposal]:
+    """Proposals for the gaps of a text, with their progress shown."""
+    with console.progress() as bar:
+        return filler.proposals(
+            template, fixed, n, lambda done: bar.update(done, f"filling {len(template.gaps):,} gaps")
+        )
+
+
+def write(
+    console: Console, filler: Filler, template: Template, proposals: list[Proposal], line: int, jsonl: bool
+) -> None:
+    for index, proposal in enumerate(proposals):
+        if jsonl:
+            entry = as_object(filler, template, proposal, index, line)
+            console.write(json.dumps(entry, ensure_ascii=False).encode() + b"\n")
+            continue
+        if len(proposals) > 1:
+            console.note(f"{proposal.log_probability:.2f} nats", "dim")
+        console.write(as_text(console, template, proposal) + b"\n")
 
 
 def as_text(console: Console, template: Template, proposal: Proposal) -> bytes:
@@ -93,11 +122,12 @@ def as_text(console: Console, template: Template, proposal: Proposal) -> bytes:
     return b"".join(bold % piece if new else piece for piece, new in template.filled(proposal.fills))
 
 
-def as_object(filler: Filler, template: Template, proposal: Proposal, index: int) -> dict[str, Any]:
+def as_object(filler: Filler, template: Template, proposal: Proposal, index: int, line: int) -> dict[str, Any]:
     return {
         "text": template.text(proposal.fills).decode("utf-8", "replace"),
         "fills": [fill.decode("utf-8", "replace") for fill in proposal.fills],
         "log_probability_nats": round(proposal.log_probability, 6),
+        "line": line,
         "index": index,
         "seed": filler.seed,
         "method": filler.method,

@@ -32,7 +32,7 @@ class Batches:
 
     def resize(self, seq_len: int, batch_size: int) -> None:
         """Other windows from the next epoch on; only between two of them."""
-        least = batch_size * seq_len + 1
+        least = max(batch_size * seq_len, seq_len + self.look_ahead) + 1  # no window meets its own beginning
         if len(self.tokens) < least:
             raise CharlstmError(
                 f"the training part has {len(self.tokens):,} characters, "

@@ -34,6 +34,9 @@ from charlstm.model.stack import States
 
 Places = NDArray[np.int64]
 
+SEGMENT = 64
+"""Chunks whose states are held at once: two million characters of 64 streams, with a small vocabulary."""
+
 
 class Views(NamedTuple):
     """What is said of the same characters, [n, V] or sums of it: with those before known, those after, or both."""
@@ -110,7 +113,7 @@ def predictions(model: BidirectionalModel, ids: Text, start: int) -> Iterator[tu
     with evaluating(model):
         stream_len, begins = streams(len(ids))
         chunks = list(pairwise(edges(stream_len, len(ids) - int(begins[-1]), steps_at_once(model, len(begins)))))
-        beyond = states_beyond(model, ids, start, begins, stream_len, chunks)
+        beyond = states_beyond(model, ids, start, begins, chunks)
         states = warmed(model.forwards, ids, start, begins)
         for (first, last), state in zip(chunks, beyond, strict=True):
             places = begins + np.arange(first, last)[:, None]  # [T, B]
@@ -133,25 +136,36 @@ def edges(stream_len: int, last_len: int, step: int) -> list[int]:
 
 
 def states_beyond(
-    model: BidirectionalModel, ids: Text, start: int, begins: Places, stream_len: int, chunks: list[tuple[int, int]]
+    model: BidirectionalModel, ids: Text, start: int, begins: Places, chunks: list[tuple[int, int]]
+) -> Iterator[States]:
+    """The backward model's state at the end of each chunk of the streams, which is where it begins to read it.
+
+    They are found a segment at a time, so that the states that are held do not grow with the text.
+    """
+    for at in range(0, len(chunks), SEGMENT):
+        yield from states_of_segment(model, ids, start, begins, chunks[at : at + SEGMENT])
+
+
+def states_of_segment(
+    model: BidirectionalModel, ids: Text, start: int, begins: Places, chunks: list[tuple[int, int]]
 ) -> list[States]:
-    """The backward model's state at the end of each chunk of the streams, which is where it begins to read it."""
+    """The same for chunks next to each other; it begins with what comes after them, unscored."""
     device, end = model.head.weight.device, len(ids) - int(begins[-1])
+    stop = chunks[-1][1]
+    further = pairwise(sorted({stop, min(max(end, stop), stop + WARMUP), stop + WARMUP}))
 
     def read(first: int, last: int, states: States) -> States:
         places = np.minimum(begins + np.arange(last - 1, first - 1, -1)[:, None], len(ids) - 1)
         return model.backwards.read(torch.from_numpy(after(ids, places, start)).to(device), states)[1]
 
     states: States = model.backwards.start(len(begins))
-    if len(begins) > 1:
-        states = read(stream_len, stream_len + WARMUP, states)
     found = []
-    for first, last in reversed(chunks):
+    for first, last in reversed([*chunks, *further]):
         if last == end:  # of the last stream, nothing has been read yet
             states = [tuple(torch.cat([part[:-1], torch.zeros_like(part[-1:])]) for part in state) for state in states]
         found.append(states)
         states = read(first, last, states)
-    return found[::-1]
+    return found[::-1][: len(chunks)]
 
 
 def after(ids: Text, places: Places, start: int) -> Places:

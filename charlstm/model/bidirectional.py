@@ -56,10 +56,8 @@ class BidirectionalModel(Saved):
         scored and nothing learnt but what state it leads to.
         """
         steps = len(window) - 1 - self.look_ahead
-        targets, ahead = (
-            window[1 : steps + 1],
-            window[2:].flip(0),
-        )  # x_{T+A} .. x_2, the last T of them read for x_T .. x_1
+        targets = window[1 : steps + 1]
+        ahead = window[2:].flip(0)  # x_{T+A} .. x_2, the last T of which are read to predict x_T .. x_1
         forward, states = self.forwards.read(window[:steps], states)
         with torch.no_grad():
             begin = self.backwards.start(window.shape[1])

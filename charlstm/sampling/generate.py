@@ -8,14 +8,14 @@ from random import Random
 
 import numpy as np
 
-from charlstm.cells import Array
+from charlstm.cells import ONE_BY_ONE, Array
 from charlstm.config import SamplingConfig
 from charlstm.sampling.filters import draw, log_softmax, without
 from charlstm.sampling.network import Ids, Network, States
 from charlstm.sampling.stops import StopWatch
 from charlstm.vocabulary import Vocabulary
 
-LARGEST_BATCH = 64
+LARGEST_BATCH = ONE_BY_ONE
 """More samples than this are made in turns: the first appear sooner and memory stays bounded."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import nlargest
 
@@ -16,8 +16,8 @@ from charlstm.sampling.network import Ids
 from charlstm.sampling.readings import Mask, Sides, begun
 from charlstm.sampling.template import Template
 
-APART = 100
-"""Fixed characters between two gaps that make them independent of each other."""
+APART = 40
+"""Fixed characters between two gaps that make them independent of each other: twice as many as have a say."""
 
 LONGEST = 500
 """Characters that are filled together, where there is a choice: what is kept of each sweep takes memory."""
@@ -55,7 +55,7 @@ class Stretch:
 
     @classmethod
     def of(cls, fixed: Sequence[Ids], widths: Sequence[int], open: bool) -> Stretch:
-        """Of one more fixed text than there are gaps."""
+        """Of what stands before, between and after gaps of these widths."""
         inner = [*fixed[1:-1], fixed[0][:0]]
         ids = [part for width, text in zip(widths, inner, strict=True) for part in (np.zeros(width, np.int64), text)]
         gap = [
@@ -96,34 +96,60 @@ class Filler:
         self.sides = Sides.of(file)
         self.method = METHODS[self.sides.backward is not None]
 
-    def proposals(self, template: Template, n: int, unknown: Unknown = "error") -> list[Proposal]:
-        """The `n` likeliest fillings of those found, or all of them if there are fewer.
+    def read(self, template: Template, unknown: Unknown = "error") -> list[Ids]:
+        """The ids of the fixed texts. The whole is taken to stand between two ends: those of a document where the
+        model knows such, else of a line.
 
-        The text is taken to stand between two ends: those of a document where the model knows such, else of a line.
         Raises UsageError for a character that the model has never seen, unless `unknown` says what to read in its
         place.
         """
-        if not template.gaps:
-            return [Proposal((), 0.0)]
-        data, end = self.file.config.data, [np.array([self.vocabulary.start])]
-        read = [[self.vocabulary.encode(like_corpus(text, data), unknown)] for text in template.fixed]
-        read[0], read[-1] = end + read[0], read[-1] + end
-        fixed = [np.concatenate(parts) for parts in read]
-        best = [Proposal((), 0.0)]
-        for first, last in together(fixed, template.gaps):
-            stretch = Stretch.of(fixed[first : last + 1], template.gaps[first:last], template.open)
-            pairs = [(one, other) for other in self.fill(stretch, n, first) for one in best]
-            joined = (Proposal(a.fills + b.fills, a.log_probability + b.log_probability) for a, b in pairs)
-            best = nlargest(n, joined, key=lambda proposal: proposal.log_probability)
+        found, at = [], 0
+        for text, gap in zip(template.fixed, (*template.gaps, 0), strict=True):
+            codes = self.vocabulary.codes(like_corpus(text, self.file.config.data))
+            found.append(self.vocabulary.encode_codes(codes, unknown, at))
+            at += len(codes) + gap
+        end = [self.vocabulary.start]
+        found[0] = np.concatenate([end, found[0]])
+        found[-1] = np.concatenate([found[-1], end])
+        return found
+
+    def proposals(
+        self, template: Template, fixed: list[Ids], n: int, heard: Callable[[float], None] = lambda done: None
+    ) -> list[Proposal]:
+        """The `n` likeliest fillings of those found, or all of them if there are fewer. `fixed` is what `read` gave.
+
+        Gaps near each other are filled together, from left to right; what was likeliest so far is read before those
+        to come. `heard` is told the share that is done.
+        """
+        best, before = [Proposal((), 0.0)], fixed[0]
+        for first, last in together(fixed, template.gaps) if template.gaps else ():
+            stretch = Stretch.of([before, *fixed[first + 1 : last + 1]], template.gaps[first:last], template.open)
+            found = self.fill(stretch, n, first)
+            best = likeliest_pairs(best, [proposal for proposal, _ in found], n)
+            before = np.concatenate([before, found[0][1], fixed[last]])[-READ:]
+            heard(last / len(template.gaps))
         return best
 
-    def fill(self, stretch: Stretch, n: int, number: int) -> Iterator[Proposal]:
-        """The `n` likeliest found for the gaps of a stretch; `number` tells the stretches of a text apart."""
+    def fill(self, stretch: Stretch, n: int, number: int) -> list[tuple[Proposal, Ids]]:
+        """The `n` likeliest found for the gaps of a stretch, and its text with them; `number` tells the stretches of a
+        text apart."""
         random = np.random.default_rng([self.seed, number])
         found = fill(self.sides, stretch.rows(self.sides, SWEPT if self.sides.backward else FORWARD, random), random)
+        proposals = []
         for row, log_p in zip(found.rows.known[:n], found.log_probability.tolist(), strict=False):
             gaps = (row[(stretch.gap == k) & (row >= 0)] for k in range(stretch.gap.max() + 1))
-            yield Proposal(tuple(self.vocabulary.decode(ids) for ids in gaps), log_p)
+            proposals.append((Proposal(tuple(map(self.vocabulary.decode, gaps)), log_p), row[row >= 0]))
+        return proposals
+
+
+def likeliest_pairs(ones: list[Proposal], others: list[Proposal], n: int) -> list[Proposal]:
+    """The `n` likeliest of each of the one kind followed by each of the other; both have the likeliest first.
+
+    Of the k-th of the ones with the m-th of the others, k times m pairs are at least as likely: itself among them.
+    """
+    pairs = ((one, other) for k, one in enumerate(ones, 1) for other in others[: n // k])
+    joined = (Proposal(a.fills + b.fills, a.log_probability + b.log_probability) for a, b in pairs)
+    return nlargest(n, joined, key=lambda proposal: proposal.log_probability)
 
 
 def together(fixed: Sequence[Ids], widths: Sequence[int]) -> Iterator[tuple[int, int]]:

@@ -8,6 +8,7 @@ from math import ceil
 
 import numpy as np
 
+from charlstm.errors import CharlstmError
 from charlstm.sampling.fill import Random, Rows, fill
 from charlstm.sampling.filters import greedy
 from charlstm.sampling.network import Ids, Network
@@ -22,6 +23,15 @@ ATTEMPTS = {"candidates": 64, "gibbs": 16}
 
 ROWS = 2048
 """Attempts that advance together."""
+
+
+MOST = 5000
+"""Gaps that are filled of a text, however long it is: the share restored is then sure to within 0.014."""
+
+
+def enough(share: float, shortest: int, longest: int) -> int:
+    """Characters of a text of which this share is in as many gaps as are filled at most."""
+    return int(MOST * (shortest + longest) / 2 / share) + 2 * SCORED
 
 
 @dataclass
@@ -58,21 +68,27 @@ class Hidden:
 
     @classmethod
     def drawn(cls, ids: Ids, never: Ids, share: float, shortest: int, longest: int, random: Random) -> Hidden:
-        """So many that this share of a text [length] is in gaps whose lengths are all as likely; no two of them meet.
+        """So many that this share of a text [length] is in gaps whose lengths are all as likely; no two overlap.
 
-        None has an id in it that is `never` filled in. Raises ValueError for a text with no room for one.
+        None has an id in it that is `never` filled in. Raises CharlstmError for a text with no room for one.
         """
         room = len(ids) - 2 * SCORED
         count = int(room * share / ((shortest + longest) / 2))
         if count < 1 or room // count < longest:
-            raise ValueError(room)
+            raise CharlstmError(
+                f"the text has {len(ids):,} characters, too few to hide {share:g} of them in gaps of up to {longest}",
+                "raise --gaps or give it more text",
+            )
         lengths = random.integers(shortest, longest + 1, count)
         each = room // count
         begins = SCORED + np.arange(count) * each + (random.random(count) * (each - lengths + 1)).astype(np.int64)
         barred = np.cumsum([0, *np.isin(ids, never)])
         clear = barred[begins] == barred[begins + lengths]
         if not clear.any():
-            raise ValueError(room)
+            raise CharlstmError(
+                f"every gap of {shortest} to {longest} characters would reach beyond the end of a document",
+                "lower --gap-length",
+            )
         return cls(begins[clear], lengths[clear])
 
 
@@ -97,7 +113,7 @@ def restore_lot(sides: Sides, rows: Rows, restored: Restored, random: Random) ->
     """Fills gaps of one length by every method there is for the model."""
     restored.gaps += len(rows.ids)
     restored.characters += rows.ids.size
-    restored.add("forward", likeliest(sides.forward, rows), rows.ids)
+    restored.add("forward", likeliest(sides, rows), rows.ids)
     alone = replace(sides, backward=None, joint=None)
     for method, with_sides in {METHODS[False]: alone, METHODS[sides.backward is not None]: sides}.items():
         attempts = np.repeat(np.arange(len(rows.ids)), ATTEMPTS[method])
@@ -106,12 +122,12 @@ def restore_lot(sides: Sides, rows: Rows, restored: Restored, random: Random) ->
         restored.add(method, found.ids[best], rows.ids)
 
 
-def likeliest(network: Network, rows: Rows) -> Ids:
+def likeliest(sides: Sides, rows: Rows) -> Ids:
     """What the forward network would write, the likeliest character after each other, [N, n]: the rest is not seen."""
     ids, reading = rows.ids.copy(), rows.left
     for t in range(ids.shape[1]):
-        ids[:, t] = greedy(network.head.predict(reading.read))
-        reading = reading.on(network, ids[:, t])
+        ids[:, t] = greedy(sides.character(sides.forward.head.predict(reading.read)))
+        reading = reading.on(sides.forward, ids[:, t])
     return ids
 
 

@@ -25,12 +25,14 @@ class Template:
     def of(cls, text: str, marker: str, most: int | None = None) -> Template:
         """A gap is a run of the marker, with a character for each; with `most`, of any length from 1 to that.
 
-        Raises UsageError for a longer one than can be filled.
+        Raises UsageError for a marker that is not one character, or a longer gap than can be filled.
         """
+        if len(marker) != 1:
+            raise UsageError(f"--gap must be one character, not {marker!r}")
         runs = f"(?:{re.escape(marker)})+"
-        gaps = tuple(most or len(run) for run in re.findall(runs, text))
-        if max(gaps, default=0) > LONGEST:
-            raise UsageError(f"a gap of {max(gaps):,} characters is more than can be filled at once: {LONGEST:,}")
+        gaps = tuple(len(run) if most is None else most for run in re.findall(runs, text))
+        if not all(1 <= gap <= LONGEST for gap in gaps):
+            raise UsageError(f"a gap of {max(gaps):,} characters cannot be filled: it must have 1 to {LONGEST:,}")
         return cls(tuple(re.split(runs, text)), gaps, most is not None)
 
     def text(self, fills: Sequence[bytes]) -> bytes:

@@ -101,7 +101,8 @@ class TextModel:
         from charlstm.sampling.template import templates
 
         (template,) = templates([text], gap, most)
-        proposals = Filler(self.file, draw_seed() if seed is None else seed).proposals(template, n)
+        filler = Filler(self.file, draw_seed() if seed is None else seed)
+        proposals = filler.proposals(template, filler.read(template), n)
         return [(template.text(found.fills).decode("utf-8", "replace"), found.log_probability) for found in proposals]
 
     @property

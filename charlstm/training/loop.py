@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from time import monotonic
-from typing import NamedTuple
 
 from charlstm.checkpoint import RunFolder
 from charlstm.config import Config
 from charlstm.data.corpus import Corpus
 from charlstm.errors import DivergedError
-from charlstm.evaluation.both_ways import evaluate_both
-from charlstm.evaluation.figures import Evaluation
-from charlstm.evaluation.one_way import evaluate
-from charlstm.model.language_model import LanguageModel
+from charlstm.evaluation.either import Figures, figures
 from charlstm.modelfile import ModelFile
 from charlstm.training.clock import Clock
 from charlstm.training.events import Event, Finished, Stepped, Validated
@@ -22,14 +18,6 @@ from charlstm.training.schedule import learning_rate
 from charlstm.training.trainer import Trainer
 
 LOG_EVERY = 50
-
-
-class Figures(NamedTuple):
-    """What a validation came to: forwards and, of a bidirectional model, otherwise. The loss forwards is the one that
-    the best model has the lowest of."""
-
-    evaluation: Evaluation
-    beside: Mapping[str, float] = {}
 
 
 def train(
@@ -83,12 +71,12 @@ def run(
                 save(trainer, folder)  # now, lest the time run out while the last validation runs
             began = monotonic()
             try:
-                figures = validate(trainer, stop)
+                found = validate(trainer, stop)
             except DivergedError as error:
                 yield fall_back(trainer, folder, error)
                 continue
-            if figures is not None:
-                yield save_validated(trainer, folder, figures, clock.place())
+            if found is not None:
+                yield save_validated(trainer, folder, found, clock.place())
                 saved = monotonic()
                 clock.validating = saved - began
             continue
@@ -136,32 +124,27 @@ def due(trainer: Trainer, done: float, validate_at: Callable[[float], bool] | No
 
 def validate(trainer: Trainer, stop: Callable[[], bool]) -> Figures | None:
     """The figures of the validation part; None if it was stopped. Raises DivergedError if the loss is no number."""
-    text = trainer.tokens.part("val"), trainer.vocabulary.start, trainer.validation_bytes, stop
+    ids = trainer.tokens.part("val")
     with trainer.average.in_place():
-        if isinstance(trainer.model, LanguageModel):
-            evaluation = evaluate(trainer.model, *text)
-            figures = Figures(evaluation) if evaluation else None
-        else:
-            both = evaluate_both(trainer.model, *text)
-            figures = Figures(both.forward, both.beside()) if both else None
-    if figures is not None:
-        check_finite(trainer, figures.evaluation)
-    return figures
+        found = figures(trainer.model, ids, trainer.vocabulary.start, trainer.validation_bytes, stop)
+    if found is not None:
+        check_finite(trainer, found.evaluation)
+    return found
 
 
-def save_validated(trainer: Trainer, folder: RunFolder, figures: Figures, place: dict[str, float]) -> Validated:
-    """Saves the run with its new figures."""
-    progress, evaluation = trainer.progress, figures.evaluation
+def save_validated(trainer: Trainer, folder: RunFolder, found: Figures, place: dict[str, float]) -> Validated:
+    """Saves the run with its new figures. The best model is the one with the lowest loss forwards."""
+    progress, evaluation = trainer.progress, found.evaluation
     best, train_loss = progress.validated(evaluation.loss_nats), progress.take_mean_loss()
     trainer.average.validated(evaluation.loss_nats)
     losses = {"loss_nats": train_loss, "validation_loss_nats": evaluation.loss_nats, "validation_bpc": evaluation.bpc}
-    folder.log({**place, **losses, **{f"validation_{name}": value for name, value in figures.beside.items()}})
-    save(trainer, folder, figures, best=best)
+    folder.log({**place, **losses, **{f"validation_{name}": value for name, value in found.beside.items()}})
+    save(trainer, folder, found, best=best)
     folder.mark_good()
-    return Validated(progress.step, progress.seconds, train_loss, evaluation, best, figures.beside)
+    return Validated(progress.step, progress.seconds, train_loss, evaluation, best, found.beside)
 
 
-def save(trainer: Trainer, folder: RunFolder, figures: Figures | None = None, *, best: bool = False) -> None:
-    validation = {"validation": {**figures.evaluation.to_dict(), **figures.beside}} if figures else {}
-    keep = trainer.config.training.keep if figures else None
+def save(trainer: Trainer, folder: RunFolder, found: Figures | None = None, *, best: bool = False) -> None:
+    validation = {"validation": found.to_dict()} if found else {}
+    keep = trainer.config.training.keep if found else None
     folder.save(trainer.model_file(validation), trainer.state_dict(), best=best, keep=keep)
