@@ -33,6 +33,7 @@ bench: .venv/installed-test
 	$(BIN)/python benchmarks/load.py
 	$(BIN)/python benchmarks/saving.py
 	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/bidirectional.py
 	$(BIN)/python benchmarks/presets.py
 	$(BIN)/python benchmarks/evaluation.py
 	$(BIN)/python benchmarks/cells.py corpora/english.txt --time 20
