@@ -146,13 +146,13 @@ def signal_in_validation(scene: Scene) -> None:
 
 
 def stop_in_validation() -> None:
-    evaluate = loop.evaluate
+    figures = loop.figures
 
     def interrupted(*arguments: Any) -> Any:
         os.kill(os.getpid(), signal.SIGTERM)
-        return evaluate(*arguments)
+        return figures(*arguments)
 
-    loop.evaluate = interrupted
+    loop.figures = interrupted
 
 
 def clock_set_back(scene: Scene) -> None:
