@@ -23,7 +23,8 @@ from charlstm.evaluation.one_way import evaluate
 from charlstm.model.bidirectional import BidirectionalModel
 from charlstm.model.layers import OPERATORS, Engine
 from charlstm.modelfile import ModelFile, shapes
-from charlstm.sampling.readings import Sides, begun
+from charlstm.sampling.network import begun
+from charlstm.sampling.readings import Sides
 from charlstm.training.penalties import to_minimise, with_penalties
 from charlstm.vocabulary import Characters
 from tests.conftest import SMALL, charlstm, one_sentence
@@ -200,9 +201,9 @@ def test_numpy_predicts_from_both_sides_as_torch_does(cell: str, options: dict[s
     assert sides.joint is not None
     edge = np.array([START])
     for t in range(len(ids)):
-        forward = begun(sides.forward, np.concatenate([edge, ids[:t]]))
-        backward = begun(sides.backward, np.concatenate([edge, ids[t + 1 :][::-1]]))
-        found = sides.joint.predict(np.concatenate([forward.read, backward.read], 1))[0]
+        forward, _ = begun(sides.forward, np.concatenate([edge, ids[:t]]))
+        backward, _ = begun(sides.backward, np.concatenate([edge, ids[t + 1 :][::-1]]))
+        found = sides.joint.predict(np.concatenate([forward, backward], 1))[0]
         np.testing.assert_allclose(found, both[t].numpy(), atol=2e-5)
 
 

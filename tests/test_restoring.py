@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 import charlstm as charlstm_package
 from charlstm.sampling import restoring
+from charlstm.sampling.network import begun
 from charlstm.sampling.proposals import SCORED
-from charlstm.sampling.readings import Sides, begun
+from charlstm.sampling.readings import Sides
 from charlstm.sampling.restoring import Hidden, readings
 from tests.conftest import WORDS, charlstm, one_sentence
 from tests.test_fill_command import LETTERS, MODELS
@@ -117,7 +118,7 @@ def test_what_is_read_before_a_gap_is_all_that_stands_there(monkeypatch: pytest.
     places = np.array([60, 0, 1, 22, 23, 24, 89])
     found = readings(network, ids, 0, places)
     for row, place in enumerate(places):
-        alone = begun(network, np.concatenate([[0], ids[:place]]))
-        np.testing.assert_allclose(found.read[row], alone.read[0], atol=1e-6)
-        for mine, theirs in zip(found.states, alone.states, strict=True):
+        read, states = begun(network, np.concatenate([[0], ids[:place]]))
+        np.testing.assert_allclose(found.read[row], read[0], atol=1e-6)
+        for mine, theirs in zip(found.states, states, strict=True):
             np.testing.assert_allclose([part[row] for part in mine], [part[0] for part in theirs], atol=1e-6)

@@ -11,7 +11,7 @@ import numpy as np
 from charlstm.cells import ONE_BY_ONE, Array
 from charlstm.config import SamplingConfig
 from charlstm.sampling.filters import draw, log_softmax, without
-from charlstm.sampling.network import Ids, Network, States
+from charlstm.sampling.network import Ids, Network, States, begun, select
 from charlstm.sampling.stops import StopWatch
 from charlstm.vocabulary import Vocabulary
 
@@ -125,13 +125,5 @@ def write(
 
 def read_prompt(network: Network, vocabulary: Vocabulary, prompt: Ids) -> tuple[Array, States]:
     """Logits [1, V] and state after the start symbol and the prompt."""
-    states = network.start(1)
-    read = np.concatenate([[vocabulary.start], prompt])[:, None]
-    for ids in read[:-1]:
-        _, states = network.read(ids, states)
-    return network.step(read[-1], states)
-
-
-def select(states: States, rows: Ids) -> States:
-    """These rows of every array of the state."""
-    return [tuple(array[rows] for array in state) for state in states]
+    read, states = begun(network, np.concatenate([[vocabulary.start], prompt]))
+    return network.head.predict(read), states

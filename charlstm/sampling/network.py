@@ -129,6 +129,20 @@ def restarted(states: States, fresh: NDArray[np.bool_]) -> States:
     return [tuple(part * keep for part in state) for state in states]
 
 
+def begun(network: Network, ids: Ids) -> tuple[Array, States]:
+    """What the head reads, [1, R], and the state, once one sequence has read these characters, of which there must be
+    one."""
+    states = network.start(1)
+    for i in range(len(ids)):
+        read, states = network.read(ids[i : i + 1], states)
+    return read, states
+
+
+def select(states: States, rows: Ids) -> States:
+    """These rows of every array of the state."""
+    return [tuple(array[rows] for array in state) for state in states]
+
+
 def highway_weights(weights: Mapping[str, Array], config: ModelConfig) -> dict[int, tuple[Array, Array]]:
     """The weight and bias of the highway around each layer that has one."""
     around = range(1, config.layers) if config.between == "highway" else ()

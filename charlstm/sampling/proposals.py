@@ -12,8 +12,8 @@ from charlstm.config import Unknown
 from charlstm.data.spelling import like_corpus
 from charlstm.modelfile import ModelFile
 from charlstm.sampling.fill import Random, Rows, fill
-from charlstm.sampling.network import Ids
-from charlstm.sampling.readings import Mask, Sides, begun
+from charlstm.sampling.network import Ids, begun
+from charlstm.sampling.readings import Mask, Reading, Sides
 from charlstm.sampling.template import Template
 
 APART = 40
@@ -75,8 +75,8 @@ class Stretch:
             absent=self.lengths(count, random),
             before=np.tile(self.before[-SCORED:], (count, 1)),
             after=np.tile(self.after[:SCORED], (count, 1)),
-            left=begun(sides.forward, self.before).rows(one),
-            right=begun(sides.backward, self.after[::-1]).rows(one) if sides.backward else None,
+            left=Reading(*begun(sides.forward, self.before)).rows(one),
+            right=Reading(*begun(sides.backward, self.after[::-1])).rows(one) if sides.backward else None,
         )
 
     def lengths(self, count: int, random: Random) -> Mask:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from charlstm.cells import Array
 from charlstm.modelfile import ModelFile
 from charlstm.sampling.filters import log_softmax
-from charlstm.sampling.network import Head, Ids, Network, States
+from charlstm.sampling.network import Head, Ids, Network, States, select
 
 Mask = NDArray[np.bool_]
 
@@ -37,7 +37,7 @@ class Reading:
 
     def rows(self, chosen: Ids) -> Reading:
         """These of the rows, each as often as it is named."""
-        return Reading(self.read[chosen], [tuple(part[chosen] for part in state) for state in self.states])
+        return Reading(self.read[chosen], select(self.states, chosen))
 
     @classmethod
     def joined(cls, readings: Sequence[Reading]) -> Reading:
@@ -54,14 +54,6 @@ def fresh(network: Network, count: int) -> Reading:
     states = network.start(count)
     read, _ = network.read(np.zeros(count, np.int64), states)
     return Reading(np.zeros_like(read), states)
-
-
-def begun(network: Network, ids: Ids) -> Reading:
-    """One row that has read these characters, of which there must be one."""
-    read, states = network.read(ids[:1], network.start(1))
-    for i in range(1, len(ids)):
-        read, states = network.read(ids[i : i + 1], states)
-    return Reading(read, states)
 
 
 def likelihood(network: Network, reading: Reading, columns: Iterable[tuple[Ids, Mask | None]]) -> NDArray[np.float64]:
