@@ -16,9 +16,9 @@ from dataclasses import replace
 from statistics import median
 from time import perf_counter
 
-from charlstm.processor import prepare
+from charlstm.runtime import configure_process
 
-prepare()
+configure_process()
 
 import torch
 
@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    corpus = read_corpus(DataConfig(corpus=(str(presets.corpus()),)))
+    corpus = read_corpus(DataConfig(corpus=(str(presets.bundled_corpus()),)))
     for shape in arguments.shapes or SHAPES:
         found = measured(corpus, shape, arguments.rounds)
         if arguments.json:

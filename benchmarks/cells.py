@@ -18,18 +18,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
 
-from charlstm.processor import prepare
+from charlstm.runtime import configure_process
 
-prepare()
+configure_process()
 
+from charlstm.architecture import count_parameters
 from charlstm.cells import CELLS
-from charlstm.checkpoint import RunFolder
 from charlstm.config import Config, DataConfig, ModelConfig, SamplingConfig, TrainingConfig
 from charlstm.data.corpus import Corpus, read_corpus
-from charlstm.modelfile import ModelFile, count_parameters
-from charlstm.sampling.text_model import TextModel
+from charlstm.storage.model import ModelFile
+from charlstm.storage.run import RunFolder
+from charlstm.text_model import TextModel
 from charlstm.training.events import Stepped
-from charlstm.training.loop import train
+from charlstm.training.run import train
 
 PARAMETERS = 1_000_000
 LEARNING_RATES = {

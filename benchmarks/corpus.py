@@ -22,10 +22,10 @@ from time import process_time, time
 
 from charlstm import presets
 from charlstm.config import DataConfig
-from charlstm.data.corpus import Survey
-from charlstm.data.documents import codes
-from charlstm.data.spool import Piped
-from charlstm.data.text import Reader
+from charlstm.data.corpus import TextSurvey
+from charlstm.data.documents import read_codes
+from charlstm.data.text import CorpusReader
+from charlstm.storage.spool import Spool
 from charlstm.vocabulary import Vocabulary
 
 SIZE = 30_000_000
@@ -49,13 +49,13 @@ print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 def readings(data: bytes) -> tuple[float, float, float]:
     """Seconds for the first reading, the second and the loop."""
     begun = process_time()
-    survey = Survey(DataConfig(corpus=("-",)))
-    reader = Reader(survey.config, Piped(data))
-    for found in codes(reader, survey.hear):
+    survey = TextSurvey(DataConfig(corpus=("-",)))
+    reader = CorpusReader(survey.config, Spool(data))
+    for found in read_codes(reader, survey.update_hash):
         survey.add(found)
     vocabulary = survey.vocabulary()
     counted = process_time()
-    for found in codes(reader):
+    for found in read_codes(reader):
         vocabulary.fold(found)
     encoded = process_time()
     loop(data, vocabulary)
@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--large", type=int, default=0, metavar="MB")
     arguments = parser.parse_args()
-    shipped = [presets.shipped("corpora") / name for name in ("english.txt", "chinese.txt")]
+    shipped = [presets.bundled_folder("corpora") / name for name in ("english.txt", "chinese.txt")]
     for path in arguments.files or shipped:
         data = path.read_bytes()
         data *= -(-SIZE // len(data))

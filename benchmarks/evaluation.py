@@ -12,15 +12,15 @@ from dataclasses import replace
 from statistics import median
 from time import perf_counter
 
-from charlstm.processor import prepare
+from charlstm.runtime import configure_process
 
-prepare()
+configure_process()
 
 import numpy as np
 
 from charlstm.config import ModelConfig
-from charlstm.evaluation.one_way import evaluate
-from charlstm.model.device import choose, has_operator
+from charlstm.evaluation.one_sided import evaluate
+from charlstm.model.device import choose_device, has_operator
 from charlstm.model.language_model import LanguageModel
 
 SYMBOLS, LENGTH = 65, 100_000
@@ -37,12 +37,12 @@ def main() -> None:
     times: dict[str, list[float]] = {"kernel": []} | ({"torch": []} if has_operator(config) else {})
     for _ in range(arguments.rounds):
         for engine, found in times.items():
-            device = choose(config, precision="fp32", engine=engine)
+            device = choose_device(config, precision="fp32", engine=engine)
             model = LanguageModel(config, SYMBOLS, device.engine).to(device.name)
             begun = perf_counter()
-            evaluate(model, ids, start=0, size_bytes=LENGTH)
+            evaluate(model, ids, bos=0, size_bytes=LENGTH)
             found.append(perf_counter() - begun)
-    auto = choose(config, precision="fp32").engine
+    auto = choose_device(config, precision="fp32").engine
     for engine, found in times.items():
         row = {"cell": arguments.cell, "engine": engine, "auto": engine == auto, "seconds": round(median(found), 2)}
         print(json.dumps(row) if arguments.json else f"{engine:7} {row['seconds']:6} s{'  (auto)' * row['auto']}")

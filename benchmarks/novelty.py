@@ -18,7 +18,7 @@ from time import perf_counter
 
 import numpy as np
 
-from charlstm.sampling.novelty import Codes, novelty
+from charlstm.sampling.novelty import Codes, measure_novelty
 from charlstm.vocabulary import code_points
 
 CHUNK = 1_000_000
@@ -57,7 +57,7 @@ def row(length: int) -> Codes:
 
 def measure(name: str, samples: list[Codes], text: Iterable[Codes], characters: int) -> dict[str, object]:
     before, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, perf_counter()
-    found = novelty(samples, text)
+    found = measure_novelty(samples, text)
     elapsed = perf_counter() - begun
     return {
         "text": name,

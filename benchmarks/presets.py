@@ -1,4 +1,4 @@
-"""Characters a second in training, for each preset: forward, backward, clip, optimiser step.
+"""Characters a second in training, for each preset: forward, backward, clip, optimizer step.
 
     python benchmarks/presets.py [--seconds 5] [--rounds 3] [--json] [PRESET ...]
 
@@ -14,9 +14,9 @@ from dataclasses import replace
 from statistics import median
 from time import perf_counter
 
-from charlstm.processor import prepare
+from charlstm.runtime import configure_process
 
-prepare()
+configure_process()
 
 from charlstm import presets
 from charlstm.data.corpus import Corpus
@@ -25,11 +25,11 @@ from charlstm.training.trainer import Trainer
 
 
 def trainer_of(preset: str) -> Trainer:
-    config = resolve(presets.preset(preset))
+    config = resolve(presets.load_preset(preset))
     name = "chinese.txt" if preset == "chinese" else "english.txt"
-    text = (presets.shipped("corpora") / name).read_text("utf-8")
+    text = (presets.bundled_folder("corpora") / name).read_text("utf-8")
     text *= -(-1_000_000 // len(text))
-    corpus = Corpus.of(text.encode() if config.data.unit == "byte" else text, config.data)
+    corpus = Corpus.from_text(text.encode() if config.data.level == "byte" else text, config.data)
     return Trainer(corpus, replace(config, training=replace(config.training, max_time=0.0)))
 
 
@@ -43,7 +43,7 @@ def rate(trainer: Trainer, seconds: float) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("presets", nargs="*", default=presets.names(), metavar="PRESET")
+    parser.add_argument("presets", nargs="*", default=presets.preset_names(), metavar="PRESET")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each turn")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true")

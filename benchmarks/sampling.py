@@ -26,7 +26,7 @@ from charlstm.model.language_model import LanguageModel
 from charlstm.sampling import network
 from charlstm.sampling.generate import generate
 from charlstm.sampling.network import Network
-from charlstm.vocabulary import Characters
+from charlstm.vocabulary import CharVocabulary
 
 SIZE = 65
 TEMPERATURE = 0.8
@@ -35,9 +35,9 @@ MODELS = [("lstm", 2, 128), ("lstm", 2, 256), ("lstm", 2, 512), ("lstm", 1, 384)
 
 def with_numpy(model: LanguageModel, config: ModelConfig, n: int = 1) -> Iterator[object]:
     """What `charlstm sample` does for each character of `n` samples."""
-    vocabulary = Characters("".join(chr(32 + i) for i in range(SIZE)))
+    vocabulary = CharVocabulary("".join(chr(32 + i) for i in range(SIZE)))
     settings = SamplingConfig(temperature=TEMPERATURE, length=0)
-    return generate(Network(config, model.weights()), vocabulary, np.zeros(0, np.int64), settings, seed=1, n=n)
+    return generate(Network(config, model.export_weights()), vocabulary, np.zeros(0, np.int64), settings, seed=1, n=n)
 
 
 @torch.no_grad()

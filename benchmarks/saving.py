@@ -2,7 +2,7 @@
 
     python benchmarks/saving.py [--preset small] [--saves 10] [--folder DIR] [--json]
 
-A model of the preset is trained for some steps, so that the optimiser has its moments, and saved again and again to a
+A model of the preset is trained for some steps, so that the optimizer has its moments, and saved again and again to a
 folder on the disk in question: in the background, as once a minute, and at once with the best model too, as at a
 validation.
 """
@@ -17,10 +17,9 @@ from statistics import median
 from time import perf_counter
 
 from charlstm import presets
-from charlstm.checkpoint import RunFolder
 from charlstm.data.corpus import read_corpus
-from charlstm.runs import LAST, STATE
-from charlstm.settings import Given, resolve
+from charlstm.settings import Setting, resolve
+from charlstm.storage.run import LAST, STATE, RunFolder
 from charlstm.training.trainer import Trainer
 
 
@@ -50,7 +49,9 @@ def main() -> None:
 
 def measured(preset: str, saves: int, folder: str | None) -> dict[str, float]:
     """Bytes and median seconds of a save, and what share of the time between two by default it stops training for."""
-    config = resolve(presets.preset(preset) | {"data.corpus": Given((str(presets.corpus()),), "the benchmark")})
+    config = resolve(
+        presets.load_preset(preset) | {"data.corpus": Setting((str(presets.bundled_corpus()),), "the benchmark")}
+    )
     trainer = Trainer(read_corpus(config.data), config)
     for _ in range(3):
         trainer.step(1e-3)
@@ -59,10 +60,10 @@ def measured(preset: str, saves: int, folder: str | None) -> dict[str, float]:
         run = RunFolder(Path(path))
         for _ in range(saves + 1):
             began = perf_counter()
-            run.save_soon(trainer.model_file({}), trainer.state_dict())
+            run.save_in_background(trainer.model_file({}), trainer.state_dict())
             still.append(perf_counter() - began)
-            run.settle()
-            written.append(run.saving)
+            run.wait_for_save()
+            written.append(run.save_seconds)
             began = perf_counter()
             run.save(trainer.model_file({}), trainer.state_dict(), best=True)
             run.mark_good()

@@ -18,17 +18,18 @@ from time import perf_counter
 
 import numpy as np
 
+from charlstm.architecture import weight_shapes
 from charlstm.config import Config, ModelConfig
-from charlstm.modelfile import ModelFile, shapes
-from charlstm.vocabulary import Characters
+from charlstm.storage.model import ModelFile
+from charlstm.vocabulary import CharVocabulary
 
 
 def write_model(path: Path) -> None:
     """A 2x512 LSTM over 65 characters, with random weights."""
     config = Config(model=ModelConfig(layers=2, hidden=512, embedding=128))
-    vocabulary = Characters("\n" + "".join(chr(32 + i) for i in range(64)))
+    vocabulary = CharVocabulary("\n" + "".join(chr(32 + i) for i in range(64)))
     random = np.random.default_rng(1)
-    sizes = shapes(config.model, vocabulary.size)
+    sizes = weight_shapes(config.model, vocabulary.size)
     ModelFile(config, vocabulary, {k: 0.05 * random.standard_normal(s, np.float32) for k, s in sizes.items()}).save(
         path
     )

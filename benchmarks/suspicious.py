@@ -16,10 +16,10 @@ from random import Random
 
 import numpy as np
 
-from charlstm.cli.characters import character_scores, least_likely
-from charlstm.data.tokens import Tokens
-from charlstm.modelfile import ModelFile
-from charlstm.runs import find_model
+from charlstm.cli.commands.score import character_scores, least_likely
+from charlstm.data.split import Tokens
+from charlstm.storage.model import ModelFile
+from charlstm.storage.run import find_model
 
 
 def planted(text: str, count: int, random: Random) -> tuple[str, list[int]]:

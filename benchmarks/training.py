@@ -22,16 +22,16 @@ from statistics import median
 from time import perf_counter
 from typing import NamedTuple
 
-from charlstm.processor import prepare
+from charlstm.runtime import configure_process
 
-prepare()
+configure_process()
 
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 from charlstm.config import ModelConfig
-from charlstm.model.device import Device, choose
+from charlstm.model.device import Device, choose_device
 from charlstm.model.language_model import LanguageModel
 from charlstm.model.layers import OPERATORS
 
@@ -85,16 +85,16 @@ Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 def step_of(network: nn.Module, loss_of: Loss, shape: Shape, device: str) -> Step:
     """One training step of a network, on ids and targets [T, B] that stay the same."""
     parameters = list(network.parameters())
-    optimiser = torch.optim.AdamW(parameters, fused=True)
+    optimizer = torch.optim.AdamW(parameters, fused=True)
     ids = torch.randint(SYMBOLS, (shape.time, shape.batch), device=device)
     targets = torch.randint(SYMBOLS, (shape.time, shape.batch), device=device)
 
     def step() -> None:
         loss = loss_of(ids, targets)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimiser.step()
+        optimizer.step()
         if device == "cuda":
             torch.cuda.synchronize()
 
@@ -106,7 +106,7 @@ def ours(shape: Shape, device: Device) -> Step:
 
     def loss(ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         with device.autocast():
-            return network.loss(ids, targets, network.start(shape.batch))[0].smoothed
+            return network.compute_loss(ids, targets, network.initial_state(shape.batch))[0].smoothed
 
     return step_of(network, loss, shape, device.name)
 
@@ -206,7 +206,7 @@ def main() -> None:
         print(f"{'':16} {'batch':7} {'charlstm':>9} {'plain':>9} {'ratio':>5}  of GEMM rate  peak MB at T, 2T")
     for text in arguments.shapes:
         shape = Shape.parse(text)
-        device = choose(shape.model, arguments.device, arguments.precision, arguments.engine)
+        device = choose_device(shape.model, arguments.device, arguments.precision, arguments.engine)
         row = measure(shape, device, arguments.rounds)
         if arguments.json:
             print(json.dumps(row), flush=True)

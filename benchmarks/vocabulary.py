@@ -21,16 +21,16 @@ from dataclasses import replace
 from statistics import median
 from time import perf_counter, process_time
 
-from charlstm.processor import prepare
+from charlstm.runtime import configure_process
 
-prepare()
+configure_process()
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from charlstm.config import ModelConfig
-from charlstm.model.device import choose
+from charlstm.model.device import choose_device
 from charlstm.model.language_model import LanguageModel
 
 SMALL, LARGE = 65, 4743
@@ -40,26 +40,26 @@ Step = Callable[[], None]
 
 def step_of(model: ModelConfig, symbols: int, batch: int, time: int, head: str) -> Step:
     """A training step on a batch that stays the same; `head` is charlstm or torch."""
-    device = choose(model, "cpu")
+    device = choose_device(model, "cpu")
     network = LanguageModel(model, symbols, device.engine)
-    optimiser = torch.optim.AdamW(network.parameters(), fused=True)
+    optimizer = torch.optim.AdamW(network.parameters(), fused=True)
     ids, targets = torch.randint(symbols, (2, time, batch))
 
     def chunked() -> Tensor:
         with device.autocast():
-            return network.loss(ids, targets, network.start(batch))[0].smoothed
+            return network.compute_loss(ids, targets, network.initial_state(batch))[0].smoothed
 
     def plain() -> Tensor:
         with device.autocast():
-            logits, _ = network(ids, network.start(batch))
+            logits, _ = network(ids, network.initial_state(batch))
         return cross_entropy(logits.float().flatten(0, 1), targets.flatten())
 
     def step() -> None:
         loss = chunked() if head == "charlstm" else plain()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
+        optimizer.step()
 
     return step
 

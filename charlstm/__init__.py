@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from charlstm.api import train
     from charlstm.config import Config, DataConfig, ModelConfig, SamplingConfig, TrainingConfig
     from charlstm.errors import CharlstmError, DivergedError, ModelFileError, UsageError
-    from charlstm.sampling.text_model import TextModel, load
+    from charlstm.text_model import TextModel, load
 
 __version__ = "0.1.0"
 
 HOMES = {
-    "load": "charlstm.sampling.text_model",
-    "TextModel": "charlstm.sampling.text_model",
+    "load": "charlstm.text_model",
+    "TextModel": "charlstm.text_model",
     "train": "charlstm.api",
     "Config": "charlstm.config",
     "ModelConfig": "charlstm.config",

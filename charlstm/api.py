@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from charlstm.checkpoint import RunFolder
 from charlstm.config import Config
-from charlstm.data.corpus import name_of, read_corpus
-from charlstm.data.tokens import default_split
+from charlstm.data.corpus import derive_run_name, read_corpus
+from charlstm.data.split import default_shares
+from charlstm.storage.run import RunFolder
 from charlstm.training.events import Event
-from charlstm.training.loop import train as events
+from charlstm.training.run import train as events
 
 
 def train(
@@ -33,6 +33,6 @@ def train(
     data = replace(given.data, corpus=sources)
     text = read_corpus(data)
     if config is None:
-        data = replace(data, split=default_split(len(text), data.split))
-    target = RunFolder(Path(folder) if folder else Path("runs") / name_of(sources))
+        data = replace(data, split=default_shares(len(text), data.split))
+    target = RunFolder(Path(folder) if folder else Path("runs") / derive_run_name(sources))
     return events(text, replace(given, data=data), target, overwrite=overwrite)

@@ -31,7 +31,7 @@ def rnn(x: Array, state: State, w: Weights, act: Activation) -> tuple[State, Gat
     h_t = act(W_hh h_{t-1} + b_hh + x)
     """
     (h,) = state
-    h = act(product(w["weight_hh"], h) + w["bias_hh"] + x)
+    h = act(matvec(w["weight_hh"], h) + w["bias_hh"] + x)
     return (h,), {}
 
 
@@ -42,8 +42,8 @@ def jordan(x: Array, state: State, w: Weights, act: Activation) -> tuple[State, 
     y_t = tanh(W_hy h_t + b_hy)
     """
     (y,) = state
-    h = act(product(w["weight_hh"], y) + x)
-    y = np.tanh(product(w["weight_hy"], h) + w["bias_hy"])
+    h = act(matvec(w["weight_hh"], y) + x)
+    y = np.tanh(matvec(w["weight_hy"], h) + w["bias_hy"])
     return (y,), {"hidden": h}
 
 
@@ -56,10 +56,10 @@ def lstm(x: Array, state: State, w: Weights, act: Activation) -> tuple[State, Ga
     o = sigmoid(W_ho h_{t-1} + b_ho + x_o)
     """
     h, c = state
-    a = product(w["weight_hh"], h)
+    a = matvec(w["weight_hh"], h)
     a += w["bias_hh"]
     a += x
-    return long_short_term(a, c, act)
+    return combine_gates(a, c, act)
 
 
 def lstm_peephole(x: Array, state: State, w: Weights, act: Activation) -> tuple[State, Gates]:
@@ -72,7 +72,7 @@ def lstm_peephole(x: Array, state: State, w: Weights, act: Activation) -> tuple[
     """
     h, c = state
     p_i, p_f, p_o = np.split(w["weight_peephole"], 3)
-    a_i, a_f, a_g, a_o = blocks(product(w["weight_hh"], h) + x, 4)
+    a_i, a_f, a_g, a_o = split_blocks(matvec(w["weight_hh"], h) + x, 4)
     i, f, g = sigmoid(a_i + p_i * c), sigmoid(a_f + p_f * c), act(a_g)
     c = f * c + i * g
     o = sigmoid(a_o + p_o * c)
@@ -89,7 +89,7 @@ def lstm_simple(x: Array, state: State, w: Weights, act: Activation) -> tuple[St
     f = sigmoid(x_f)      o = sigmoid(x_o)    h_t = o * c_t
     """
     _, c = state
-    x_i, x_f, x_g, x_o = blocks(x, 4)
+    x_i, x_f, x_g, x_o = split_blocks(x, 4)
     i, f, g, o = sigmoid(x_i), sigmoid(x_f), act(x_g), sigmoid(x_o)
     c = f * c + i * g
     return (o * c, c), {"input": i, "forget": f, "candidate": g, "output": o}
@@ -103,9 +103,9 @@ def lstm_norm(x: Array, state: State, w: Weights, act: Activation) -> tuple[Stat
     f = sigmoid(a_f)      o = sigmoid(a_o)      h_t = o * tanh(gain_c * LN(c_t) + b_c)
     """
     h, c = state
-    a = w["gain_hh"] * normalised(product(w["weight_hh"], h)) + w["gain_ih"] * normalised(x) + w["bias_hh"]
-    (_, c), gates = long_short_term(a, c, act)
-    h = gates["output"] * np.tanh(w["gain_c"] * normalised(c) + w["bias_c"])
+    a = w["gain_hh"] * normalize_rows(matvec(w["weight_hh"], h)) + w["gain_ih"] * normalize_rows(x) + w["bias_hh"]
+    (_, c), gates = combine_gates(a, c, act)
+    h = gates["output"] * np.tanh(w["gain_c"] * normalize_rows(c) + w["bias_c"])
     return (h, c), gates
 
 
@@ -120,8 +120,8 @@ def mlstm(x: Array, state: State, w: Weights, act: Activation) -> tuple[State, G
     """
     h, c = state
     gates = 4 * h.shape[1]
-    m = x[:, gates:] * product(w["weight_hh"][gates:], h)
-    (h, c), passed = long_short_term(product(w["weight_hh"][:gates], m) + x[:, :gates], c, act)
+    m = x[:, gates:] * matvec(w["weight_hh"][gates:], h)
+    (h, c), passed = combine_gates(matvec(w["weight_hh"][:gates], m) + x[:, :gates], c, act)
     return (h, c), {**passed, "intermediate": m}
 
 
@@ -132,8 +132,8 @@ def gru(x: Array, state: State, w: Weights, act: Activation) -> tuple[State, Gat
     z = sigmoid(W_hz h_{t-1} + b_hz + x_z)      h_t = (1 - z) * n + z * h_{t-1}
     """
     (h,) = state
-    x_r, x_z, x_n = blocks(x, 3)
-    h_r, h_z, h_n = blocks(product(w["weight_hh"], h) + w["bias_hh"], 3)
+    x_r, x_z, x_n = split_blocks(x, 3)
+    h_r, h_z, h_n = split_blocks(matvec(w["weight_hh"], h) + w["bias_hh"], 3)
     r, z = sigmoid(x_r + h_r), sigmoid(x_z + h_z)
     n = act(x_n + r * h_n)
     h = n + z * (h - n)
@@ -148,8 +148,8 @@ def gru_cho(x: Array, state: State, w: Weights, act: Activation) -> tuple[State,
     """
     (h,) = state
     gates = 2 * h.shape[1]
-    r, z = blocks(sigmoid(product(w["weight_hh"][:gates], h) + x[:, :gates]), 2)
-    n = act(product(w["weight_hh"][gates:], r * h) + x[:, gates:])
+    r, z = split_blocks(sigmoid(matvec(w["weight_hh"][:gates], h) + x[:, :gates]), 2)
+    n = act(matvec(w["weight_hh"][gates:], r * h) + x[:, gates:])
     h = n + z * (h - n)
     return (h,), {"reset": r, "update": z, "candidate": n}
 
@@ -159,7 +159,7 @@ class Cell(NamedTuple):
 
     step: Step
     blocks: int  # of H rows in its input weights
-    states: int  # arrays in its state
+    state_arrays: int  # arrays in its state
     recurrent: Mapping[str, tuple[int, ...]]  # the weights beside those of the input, shapes in units of H
 
     def shapes(self, inputs: int, hidden: int) -> dict[str, tuple[int, ...]]:
@@ -189,33 +189,33 @@ CELLS = {
 HALF = np.float32(0.5)
 
 
-def long_short_term(a: Array, c: Array, act: Activation) -> tuple[State, Gates]:
+def combine_gates(a: Array, c: Array, act: Activation) -> tuple[State, Gates]:
     """What LSTMs do once the four gates have been added up in `a` [N, 4*H]."""
-    g = act(blocks(a, 4)[2])
-    i, f, _, o = blocks(sigmoid(a), 4)  # all at once: a call costs more than the block that is not used
+    g = act(split_blocks(a, 4)[2])
+    i, f, _, o = split_blocks(sigmoid(a), 4)  # all at once: a call costs more than the block that is not used
     c = f * c + i * g
     h = o * np.tanh(c)
     return (h, c), {"input": i, "forget": f, "candidate": g, "output": o}
 
 
-ONE_BY_ONE = 64
+MAX_ROWWISE = 64
 """Rows up to which each is multiplied by itself: `charlstm.sampling.generate.LARGEST_BATCH`."""
 
 
-def product(matrix: Array, x: Array) -> Array:
+def matvec(matrix: Array, x: Array) -> Array:
     """`matrix @ x` for each of N vectors: [R, C] and [N, C] give [N, R]. All weights are reached through here.
 
     Up to as many rows as samples are drawn at once, one matrix-vector product a row: what a row comes to does not
     depend on its neighbours, as it would, in the last bits, if BLAS multiplied them all at once. Up to some ten rows it
     is the faster way, too.
     """
-    if len(x) > ONE_BY_ONE:
+    if len(x) > MAX_ROWWISE:
         return np.asarray(x @ matrix.T, np.float32)
     y: Array = np.matmul(matrix, x[:, :, None])[:, :, 0]
     return y
 
 
-def blocks(a: Array, count: int) -> list[Array]:
+def split_blocks(a: Array, count: int) -> list[Array]:
     """[N, count*H] cut into `count` arrays [N, H]; views, not copies."""
     width = a.shape[1] // count
     return [a[:, k * width : (k + 1) * width] for k in range(count)]
@@ -224,7 +224,7 @@ def blocks(a: Array, count: int) -> list[Array]:
 EPSILON = np.float32(1e-5)
 
 
-def normalised(a: Array) -> Array:
+def normalize_rows(a: Array) -> Array:
     """Each row of a [N, M] with mean 0 and variance 1."""
     centred = a - a.mean(1, keepdims=True)
     scaled: Array = centred / np.sqrt(np.square(centred).mean(1, keepdims=True) + EPSILON)

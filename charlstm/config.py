@@ -17,8 +17,8 @@ def setting(
     help: str,
     *,
     flag: bool | str = False,
-    least: float | None = None,
-    most: float | None = None,
+    minimum: float | None = None,
+    maximum: float | None = None,
     choices: tuple[str, ...] = (),
     metavar: str = "",
 ) -> Any:
@@ -26,12 +26,12 @@ def setting(
 
     `flag` gives it an option of its own; as "-x", a short one too.
     """
-    about = {"help": help, "flag": flag, "least": least, "most": most, "choices": choices, "metavar": metavar}
+    about = {"help": help, "flag": flag, "minimum": minimum, "maximum": maximum, "choices": choices, "metavar": metavar}
     return field(default=default, metadata=about)
 
 
 CELL_NAMES = ("lstm", "lstm-peephole", "lstm-simple", "lstm-norm", "mlstm", "gru", "gru-cho", "rnn", "jordan")
-OPTIMISER_NAMES = ("adamw", "adam", "rmsprop", "adagrad", "sgd", "nt-asgd")
+OPTIMIZER_NAMES = ("adamw", "adam", "rmsprop", "adagrad", "sgd", "nt-asgd")
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class ModelConfig:
     """The network: an embedding, a stack of recurrent layers, a linear head."""
 
     cell: str = setting("lstm", "Recurrent cell; `charlstm cells` has their equations.", flag=True, choices=CELL_NAMES)
-    layers: int = setting(1, "Recurrent layers, one on the other.", flag=True, least=1, most=64)
-    hidden: int = setting(384, "Units in each layer.", flag=True, least=1, most=16384)
-    embedding: int = setting(64, "Width of a character's vector.", least=1, most=16384)
+    layers: int = setting(1, "Recurrent layers, one on the other.", flag=True, minimum=1, maximum=64)
+    hidden: int = setting(384, "Units in each layer.", flag=True, minimum=1, maximum=16384)
+    embedding: int = setting(64, "Width of a character's vector.", minimum=1, maximum=16384)
     bidirectional: bool = setting(
         False,
         "Two such stacks, one for each direction, and a head that predicts from both: for `charlstm fill`.",
@@ -51,10 +51,10 @@ class ModelConfig:
         "tanh", "What bounds a layer's candidate for its new state.", flag=True, choices=("tanh", "softsign")
     )
     dropout: float = setting(
-        0.0, "Share of units left out between layers and before the head.", flag=True, least=0.0, most=0.95
+        0.0, "Share of units left out between layers and before the head.", flag=True, minimum=0.0, maximum=0.95
     )
     zoneout: float = setting(
-        0.0, "Share of units that keep their state at a step (Krueger et al. 2017); slow.", least=0.0, most=0.95
+        0.0, "Share of units that keep their state at a step (Krueger et al. 2017); slow.", minimum=0.0, maximum=0.95
     )
     between: str = setting(
         "plain",
@@ -74,7 +74,7 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
-class RegularisationConfig:
+class RegularizationConfig:
     """What keeps the network from learning the text by heart, beside dropout and weight decay."""
 
     dropout_mask: str = setting(
@@ -83,20 +83,20 @@ class RegularisationConfig:
         choices=("step", "window"),
     )
     embedding_dropout: float = setting(
-        0.0, "Share of the characters whose vectors are left out of a window.", least=0.0, most=0.95
+        0.0, "Share of the characters whose vectors are left out of a window.", minimum=0.0, maximum=0.95
     )
     weight_dropout: float = setting(
-        0.0, "Share of the recurrent weights left out of a window (Merity et al. 2017).", least=0.0, most=0.95
+        0.0, "Share of the recurrent weights left out of a window (Merity et al. 2017).", minimum=0.0, maximum=0.95
     )
     activation_penalty: float = setting(
-        0.0, "Weight of the mean square of the top layer's output in the loss (AR).", least=0.0, most=1e3
+        0.0, "Weight of the mean square of the top layer's output in the loss (AR).", minimum=0.0, maximum=1e3
     )
     temporal_penalty: float = setting(
-        0.0, "Weight of the mean square of its change from step to step (TAR).", least=0.0, most=1e3
+        0.0, "Weight of the mean square of its change from step to step (TAR).", minimum=0.0, maximum=1e3
     )
-    l1: float = setting(0.0, "Weight of the sum of the absolute values of the matrices.", least=0.0, most=1.0)
+    l1: float = setting(0.0, "Weight of the sum of the absolute values of the matrices.", minimum=0.0, maximum=1.0)
     label_smoothing: float = setting(
-        0.0, "Share of the target's probability spread over all symbols.", least=0.0, most=0.95
+        0.0, "Share of the target's probability spread over all symbols.", minimum=0.0, maximum=0.95
     )
 
 
@@ -109,7 +109,7 @@ class DataConfig:
     separator: str = setting(
         "", "Text to put between files. Without it, the last line of each is ended.", flag=True, metavar="TEXT"
     )
-    unit: str = setting(
+    level: str = setting(
         "char",
         "What the model reads and writes: characters, or the bytes of any file.",
         flag=True,
@@ -133,10 +133,14 @@ class DataConfig:
     )
     lower: bool = setting(False, "Read the text in lower case.", flag=True)
     min_count: int = setting(
-        1, "Fold characters seen fewer times than this into one unknown symbol.", flag=True, least=1, most=1e9
+        1, "Fold characters seen fewer times than this into one unknown symbol.", flag=True, minimum=1, maximum=1e9
     )
     max_vocab: int = setting(
-        0, "Fold all but so many of the most frequent characters into it. 0: no limit.", flag=True, least=0, most=1e7
+        0,
+        "Fold all but so many of the most frequent characters into it. 0: no limit.",
+        flag=True,
+        minimum=0,
+        maximum=1e7,
     )
     split: tuple[float, ...] = setting(
         (0.9, 0.1), "Shares of train, validation and, if a third is given, test.", flag=True, metavar="A,B[,C]"
@@ -148,78 +152,75 @@ class TrainingConfig:
     """How the weights are found."""
 
     seq_len: int = setting(
-        64, "Characters back-propagated through at a time (truncated BPTT).", flag=True, least=1, most=65536
+        64, "Characters back-propagated through at a time (truncated BPTT).", flag=True, minimum=1, maximum=65536
     )
-    batch_size: int = setting(16, "Parallel streams through the corpus.", flag=True, least=1, most=65536)
+    batch_size: int = setting(16, "Parallel streams through the corpus.", flag=True, minimum=1, maximum=65536)
     look_ahead: int = setting(
         32,
         "With model.bidirectional: characters beyond a window that the backward direction reads first, not scored.",
-        least=1,
-        most=65536,
+        minimum=1,
+        maximum=65536,
     )
-    forward_weight: float = setting(1.0, "Weight of the forward loss in the mean of the three.", least=1e-3, most=1e3)
-    backward_weight: float = setting(1.0, "Weight of the backward loss in it.", least=1e-3, most=1e3)
+    forward_weight: float = setting(
+        1.0, "Weight of the forward loss in the mean of the three.", minimum=1e-3, maximum=1e3
+    )
+    backward_weight: float = setting(1.0, "Weight of the backward loss in it.", minimum=1e-3, maximum=1e3)
     joint_weight: float = setting(
-        1.0, "Weight in it of the loss of what is predicted from both sides.", least=1e-3, most=1e3
+        1.0, "Weight in it of the loss of what is predicted from both sides.", minimum=1e-3, maximum=1e3
     )
-    batch_size_start: int = setting(
-        0, "Streams in the first epoch; they grow or shrink to batch_size. 0: batch_size.", least=0, most=65536
-    )
-    seq_len_start: int = setting(
-        0, "Length of the windows in the first epoch; it leads to seq_len. 0: seq_len.", least=0, most=65536
-    )
-    optimiser: str = setting("adamw", "What turns gradients into steps.", flag=True, choices=OPTIMISER_NAMES)
-    lr: float = setting(8e-3, "Peak learning rate.", flag=True, least=1e-8, most=100.0)
+    optimizer: str = setting("adamw", "What turns gradients into steps.", flag=True, choices=OPTIMIZER_NAMES)
+    lr: float = setting(8e-3, "Peak learning rate.", flag=True, minimum=1e-8, maximum=100.0)
     schedule: str = setting(
         "cosine",
         "Learning rate after the warm-up: down to final_lr by a cosine or a line, halved on a plateau, or constant.",
         flag=True,
         choices=("cosine", "linear", "plateau", "constant"),
     )
-    epochs: int = setting(20, "Passes over the training part.", flag=True, least=1, most=1e6)
+    epochs: int = setting(20, "Passes over the training part.", flag=True, minimum=1, maximum=1e6)
     max_time: float = setting(
         0.0,
         "Stop after this long, as 90s, 5m or 1h30m; the learning rate decays to fit. 0: no limit.",
         flag=True,
-        least=0.0,
-        most=3e7,
+        minimum=0.0,
+        maximum=3e7,
         metavar="TIME",
     )
     warmup: float = setting(
-        0.02, "Share of training over which the learning rate climbs to its peak.", least=0.0, most=1.0
+        0.02, "Share of training over which the learning rate climbs to its peak.", minimum=0.0, maximum=1.0
     )
     final_lr: float = setting(
-        0.02, "Learning rate at the end of a cosine or a line, as a share of the peak.", least=0.0, most=1.0
+        0.02, "Learning rate at the end of a cosine or a line, as a share of the peak.", minimum=0.0, maximum=1.0
     )
-    beta1: float = setting(0.9, "Decay of the gradient's mean (Adam), or the momentum (SGD).", least=0.0, most=0.9999)
-    beta2: float = setting(0.99, "Decay of the gradient's square (Adam, RMSprop).", least=0.0, most=0.99999)
-    weight_decay: float = setting(0.01, "Weight decay; biases and the embedding are spared.", least=0.0, most=10.0)
-    clip: float = setting(1.0, "Largest norm of the gradient. 0: not clipped.", least=0.0, most=1e6)
-    clip_value: float = setting(0.0, "Largest number in the gradient. 0: not clipped.", least=0.0, most=1e6)
+    beta1: float = setting(
+        0.9, "Decay of the gradient's mean (Adam), or the momentum (SGD).", minimum=0.0, maximum=0.9999
+    )
+    beta2: float = setting(0.99, "Decay of the gradient's square (Adam, RMSprop).", minimum=0.0, maximum=0.99999)
+    weight_decay: float = setting(0.01, "Weight decay; biases and the embedding are spared.", minimum=0.0, maximum=10.0)
+    clip: float = setting(1.0, "Largest norm of the gradient. 0: not clipped.", minimum=0.0, maximum=1e6)
     ema: float = setting(
         0.999,
         "Decay of the weights' moving average, which then is what is validated and saved as the model. 0: off.",
         flag=True,
-        least=0.0,
-        most=0.99999,
+        minimum=0.0,
+        maximum=0.99999,
     )
     patience: int = setting(
-        0, "Stop after so many validations without a better loss. 0: go on.", flag=True, least=0, most=1e6
+        0, "Stop after so many validations without a better loss. 0: go on.", flag=True, minimum=0, maximum=1e6
     )
-    validate_every: int = setting(500, "Steps between validations; each one saves the run.", least=1, most=1e9)
+    validate_every: int = setting(500, "Steps between validations; each one saves the run.", minimum=1, maximum=1e9)
     save_every: float = setting(
         60.0,
         "Time between saves where validations are further apart, as 90s or 5m. 0: at validations only.",
         flag=True,
-        least=0.0,
-        most=3e7,
+        minimum=0.0,
+        maximum=3e7,
         metavar="TIME",
     )
     keep: int = setting(
-        0, "Models of earlier validations to keep, as step-000500.safetensors.", flag=True, least=0, most=1e6
+        0, "Models of earlier validations to keep, as step-000500.safetensors.", flag=True, minimum=0, maximum=1e6
     )
     seed: int = setting(
-        1, "Seed of the initial weights, the dropout and the order of the data.", flag=True, least=0, most=2**53
+        1, "Seed of the initial weights, the dropout and the order of the data.", flag=True, minimum=0, maximum=2**53
     )
     device: str = setting("auto", "Where to train.", flag=True, choices=("auto", "cpu", "cuda", "mps"))
     precision: str = setting(
@@ -238,27 +239,37 @@ class SamplingConfig:
     """How a character is drawn from the model's distribution."""
 
     temperature: float = setting(
-        1.0, "Below 1 plays safe, above 1 takes risks, 0 always takes the likeliest.", flag="-t", least=0.0, most=100.0
+        1.0,
+        "Below 1 plays safe, above 1 takes risks, 0 always takes the likeliest.",
+        flag="-t",
+        minimum=0.0,
+        maximum=100.0,
     )
-    top_k: int = setting(0, "Draw from the K likeliest only. 0: off.", flag=True, least=0, most=2e6)
+    top_k: int = setting(0, "Draw from the K likeliest only. 0: off.", flag=True, minimum=0, maximum=2e6)
     top_p: float = setting(
-        1.0, "Draw from the likeliest that together have this probability. 1: off.", flag=True, least=0.0, most=1.0
+        1.0, "Draw from the likeliest that together have this probability. 1: off.", flag=True, minimum=0.0, maximum=1.0
     )
     min_p: float = setting(
-        0.0, "Leave out what is less likely than this share of the likeliest. 0: off.", flag=True, least=0.0, most=1.0
+        0.0,
+        "Leave out what is less likely than this share of the likeliest. 0: off.",
+        flag=True,
+        minimum=0.0,
+        maximum=1.0,
     )
     length: int = setting(
-        500, "Characters to write, the prompt not counted. 0: until stopped.", flag="-l", least=0, most=1e12
+        500, "Characters to write, the prompt not counted. 0: until stopped.", flag="-l", minimum=0, maximum=1e12
     )
 
 
 @dataclass(frozen=True)
 class AdaptationConfig:
-    """How a model goes on learning from a text that it reads (`charlstm.adaptation`)."""
+    """How a model goes on learning from a text that it reads (`charlstm.evaluation.dynamic`)."""
 
-    adapt_rate: float = setting(4e-4, "How fast the model learns from what it reads.", flag=True, least=0.0, most=1.0)
+    adapt_rate: float = setting(
+        4e-4, "How fast the model learns from what it reads.", flag=True, minimum=0.0, maximum=1.0
+    )
     adapt_decay: float = setting(
-        1e-4, "Share of what it learnt that the model forgets again at every step.", flag=True, least=0.0, most=1.0
+        1e-4, "Share of what it learnt that the model forgets again at every step.", flag=True, minimum=0.0, maximum=1.0
     )
 
 
@@ -269,7 +280,7 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
-    regularisation: RegularisationConfig = field(default_factory=RegularisationConfig)
+    regularization: RegularizationConfig = field(default_factory=RegularizationConfig)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain nested dicts, fit for TOML and JSON."""
@@ -287,7 +298,7 @@ SECTIONS: dict[str, type] = {
     "model": ModelConfig,
     "data": DataConfig,
     "training": TrainingConfig,
-    "regularisation": RegularisationConfig,
+    "regularization": RegularizationConfig,
 }
 
 ALL_SECTIONS = SECTIONS | {"sampling": SamplingConfig, "adaptation": AdaptationConfig}
@@ -296,5 +307,5 @@ ALL_SECTIONS = SECTIONS | {"sampling": SamplingConfig, "adaptation": AdaptationC
 Direction = Literal["forward", "backward"]
 """Which of a bidirectional model's two halves: the one that reads a text from its beginning, or from its end."""
 
-Unknown = Literal["error", "skip", "replace"]
+UnknownPolicy = Literal["error", "skip", "replace"]
 """What to do with a character that the model has never seen."""

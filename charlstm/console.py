@@ -11,7 +11,7 @@ from io import BytesIO, StringIO
 from time import monotonic
 from typing import TYPE_CHECKING, BinaryIO, Never, TextIO
 
-from charlstm.errors import CharlstmError, ReaderGoneError
+from charlstm.errors import CharlstmError, OutputClosedError
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -31,18 +31,18 @@ class Console:
     def __init__(self, stdin: BinaryIO | None, stdout: BinaryIO, stderr: TextIO, environ: Mapping[str, str]) -> None:
         self.stdin, self.stdout, self.stderr, self.environ = stdin, stdout, stderr, environ
         self.color, self.quiet, self.debug = "auto", False, False
-        self.bar: Bar | None = None
+        self.bar: ProgressBar | None = None
         self.flushed_at = 0.0
 
     @classmethod
-    def of_process(cls) -> Console:
+    def from_process(cls) -> Console:
         """The real one. A stream that was closed before the start is as if it were empty."""
         stdout = sys.stdout.buffer if sys.stdout else BytesIO()
         return cls(sys.stdin.buffer if sys.stdin else None, stdout, sys.stderr or StringIO(), os.environ)
 
     def write(self, data: bytes) -> None:
         """Text for stdout. Raises ReaderGoneError once nobody reads it, CharlstmError if it cannot be written."""
-        with self.writing():
+        with self.translate_errors():
             self.stdout.write(data)
             if self.stdout.isatty() or monotonic() - self.flushed_at > FLUSH_EVERY:
                 self.stdout.flush()
@@ -50,15 +50,15 @@ class Console:
 
     def flush(self) -> None:
         """Nothing written so far stays behind. Raises as `write`."""
-        with self.writing():
+        with self.translate_errors():
             self.stdout.flush()
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
+    def translate_errors(self) -> Iterator[None]:
         try:
             yield
         except BrokenPipeError as error:
-            raise ReaderGoneError from error
+            raise OutputClosedError from error
         except OSError as error:
             raise CharlstmError(f"cannot write to stdout: {error.strerror}") from error
 
@@ -76,22 +76,22 @@ class Console:
         for row in rows.items():
             table.add_row(*map(Text, row))
         drawing = StringIO()
-        RichConsole(file=drawing, force_terminal=True, no_color=not self.coloured(self.stdout)).print(table)
+        RichConsole(file=drawing, force_terminal=True, no_color=not self.uses_color(self.stdout)).print(table)
         self.write(drawing.getvalue().encode())
 
     def note(self, text: str, style: str = "") -> None:
         """A line for people, on stderr; not with --quiet."""
         if not self.quiet:
-            self.say(text, style)
+            self.print_line(text, style)
 
     def warn(self, text: str) -> None:
-        self.note(f"warning: {printable(text)}", "warning")
+        self.note(f"warning: {escape_controls(text)}", "warning")
 
     def error(self, text: str) -> None:
         """Why it failed: said even with --quiet."""
-        self.say(f"charlstm: {printable(text)}", "error")
+        self.print_line(f"charlstm: {escape_controls(text)}", "error")
 
-    def say(self, text: str, style: str = "") -> None:
+    def print_line(self, text: str, style: str = "") -> None:
         if self.bar:
             self.bar.clear()
         with suppress(OSError):  # nobody listens: no reason to lose the work
@@ -99,16 +99,16 @@ class Console:
             self.stderr.flush()
 
     def styled(self, text: str, style: str) -> str:
-        return f"\x1b[{STYLES[style]}m{text}\x1b[0m" if style and self.coloured(self.stderr) else text
+        return f"\x1b[{STYLES[style]}m{text}\x1b[0m" if style and self.uses_color(self.stderr) else text
 
-    def coloured(self, stream: TextIO | BinaryIO) -> bool:
+    def uses_color(self, stream: TextIO | BinaryIO) -> bool:
         """Whether to colour what goes to this stream."""
         if self.color != "auto":
             return self.color == "always"
         return stream.isatty() and not self.environ.get("NO_COLOR") and self.environ.get("TERM") != "dumb"
 
     @property
-    def live(self) -> bool:
+    def can_animate(self) -> bool:
         """Whether stderr can show something that moves."""
         return self.stderr.isatty() and self.environ.get("TERM") != "dumb" and not self.quiet
 
@@ -131,13 +131,13 @@ class Console:
             return not self.stdin.isatty()
         return stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
 
-    def progress(self) -> Bar:
+    def progress(self) -> ProgressBar:
         """A bar on a terminal, a plain line every few seconds elsewhere."""
-        self.bar = Bar(self)
+        self.bar = ProgressBar(self)
         return self.bar
 
 
-class Bar:
+class ProgressBar:
     """How far something has come. Use as a context manager."""
 
     def __init__(self, console: Console) -> None:
@@ -145,8 +145,8 @@ class Bar:
         self.drawn: tqdm[Never] | None = None
         self.said_at = monotonic()
 
-    def __enter__(self) -> Bar:
-        if self.console.live:
+    def __enter__(self) -> ProgressBar:
+        if self.console.can_animate:
             from tqdm import tqdm
 
             self.drawn = tqdm(
@@ -181,6 +181,6 @@ class Bar:
             self.console.stderr.write("\r\x1b[K")
 
 
-def printable(text: str) -> str:
+def escape_controls(text: str) -> str:
     """Text from a file, fit to be shown as a label: control characters are escaped, so none reaches the terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)

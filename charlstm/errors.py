@@ -30,14 +30,14 @@ class DivergedError(CharlstmError):
     exit_code = 3
 
 
-def out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """torch has no MemoryError of its own on a CPU, and one of another family on a GPU."""
     said = str(error).lower()
     words = ("out of memory", "alloc_cpu", "can't allocate", "bad allocation", "bad_alloc", "could not create a memory")
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(word in said for word in words))
 
 
-class ReaderGoneError(Exception):
+class OutputClosedError(Exception):
     """Nobody reads stdout any more, as after `| head`: a reason to end, not a failure."""
 
 

@@ -22,18 +22,18 @@ Codes = NDArray[np.unsignedinteger[Any]]
 
 UNKNOWN_PIECE = "\N{REPLACEMENT CHARACTER}".encode()
 
-BOUNDARY = {"char": 0xD800, "byte": 0x100}
+END_OF_DOCUMENT = {"char": 0xD800, "byte": 0x100}
 """What stands between two documents, as a code: half a surrogate pair, which no text holds, or one more than a byte."""
 
 
 class Vocabulary(ABC):
     """What the ids 0 to `size - 1` stand for."""
 
-    unit: str
+    level: str
     size: int
     unknown: int | None = None
     """The id that stands for every character not in the vocabulary, if there is one. It is never sampled."""
-    boundary: int | None = None
+    end_of_document: int | None = None
     """The id that stands between documents, if there is one: read, it starts one afresh; drawn, it ends one."""
 
     @cached_property
@@ -82,8 +82,8 @@ class Vocabulary(ABC):
     def count_bytes(self, ids: NDArray[np.integer]) -> int:
         """The length of their text in bytes; a folded character counts as U+FFFD does, a boundary as a newline."""
         sizes = np.array([len(piece) for piece in self.pieces])
-        if self.boundary is not None:
-            sizes[self.boundary] = 1
+        if self.end_of_document is not None:
+            sizes[self.end_of_document] = 1
         return int(sizes[ids].sum())
 
     def encode(self, text: Text, unknown: str = "fold") -> Ids:
@@ -104,37 +104,37 @@ class Vocabulary(ABC):
             return ids[~missing]
         if unknown == "error" or (unknown == "fold" and self.unknown is None):
             raise UsageError(
-                complaint(codes[missing], at + int(np.flatnonzero(missing)[0])),
+                describe_unknown(codes[missing], at + int(np.flatnonzero(missing)[0])),
                 "--unknown skip leaves such characters out, --unknown replace puts another in their place",
             )
-        ids[missing] = self.stand_in
+        ids[missing] = self.replacement
         return ids
 
     @property
-    def stand_in(self) -> int:
+    def replacement(self) -> int:
         """What replaces a character that is missing: the unknown symbol, a space or, at the worst, the first."""
-        space = int(self.lookup(" " if self.unit == "char" else b" ")[0])
+        space = int(self.lookup(" " if self.level == "char" else b" ")[0])
         return self.unknown if self.unknown is not None else max(space, 0)
 
     @property
-    def start(self) -> int:
+    def bos(self) -> int:
         """What a model has read before a text begins: the boundary of documents, else a line's end or, where it knows
         none, the first symbol."""
-        if self.boundary is not None:
-            return self.boundary
-        newline = int(self.lookup("\n" if self.unit == "char" else b"\n")[0])
+        if self.end_of_document is not None:
+            return self.end_of_document
+        newline = int(self.lookup("\n" if self.level == "char" else b"\n")[0])
         return max(newline, 0)
 
 
-def complaint(codes: Codes, first: int) -> str:
+def describe_unknown(codes: Codes, first: int) -> str:
     """One sentence that names characters which the model has never seen, and where the first of them stands."""
     distinct = list(dict.fromkeys(codes.tolist()))
-    named = ", ".join(name_of(chr(code)) for code in distinct[:5])
+    named = ", ".join(name_character(chr(code)) for code in distinct[:5])
     more = f" and {len(distinct) - 5} more" if len(distinct) > 5 else ""
     return f"the model has never seen {named}{more} (first at position {first})"
 
 
-def name_of(character: str) -> str:
+def name_character(character: str) -> str:
     """A character with its code point and name, safe to print: `'é' (U+00E9 LATIN SMALL LETTER E WITH ACUTE)`."""
     if "\udc80" <= character <= "\udcff":  # how Python passes on a byte of an argument or a pipe that is not text
         return f"the byte 0x{ord(character) - 0xDC00:02x}, which is not UTF-8"
@@ -142,21 +142,21 @@ def name_of(character: str) -> str:
     return f"{character!r} ({label})" if character.isprintable() else label
 
 
-class Characters(Vocabulary):
+class CharVocabulary(Vocabulary):
     """Code points in ascending order; then the unknown symbol, if rarer ones are folded into it, and the boundary."""
 
-    unit = "char"
+    level = "char"
 
     def __init__(self, characters: str, folds: bool = False, documents: bool = False) -> None:
         self.characters = characters
         self.unknown = len(characters) if folds else None
         self.size = len(characters) + folds + documents
-        self.boundary = self.size - 1 if documents else None
+        self.end_of_document = self.size - 1 if documents else None
 
     @classmethod
-    def of(
+    def from_counts(
         cls, counts: NDArray[np.integer], min_count: int = 1, max_vocab: int = 0, documents: bool = False
-    ) -> Characters:
+    ) -> CharVocabulary:
         """The vocabulary of a text in which each code point has this count, [highest code point + 1].
 
         Characters seen fewer than `min_count` times share the unknown symbol, and so do those that are not among the
@@ -164,7 +164,7 @@ class Characters(Vocabulary):
         this text needs it. Raises CharlstmError where no character is left.
         """
         counts = counts.copy()
-        counts[BOUNDARY["char"] : BOUNDARY["char"] + 1] = 0
+        counts[END_OF_DOCUMENT["char"] : END_OF_DOCUMENT["char"] + 1] = 0
         kept = np.flatnonzero(counts >= max(min_count, 1))
         if not len(kept):
             raise CharlstmError(f"no character of the corpus appears {min_count} times", "lower --min-count")
@@ -175,11 +175,11 @@ class Characters(Vocabulary):
     @cached_property
     def table(self) -> NDArray[np.int32]:
         known = code_points(self.characters)
-        highest = max(int(known[-1]), BOUNDARY["char"] if self.boundary is not None else 0)
+        highest = max(int(known[-1]), END_OF_DOCUMENT["char"] if self.end_of_document is not None else 0)
         table = np.full(highest + 2, -1, np.int32)
         table[known] = np.arange(len(known))
-        if self.boundary is not None:
-            table[BOUNDARY["char"]] = self.boundary
+        if self.end_of_document is not None:
+            table[END_OF_DOCUMENT["char"]] = self.end_of_document
         return table
 
     def codes(self, text: Text) -> Codes:
@@ -188,25 +188,27 @@ class Characters(Vocabulary):
     @cached_property
     def pieces(self) -> list[bytes]:
         unknown = [UNKNOWN_PIECE] * (self.unknown is not None)
-        return [character.encode() for character in self.characters] + unknown + [b""] * (self.boundary is not None)
+        return (
+            [character.encode() for character in self.characters] + unknown + [b""] * (self.end_of_document is not None)
+        )
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "unit": self.unit,
+            "level": self.level,
             "characters": self.characters,
             "unknown": self.unknown is not None,
-            "boundary": self.boundary is not None,
+            "boundary": self.end_of_document is not None,
         }
 
 
-class Bytes(Vocabulary):
+class ByteVocabulary(Vocabulary):
     """The 256 bytes, whatever the file; then the boundary, where it is one of documents."""
 
-    unit = "byte"
+    level = "byte"
 
     def __init__(self, documents: bool = False) -> None:
         self.size = 256 + documents
-        self.boundary = 256 if documents else None
+        self.end_of_document = 256 if documents else None
 
     @cached_property
     def table(self) -> NDArray[np.int32]:
@@ -218,22 +220,22 @@ class Bytes(Vocabulary):
 
     @cached_property
     def pieces(self) -> list[bytes]:
-        return [bytes([value]) for value in range(256)] + [b""] * (self.boundary is not None)
+        return [bytes([value]) for value in range(256)] + [b""] * (self.end_of_document is not None)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"unit": self.unit, "boundary": self.boundary is not None}
+        return {"level": self.level, "boundary": self.end_of_document is not None}
 
 
 def vocabulary_from_dict(tree: dict[str, Any]) -> Vocabulary:
     """The inverse of `Vocabulary.to_dict`. Raises ValueError for what cannot be a vocabulary."""
     documents = bool(tree.get("boundary", False))
-    if tree.get("unit") == "byte":
-        return Bytes(documents)
+    if tree.get("level", tree.get("unit")) == "byte":
+        return ByteVocabulary(documents)
     characters = tree["characters"]
     if not isinstance(characters, str) or list(characters) != sorted(set(characters)) or not characters:
         raise ValueError("the vocabulary is not a sorted list of characters")
     characters.encode()
-    return Characters(characters, folds=bool(tree["unknown"]), documents=documents)
+    return CharVocabulary(characters, folds=bool(tree["unknown"]), documents=documents)
 
 
 def code_points(text: str) -> Codes:

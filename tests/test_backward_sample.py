@@ -11,14 +11,14 @@ import pytest
 
 import charlstm as package
 from charlstm.config import SamplingConfig
-from charlstm.evaluation.models import language_model
-from charlstm.evaluation.one_way import score
-from charlstm.modelfile import ModelFile
-from charlstm.sampling.text_model import TextModel
-from charlstm.vocabulary import Characters
+from charlstm.evaluation.one_sided import score
+from charlstm.model.loading import load_language_model
+from charlstm.storage.model import ModelFile
+from charlstm.text_model import TextModel
+from charlstm.vocabulary import CharVocabulary
 from tests.conftest import SMALL, WORDS, charlstm, one_sentence
-from tests.test_building import loaded_after
 from tests.test_fill_command import untrained
+from tests.test_layers_of_imports import loaded_after
 
 BACKWARD = ("--direction", "backward", "--seed", 1)
 
@@ -106,7 +106,7 @@ def test_a_backward_sample_of_a_document_begins_where_it_does(names: Path) -> No
 
 def test_characters_of_several_bytes_stay_whole() -> None:
     letters = "\n\N{SNOWMAN}\N{LATIN SMALL LETTER E WITH ACUTE}\N{CJK UNIFIED IDEOGRAPH-4E16}a"
-    file = untrained(Characters("".join(sorted(letters))))
+    file = untrained(CharVocabulary("".join(sorted(letters))))
     backward = TextModel(file, "backward")
     text = "".join(backward.generate("a", SamplingConfig(length=60), seed=1))
     assert len(text) == 60
@@ -119,7 +119,7 @@ def test_scores_backward_are_those_of_the_turned_text(both_ways_run: Path) -> No
     model, text = package.load(both_ways_run, "backward"), "the dog and the fox\n"
     ids = model.vocabulary.encode(text)
     expected = score(
-        language_model(model.file.half("backward")), ids[::-1].copy(), model.vocabulary.start
+        load_language_model(model.file.half("backward")), ids[::-1].copy(), model.vocabulary.bos
     ).log_probability[::-1]
     np.testing.assert_allclose(model.score(text), expected, atol=1e-4)  # two engines, both in float32
     with pytest.raises(package.UsageError, match="direction"):
@@ -159,7 +159,7 @@ def test_of_several_stop_strings_the_one_nearest_the_prompt_counts(both_ways_run
 def test_bytes_of_a_character_keep_their_order() -> None:
     line = "gr\N{LATIN SMALL LETTER U WITH DIAERESIS}n\N{RIGHTWARDS ARROW}blau\n"
     Path("colours.txt").write_text(line * 300, "utf-8")
-    options = ("--bidirectional", "--unit", "byte", "--epochs", 6, "--set", "training.look_ahead=8")
+    options = ("--bidirectional", "--level", "byte", "--epochs", 6, "--set", "training.look_ahead=8")
     assert charlstm("train", "colours.txt", "-o", "m", *SMALL, *options).code == 0
     arguments = ("sample", "-m", "m", *BACKWARD, "-p", "blau", "-t", 0)
     assert charlstm(*arguments, "-l", 8).out == (line.rstrip("\n") + "\n").encode()
@@ -171,7 +171,7 @@ def test_bytes_of_a_character_keep_their_order() -> None:
 def test_a_document_scored_backward_is_worth_what_it_is_turned_round(names: Path) -> None:
     model = package.load(names, "backward")
     turned = score(
-        language_model(model.file.half("backward")), model.vocabulary.encode("clara")[::-1], model.vocabulary.start
+        load_language_model(model.file.half("backward")), model.vocabulary.encode("clara")[::-1], model.vocabulary.bos
     )
     np.testing.assert_allclose(model.score("clara").sum(), turned.log_probability.sum(), atol=1e-4)  # as above
 

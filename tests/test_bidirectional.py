@@ -13,20 +13,21 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from charlstm.architecture import weight_shapes
 from charlstm.cells import CELLS
-from charlstm.cli.characters import suspects
-from charlstm.config import Config, ModelConfig, RegularisationConfig
-from charlstm.evaluation import both_ways, one_way
-from charlstm.evaluation.both_ways import edges, evaluate_both, predictions
-from charlstm.evaluation.figures import Scores
-from charlstm.evaluation.one_way import evaluate
+from charlstm.cli.commands.score import suspects
+from charlstm.config import Config, ModelConfig, RegularizationConfig
+from charlstm.evaluation import one_sided, two_sided
+from charlstm.evaluation.metrics import Scores
+from charlstm.evaluation.one_sided import evaluate
+from charlstm.evaluation.two_sided import chunk_edges, evaluate_both, predict_both_sides
+from charlstm.infilling.context import Predictors
 from charlstm.model.bidirectional import BidirectionalModel
 from charlstm.model.layers import OPERATORS, Engine
-from charlstm.modelfile import ModelFile, shapes
-from charlstm.sampling.network import begun
-from charlstm.sampling.readings import Sides
-from charlstm.training.penalties import to_minimise, with_penalties
-from charlstm.vocabulary import Characters
+from charlstm.sampling.network import prefill
+from charlstm.storage.model import ModelFile
+from charlstm.training.objective import add_penalties, total_loss
+from charlstm.vocabulary import CharVocabulary
 from tests.conftest import SMALL, charlstm, one_sentence
 
 SIZE, START, BOUNDARY = 7, 0, 6
@@ -46,7 +47,7 @@ def model_of(
     config = replace(
         ModelConfig(), cell=cell, layers=layers, bidirectional=True, **{"hidden": 10, "embedding": 5} | options
     )
-    model = BidirectionalModel(config, SIZE, engine, boundary=boundary, look_ahead=3)
+    model = BidirectionalModel(config, SIZE, engine, end_of_document=boundary, look_ahead=3)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     return model
@@ -54,10 +55,10 @@ def model_of(
 
 def views(model: BidirectionalModel, ids: np.ndarray[Any, Any]) -> tuple[Tensor, Tensor, Tensor]:
     """The logits at every place of a text, [3][N, V]."""
-    chunks = list(predictions(model, ids, START))
+    chunks = list(predict_both_sides(model, ids, START))
     order = np.argsort(np.concatenate([places for places, *_ in chunks]))
     forward, backward, both = (
-        torch.cat([getattr(found, name) for _, found, _ in chunks])[order] for name in both_ways.Views._fields
+        torch.cat([getattr(found, name) for _, found, _ in chunks])[order] for name in two_sided.Views._fields
     )
     return forward, backward, both
 
@@ -98,14 +99,14 @@ def test_training_scores_what_the_equations_say(cell: str) -> None:
     """The three losses of a window, beside networks that are given nothing but what they may read."""
     model, steps, ahead, batch = model_of(cell), 5, 3, 2
     window = torch.randint(SIZE, (steps + 1 + ahead, batch))
-    (forward, backward, both), _ = model.objectives(window, model.start(batch))
+    (forward, backward, both), _ = model.compute_objectives(window, model.initial_state(batch))
     expected: list[list[Tensor]] = [[], [], []]
     for t in range(1, steps + 1):
-        before, _ = model.forwards.read(window[:t], model.start(batch))
-        after, _ = model.backwards.read(window[t + 1 :].flip(0), model.backwards.start(batch))
+        before, _ = model.forward_lm.unroll(window[:t], model.initial_state(batch))
+        after, _ = model.backward_lm.unroll(window[t + 1 :].flip(0), model.backward_lm.initial_state(batch))
         f, b = before.dropped[-1], after.dropped[-1]
         joint = model.joint(model.joint.project(torch.cat([f, b], -1)))
-        logits = model.forwards.head(f), model.backwards.head(b), joint
+        logits = model.forward_lm.head(f), model.backward_lm.head(b), joint
         for found, values in zip(expected, logits, strict=True):
             found.append(cross_entropy(values, window[t]))
     for objective, found in zip((forward, backward, both), expected, strict=True):
@@ -117,15 +118,15 @@ def test_the_look_ahead_teaches_nothing_but_what_lies_before_it() -> None:
     window's own steps."""
     model = model_of(layers=1)
     ids = torch.randint(SIZE, (5 + 1 + 3, 1))
-    losses = [model.objectives(ids, model.start(1))[0][1].losses.nats]
+    losses = [model.compute_objectives(ids, model.initial_state(1))[0][1].losses.nats]
     ids[-1] = (ids[-1] + 1) % SIZE
-    losses.append(model.objectives(ids, model.start(1))[0][1].losses.nats)
+    losses.append(model.compute_objectives(ids, model.initial_state(1))[0][1].losses.nats)
     assert losses[0] != losses[1]
     alone = int(ids[-1])
     model.zero_grad()
     window = torch.where(ids == alone, (ids + 1) % SIZE, ids)
     window[-1] = alone  # a character that is in the look-ahead only
-    model.objectives(window, model.start(1))[0][1].losses.smoothed.backward()  # type: ignore[no-untyped-call]
+    model.compute_objectives(window, model.initial_state(1))[0][1].losses.smoothed.backward()  # type: ignore[no-untyped-call]
     gradient = model.embedding.weight.grad
     assert gradient is not None
     assert gradient[alone].abs().sum() == 0
@@ -134,18 +135,18 @@ def test_the_look_ahead_teaches_nothing_but_what_lies_before_it() -> None:
 
 def test_what_is_minimised_is_the_weighted_mean_of_the_three() -> None:
     model = model_of()
-    objectives, _ = model.objectives(torch.randint(SIZE, (9, 2)), model.start(2))
-    config = Config(regularisation=RegularisationConfig(activation_penalty=0.5))
+    objectives, _ = model.compute_objectives(torch.randint(SIZE, (9, 2)), model.initial_state(2))
+    config = Config(regularization=RegularizationConfig(activation_penalty=0.5))
     config = replace(
         config, training=replace(config.training, forward_weight=1.0, backward_weight=2.0, joint_weight=5.0)
     )
     terms = [
-        with_penalties(objective.losses.smoothed, objective.outputs, config.regularisation)
+        add_penalties(objective.losses.smoothed, objective.outputs, config.regularization)
         for objective in objectives[:2]
         if objective.outputs
     ]
     expected = (terms[0] + 2 * terms[1] + 5 * objectives[2].losses.smoothed) / 8
-    torch.testing.assert_close(to_minimise(objectives, config), expected)
+    torch.testing.assert_close(total_loss(objectives, config), expected)
 
 
 @pytest.mark.parametrize(("length", "streams"), [(40, 1), (2100, 2), (3001, 3)])
@@ -153,14 +154,17 @@ def test_what_is_minimised_is_the_weighted_mean_of_the_three() -> None:
 def test_the_figures_are_those_of_each_direction_alone(
     length: int, streams: int, boundary: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(one_way, "SHORTEST_STREAM", 1000)
-    monkeypatch.setattr(one_way, "LOGITS_AT_ONCE", 7 * SIZE * streams)  # chunks of 7 characters
+    monkeypatch.setattr(one_sided, "MIN_STREAM", 1000)
+    monkeypatch.setattr(one_sided, "MAX_LOGITS", 7 * SIZE * streams)  # chunks of 7 characters
     model = model_of(layers=1, boundary=boundary)
     ids = np.random.default_rng(1).integers(SIZE, size=length)
     found = evaluate_both(model, ids, START, length)
     assert found is not None
-    assert len(one_way.streams(length)[1]) == streams
-    for figures, alone, text in ((found.forward, model.forwards, ids), (found.backward, model.backwards, ids[::-1])):
+    assert len(one_sided.cut_streams(length)[1]) == streams
+    for figures, alone, text in (
+        (found.forward, model.forward_lm, ids),
+        (found.backward, model.backward_lm, ids[::-1]),
+    ):
         single = evaluate(alone, text.copy(), START, length)
         assert single is not None
         assert figures.nats == pytest.approx(single.nats, rel=1e-5)
@@ -168,11 +172,11 @@ def test_the_figures_are_those_of_each_direction_alone(
 
 @pytest.mark.parametrize("length", [40, 2100, 3001])
 def test_a_text_of_several_segments_has_the_same_figures(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(one_way, "SHORTEST_STREAM", 1000)
-    monkeypatch.setattr(one_way, "LOGITS_AT_ONCE", 7 * SIZE * max(length // 1000, 1))
+    monkeypatch.setattr(one_sided, "MIN_STREAM", 1000)
+    monkeypatch.setattr(one_sided, "MAX_LOGITS", 7 * SIZE * max(length // 1000, 1))
     model, ids = model_of(layers=1), np.random.default_rng(1).integers(SIZE, size=length)
     whole = evaluate_both(model, ids, START, length)
-    monkeypatch.setattr(both_ways, "SEGMENT", 2)
+    monkeypatch.setattr(two_sided, "CHUNKS_PER_SEGMENT", 2)
     parts = evaluate_both(model, ids, START, length)
     assert whole is not None
     assert parts is not None
@@ -186,8 +190,8 @@ def test_a_text_that_a_window_with_its_look_ahead_does_not_fit_into_is_refused(c
 
 
 def test_chunks_cut_where_the_last_stream_ends() -> None:
-    assert edges(10, 10, 4) == [0, 4, 8, 10]
-    assert edges(10, 9, 4) == [0, 4, 8, 9, 10]
+    assert chunk_edges(10, 10, 4) == [0, 4, 8, 10]
+    assert chunk_edges(10, 9, 4) == [0, 4, 8, 9, 10]
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -196,14 +200,14 @@ def test_numpy_predicts_from_both_sides_as_torch_does(cell: str, options: dict[s
     model = model_of(cell, **options)
     ids = np.random.default_rng(2).integers(SIZE, size=12)
     *_, both = views(model, ids)
-    sides = Sides.of(ModelFile(config_of(cell, options), Characters("abcdefg"), model.weights()))
+    sides = Predictors.from_file(ModelFile(config_of(cell, options), CharVocabulary("abcdefg"), model.export_weights()))
     assert sides.backward is not None
     assert sides.joint is not None
     edge = np.array([START])
     for t in range(len(ids)):
-        forward, _ = begun(sides.forward, np.concatenate([edge, ids[:t]]))
-        backward, _ = begun(sides.backward, np.concatenate([edge, ids[t + 1 :][::-1]]))
-        found = sides.joint.predict(np.concatenate([forward, backward], 1))[0]
+        forward, _ = prefill(sides.forward, np.concatenate([edge, ids[:t]]))
+        backward, _ = prefill(sides.backward, np.concatenate([edge, ids[t + 1 :][::-1]]))
+        found = sides.joint.logits(np.concatenate([forward, backward], 1))[0]
         np.testing.assert_allclose(found, both[t].numpy(), atol=2e-5)
 
 
@@ -217,18 +221,18 @@ def test_a_model_file_holds_both_directions_and_each_is_a_model_of_its_own(
     options: dict[str, Any], tmp_path: Path
 ) -> None:
     model, config = model_of(**options), config_of("lstm", options)
-    file = ModelFile(config, Characters("abcdefg"), model.weights())
-    assert {name: weight.shape for name, weight in file.weights.items()} == shapes(config.model, SIZE)
+    file = ModelFile(config, CharVocabulary("abcdefg"), model.export_weights())
+    assert {name: weight.shape for name, weight in file.weights.items()} == weight_shapes(config.model, SIZE)
     file.save(tmp_path / "model.safetensors")
     loaded = ModelFile.load(tmp_path / "model.safetensors")
     other = model_of(**options)
     other.load_weights(loaded.weights)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
-    for direction, half in (("forward", model.forwards), ("backward", model.backwards)):
+    for direction, half in (("forward", model.forward_lm), ("backward", model.backward_lm)):
         alone = loaded.half(direction)  # type: ignore[arg-type]
         alone.save(tmp_path / "half.safetensors")
         weights = ModelFile.load(tmp_path / "half.safetensors").weights
-        assert all(np.array_equal(weights[name], weight) for name, weight in half.weights().items())
+        assert all(np.array_equal(weights[name], weight) for name, weight in half.export_weights().items())
 
 
 def test_eval_tells_the_figures_of_both_directions_and_names_the_pseudo_likelihood_so(both_ways_run: Path) -> None:
@@ -280,7 +284,7 @@ def test_lines_and_columns_that_would_be_wrong_are_refused(both_ways_run: Path) 
 
 def test_the_end_of_a_document_is_shown_as_one() -> None:
     scores = Scores(np.array([-1, -2, -9, -3], np.float32), np.ones(4, np.int64), np.array([0, 2, 2, 1]))
-    (found,) = suspects(Characters("ab", documents=True), np.array([0, 2, 1, 2]), scores, 1)
+    (found,) = suspects(CharVocabulary("ab", documents=True), np.array([0, 2, 1, 2]), scores, 1)
     assert (found.line, found.column) == (2, 1)
     assert (found.before, found.own, found.after, found.likeliest) == ("a\n", "b", "\n", "\n")
 
@@ -298,7 +302,7 @@ def test_one_thing_is_written_at_a_time(run: Path) -> None:
 def test_training_tells_of_both_directions_and_keeps_their_figures(both_ways_run: Path) -> None:
     lines = [json.loads(line) for line in (both_ways_run / "metrics.jsonl").read_text().splitlines()]
     last = next(line for line in reversed(lines) if "validation_loss_nats" in line)
-    figures = ModelFile.load(both_ways_run / "best.safetensors").figures["validation"]
+    figures = ModelFile.load(both_ways_run / "best.safetensors").metrics["validation"]
     for name in ("backward_loss_nats", "pseudo_likelihood_nats", "both_sides_restored"):
         assert last[f"validation_{name}"] > 0
         assert figures[name] > 0

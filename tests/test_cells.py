@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from charlstm.cells import ACTIVATIONS, CELLS, product, sigmoid
+from charlstm.architecture import weight_shapes
+from charlstm.cells import ACTIVATIONS, CELLS, matvec, sigmoid
 from charlstm.config import CELL_NAMES, ModelConfig
 from charlstm.model.layers import OPERATORS
-from charlstm.modelfile import shapes
 from charlstm.sampling.network import Network
 from tests.conftest import ROOT
 
@@ -25,9 +25,9 @@ def test_a_cell_is_torchs_layer_a_step_at_a_time(name: str) -> None:
     weights = {name.removesuffix("_l0"): p.detach().numpy() for name, p in layer.named_parameters()}
     x = torch.randn(T, N, E)
     expected = layer(x)[0].detach().numpy()
-    state = (np.zeros((N, H), np.float32),) * cell.states
+    state = (np.zeros((N, H), np.float32),) * cell.state_arrays
     for t in range(T):
-        contribution = product(weights["weight_ih"], x[t].numpy()) + weights["bias_ih"]
+        contribution = matvec(weights["weight_ih"], x[t].numpy()) + weights["bias_ih"]
         state, _ = cell.step(contribution, state, weights, np.tanh)
         np.testing.assert_allclose(state[0], expected[t], atol=1e-5)
 
@@ -38,7 +38,7 @@ def test_a_step_changes_neither_state_nor_input(name: str, activation: str) -> N
     cell, random = CELLS[name], np.random.default_rng(0)
     weights = {key: random.standard_normal(shape).astype("f") for key, shape in cell.shapes(E, H).items()}
     x = random.standard_normal((N, cell.blocks * H)).astype("f")
-    state = tuple(random.standard_normal((N, H)).astype("f") for _ in range(cell.states))
+    state = tuple(random.standard_normal((N, H)).astype("f") for _ in range(cell.state_arrays))
     before = [array.copy() for array in (x, *state, *weights.values())]
     after, gates = cell.step(x, state, weights, ACTIVATIONS[activation])
     for array, copy in zip((x, *state, *weights.values()), before, strict=True):
@@ -48,14 +48,14 @@ def test_a_step_changes_neither_state_nor_input(name: str, activation: str) -> N
 
 def test_a_network_that_starts_afresh_leaves_the_state_it_was_given_alone() -> None:
     random, model = np.random.default_rng(0), ModelConfig(cell="lstm", layers=2, hidden=H, embedding=E)
-    weights = {name: random.standard_normal(shape).astype("f") for name, shape in shapes(model, 4).items()}
-    network = Network(model, weights, boundary=3)
+    weights = {name: random.standard_normal(shape).astype("f") for name, shape in weight_shapes(model, 4).items()}
+    network = Network(model, weights, end_of_document=3)
     states = [tuple(random.standard_normal((2, N, H)).astype("f")) for _ in range(2)]
     before = [array.copy() for state in states for array in state]
     logits, after = network.step(np.array([1, 3, 2]), states)
     for array, copy in zip([array for state in states for array in state], before, strict=True):
         np.testing.assert_array_equal(array, copy)
-    alone, _ = network.step(np.array([3]), network.start(1))
+    alone, _ = network.step(np.array([3]), network.initial_state(1))
     np.testing.assert_allclose(logits[1], alone[0], atol=1e-6)
     carried, _ = Network(model, weights).step(np.array([1, 3, 2]), states)
     np.testing.assert_array_equal(logits[[0, 2]], carried[[0, 2]])

@@ -10,7 +10,7 @@ import torch
 
 from charlstm.config import CELL_NAMES
 from charlstm.model import device
-from charlstm.modelfile import ModelFile
+from charlstm.storage.model import ModelFile
 from tests.conftest import SMALL, charlstm, one_sentence
 
 
@@ -42,7 +42,7 @@ def test_every_cell_trains_resumes_writes_and_is_evaluated(cell: str, corpus: Pa
     written = charlstm("sample", "-m", "run", "-l", 20, "--seed", 1)
     assert (written.code, len(written.text)) == (0, 21)
     figures = json.loads(charlstm("eval", "-m", "run", "--json").out)
-    recorded = ModelFile.load(Path("run/best.safetensors")).figures["validation"]["loss_nats"]
+    recorded = ModelFile.load(Path("run/best.safetensors")).metrics["validation"]["loss_nats"]
     assert figures["loss_nats"] == pytest.approx(recorded, abs=1e-5)
     assert figures["loss_nats"] < 4.1, "a guess is ln 62"
 
@@ -54,7 +54,7 @@ def test_both_engines_train_to_the_same_loss(cell: str, corpus: Path) -> None:
         options = ("--engine", engine, "--cell", cell, "--precision", "fp32", "--epochs", 3)
         trained = charlstm("train", corpus, "-o", engine, *SMALL, *options)
         assert trained.code == 0, trained.err
-        losses.append(ModelFile.load(Path(engine) / "best.safetensors").figures["validation"]["loss_nats"])
+        losses.append(ModelFile.load(Path(engine) / "best.safetensors").metrics["validation"]["loss_nats"])
     assert losses[0] == pytest.approx(losses[1], abs=1e-3)
 
 
@@ -66,7 +66,7 @@ def test_what_torch_has_no_operator_for_is_refused_by_that_engine(flag: str, val
 def test_bfloat16_layers_that_onednn_has_not_are_refused_by_that_engine(
     corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(device, "has", lambda *_: False)
+    monkeypatch.setattr(device, "cpu_has", lambda *_: False)
     result = charlstm("train", corpus, "--engine", "torch", "--precision", "bf16", "--device", "cpu")
     one_sentence(result, 2, "oneDNN", "--precision fp32")
     trained = charlstm("train", corpus, "--precision", "bf16", *SMALL, "--epochs", 1)

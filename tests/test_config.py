@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from charlstm import settings
 from charlstm.config import ALL_SECTIONS, Config
-from charlstm.settings import Given
+from charlstm.settings import Setting
 from tests.conftest import SMALL, charlstm
 
 
 def test_every_default_is_within_its_own_range() -> None:
     for section in ALL_SECTIONS.values():
         for f in fields(section):
-            assert settings.check(f, Given(f.default, "default")) == f.default
+            assert settings.check_value(f, Setting(f.default, "default")) == f.default
 
 
 def test_a_config_survives_toml(tmp_path: Path) -> None:
@@ -82,13 +82,13 @@ def test_an_unknown_key_gets_a_suggestion(corpus: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("text", "expected"), [("90", 90), ("90s", 90), ("5m", 300), ("1h30m", 5400), ("1.5h", 5400)])
 def test_durations(text: str, expected: float) -> None:
-    assert settings.seconds(text) == expected
+    assert settings.parse_duration(text) == expected
 
 
 @given(st.text(max_size=8))
 def test_a_duration_is_a_number_or_refused(text: str) -> None:
     with suppress(ValueError):
-        assert settings.seconds(text) >= 0
+        assert settings.parse_duration(text) >= 0
 
 
 def test_settings_with_a_flag_have_a_variable(corpus: Path) -> None:

@@ -60,7 +60,7 @@ def test_what_is_not_text_is_looked_at_as_well(tmp_path: Path) -> None:
     (tmp_path / "picture").write_bytes(bytes(range(256)) * 40)
     found = charlstm("corpus", tmp_path / "picture")
     assert found.code == 0
-    assert "--unit byte" in found.text
+    assert "--level byte" in found.text
     assert "characters are not utf-8 and count as U+FFFD; --encoding names another" in found.err
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charlstm.data.batches import Batches
-from charlstm.data.tokens import HELD, PARTS, Tokens, TokenStore, default_split
+from charlstm.data.split import MAX_MAPPED, PART_NAMES, Split, Tokens, default_shares
 from charlstm.errors import CharlstmError
 
 splits = st.sampled_from([(0.9, 0.1), (0.8, 0.1, 0.1), (0.5, 0.5), (0.98, 0.01, 0.01)])
@@ -18,8 +18,8 @@ splits = st.sampled_from([(0.9, 0.1), (0.8, 0.1, 0.1), (0.5, 0.5), (0.98, 0.01, 
 
 @given(st.integers(100, 300), splits)
 def test_the_parts_are_the_whole_in_order(length: int, split: tuple[float, ...]) -> None:
-    store = TokenStore(np.arange(length).astype(np.uint16), split)
-    parts = [store.part(name) for name in PARTS]
+    store = Split(np.arange(length).astype(np.uint16), split)
+    parts = [store.part(name) for name in PART_NAMES]
     np.testing.assert_array_equal(np.concatenate([chunk for part in parts for chunk in part.chunks()]), store.ids)
 
 
@@ -27,33 +27,33 @@ def test_the_parts_are_the_whole_in_order(length: int, split: tuple[float, ...])
 def test_documents_are_whole_in_one_part(lengths: list[int], split: tuple[float, ...]) -> None:
     ids = np.concatenate([np.append(np.ones(length, np.uint8), np.uint8(9)) for length in lengths])
     try:
-        store = TokenStore(ids, split, boundary=9)
+        store = Split(ids, split, end_of_document=9)
     except CharlstmError:
         return
-    for name in PARTS[: len(split)]:
+    for name in PART_NAMES[: len(split)]:
         part = store.part(name)
         assert not len(part) or part.span(0, len(part))[-1] == 9
-    assert sum(len(store.part(name)) for name in PARTS) == len(ids)
+    assert sum(len(store.part(name)) for name in PART_NAMES) == len(ids)
 
 
 def test_too_few_documents_to_share_out_is_said() -> None:
     with pytest.raises(CharlstmError, match="in too few documents"):
-        TokenStore(np.array([1, 1, 1, 1, 9], np.uint8), (0.5, 0.5), boundary=9)
+        Split(np.array([1, 1, 1, 1, 9], np.uint8), (0.5, 0.5), end_of_document=9)
 
 
 def test_a_large_corpus_keeps_no_more_for_validation_than_is_needed() -> None:
-    assert default_split(1_000_000, (0.9, 0.1)) == (0.9, 0.1)
-    assert default_split(100_000_000, (0.9, 0.1)) == (0.95, 0.05)
+    assert default_shares(1_000_000, (0.9, 0.1)) == (0.9, 0.1)
+    assert default_shares(100_000_000, (0.9, 0.1)) == (0.95, 0.05)
 
 
 def test_ids_in_a_file_are_those_in_memory_however_much_is_read(tmp_path: Path) -> None:
-    ids = np.random.default_rng(1).integers(256, size=3 * HELD).astype(np.uint8)
+    ids = np.random.default_rng(1).integers(256, size=3 * MAX_MAPPED).astype(np.uint8)
     np.save(tmp_path / "ids.npy", ids)
-    part = Tokens(np.load(tmp_path / "ids.npy", mmap_mode="r"), 100, 2 * HELD + 777)
+    part = Tokens(np.load(tmp_path / "ids.npy", mmap_mode="r"), 100, 2 * MAX_MAPPED + 777)
     places = np.arange(0, len(part), 977)
     for _ in range(2):
         np.testing.assert_array_equal(part[places], ids[100:][places])
-        np.testing.assert_array_equal(np.concatenate(list(part.chunks())), ids[100 : 2 * HELD + 777])
+        np.testing.assert_array_equal(np.concatenate(list(part.chunks())), ids[100 : 2 * MAX_MAPPED + 777])
 
 
 sizes = st.tuples(st.integers(1, 7), st.integers(1, 5))
@@ -66,8 +66,8 @@ def test_streams_are_contiguous_and_targets_one_character_on(size: tuple[int, in
     batches = Batches(tokens, seq_len, batch_size, seed)
     last = None
     for _ in range(2 * batches.steps_per_epoch):
-        begins_epoch = batches.at_start
-        window = batches.next()
+        begins_epoch = batches.at_epoch_start
+        window = batches.next_window()
         x, y = window[:-1], window[1:]
         assert x.shape == y.shape == (seq_len, batch_size)
         np.testing.assert_array_equal(y, (x + 1) % len(tokens))
@@ -81,7 +81,7 @@ def test_no_character_is_read_twice_in_an_epoch(size: tuple[int, int], extra: in
     seq_len, batch_size = size
     tokens = Tokens(np.arange(seq_len * batch_size + 1 + extra).astype(np.uint16))
     batches = Batches(tokens, seq_len, batch_size, seed)
-    read = np.concatenate([batches.next()[:-1].ravel() for _ in range(batches.steps_per_epoch)])
+    read = np.concatenate([batches.next_window()[:-1].ravel() for _ in range(batches.steps_per_epoch)])
     assert len(np.unique(read)) == len(read)
     assert len(read) > len(tokens) - 1 - batch_size * seq_len - batch_size
 
@@ -90,10 +90,10 @@ def test_no_character_is_read_twice_in_an_epoch(size: tuple[int, int], extra: in
 def test_batches_go_on_from_a_saved_place(steps: int) -> None:
     one, two = (Batches(Tokens(np.arange(100).astype(np.uint8)), 5, 3, seed=4) for _ in range(2))
     for _ in range(steps):
-        one.next()
+        one.next_window()
     two.load_state_dict(one.state_dict())
     for _ in range(15):
-        np.testing.assert_array_equal(one.next(), two.next())
+        np.testing.assert_array_equal(one.next_window(), two.next_window())
 
 
 def test_epochs_cut_the_text_in_other_places() -> None:
@@ -102,7 +102,7 @@ def test_epochs_cut_the_text_in_other_places() -> None:
     for _ in range(5):
         offsets.add(batches.offset)
         for _ in range(batches.steps_per_epoch):
-            batches.next()
+            batches.next_window()
     assert len(offsets) == 5
 
 

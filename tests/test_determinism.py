@@ -8,20 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from charlstm.architecture import weight_shapes
 from charlstm.cells import CELLS
 from charlstm.config import Config, ModelConfig, SamplingConfig
-from charlstm.modelfile import ModelFile, shapes
-from charlstm.sampling.text_model import TextModel
-from charlstm.vocabulary import Characters
+from charlstm.storage.model import ModelFile
+from charlstm.text_model import TextModel
+from charlstm.vocabulary import CharVocabulary
 from tests.conftest import charlstm, process
 
 
 def untrained(**model: object) -> ModelFile:
     """A network wide enough for BLAS to cut its products up in more than one way, with random weights."""
     config = Config(model=ModelConfig(**{"layers": 2, "hidden": 96, "embedding": 24} | model))  # type: ignore[arg-type]
-    vocabulary = Characters("\n" + "".join(map(chr, range(32, 96))))
+    vocabulary = CharVocabulary("\n" + "".join(map(chr, range(32, 96))))
     random = np.random.default_rng(1)
-    sizes = shapes(config.model, vocabulary.size)
+    sizes = weight_shapes(config.model, vocabulary.size)
     return ModelFile(config, vocabulary, {k: 0.2 * random.standard_normal(s, np.float32) for k, s in sizes.items()})
 
 
@@ -29,7 +30,7 @@ def samples(model: TextModel, n: int, temperature: float) -> list[tuple[bytes, f
     """The text of each sample and its mean log-probability, to the last bit."""
     settings = SamplingConfig(temperature=temperature, length=40)
     texts, means = [b""] * n, [0.0] * n
-    for fragment in model.fragments("AB", settings, seed=3, n=n, scored=True):
+    for fragment in model.stream_fragments("AB", settings, seed=3, n=n, scored=True):
         texts[fragment.index] += fragment.text
         means[fragment.index] = fragment.mean_log_probability
     return list(zip(texts, means, strict=True))

@@ -10,12 +10,12 @@ import torch
 from charlstm.config import ModelConfig
 from charlstm.errors import UsageError
 from charlstm.model import device
-from charlstm.model.device import choose
+from charlstm.model.device import choose_device
 
 
 def processor(monkeypatch: pytest.MonkeyPatch, *capabilities: str, cuda: bool = False) -> None:
     """Another machine than this one."""
-    monkeypatch.setattr(device, "has", lambda *names: bool(set(names) & set(capabilities)))
+    monkeypatch.setattr(device, "cpu_has", lambda *names: bool(set(names) & set(capabilities)))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
@@ -36,7 +36,7 @@ def test_a_cpu_gets_what_is_fastest_on_it(
     cell: str, hidden: int, capabilities: tuple[str, ...], expected: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     processor(monkeypatch, *capabilities)
-    chosen = choose(replace(ModelConfig(), cell=cell, hidden=hidden))
+    chosen = choose_device(replace(ModelConfig(), cell=cell, hidden=hidden))
     assert (chosen.name, chosen.precision, chosen.engine) == ("cpu", *expected)
 
 
@@ -48,20 +48,20 @@ def test_cuda_gets_cudnn_where_cudnn_has_the_cell(
     cell: str, activation: str, engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     processor(monkeypatch, cuda=True)
-    chosen = choose(replace(ModelConfig(), cell=cell, activation=activation))
+    chosen = choose_device(replace(ModelConfig(), cell=cell, activation=activation))
     assert (chosen.name, chosen.precision, chosen.engine) == ("cuda", "bf16", engine)
 
 
 def test_what_was_asked_for_is_what_there_is_or_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     processor(monkeypatch)
-    assert choose(ModelConfig(), "cpu", "bf16", "kernel").engine == "kernel"
+    assert choose_device(ModelConfig(), "cpu", "bf16", "kernel").engine == "kernel"
     with pytest.raises(UsageError, match="--device cuda"):
-        choose(ModelConfig(), "cuda")
+        choose_device(ModelConfig(), "cuda")
     with pytest.raises(UsageError, match="oneDNN"):
-        choose(ModelConfig(), "cpu", "bf16", "torch")
-    assert choose(ModelConfig(), "cpu", "fp32").engine == "torch"
-    assert choose(ModelConfig(), "cpu", "fp32", resets=True).engine == "kernel"
+        choose_device(ModelConfig(), "cpu", "bf16", "torch")
+    assert choose_device(ModelConfig(), "cpu", "fp32").engine == "torch"
+    assert choose_device(ModelConfig(), "cpu", "fp32", resets=True).engine == "kernel"
     with pytest.raises(UsageError, match="cannot start afresh"):
-        choose(ModelConfig(), engine="torch", resets=True)
+        choose_device(ModelConfig(), engine="torch", resets=True)
     with pytest.raises(UsageError, match="no operator"):
-        choose(replace(ModelConfig(), cell="gru-cho"), engine="torch")
+        choose_device(replace(ModelConfig(), cell="gru-cho"), engine="torch")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from charlstm.tensorfile import read_tensors
+from charlstm.storage.tensors import read_tensors
 from tests.conftest import ROOT, SMALL, charlstm, one_sentence
 
 PLACES = (ROOT / "corpora" / "places.txt").read_text("utf-8")

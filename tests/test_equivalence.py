@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from charlstm.architecture import weight_shapes
 from charlstm.cells import CELLS
 from charlstm.config import ModelConfig
 from charlstm.model.language_model import LanguageModel
 from charlstm.model.layers import OPERATORS, Engine
-from charlstm.modelfile import shapes
 from charlstm.sampling.network import Network
 
 SIZE, LENGTH, BATCH = 11, 30, 2
@@ -27,7 +27,7 @@ every_depth = pytest.mark.parametrize("layers", [1, 2, 3])
 def check_pieces(model: LanguageModel, ids: torch.Tensor, whole: torch.Tensor) -> None:
     """Asserts that a text read in pieces has the logits that it has as a whole."""
     for cuts in ([13], list(range(1, LENGTH))):
-        states, pieces = model.start(BATCH), []
+        states, pieces = model.initial_state(BATCH), []
         for piece in torch.tensor_split(ids, cuts):
             logits, states = model(piece, states)
             pieces.append(logits)
@@ -39,7 +39,7 @@ def model_and_text(
 ) -> tuple[LanguageModel, ModelConfig, torch.Tensor]:
     torch.manual_seed(layers)
     config = replace(ModelConfig(), cell=cell, layers=layers, hidden=16, **{"embedding": 9} | options)
-    model = LanguageModel(config, SIZE, engine, boundary=boundary).eval()
+    model = LanguageModel(config, SIZE, engine, end_of_document=boundary).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.4)
     return model, config, torch.randint(SIZE, (LENGTH, BATCH))
@@ -52,7 +52,7 @@ def model_and_text(
 @torch.inference_mode()
 def test_a_text_in_pieces_gives_the_logits_of_the_whole(cell: str, engine: Engine, layers: int) -> None:
     model, _, ids = model_and_text(cell, layers, engine)
-    whole, _ = model(ids, model.start(BATCH))
+    whole, _ = model(ids, model.initial_state(BATCH))
     check_pieces(model, ids, whole)
 
 
@@ -75,18 +75,18 @@ def test_what_connects_the_layers_is_the_same_in_numpy_and_in_pieces(
     cell: str, layers: int, options: dict[str, Any]
 ) -> None:
     model, config, ids = model_and_text(cell, layers, **options)
-    assert {name: array.shape for name, array in model.weights().items()} == shapes(config, SIZE)
-    whole, _ = model(ids, model.start(BATCH))
-    first, states = model(ids[:13], model.start(BATCH))
+    assert {name: array.shape for name, array in model.export_weights().items()} == weight_shapes(config, SIZE)
+    whole, _ = model(ids, model.initial_state(BATCH))
+    first, states = model(ids[:13], model.initial_state(BATCH))
     rest, _ = model(ids[13:], states)
     torch.testing.assert_close(torch.cat([first, rest]), whole, atol=TOLERANCE, rtol=0)
-    network = Network(config, model.weights())
-    state = network.start(BATCH)
+    network = Network(config, model.export_weights())
+    state = network.initial_state(BATCH)
     for t in range(LENGTH):
         logits, state = network.step(ids[t].numpy(), state)
         np.testing.assert_allclose(logits, whole[t].numpy(), atol=TOLERANCE)
     plain, _, _ = model_and_text(cell, layers)
-    assert plain(ids, plain.start(BATCH))[0].sub(whole).abs().max() > 1e-3
+    assert plain(ids, plain.initial_state(BATCH))[0].sub(whole).abs().max() > 1e-3
 
 
 @every_model
@@ -94,9 +94,9 @@ def test_what_connects_the_layers_is_the_same_in_numpy_and_in_pieces(
 @torch.inference_mode()
 def test_numpy_gives_the_logits_of_torch(cell: str, layers: int) -> None:
     model, config, ids = model_and_text(cell, layers)
-    whole, _ = model(ids, model.start(BATCH))
-    network = Network(config, model.weights())
-    states = network.start(BATCH)
+    whole, _ = model(ids, model.initial_state(BATCH))
+    network = Network(config, model.export_weights())
+    states = network.initial_state(BATCH)
     for t in range(LENGTH):
         logits, states = network.step(ids[t].numpy(), states)
         np.testing.assert_allclose(logits, whole[t].numpy(), atol=TOLERANCE)
@@ -110,17 +110,17 @@ def test_with_boundaries_numpy_pieces_and_documents_alone_give_the_logits_of_the
 ) -> None:
     model, config, ids = model_and_text(cell, boundary=BOUNDARY, **options)
     ids[[0, 7, 7, 8, 13, 29], [1, 0, 1, 1, 0, 0]] = BOUNDARY
-    whole, _ = model(ids, model.start(BATCH))
+    whole, _ = model(ids, model.initial_state(BATCH))
     check_pieces(model, ids, whole)
-    network = Network(config, model.weights(), BOUNDARY)
-    after = network.start(BATCH)
+    network = Network(config, model.export_weights(), BOUNDARY)
+    after = network.initial_state(BATCH)
     for t in range(LENGTH):
         logits, after = network.step(ids[t].numpy(), after)
         np.testing.assert_allclose(logits, whole[t].numpy(), atol=TOLERANCE)
     for b in range(BATCH):
         begins = [t for t in range(LENGTH) if t == 0 or ids[t, b] == BOUNDARY]
         for first, last in zip(begins, [*begins[1:], LENGTH], strict=True):
-            alone, _ = model(ids[first:last, b : b + 1], model.start(1))
+            alone, _ = model(ids[first:last, b : b + 1], model.initial_state(1))
             torch.testing.assert_close(alone, whole[first:last, b : b + 1], atol=TOLERANCE, rtol=0)
 
 
@@ -129,10 +129,10 @@ def test_documents_in_a_stream_teach_what_they_teach_alone(cell: str) -> None:
     model, _, ids = model_and_text(cell, 2, boundary=BOUNDARY)
     ids = ids[:, :1] % BOUNDARY
     ids[[0, 11, 12, 20]] = BOUNDARY
-    carried = [tuple(part + 1 for part in state) for state in model.start(1)]  # of another text, read before
+    carried = [tuple(part + 1 for part in state) for state in model.initial_state(1)]  # of another text, read before
     together = torch.autograd.grad(model(ids, carried)[0].square().sum(), list(model.parameters()))
     documents = torch.tensor_split(ids, [11, 12, 20])
-    alone = torch.stack([model(document, model.start(1))[0].square().sum() for document in documents]).sum()
+    alone = torch.stack([model(document, model.initial_state(1))[0].square().sum() for document in documents]).sum()
     names = [name for name, _ in model.named_parameters()]
     for name, ours, expected in zip(names, together, torch.autograd.grad(alone, list(model.parameters())), strict=True):
         torch.testing.assert_close(ours, expected, atol=1e-4 * float(expected.abs().max()), rtol=1e-3, msg=name)
@@ -144,9 +144,11 @@ def test_a_text_without_a_boundary_is_read_as_by_a_model_that_has_none(cell: str
     model, _, ids = model_and_text(cell, 2, boundary=BOUNDARY)
     plain, _, _ = model_and_text(cell, 2)
     ids = ids % BOUNDARY
-    assert torch.equal(model(ids, model.start(BATCH))[0], plain(ids, plain.start(BATCH))[0])
+    assert torch.equal(model(ids, model.initial_state(BATCH))[0], plain(ids, plain.initial_state(BATCH))[0])
     ids[5, 0] = BOUNDARY
-    assert not torch.equal(model(ids, model.start(BATCH))[0][5:, 0], plain(ids, plain.start(BATCH))[0][5:, 0])
+    assert not torch.equal(
+        model(ids, model.initial_state(BATCH))[0][5:, 0], plain(ids, plain.initial_state(BATCH))[0][5:, 0]
+    )
 
 
 def test_torchs_operators_take_no_boundary() -> None:
@@ -158,25 +160,25 @@ def test_torchs_operators_take_no_boundary() -> None:
 @every_depth
 def test_the_weights_have_the_names_and_shapes_of_the_model_file(cell: str, layers: int) -> None:
     model, config, _ = model_and_text(cell, layers)
-    assert {name: array.shape for name, array in model.weights().items()} == shapes(config, SIZE)
+    assert {name: array.shape for name, array in model.export_weights().items()} == weight_shapes(config, SIZE)
 
 
 @every_model
 def test_weights_put_into_another_model_make_it_the_same(cell: str) -> None:
     model, config, _ = model_and_text(cell, 2)
     other = LanguageModel(config, SIZE)
-    other.load_weights(model.weights())
-    for name, array in model.weights().items():
-        np.testing.assert_array_equal(other.weights()[name], array)
+    other.load_weights(model.export_weights())
+    for name, array in model.export_weights().items():
+        np.testing.assert_array_equal(other.export_weights()[name], array)
 
 
 @every_model
 @torch.inference_mode()
 def test_bfloat16_is_close_to_float32(cell: str) -> None:
     model, _, ids = model_and_text(cell, 2)
-    exact, _ = model(ids, model.start(BATCH))
+    exact, _ = model(ids, model.initial_state(BATCH))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        rough, _ = model(ids, model.start(BATCH))
+        rough, _ = model(ids, model.initial_state(BATCH))
     assert (rough.float().softmax(-1) - exact.softmax(-1)).abs().max() < 0.05
 
 
@@ -184,8 +186,8 @@ def test_bfloat16_is_close_to_float32(cell: str) -> None:
 @torch.inference_mode()
 def test_with_boundaries_too_bfloat16_is_close_to_float32(cell: str) -> None:
     model, _, ids = model_and_text(cell, 2, boundary=BOUNDARY)
-    exact, _ = model(ids, model.start(BATCH))
+    exact, _ = model(ids, model.initial_state(BATCH))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        rough, _ = model(ids, model.start(BATCH))
+        rough, _ = model(ids, model.initial_state(BATCH))
     assert (ids == BOUNDARY).any()
     assert (rough.float().softmax(-1) - exact.softmax(-1)).abs().max() < 0.05

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 import charlstm as package
-from charlstm.modelfile import ModelFile
+from charlstm.storage.model import ModelFile
 from tests.conftest import ENGLISH, charlstm, one_sentence
 
 
 def test_the_validation_part_is_evaluated_with_the_figure_of_training(run: Path) -> None:
     figures = json.loads(charlstm("eval", "-m", run, "--json").out)
-    trained = ModelFile.load(run / "best.safetensors").figures["validation"]
+    trained = ModelFile.load(run / "best.safetensors").metrics["validation"]
     assert figures["loss_nats"] == pytest.approx(trained["loss_nats"], abs=1e-6)
     assert figures["bpc"] == pytest.approx(figures["loss_nats"] / log(2))
     assert figures["characters"] == 4000

@@ -11,13 +11,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import charlstm as package
+from charlstm.architecture import weight_shapes
 from charlstm.config import Config, DataConfig, ModelConfig
-from charlstm.modelfile import ModelFile, shapes
-from charlstm.sampling.fill import resampled
-from charlstm.sampling.proposals import APART, LONGEST, SCORED, Filler, Proposal, Stretch, likeliest_pairs, together
-from charlstm.sampling.template import Template
-from charlstm.sampling.text_model import TextModel
-from charlstm.vocabulary import Bytes, Characters, Vocabulary
+from charlstm.infilling.filler import (
+    MAX_GROUP,
+    MIN_APART,
+    SCORED_CONTEXT,
+    Filler,
+    Filling,
+    GapGroup,
+    best_pairs,
+    group_gaps,
+)
+from charlstm.infilling.gibbs import resample
+from charlstm.infilling.template import Template
+from charlstm.storage.model import ModelFile
+from charlstm.text_model import TextModel
+from charlstm.vocabulary import ByteVocabulary, CharVocabulary, Vocabulary
 from tests.conftest import SMALL, charlstm, one_sentence, process
 
 SEED = ("--seed", 1)
@@ -26,15 +36,15 @@ SEED = ("--seed", 1)
 def untrained(vocabulary: Vocabulary, data: DataConfig = DataConfig(), bidirectional: bool = True) -> ModelFile:
     config = Config(ModelConfig(bidirectional=bidirectional, layers=2, hidden=8, embedding=4), data)
     random = np.random.default_rng(0)
-    sizes = shapes(config.model, vocabulary.size)
+    sizes = weight_shapes(config.model, vocabulary.size)
     return ModelFile(
         config, vocabulary, {name: random.standard_normal(size).astype("f") for name, size in sizes.items()}
     )
 
 
-def proposed(file: ModelFile, template: Template, n: int, seed: int = 1) -> list[Proposal]:
+def proposed(file: ModelFile, template: Template, n: int, seed: int = 1) -> list[Filling]:
     filler = Filler(file, seed)
-    return filler.proposals(template, filler.read(template), n)
+    return filler.fill(template, filler.encode(template), n)
 
 
 def objects(*arguments: object, stdin: bytes | None = None) -> list[dict[str, object]]:
@@ -160,14 +170,14 @@ def test_each_line_is_a_text_where_the_model_reads_documents() -> None:
     assert unknown.out == b""
 
 
-LETTERS = Characters("\n" + "abcdefgh")
+LETTERS = CharVocabulary("\n" + "abcdefgh")
 MODELS = {both: untrained(LETTERS, bidirectional=both) for both in (True, False)}
 texts = st.text("abc_", min_size=1, max_size=24).filter(lambda text: "_" in text)
 
 
 @given(texts, st.booleans(), st.integers(0, 5))
 def test_no_fixed_character_ever_changes(text: str, both: bool, seed: int) -> None:
-    template = Template.of(text, "_")
+    template = Template.parse(text, "_")
     for proposal in proposed(MODELS[both], template, 3, seed):
         filled = template.text(proposal.fills).decode()
         assert len(filled) == len(text)
@@ -176,7 +186,7 @@ def test_no_fixed_character_ever_changes(text: str, both: bool, seed: int) -> No
 
 @given(texts, st.booleans(), st.integers(1, 4))
 def test_gaps_of_open_length_have_some_up_to_the_bound(text: str, both: bool, most: int) -> None:
-    template = Template.of(text, "_", most)
+    template = Template.parse(text, "_", most)
     for proposal in proposed(MODELS[both], template, 3):
         assert len(proposal.fills) == len(template.gaps)
         assert all(1 <= len(fill) <= most for fill in proposal.fills)
@@ -186,45 +196,45 @@ def test_gaps_of_open_length_have_some_up_to_the_bound(text: str, both: bool, mo
 @pytest.mark.parametrize("most", [None, 3])
 def test_the_log_probability_is_that_of_the_gaps_and_what_is_around_them(both: bool, most: int | None) -> None:
     before, after = "abcdefghab" * 6, "hgfedcba" * 7
-    template = Template.of(f"{before}_c__{after}", "_", most)
+    template = Template.parse(f"{before}_c__{after}", "_", most)
     file = MODELS[both]
     for proposal in proposed(file, template, 4, 3):
         filled = template.text(proposal.fills).decode()
         end = len(filled) - len(after)
-        expected = TextModel(file).score(filled)[len(before) : end + SCORED].sum(dtype=float)
+        expected = TextModel(file).score(filled)[len(before) : end + SCORED_CONTEXT].sum(dtype=float)
         if both:
             backward = TextModel(file, "backward").score(filled)
-            expected = (expected + backward[len(before) - SCORED : end].sum(dtype=float)) / 2
+            expected = (expected + backward[len(before) - SCORED_CONTEXT : end].sum(dtype=float)) / 2
         assert proposal.log_probability == pytest.approx(expected, abs=1e-3)
 
 
 def test_gaps_far_apart_are_filled_each_on_its_own() -> None:
-    far = "a" * APART
-    both = proposed(MODELS[True], Template.of(f"b_c{far}d__e", "_"), 4)
-    alone = proposed(MODELS[True], Template.of(f"b_c{far}d__e", "_"), 1)
+    far = "a" * MIN_APART
+    both = proposed(MODELS[True], Template.parse(f"b_c{far}d__e", "_"), 4)
+    alone = proposed(MODELS[True], Template.parse(f"b_c{far}d__e", "_"), 1)
     assert all(len(proposal.fills) == 2 for proposal in both)
     assert len({proposal.fills for proposal in both}) == 4
     assert [proposal.log_probability for proposal in both] == sorted(
         (proposal.log_probability for proposal in both), reverse=True
     )
     assert alone[0].fills[0] == both[0].fills[0]
-    fixed = [np.zeros(n, int) for n in (3, APART, 4, APART - 1, 0)]
-    assert list(together(fixed, (1, 2, 3, 1))) == [(0, 1), (1, 4)]
-    assert list(together(fixed, (1, LONGEST, 3, 1))) == [(0, 1), (1, 2), (2, 4)], (
+    fixed = [np.zeros(n, int) for n in (3, MIN_APART, 4, MIN_APART - 1, 0)]
+    assert list(group_gaps(fixed, (1, 2, 3, 1))) == [(0, 1), (1, 4)]
+    assert list(group_gaps(fixed, (1, MAX_GROUP, 3, 1))) == [(0, 1), (1, 2), (2, 4)], (
         "no more at once than there is room for"
     )
 
 
 def test_nothing_that_is_no_character_is_filled_in() -> None:
-    file = untrained(Characters("ab", folds=True, documents=True), DataConfig(document="line", min_count=2))
+    file = untrained(CharVocabulary("ab", folds=True, documents=True), DataConfig(document="line", min_count=2))
     for head in ("head.bias", "joint.bias"):
         file.weights[head][2:] = 50
-    for proposal in proposed(file, Template.of("a____b__", "_"), 20):
+    for proposal in proposed(file, Template.parse("a____b__", "_"), 20):
         assert set(b"".join(proposal.fills)) <= set(b"ab")
 
 
 def test_a_model_of_bytes_fills_bytes() -> None:
-    found = proposed(untrained(Bytes()), Template.of("\N{SNOWMAN}__", "_"), 1)
+    found = proposed(untrained(ByteVocabulary()), Template.parse("\N{SNOWMAN}__", "_"), 1)
     assert len(found[0].fills[0]) == 2
 
 
@@ -232,7 +242,7 @@ def test_a_model_of_bytes_fills_bytes() -> None:
 def test_resampling_draws_each_row_about_as_often_as_it_weighs(weights: list[float], seed: int) -> None:
     weight = np.array(weights)
     problem = np.arange(len(weight)) % 2
-    chosen = resampled(problem, weight, np.random.default_rng(seed))
+    chosen = resample(problem, weight, np.random.default_rng(seed))
     assert np.array_equal(problem[chosen], problem)
     for which in (0, 1):
         own = np.flatnonzero(problem == which)
@@ -243,15 +253,15 @@ def test_resampling_draws_each_row_about_as_often_as_it_weighs(weights: list[flo
 
 
 def test_the_likeliest_filling_so_far_is_read_before_the_next_gap(monkeypatch: pytest.MonkeyPatch) -> None:
-    read, fill = [], Filler.fill
+    read, fill = [], Filler.fill_group
 
-    def spied(self: Filler, stretch: Stretch, n: int, number: int) -> object:
+    def spied(self: Filler, stretch: GapGroup, n: int, number: int) -> object:
         read.append(LETTERS.decode(stretch.before).decode())
         return fill(self, stretch, n, number)
 
-    monkeypatch.setattr(Filler, "fill", spied)
-    far = "ab" * APART
-    (best,) = proposed(MODELS[True], Template.of(f"c_d{far}e__f{far}_", "_"), 1)
+    monkeypatch.setattr(Filler, "fill_group", spied)
+    far = "ab" * MIN_APART
+    (best,) = proposed(MODELS[True], Template.parse(f"c_d{far}e__f{far}_", "_"), 1)
     first, second, _ = (fill.decode() for fill in best.fills)
     assert read == ["\nc", f"\nc{first}d{far}e", f"\nc{first}d{far}e{second}f{far}"]
 
@@ -269,10 +279,10 @@ def test_python_refuses_what_is_no_gap(both_ways_run: Path, marker: str, most: i
 )
 def test_the_likeliest_pairs_are_found_without_trying_all(ones: list[int], others: list[int], n: int) -> None:
     left, right = (
-        [Proposal((b"%d" % k,), float(score)) for k, score in enumerate(sorted(scores, reverse=True))]
+        [Filling((b"%d" % k,), float(score)) for k, score in enumerate(sorted(scores, reverse=True))]
         for scores in (ones, others)
     )
-    found = [proposal.log_probability for proposal in likeliest_pairs(left, right, n)]
+    found = [proposal.log_probability for proposal in best_pairs(left, right, n)]
     assert found == sorted((a + b for a in ones for b in others), reverse=True)[:n]
 
 

@@ -21,18 +21,20 @@ def normal(p: np.ndarray) -> np.ndarray:
 
 @given(logits_)
 def test_weights_at_temperature_one_are_the_softmax(logits: np.ndarray) -> None:
-    np.testing.assert_allclose(normal(filters.weights(logits, 1)), np.exp(filters.log_softmax(logits)), atol=1e-5)
+    np.testing.assert_allclose(
+        normal(filters.logits_to_weights(logits, 1)), np.exp(filters.log_softmax(logits)), atol=1e-5
+    )
 
 
 @given(logits_, st.floats(0.1, 10))
 def test_the_temperature_is_a_power_of_the_distribution(logits: np.ndarray, temperature: float) -> None:
     p = np.exp(filters.log_softmax(logits).astype(np.float64) / temperature)
-    np.testing.assert_allclose(normal(filters.weights(logits, temperature)), normal(p), atol=1e-4)
+    np.testing.assert_allclose(normal(filters.logits_to_weights(logits, temperature)), normal(p), atol=1e-4)
 
 
 @given(logits_, st.integers(1, 25))
 def test_top_k_keeps_the_k_likeliest_and_ties(logits: np.ndarray, k: int) -> None:
-    p = filters.weights(logits, 1)
+    p = filters.logits_to_weights(logits, 1)
     for row, kept in zip(p, filters.top_k(p, k), strict=True):
         least = sorted(row)[-min(k, len(row))]
         np.testing.assert_array_equal(kept, np.where(row >= least, row, 0))
@@ -40,7 +42,7 @@ def test_top_k_keeps_the_k_likeliest_and_ties(logits: np.ndarray, k: int) -> Non
 
 @given(logits_, shares)
 def test_top_p_keeps_the_fewest_that_have_the_share(logits: np.ndarray, share: float) -> None:
-    p = normal(filters.weights(logits, 1))
+    p = normal(filters.logits_to_weights(logits, 1))
     for row, kept in zip(p, filters.top_p(p, share), strict=True):
         assert kept.sum() >= share * row.sum() - 1e-5
         assert kept.sum() - kept[kept > 0].min() < share * row.sum() + 1e-5
@@ -50,7 +52,7 @@ def test_top_p_keeps_the_fewest_that_have_the_share(logits: np.ndarray, share: f
 
 @given(logits_, shares)
 def test_min_p_keeps_what_is_near_the_likeliest(logits: np.ndarray, share: float) -> None:
-    p = filters.weights(logits, 1)
+    p = filters.logits_to_weights(logits, 1)
     kept = filters.min_p(p, share)
     np.testing.assert_array_equal(kept > 0, (p >= np.float32(share) * p.max(axis=1, keepdims=True)) & (p > 0))
 
@@ -58,27 +60,27 @@ def test_min_p_keeps_what_is_near_the_likeliest(logits: np.ndarray, share: float
 @given(logits_, points, st.integers(0, 5), shares, st.floats(0, 1, width=32))
 def test_what_is_drawn_passed_every_filter(logits: np.ndarray, u: float, k: int, p: float, m: float) -> None:
     config = SamplingConfig(temperature=0.7, top_k=k, top_p=p, min_p=m)
-    weights = filters.weights(logits, 0.7)
+    weights = filters.logits_to_weights(logits, 0.7)
     kept = filters.top_p(filters.top_k(weights, k) if k else weights, p)
-    ids = filters.draw(logits, config, np.full(len(logits), u))
+    ids = filters.sample_ids(logits, config, np.full(len(logits), u))
     for row, i in zip(kept, ids, strict=True):
         assert row[i] > 0
 
 
 @given(logits_, points)
 def test_temperature_zero_takes_the_likeliest(logits: np.ndarray, u: float) -> None:
-    ids = filters.draw(logits, SamplingConfig(temperature=0), np.full(len(logits), u))
+    ids = filters.sample_ids(logits, SamplingConfig(temperature=0), np.full(len(logits), u))
     np.testing.assert_array_equal(ids, logits.argmax(axis=1))
 
 
 def test_draws_follow_the_distribution() -> None:
     p = np.array([[0.1, 0.0, 0.6, 0.3]], np.float32)
     u = np.random.default_rng(1).random(20_000)
-    counts = np.bincount(filters.choose(np.repeat(p, len(u), axis=0), u), minlength=4) / len(u)
+    counts = np.bincount(filters.sample_categorical(np.repeat(p, len(u), axis=0), u), minlength=4) / len(u)
     np.testing.assert_allclose(counts, p[0], atol=0.015)
     assert counts[1] == 0
 
 
 def test_a_very_low_temperature_does_not_overflow() -> None:
     logits = np.array([[3.0, 2.0, -1e4]], np.float32)
-    assert filters.draw(logits, SamplingConfig(temperature=1e-9), np.array([0.999])) == [0]
+    assert filters.sample_ids(logits, SamplingConfig(temperature=1e-9), np.array([0.999])) == [0]

@@ -10,20 +10,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import charlstm
+from charlstm.architecture import weight_shapes
 from charlstm.config import Config, ModelConfig, SamplingConfig
-from charlstm.modelfile import ModelFile, shapes
 from charlstm.sampling import generate as generate_module
 from charlstm.sampling.filters import log_softmax
-from charlstm.sampling.stops import StopWatch
-from charlstm.sampling.text_model import TextModel
-from charlstm.vocabulary import Characters, Vocabulary
+from charlstm.sampling.stop_strings import StopMatcher
+from charlstm.storage.model import ModelFile
+from charlstm.text_model import TextModel
+from charlstm.vocabulary import CharVocabulary, Vocabulary
 
 
 def untrained(vocabulary: Vocabulary, cell: str = "lstm") -> TextModel:
     config = Config(model=ModelConfig(cell=cell, layers=2, hidden=8, embedding=4))
     random = np.random.default_rng(0)
     weights = {
-        name: random.standard_normal(shape).astype("f") for name, shape in shapes(config.model, vocabulary.size).items()
+        name: random.standard_normal(shape).astype("f")
+        for name, shape in weight_shapes(config.model, vocabulary.size).items()
     }
     return TextModel(ModelFile(config, vocabulary, weights))
 
@@ -31,29 +33,29 @@ def untrained(vocabulary: Vocabulary, cell: str = "lstm") -> TextModel:
 def samples(model: TextModel, n: int, **settings: object) -> list[bytes]:
     stop = settings.pop("stop", ())
     texts = [b""] * n
-    for fragment in model.fragments("ab", SamplingConfig(**settings), seed=5, n=n, stop=stop):  # type: ignore[arg-type]
+    for fragment in model.stream_fragments("ab", SamplingConfig(**settings), seed=5, n=n, stop=stop):  # type: ignore[arg-type]
         texts[fragment.index] += fragment.text
     return texts
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 def test_a_sample_does_not_depend_on_how_many_are_drawn(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = untrained(Characters("abcdefgh"), cell)
+    model = untrained(CharVocabulary("abcdefgh"), cell)
     five = samples(model, 5, length=40)
     assert len(set(five)) == 5
     assert samples(model, 2, length=40) == five[:2]
-    monkeypatch.setattr(generate_module, "LARGEST_BATCH", 3)
+    monkeypatch.setattr(generate_module, "MAX_BATCH", 3)
     assert samples(model, 5, length=40) == five
 
 
 def test_the_unknown_symbol_is_never_drawn() -> None:
-    model = untrained(Characters("ab", folds=True))
+    model = untrained(CharVocabulary("ab", folds=True))
     model.network.head[1][2] = 50
     assert set(samples(model, 1, length=300)[0]) == set(b"ab")
 
 
 def test_a_sample_ends_before_its_stop_string() -> None:
-    model = untrained(Characters("abcd"))
+    model = untrained(CharVocabulary("abcd"))
     free = samples(model, 4, length=200)
     for text, stopped in zip(free, samples(model, 4, length=200, stop=("cd", "dad")), strict=True):
         ends = [at for stop in (b"cd", b"dad") if (at := text.find(stop)) >= 0]
@@ -62,17 +64,17 @@ def test_a_sample_ends_before_its_stop_string() -> None:
 
 def test_why_a_sample_ended_is_said(run: Path) -> None:
     model = charlstm.load(run)
-    reasons = {f.end for f in model.fragments("", SamplingConfig(length=200), seed=1, n=8, stop=["e"]) if f.end}
+    reasons = {f.end for f in model.stream_fragments("", SamplingConfig(length=200), seed=1, n=8, stop=["e"]) if f.end}
     assert reasons == {"stop"}
-    assert [f.end for f in model.fragments("", SamplingConfig(length=3), seed=1)][-1] == "length"
+    assert [f.end for f in model.stream_fragments("", SamplingConfig(length=3), seed=1)][-1] == "length"
 
 
-class Documents(Characters):
+class Documents(CharVocabulary):
     """Letters, and a boundary between documents, which is written as nothing."""
 
     def __init__(self, characters: str) -> None:
         super().__init__(characters)
-        self.boundary = self.size
+        self.end_of_document = self.size
         self.size += 1
 
     @property
@@ -88,7 +90,7 @@ def ends(model: TextModel, n: int, **settings: object) -> tuple[list[bytes], lis
     """The texts of samples without a prompt, why each ended, and its mean log-probability."""
     stop = settings.pop("stop", ())
     texts, reasons, means = [b""] * n, [""] * n, [0.0] * n
-    for f in model.fragments("", SamplingConfig(**settings), seed=5, n=n, stop=stop, scored=True):  # type: ignore[arg-type]
+    for f in model.stream_fragments("", SamplingConfig(**settings), seed=5, n=n, stop=stop, scored=True):  # type: ignore[arg-type]
         assert not reasons[f.index]
         texts[f.index], reasons[f.index], means[f.index] = texts[f.index] + f.text, f.end, f.mean_log_probability
     return texts, reasons, means
@@ -100,8 +102,8 @@ def test_a_sample_ends_with_its_document() -> None:
     assert set(reasons) == {"document"}
     assert len({len(text) for text in texts}) > 3
     for text, mean in zip(texts, means, strict=True):
-        ids = [*model.vocabulary.encode(text.decode()).tolist(), model.vocabulary.boundary]
-        states, read, total = model.network.start(1), model.vocabulary.start, 0.0
+        ids = [*model.vocabulary.encode(text.decode()).tolist(), model.vocabulary.end_of_document]
+        states, read, total = model.network.initial_state(1), model.vocabulary.bos, 0.0
         for i in ids:  # the end is predicted like any character
             logits, states = model.network.step(np.array([read]), states)
             total, read = total + float(log_softmax(logits)[0, i]), i
@@ -126,7 +128,7 @@ stops_ = st.lists(st.text("ab漢", min_size=1, max_size=4).map(str.encode), min_
 
 @given(pieces_, stops_)
 def test_a_stop_watch_passes_on_all_before_the_first_stop_string(pieces: list[bytes], stops: list[bytes]) -> None:
-    watch, passed, seen = StopWatch(stops), b"", b""
+    watch, passed, seen = StopMatcher(stops), b"", b""
     for piece in pieces:
         seen += piece
         passed += watch.push(piece)
@@ -153,6 +155,6 @@ def test_the_api_generates_characters_and_scores_text(run: Path) -> None:
 
 def test_the_mean_log_probability_is_the_models_own(run: Path) -> None:
     model = charlstm.load(run)
-    *_, last = model.fragments("Tom", SamplingConfig(length=30, temperature=0.3, top_k=3), seed=3, scored=True)
+    *_, last = model.stream_fragments("Tom", SamplingConfig(length=30, temperature=0.3, top_k=3), seed=3, scored=True)
     text = "Tom" + "".join(model.generate("Tom", SamplingConfig(length=30, temperature=0.3, top_k=3), seed=3))
     assert last.mean_log_probability == pytest.approx(model.score(text)[3:].mean(), abs=1e-4)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, linear
 
-from charlstm.config import ModelConfig, RegularisationConfig
+from charlstm.config import ModelConfig, RegularizationConfig
 from charlstm.model.kernels import cross_entropy as head
 from charlstm.model.kernels.cross_entropy import linear_cross_entropy, places_at_once
 from charlstm.model.language_model import LanguageModel
@@ -28,8 +28,8 @@ def arithmetic(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
 def chunks_of(monkeypatch: pytest.MonkeyPatch, places: int) -> None:
     """Chunks of about so many places."""
-    monkeypatch.setattr(head, "SHORTEST", 1)
-    monkeypatch.setattr(head, "AT_ONCE", places * SYMBOLS)
+    monkeypatch.setattr(head, "MIN_CHUNK_PLACES", 1)
+    monkeypatch.setattr(head, "MAX_CHUNK_LOGITS", places * SYMBOLS)
 
 
 def example(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -74,7 +74,7 @@ def test_its_gradient_is_that_of_its_value(monkeypatch: pytest.MonkeyPatch, smoo
 
 @pytest.mark.usefixtures("arithmetic")
 def test_bfloat16_stays_close_and_its_sums_are_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(head, "AT_ONCE", 300 * 1000)
+    monkeypatch.setattr(head, "MAX_CHUNK_LOGITS", 300 * 1000)
     torch.manual_seed(1)
     x, weight = torch.randn(1200, 16).bfloat16().float(), torch.randn(1000, 16).bfloat16().float()
     bias, targets = torch.randn(1000), torch.randint(1000, (1200,))
@@ -127,10 +127,10 @@ def test_the_graph_can_be_gone_through_twice() -> None:
 def test_a_models_loss_is_that_of_its_logits(kind: str, embedding: int, smoothing: float) -> None:
     torch.manual_seed(2)
     settings = replace(MODEL, head=kind, embedding=embedding)
-    model = LanguageModel(settings, SYMBOLS, "kernel", RegularisationConfig(label_smoothing=smoothing))
+    model = LanguageModel(settings, SYMBOLS, "kernel", RegularizationConfig(label_smoothing=smoothing))
     ids, targets = torch.randint(SYMBOLS, (2, 9, 3))
-    losses, _, _ = model.loss(ids, targets, model.start(3))
-    logits, _ = model(ids, model.start(3))
+    losses, _, _ = model.compute_loss(ids, targets, model.initial_state(3))
+    logits, _ = model(ids, model.initial_state(3))
     right = cross_entropy(logits.flatten(0, 1), targets.flatten())
     expected = cross_entropy(logits.flatten(0, 1), targets.flatten(), label_smoothing=smoothing)
     torch.testing.assert_close(losses.nats, right)
@@ -145,8 +145,8 @@ def test_a_models_loss_is_that_of_its_logits(kind: str, embedding: int, smoothin
 def test_a_chunk_is_bounded_and_never_so_short_that_sums_outweigh_products(places: int, symbols: int) -> None:
     chunk = places_at_once(places, symbols)
     assert 1 <= chunk <= places
-    assert chunk * symbols <= max(head.AT_ONCE, 2 * head.SHORTEST * symbols)
-    assert chunk >= min(places, head.SHORTEST)
+    assert chunk * symbols <= max(head.MAX_CHUNK_LOGITS, 2 * head.MIN_CHUNK_PLACES * symbols)
+    assert chunk >= min(places, head.MIN_CHUNK_PLACES)
 
 
 def test_rows_projected_before_or_after_they_are_looked_up_are_the_same() -> None:
@@ -161,7 +161,7 @@ def test_rows_projected_before_or_after_they_are_looked_up_are_the_same() -> Non
     }
     many.load_state_dict(own | rows)
     ids = torch.randint(5, (20, 8))
-    (first, _), (second, _) = (model(ids, model.start(8)) for model in (few, many))
+    (first, _), (second, _) = (model(ids, model.initial_state(8)) for model in (few, many))
     torch.testing.assert_close(first, second[..., :5])
     errors = [gradients(z[..., :5].square().mean(), m.embedding.weight)[0] for z, m in ((first, few), (second, many))]
     torch.testing.assert_close(errors[0], errors[1][:5])

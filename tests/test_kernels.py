@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from charlstm.cells import ACTIVATIONS, CELLS, product
+from charlstm.cells import ACTIVATIONS, CELLS, matvec
 from charlstm.config import ModelConfig
 from charlstm.model.kernels import pointwise
 from charlstm.model.kernels.resets import NOWHERE, Resets
@@ -35,7 +35,9 @@ def layer_and_inputs(cell: str, activation: str = "tanh", steps: int = T) -> tup
     for parameter in layer.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     x = torch.randn(steps, B, E, dtype=torch.float64, requires_grad=True)
-    state = tuple(torch.randn(B, H, dtype=torch.float64).div(2).requires_grad_() for _ in range(CELLS[cell].states))
+    state = tuple(
+        torch.randn(B, H, dtype=torch.float64).div(2).requires_grad_() for _ in range(CELLS[cell].state_arrays)
+    )
     return layer, x, state
 
 
@@ -92,7 +94,7 @@ def segment_by_segment(
         pieces, after = [], tuple(part[b : b + 1] for part in state)
         cuts = {0, len(x), *torch.nonzero(~keep[:, b]).flatten().tolist()}
         for first, last in pairwise(sorted(cuts)):
-            y, after = layer(x[first:last, b : b + 1], after if keep[first, b] else layer.start(1))
+            y, after = layer(x[first:last, b : b + 1], after if keep[first, b] else layer.initial_state(1))
             pieces.append(y)
         ys.append(torch.cat(pieces))
         ends.append(after)
@@ -128,7 +130,7 @@ def test_starting_afresh_is_the_same_in_every_arithmetic(
     expected = y, *torch.autograd.grad(y.square().sum(), list(layer.parameters()))
     layer = layer.float()
     if not compiled:
-        monkeypatch.setattr(pointwise, "compiled_arithmetic", lambda: None)
+        monkeypatch.setattr(pointwise, "load_fused", lambda: None)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=cast):
         y, after = layer(x.detach().float(), tuple(part.detach().float() for part in state), Resets(SCATTERED))
     assert y.dtype == (torch.bfloat16 if cast else torch.float32)
@@ -175,7 +177,7 @@ def test_a_kernel_is_its_cell_step_by_step(cell: str, activation: str) -> None:
     weights = {name: p.detach().numpy() for name, p in layer.weights().items()}
     parts = tuple(part.detach().numpy() for part in state)
     for t in range(T):
-        contribution = product(weights["weight_ih"], x[t].detach().numpy()) + weights["bias_ih"]
+        contribution = matvec(weights["weight_ih"], x[t].detach().numpy()) + weights["bias_ih"]
         parts, _ = CELLS[cell].step(contribution, parts, weights, ACTIVATIONS[activation])
         np.testing.assert_allclose(parts[0], y[t].detach().numpy(), atol=1e-6)
     for part, end in zip(parts, after, strict=True):
@@ -203,7 +205,7 @@ def test_looking_up_projected_rows_is_projecting_the_rows_looked_up(cell: str) -
     layer, _, state = layer_and_inputs(cell)
     table = torch.randn(7, E, dtype=torch.float64, requires_grad=True)
     ids = torch.randint(7, (T, B))
-    (y, _), (expected, _) = layer.read(ids, table, state), layer(table[ids], state)
+    (y, _), (expected, _) = layer.forward_ids(ids, table, state), layer(table[ids], state)
     torch.testing.assert_close(y, expected)
     for ours, theirs in zip(
         *(torch.autograd.grad(out.square().sum(), (table, *layer.parameters())) for out in (y, expected)), strict=True
@@ -242,7 +244,7 @@ def test_in_bfloat16_a_character_seen_a_thousand_times_gets_all_of_its_gradient(
     ids, table, found = torch.zeros(1200, 1, dtype=torch.int64), torch.full((2, E), 0.1, requires_grad=True), []
     for enabled in (False, True):
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
-            y, _ = layer.read(ids, table, layer.start(1))
+            y, _ = layer.forward_ids(ids, table, layer.initial_state(1))
         found.append(torch.autograd.grad(y.float().sum(), [layer.weights()["bias_ih"]])[0])
     assert (found[0] - found[1]).norm() < 0.1 * found[0].norm()
 
@@ -265,14 +267,14 @@ def test_a_kernel_may_be_differentiated_twice_over_and_from_any_layout(cell: str
 def test_the_compiled_arithmetic_does_what_the_tensor_operations_do(
     cell: str, dtype: torch.dtype, tolerance: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert pointwise.compiled_arithmetic(), "the tests need numba (pip install -e '.[test]')"
+    assert pointwise.load_fused(), "the tests need numba (pip install -e '.[test]')"
     hidden = 37  # not a multiple of what a vector instruction takes
     layer = Layer(replace(ModelConfig(), cell=cell, hidden=hidden), E, "kernel")
-    x, state = torch.randn(T, B, E), tuple(torch.randn(B, hidden, requires_grad=True) for _ in layer.start(B))
+    x, state = torch.randn(T, B, E), tuple(torch.randn(B, hidden, requires_grad=True) for _ in layer.initial_state(B))
     found = []
     for compiled in (True, False):
         if not compiled:
-            monkeypatch.setattr(pointwise, "compiled_arithmetic", lambda: None)
+            monkeypatch.setattr(pointwise, "load_fused", lambda: None)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
             y, after = layer(x, state)
         assert y.dtype == dtype
@@ -288,8 +290,8 @@ def test_the_compiled_sigmoid_is_right_to_the_last_digits_and_hides_no_fault() -
 
     x = np.linspace(-80, 80, 2001, dtype=np.float32)
     exact = 1 / (1 + np.exp(-x.astype(np.float64)))
-    np.testing.assert_allclose([fused.sigmoid(a) for a in x], exact, rtol=3e-7)
-    far = [fused.sigmoid(np.float32(a)) for a in (-1e30, 1e30, np.nan)]
+    np.testing.assert_allclose([fused.fast_sigmoid(a) for a in x], exact, rtol=3e-7)
+    far = [fused.fast_sigmoid(np.float32(a)) for a in (-1e30, 1e30, np.nan)]
     np.testing.assert_allclose(far, [0, 1, np.nan], atol=1e-37)
 
 
@@ -299,7 +301,7 @@ from charlstm.config import ModelConfig
 from charlstm.model.language_model import LanguageModel
 torch.manual_seed(1)
 model = LanguageModel(ModelConfig(hidden=200, embedding=20), 30)
-losses, *_ = model.loss(torch.randint(30, (20, 7)), torch.randint(30, (20, 7)), model.start(7))
+losses, *_ = model.compute_loss(torch.randint(30, (20, 7)), torch.randint(30, (20, 7)), model.initial_state(7))
 losses.smoothed.backward()
 print(hashlib.sha256(b"".join(p.grad.numpy().tobytes() for p in model.parameters())).hexdigest())
 """

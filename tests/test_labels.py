@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from charlstm.data.corpus import name_of
-from charlstm.modelfile import ModelFile
-from charlstm.tensorfile import read_tensors, write_tensors
+from charlstm.data.corpus import derive_run_name
+from charlstm.storage.model import ModelFile
+from charlstm.storage.tensors import read_tensors, write_tensors
 from tests.conftest import ENGLISH, SMALL, Result, charlstm, one_sentence
 
 BAD = "a\x1b[31m\x9b2J\u202e\rb"
@@ -64,7 +64,7 @@ def test_a_models_words_reach_the_terminal_escaped(run: Path, tmp_path: Path) ->
 
 @pytest.mark.parametrize("corpus", ["..", ".", "/", "a/..", "..gz", "...gz", "../x.txt", "/tmp/..txt.xz", "-", "x/.gz"])
 def test_a_run_is_named_inside_the_folder_of_runs(corpus: str) -> None:
-    name = name_of([corpus])
+    name = derive_run_name([corpus])
     assert name not in ("", ".", "..")
     assert Path(name).name == name
 
@@ -75,4 +75,4 @@ def test_a_state_cannot_name_a_file(run: Path, tmp_path: Path) -> None:
     write_tensors(tmp_path / "m.safetensors", tensors | {"../../escaped": tensors["head.bias"]}, document)
     one_sentence(charlstm("sample", "-m", tmp_path / "m.safetensors"), 1, "do not fit its own configuration")
     assert not list(tmp_path.parent.parent.glob("escaped*"))
-    assert ModelFile.load(run / "best.safetensors").figures["step"] > 0
+    assert ModelFile.load(run / "best.safetensors").metrics["step"] > 0

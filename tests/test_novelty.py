@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charlstm.sampling import novelty as module
-from charlstm.sampling.novelty import Codes, Novelty, novelty
+from charlstm.sampling.novelty import Codes, Novelty, measure_novelty
 from charlstm.vocabulary import code_points
 from tests.conftest import ENGLISH
 
@@ -49,8 +49,8 @@ def samples_of(draw: st.DrawFn, text: str) -> str:
 @given(st.data(), texts, sizes, st.integers(1, 9), sizes)
 def test_it_finds_what_looking_for_every_run_finds(data: Draws, text: str, size: int, step: int, run: int) -> None:
     samples = data.draw(st.lists(samples_of(text), max_size=4))
-    with patch.object(module, "STEP", step):
-        found = novelty([code_points(sample) for sample in samples], chunked(text, size), run)
+    with patch.object(module, "BLOCK_CODES", step):
+        found = measure_novelty([code_points(sample) for sample in samples], chunked(text, size), run)
     assert all(agrees(one, sample, text, run) for one, sample in zip(found, samples, strict=True))
 
 
@@ -58,51 +58,51 @@ def test_it_finds_what_looking_for_every_run_finds(data: Draws, text: str, size:
 def test_a_hash_that_hardly_tells_runs_apart_changes_nothing(data: Draws, text: str, size: int, run: int) -> None:
     samples = data.draw(st.lists(samples_of(text), max_size=4))
     with patch.object(module, "BASE", 1):  # the sum of the codes: every order of the same characters collides
-        found = novelty([code_points(sample) for sample in samples], chunked(text, size), run)
+        found = measure_novelty([code_points(sample) for sample in samples], chunked(text, size), run)
     assert all(agrees(one, sample, text, run) for one, sample in zip(found, samples, strict=True))
 
 
 def test_a_run_across_a_border_is_found_whole_wherever_it_lies() -> None:
     sample = code_points("abcdefg")
-    with patch.object(module, "STEP", 1):
+    with patch.object(module, "BLOCK_CODES", 1):
         for before in range(30):
             text = "x" * before + "abcdefg" + "x" * 20
-            assert novelty([sample], chunked(text, 1), 3) == [Novelty(7, 0, 1.0)]
+            assert measure_novelty([sample], chunked(text, 1), 3) == [Novelty(7, 0, 1.0)]
 
 
 def test_a_quotation_is_found_in_a_sample() -> None:
     quoted = ENGLISH[100_000:100_050]
     before, after = "QZ" * 30, "XK" * 45
-    (found,) = novelty([code_points(before + quoted + after)], chunked(ENGLISH, 33_333))
+    (found,) = measure_novelty([code_points(before + quoted + after)], chunked(ENGLISH, 33_333))
     assert found == Novelty(longest=50, start=60, covered=50 / 200)
 
 
 def test_bytes_are_looked_for_as_characters_are() -> None:
     text = np.frombuffer("三国演义".encode() * 3, np.uint8)
     sample = np.frombuffer("国演义三国演义".encode(), np.uint8)
-    assert novelty([sample], [text]) == [Novelty(21, 0, 1.0)]
+    assert measure_novelty([sample], [text]) == [Novelty(21, 0, 1.0)]
 
 
 def test_what_is_too_short_to_count_as_copied_still_has_a_longest_run() -> None:
     sample = ENGLISH[500:519]
-    assert novelty([code_points(sample)], chunked(ENGLISH, 1000)) == [Novelty(19, 0, 0.0)]
+    assert measure_novelty([code_points(sample)], chunked(ENGLISH, 1000)) == [Novelty(19, 0, 0.0)]
 
 
 def test_one_character_a_million_times_is_no_trouble() -> None:
     text = np.full(1_000_000, ord("a"), np.uint32)
     samples = [code_points("a" * 500), code_points("b" + "a" * 30 + "b" + "a" * 19), code_points("c")]
-    assert novelty(samples, [text]) == [Novelty(500, 0, 1.0), Novelty(30, 1, 30 / 51), Novelty(0, 0, 0.0)]
+    assert measure_novelty(samples, [text]) == [Novelty(500, 0, 1.0), Novelty(30, 1, 30 / 51), Novelty(0, 0, 0.0)]
 
 
 def test_a_sample_that_is_the_text_or_more_than_it() -> None:
     whole = code_points(ENGLISH[:5000])
     more = np.concatenate([whole, whole[:1]])
-    assert novelty([whole], np.array_split(whole, 7)) == [Novelty(5000, 0, 1.0)]
-    assert novelty([more], [whole])[0].longest == 5000
+    assert measure_novelty([whole], np.array_split(whole, 7)) == [Novelty(5000, 0, 1.0)]
+    assert measure_novelty([more], [whole])[0].longest == 5000
 
 
 def test_no_text_and_no_samples() -> None:
     nothing = np.empty(0, np.uint32)
-    assert novelty([], [nothing]) == []
-    assert novelty([nothing, code_points("a")], []) == [Novelty(0, 0, 0.0)] * 2
-    assert novelty([nothing], [code_points("text")]) == [Novelty(0, 0, 0.0)]
+    assert measure_novelty([], [nothing]) == []
+    assert measure_novelty([nothing, code_points("a")], []) == [Novelty(0, 0, 0.0)] * 2
+    assert measure_novelty([nothing], [code_points("text")]) == [Novelty(0, 0, 0.0)]

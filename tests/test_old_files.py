@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from charlstm.checkpoint import RunFolder
 from charlstm.errors import ModelFileError
-from charlstm.modelfile import FORMAT, ModelFile
-from charlstm.statefile import STATE_FORMAT
-from charlstm.tensorfile import read_tensors, write_tensors
+from charlstm.storage.model import MODEL_FORMAT, ModelFile
+from charlstm.storage.run import RunFolder
+from charlstm.storage.state import STATE_FORMAT
+from charlstm.storage.tensors import read_tensors, write_tensors
 from tests.conftest import charlstm, one_sentence
 
 FIRST = Path(__file__).parent / "fixtures" / "version-1"
@@ -41,22 +41,22 @@ def test_it_scores_as_it_scored(run: Path) -> None:
 
 
 def test_its_run_goes_on(run: Path) -> None:
-    before = RunFolder(run).metrics()
+    before = RunFolder(run).read_metrics()
     resumed = charlstm("train", "--resume", "-o", run, "--epochs", 7, "--no-samples")
     assert resumed.code == 0, resumed.err
     assert "resumed at step 234" in resumed.err
-    lines = RunFolder(run).metrics()
+    lines = RunFolder(run).read_metrics()
     assert lines[: len(before)] == before
     assert [line["step"] for line in lines[len(before) :]] == [240, 250, 273]
-    assert ModelFile.load(run / "best.safetensors").figures["step"] == 273
+    assert ModelFile.load(run / "best.safetensors").metrics["step"] == 273
 
 
 def test_what_a_newer_version_wrote_is_refused_in_a_sentence(run: Path) -> None:
-    for name, newer in (("best", FORMAT + 1), ("state", STATE_FORMAT + 1)):
+    for name, newer in (("best", MODEL_FORMAT + 1), ("state", STATE_FORMAT + 1)):
         tensors, document = read_tensors(run / f"{name}.safetensors")
         write_tensors(run / f"{name}.safetensors", tensors, document | {"format": newer})
-    one_sentence(charlstm("sample", "-m", run), 1, "has format 2", "reads 1", "a newer charlstm may read it")
+    one_sentence(charlstm("sample", "-m", run), 1, "has format 3", "reads 2", "a newer charlstm may read it")
     resumed = charlstm("train", "--resume", "-o", run)
-    one_sentence(resumed, 1, "state.safetensors has format 3", "reads 2", "a newer charlstm may read it")
+    one_sentence(resumed, 1, "state.safetensors has format 4", "reads 3", "a newer charlstm may read it")
     with pytest.raises(ModelFileError):
         RunFolder(run).load_state()

@@ -14,25 +14,25 @@ from charlstm import presets
 from tests.conftest import ROOT, charlstm
 
 
-@pytest.mark.parametrize("name", presets.names())
+@pytest.mark.parametrize("name", presets.preset_names())
 def test_a_preset_resolves_and_says_what_it_is_for(name: str) -> None:
-    assert "on 2 cores" in presets.about(name)
-    assert presets.preset(name)
+    assert "on 2 cores" in presets.describe_preset(name)
+    assert presets.load_preset(name)
     assert charlstm("train", "--preset", name, "--dry-run").code == 0
 
 
 def test_the_presets_are_named_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     charlstm("train", "--help")
     out = capsys.readouterr().out
-    assert all(name in out for name in presets.names())
+    assert all(name in out for name in presets.preset_names())
 
 
 def test_the_corpora_are_large_and_not_made_from_templates() -> None:
-    english = (presets.shipped("corpora") / "english.txt").read_bytes()
+    english = (presets.bundled_folder("corpora") / "english.txt").read_bytes()
     assert len(english) >= 100_000
     assert len(lzma.compress(english, preset=9 | lzma.PRESET_EXTREME)) * 8 / len(english) > 2.5
-    assert len((presets.shipped("corpora") / "chinese.txt").read_text("utf-8")) >= 20_000
-    places = (presets.shipped("corpora") / "places.txt").read_text("utf-8").splitlines()
+    assert len((presets.bundled_folder("corpora") / "chinese.txt").read_text("utf-8")) >= 20_000
+    places = (presets.bundled_folder("corpora") / "places.txt").read_text("utf-8").splitlines()
     assert len(set(places)) == len(places) > 500
 
 

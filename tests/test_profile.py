@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from charlstm.data import lines, profile, scripts, yardsticks
+from charlstm.data import baselines, lines, profile, scripts
+from charlstm.data.baselines import context_entropy
 from charlstm.data.profile import Group, Profile
-from charlstm.data.suggestion import Suggestion, suggestion
-from charlstm.data.yardsticks import context_entropy
+from charlstm.data.recommend import Recommendation, recommend
 from charlstm.errors import CharlstmError
 from charlstm.vocabulary import code_points
 from tests.conftest import ENGLISH, ROOT
@@ -30,14 +30,14 @@ def shipped(name: str) -> str:
     return (ROOT / "corpora" / name).read_text("utf-8")
 
 
-def suggested(text: str) -> Suggestion:
-    return suggestion(Profile.of([text]))
+def suggested(text: str) -> Recommendation:
+    return recommend(Profile.from_chunks([text]))
 
 
 @settings(max_examples=40)
 @given(texts)
 def test_the_figures_are_those_of_the_plain_definitions(text: str) -> None:
-    found, counts = Profile.of([text]).to_dict(), Counter(text)
+    found, counts = Profile.from_chunks([text]).to_dict(), Counter(text)
     assert found["characters"] == len(text)
     assert found["bytes"] == len(text.encode())
     assert found["distinct_characters"] == len(counts)
@@ -60,19 +60,19 @@ def test_the_figures_are_those_of_the_plain_definitions(text: str) -> None:
 @settings(max_examples=40)
 @given(texts, st.integers(1, 7), st.integers(1, 5))
 def test_where_the_text_is_cut_into_chunks_makes_no_difference(text: str, size: int, step: int) -> None:
-    whole = Profile.of([text]).to_dict()
+    whole = Profile.from_chunks([text]).to_dict()
     with patch.object(profile, "STEP", step):
-        assert Profile.of(text[i : i + size] for i in range(0, len(text), size)).to_dict() == whole
+        assert Profile.from_chunks(text[i : i + size] for i in range(0, len(text), size)).to_dict() == whole
 
 
 def test_of_a_long_text_only_the_beginning_is_looked_at_closely_and_the_profile_says_so() -> None:
     with (
-        patch.object(yardsticks, "COUNTED", 100_000),
-        patch.object(yardsticks, "COMPRESSED", 1001),
+        patch.object(baselines, "MAX_COUNTED", 100_000),
+        patch.object(baselines, "MAX_COMPRESSED", 1001),
         patch.object(lines, "COMPARED", 50),
     ):
-        found = Profile.of(["é" * 100, ENGLISH, "three\n" * 20]).to_dict()
-        same = Profile.of(["é" * 100 + ENGLISH, "three\n" * 20]).to_dict()
+        found = Profile.from_chunks(["é" * 100, ENGLISH, "three\n" * 20]).to_dict()
+        same = Profile.from_chunks(["é" * 100 + ENGLISH, "three\n" * 20]).to_dict()
     assert found == same
     assert found["order3_characters"] == 100_000
     assert found["xz_characters"] == 100 + 801
@@ -80,17 +80,17 @@ def test_of_a_long_text_only_the_beginning_is_looked_at_closely_and_the_profile_
     assert found["lines_compared"] == 50
     assert found["duplicate_lines_share"] == 0
     assert found["characters"] == len(ENGLISH) + 220
-    with patch.object(yardsticks, "COMPRESSED", 101):
-        assert Profile.of(["é" * 60, "e"]).xz.characters == 50  # never half a character
+    with patch.object(baselines, "MAX_COMPRESSED", 101):
+        assert Profile.from_chunks(["é" * 60, "e"]).xz.characters == 50  # never half a character
 
 
 def test_no_text_is_said() -> None:
     with pytest.raises(CharlstmError, match="the corpus is empty"):
-        Profile.of(["", ""])
+        Profile.from_chunks(["", ""])
 
 
 def test_characters_are_grouped_by_script_and_category() -> None:
-    found = Profile.of(["Привет, мир! 三国 ok\u0301 42\n"])
+    found = Profile.from_chunks(["Привет, мир! 三国 ok\u0301 42\n"])
     assert found.scripts == [Group("Common", 7, 10), Group("Cyrillic", 7, 9), Group("Han", 2, 2), Group("Latin", 2, 2)]
     assert {group.name: group.count for group in found.categories} == {
         "letters": 13,
@@ -116,12 +116,12 @@ def test_letters_are_of_the_script_that_their_name_says(script: str) -> None:
     beginning = "CJK UNIFIED IDEOGRAPH" if script == "Han" else script.upper()
     points = [p for p, name in letters().items() if name.startswith(beginning) and name not in SHARED]
     assert len(points) > 20
-    assert set(scripts.script_of(np.array(points))) == {script}
+    assert set(scripts.find_scripts(np.array(points))) == {script}
 
 
 def test_digits_and_accents_are_of_no_script_and_rare_scripts_are_other() -> None:
-    assert scripts.script_of(code_points("7 \u0301😀ー𝑥ʼ")) == ["Common"] * 7
-    assert scripts.script_of(code_points("\N{OSMANYA LETTER BA}")) == ["Other"]
+    assert scripts.find_scripts(code_points("7 \u0301😀ー𝑥ʼ")) == ["Common"] * 7
+    assert scripts.find_scripts(code_points("\N{OSMANYA LETTER BA}")) == ["Other"]
 
 
 def markov(length: int, seed: int) -> tuple[str, float]:
@@ -153,10 +153,10 @@ def test_the_order_3_entropy_of_a_part_is_near_that_of_the_whole_and_of_too_litt
 
 
 def test_english_wants_nothing_special() -> None:
-    english = Profile.of([ENGLISH])
+    english = Profile.from_chunks([ENGLISH])
     for times, name in {1: "tiny", 3: "small", 19: "medium", 130: "large"}.items():
         longer = replace(english, counts=english.counts * times)
-        assert str(suggestion(longer)) == f"--preset {name}"
+        assert str(recommend(longer)) == f"--preset {name}"
         assert (ROOT / "configs" / f"{name}.toml").is_file()
 
 
@@ -205,7 +205,7 @@ def test_rare_characters_are_folded_where_that_saves_much() -> None:
 def test_what_is_no_text_is_modelled_as_bytes() -> None:
     picture = np.random.default_rng(0).integers(256, size=20_000).astype(np.uint8).tobytes()
     found = suggested(picture.decode(errors="replace"))
-    assert str(found) == "--preset tiny --unit byte"
+    assert str(found) == "--preset tiny --level byte"
     assert "% of it are control characters or bytes that are no text" in found.settings[0].why
 
 

@@ -60,7 +60,7 @@ def test_the_python_example_works(shell: dict[str, str]) -> None:
 
 
 def test_every_preset_is_named() -> None:
-    assert all(f"`{name}`" in README for name in presets.names())
+    assert all(f"`{name}`" in README for name in presets.preset_names())
 
 
 def test_every_link_leads_somewhere() -> None:

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from charlstm.checkpoint import RunFolder
 from charlstm.errors import CharlstmError, DivergedError
 from charlstm.model.language_model import LanguageModel, Losses
-from charlstm.modelfile import ModelFile
-from charlstm.tensorfile import read_tensors
+from charlstm.storage.model import ModelFile
+from charlstm.storage.run import RunFolder
+from charlstm.storage.tensors import read_tensors
 from charlstm.training import recovery
-from charlstm.training.events import Event, FellBack, Finished, Stepped
-from charlstm.training.loop import train
+from charlstm.training.events import Event, Finished, RolledBack, Stepped
+from charlstm.training.run import train
 from charlstm.training.trainer import Trainer
 from tests.conftest import ENGLISH, charlstm, one_sentence
 from tests.test_training import CORPUS, config, stop_at
@@ -28,8 +28,8 @@ Broken = Callable[[Trainer], bool]
 
 def break_gradient(monkeypatch: pytest.MonkeyPatch, broken: Broken) -> None:
     """A gradient that is not finite, at the steps of which `broken` says so."""
-    clip = Trainer.clip
-    monkeypatch.setattr(Trainer, "clip", lambda self: float("inf") if broken(self) else clip(self))
+    clip = Trainer.clip_gradients
+    monkeypatch.setattr(Trainer, "clip_gradients", lambda self: float("inf") if broken(self) else clip(self))
 
 
 def break_loss(monkeypatch: pytest.MonkeyPatch, broken: Broken, factor: float) -> None:
@@ -48,28 +48,28 @@ def after(step: int, times: int = 1) -> Broken:
     return lambda trainer: trainer.progress.step >= step and trainer.progress.setbacks < times
 
 
-def fallen(events: list[Event]) -> list[FellBack]:
-    return [event for event in events if isinstance(event, FellBack)]
+def fallen(events: list[Event]) -> list[RolledBack]:
+    return [event for event in events if isinstance(event, RolledBack)]
 
 
 def test_a_gradient_that_is_not_finite_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     break_gradient(monkeypatch, after(14))
     folder = RunFolder(tmp_path / "run")
     events = list(train(CORPUS, config(schedule="constant"), folder))
-    assert fallen(events) == [FellBack(14, 10, "training diverged at step 15: the loss is no longer a number", 0.5)]
+    assert fallen(events) == [RolledBack(14, 10, "training diverged at step 15: the loss is no longer a number", 0.5)]
     steps = [event for event in events if isinstance(event, Stepped)]
     assert [event.step for event in steps[:16]] == [*range(1, 15), 11, 12]
     assert steps[15].learning_rate == 0.5 * steps[13].learning_rate
     assert isinstance(events[-1], Finished)
     assert events[-1].reason == "done"
-    logged = [line for line in folder.metrics() if "why" in line]
+    logged = [line for line in folder.read_metrics() if "why" in line]
     assert logged == [
-        {"step": 10, "diverged_at_step": 14, "why": fallen(events)[0].why, "rate_factor": 0.5},
+        {"step": 10, "diverged_at_step": 14, "why": fallen(events)[0].reason, "rate_factor": 0.5},
     ]
 
 
 def test_a_loss_that_is_no_number_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, taken = LanguageModel.loss, 0
+    real, taken = LanguageModel.compute_loss, 0
 
     def broken(*arguments: Any) -> Any:
         nonlocal taken
@@ -77,7 +77,7 @@ def test_a_loss_that_is_no_number_is_not_followed(tmp_path: Path, monkeypatch: p
         losses, *rest = real(*arguments)
         return Losses(*(loss * (float("nan") if taken == 15 else 1) for loss in losses)), *rest
 
-    monkeypatch.setattr(LanguageModel, "loss", broken)
+    monkeypatch.setattr(LanguageModel, "compute_loss", broken)
     events = list(train(CORPUS, config(), RunFolder(tmp_path / "run")))
     assert [event.to_step for event in fallen(events)] == [10]
     assert all(np.isfinite(w).all() for w in ModelFile.load(tmp_path / "run" / "last.safetensors").weights.values())
@@ -88,7 +88,7 @@ def test_a_loss_far_above_its_start_is_not_waited_for(tmp_path: Path, monkeypatc
     break_loss(monkeypatch, after(12), 50)
     (back,) = fallen(list(train(CORPUS, config(), RunFolder(tmp_path / "run"))))
     assert (back.step, back.to_step) == (16, 10)
-    assert "the loss has risen from 3." in back.why
+    assert "the loss has risen from 3." in back.reason
 
 
 def test_a_loss_that_is_high_now_and_then_is_no_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,25 +105,31 @@ def test_a_validation_loss_that_is_no_number_is_never_the_best(tmp_path: Path, m
         read += 1
         return real(*args, **kwargs) * (float("nan") if read == 2 else 1)
 
-    monkeypatch.setattr("charlstm.evaluation.one_way.torch.nn.functional.cross_entropy", broken)
+    monkeypatch.setattr("charlstm.evaluation.one_sided.torch.nn.functional.cross_entropy", broken)
     folder = RunFolder(tmp_path / "run")
     (back,) = fallen(list(train(CORPUS, config(), folder)))
     assert (back.step, back.to_step) == (20, 10)
-    assert "the validation loss is no longer a number" in back.why
-    assert np.isfinite(ModelFile.load(folder.path / "best.safetensors").figures["validation"]["loss_nats"])
+    assert "the validation loss is no longer a number" in back.reason
+    assert np.isfinite(ModelFile.load(folder.path / "best.safetensors").metrics["validation"]["loss_nats"])
 
 
 def test_divergence_at_any_rate_ends_with_the_last_good_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = RunFolder(tmp_path / "run")
     with monkeypatch.context() as patch:
         break_gradient(patch, after(14, times=100))
-        with pytest.raises(DivergedError, match=r"at step 15.*after each of 5 returns.*lower --lr \(0.008 here\)"):
+        with pytest.raises(DivergedError, match=r"at step 15.*5 times the run went back.*lower --lr \(0.008 here\)"):
             list(train(CORPUS, config(), folder))
         with pytest.raises(DivergedError):  # as it is, it does not go on
             list(train(CORPUS, config(), folder, resume=True))
     for name in ("last", "best"):
-        assert ModelFile.load(folder.path / f"{name}.safetensors").figures["step"] == 10
-    assert [line["rate_factor"] for line in folder.metrics() if "why" in line] == [0.5, 0.25, 0.125, 0.0625, 0.03125]
+        assert ModelFile.load(folder.path / f"{name}.safetensors").metrics["step"] == 10
+    assert [line["rate_factor"] for line in folder.read_metrics() if "why" in line] == [
+        0.5,
+        0.25,
+        0.125,
+        0.0625,
+        0.03125,
+    ]
     *_, step, _, finished = train(CORPUS, config(lr=1e-3, schedule="constant"), folder, resume=True)
     assert isinstance(finished, Finished)
     assert finished.reason == "done"

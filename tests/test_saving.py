@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from charlstm.checkpoint import RunFolder
 from charlstm.errors import CharlstmError
-from charlstm.modelfile import ModelFile
-from charlstm.tensorfile import link, read_tensors
-from charlstm.training import loop
+from charlstm.storage.files import link_atomically
+from charlstm.storage.model import ModelFile
+from charlstm.storage.run import RunFolder
+from charlstm.storage.tensors import read_tensors
+from charlstm.training import run as training_run
 from charlstm.training.clock import Clock
 from charlstm.training.events import Stepped, Validated
-from charlstm.training.loop import train
+from charlstm.training.run import train
 from charlstm.training.trainer import Trainer
 from tests.conftest import ENGLISH, SMALL, charlstm, one_sentence
 from tests.test_training import CORPUS, config, stop_at
@@ -36,8 +37,8 @@ def test_models_of_earlier_validations_are_kept_if_asked_for(tmp_path: Path) -> 
     assert kept(run) == ["step-000050.safetensors", "step-000060.safetensors", "step-000070.safetensors"]
     for name in kept(run):
         model = ModelFile.load(run / name)
-        assert f"step-{model.figures['step']:06}.safetensors" == name
-        assert model.figures["validation"]["loss_nats"] > 0
+        assert f"step-{model.metrics['step']:06}.safetensors" == name
+        assert model.metrics["validation"]["loss_nats"] > 0
     assert (run / "best.safetensors").exists()
     assert charlstm("sample", "-m", run / "step-000060.safetensors", "-l", 5).code == 0
     list(train(CORPUS, config(epochs=1), RunFolder(run), overwrite=True))
@@ -89,7 +90,7 @@ def test_a_file_system_without_links_is_no_reason_not_to_train(tmp_path: Path, m
     assert (run / "good.safetensors").read_bytes() == (run / "state.safetensors").read_bytes()
     assert len(kept(run)) == 1
     with pytest.raises(CharlstmError, match="cannot write"):
-        link(run / "nothing", run / "else")
+        link_atomically(run / "nothing", run / "else")
 
 
 def test_a_run_is_saved_before_its_last_validation_if_it_has_a_time_limit(
@@ -103,10 +104,10 @@ def test_a_run_is_saved_before_its_last_validation_if_it_has_a_time_limit(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "figures", killed)
+        patch.setattr(training_run, "figures", killed)
         with pytest.raises(KeyboardInterrupt):
             list(train(CORPUS, settings, folder))
-    assert ModelFile.load(folder.path / "last.safetensors").figures["step"] == 70
+    assert ModelFile.load(folder.path / "last.safetensors").metrics["step"] == 70
     seen = list(train(CORPUS, settings, folder, resume=True))
     assert [type(event) for event in seen[1:-1]] == [Validated]
 
@@ -115,16 +116,16 @@ def test_time_for_the_last_save_is_set_aside() -> None:
     trainer = Trainer(CORPUS, config(max_time=100.0))
     folder = RunFolder(Path("run"))
     clock = Clock(trainer, folder)
-    clock.stepped(30.0)  # 64 characters, and something was compiled
-    clock.stepped(0.5)
+    clock.record_step(30.0)  # 64 characters, and something was compiled
+    clock.record_step(0.5)
     clock.seconds_per_step = 0.5
-    assert clock.reserve == pytest.approx(1.2 * (0.5 + 0.5 * 250 / 64))  # the validation part has 250
-    folder.saving, clock.validating = 4.0, 10.0
-    assert clock.reserve == pytest.approx(1.2 * 14.5)
-    clock.begun -= 100 - clock.reserve
-    assert clock.done() >= 1
-    clock.validating = 1000.0
-    assert clock.reserve == 50.0
+    assert clock.reserved_seconds == pytest.approx(1.2 * (0.5 + 0.5 * 250 / 64))  # the validation part has 250
+    folder.save_seconds, clock.validation_seconds = 4.0, 10.0
+    assert clock.reserved_seconds == pytest.approx(1.2 * 14.5)
+    clock.started_at -= 100 - clock.reserved_seconds
+    assert clock.update() >= 1
+    clock.validation_seconds = 1000.0
+    assert clock.reserved_seconds == 50.0
 
 
 @pytest.mark.parametrize("step", [1, 10, 33])
@@ -169,7 +170,7 @@ def test_a_save_in_the_background_that_fails_ends_training(tmp_path: Path, monke
         with pytest.raises(CharlstmError, match="No space left"):
             list(train(CORPUS, config(save_every=1e-6), folder))
     assert writes == 4
-    assert ModelFile.load(folder.path / "last.safetensors").figures["step"] == 2
+    assert ModelFile.load(folder.path / "last.safetensors").metrics["step"] == 2
     assert list(train(CORPUS, config(), folder, resume=True))[-1].reason == "done"  # type: ignore[union-attr]
 
 
@@ -177,12 +178,12 @@ def test_what_is_written_in_the_background_is_the_run_as_it_was_then(tmp_path: P
     """Training goes on while a thread writes; the state on the disk is of one step, whole."""
     late, written = RunFolder(tmp_path / "late"), []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RunFolder, "save_soon", lambda self, model, state: written.append((model, state)))
+        patch.setattr(RunFolder, "save_in_background", lambda self, model, state: written.append((model, state)))
         training = train(CORPUS, config(save_every=1e-6, validate_every=10**6), late)
         while not (isinstance(event := next(training), Stepped) and event.step == 20):
             pass
-    late.save_soon(*written[4])
-    late.settle()
+    late.save_in_background(*written[4])
+    late.wait_for_save()
     watch, stop = stop_at(5)
     watch(train(CORPUS, config(validate_every=10**6), RunFolder(tmp_path / "then"), stop=stop))
     for name in ("last", "state"):

@@ -18,9 +18,9 @@ from backports import zstd
 
 from charlstm.config import DataConfig
 from charlstm.data import sources
-from charlstm.data.corpus import Corpus, name_of, read_corpus
-from charlstm.data.spool import Piped
+from charlstm.data.corpus import Corpus, derive_run_name, read_corpus
 from charlstm.errors import CharlstmError, UsageError
+from charlstm.storage.spool import Spool
 from tests.conftest import ENGLISH, SMALL, charlstm, one_sentence
 
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
@@ -39,7 +39,7 @@ def corpus(*names: object, stdin: bytes | None = None, **settings: object) -> Co
 def read(*names: object, stdin: bytes | None = None, **settings: object) -> str | bytes:
     found = corpus(*names, stdin=stdin, **settings)
     text = found.vocabulary.decode(found.ids)
-    return text if found.vocabulary.unit == "byte" else text.decode()
+    return text if found.vocabulary.level == "byte" else text.decode()
 
 
 def test_a_folder_is_its_text_files_in_order(tmp_path: Path) -> None:
@@ -50,10 +50,10 @@ def test_a_folder_is_its_text_files_in_order(tmp_path: Path) -> None:
     (tmp_path / ".venv" / "licence.txt").write_text("hidden")
     assert read(tmp_path) == "A\nB\nC\n"
     assert read(tmp_path / "b.txt", "-", stdin=b"piped") == "B\npiped\n"
-    assert read(tmp_path, unit="byte") == b"A\nBC"
+    assert read(tmp_path, level="byte") == b"A\nBC"
     assert read(tmp_path, glob="*.md") == "no"
     assert read(tmp_path, separator="\n--\n") == "A\n\n--\nB\n--\nC"
-    assert read(tmp_path, separator="|", unit="byte") == b"A\n|B|C"
+    assert read(tmp_path, separator="|", level="byte") == b"A\n|B|C"
     with pytest.raises(UsageError, match=r"holds no \*\.rst file; --glob"):
         read(tmp_path, glob="*.rst")
     with pytest.raises(UsageError, match="--glob must be a pattern"):
@@ -71,7 +71,7 @@ def test_a_packed_file_is_its_content_whatever_its_name(packer: str, tmp_path: P
     (tmp_path / "packed.txt").write_bytes(PACKERS[packer](text.encode()))
     assert read(tmp_path / "packed.txt") == text
     assert read("-", stdin=PACKERS[packer](text.encode())) == text
-    assert read(tmp_path / "packed.txt", unit="byte") == text.encode()
+    assert read(tmp_path / "packed.txt", level="byte") == text.encode()
 
 
 def test_packed_and_plain_files_mix() -> None:
@@ -108,7 +108,7 @@ def test_a_file_that_may_not_be_read_is_said(monkeypatch: pytest.MonkeyPatch) ->
     Path("secret.txt").write_text(ENGLISH[:2000])
     Path("secret.txt").chmod(0)
     if os.geteuid() == 0:  # who may read everything
-        monkeypatch.setattr(sources, "opened", refused)
+        monkeypatch.setattr(sources, "open_source", refused)
     one_sentence(charlstm("train", "secret.txt"), 2, "cannot read", "secret.txt", "Permission denied")
 
 
@@ -119,8 +119,8 @@ def refused(source: str, _: object) -> None:
 @pytest.fixture
 def small_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Every text is too large to be kept in memory; the cache folder is this."""
-    for module in ("spool", "corpus", "given"):
-        monkeypatch.setattr(f"charlstm.data.{module}.IN_MEMORY", 100)
+    for module in ("storage.spool", "data.corpus", "data.external"):
+        monkeypatch.setattr(f"charlstm.{module}.MAX_IN_MEMORY", 100)
     monkeypatch.setenv("CHARLSTM_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
@@ -159,7 +159,7 @@ def test_a_file_that_changes_between_the_readings_leaves_nothing_behind(
         else:
             path.write_text(ENGLISH[:5100] if change == "grown" else ENGLISH[:4999] + "e", "utf-8")
 
-    monkeypatch.setattr("charlstm.data.cache.load", meddle)
+    monkeypatch.setattr("charlstm.storage.cache.load_ids", meddle)
     with pytest.raises(CharlstmError, match="cannot read" if change == "gone" else "changed while it was read"):
         corpus("x.txt")
     assert list(small_memory.iterdir()) == []
@@ -202,7 +202,7 @@ def test_a_large_pipe_is_kept_on_the_disk_and_then_belongs_to_the_run(small_memo
 
 def test_a_large_pipe_that_cannot_be_trained_on_leaves_nothing_behind(small_memory: Path) -> None:
     one_sentence(charlstm("train", "-", "--batch-size", 4000, stdin=ENGLISH[:4000].encode()), 1, "--batch-size")
-    piped = Piped.of(io.BytesIO(b"x" * 4000))
+    piped = Spool.from_stream(io.BytesIO(b"x" * 4000))
     assert list(small_memory.glob("stdin-*"))
     del piped
     assert not list(small_memory.glob("stdin-*"))
@@ -227,7 +227,7 @@ def test_a_large_file_is_evaluated_like_a_small_one(run: Path, small_memory: Pat
     assert large.code == 0, large.err
     assert list(small_memory.iterdir()) == [], "its file has no name"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("charlstm.data.given.IN_MEMORY", 1 << 20)
+        patch.setattr("charlstm.data.external.MAX_IN_MEMORY", 1 << 20)
         assert charlstm("eval", "-m", run, "x.txt", "--json").text == large.text
 
 
@@ -240,9 +240,9 @@ def test_a_named_pipe_is_a_corpus() -> None:
 
 
 def test_a_run_is_named_after_its_first_text() -> None:
-    assert name_of(["a/novel.txt", "b.txt"]) == "novel"
-    assert name_of(["novel.txt.gz"]) == "novel"
-    assert name_of(["-"]) == "stdin"
+    assert derive_run_name(["a/novel.txt", "b.txt"]) == "novel"
+    assert derive_run_name(["novel.txt.gz"]) == "novel"
+    assert derive_run_name(["-"]) == "stdin"
 
 
 MEMORY = """

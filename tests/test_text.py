@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charlstm.config import DataConfig
-from charlstm.data import sources, spelling
+from charlstm.data import normalize, sources
 from charlstm.data.corpus import Corpus, read_corpus
-from charlstm.data.documents import codes
-from charlstm.data.spool import Piped
-from charlstm.data.text import Reader
+from charlstm.data.documents import read_codes
+from charlstm.data.text import CorpusReader
 from charlstm.errors import CharlstmError, UsageError
+from charlstm.storage.spool import Spool
 from tests.conftest import ENGLISH, SMALL, charlstm, one_sentence
 
 NEWLINES = {"keep": lambda text: text, "lf": lambda text: text.replace("\r\n", "\n").replace("\r", "\n")}
@@ -29,18 +29,18 @@ HARD = "aé\u0301\u0308ςΣσ漢😀\r\n \u1100\u1161\u11a8가ｶﾞﾞ\u1165İ�
 texts = st.text(st.sampled_from(HARD) | st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=60)
 
 
-def reading(data: bytes, **config: object) -> Reader:
-    return Reader(DataConfig(corpus=("-",), **config), Piped(data))  # type: ignore[arg-type]
+def reading(data: bytes, **config: object) -> CorpusReader:
+    return CorpusReader(DataConfig(corpus=("-",), **config), Spool(data))  # type: ignore[arg-type]
 
 
 def text_of(data: bytes, **config: object) -> str:
-    return "".join(chunk for chunk in reading(data, **config).chunks() if isinstance(chunk, str))
+    return "".join(chunk for chunk in reading(data, **config).read_chunks() if isinstance(chunk, str))
 
 
 @contextmanager
 def chunks_of(size: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sources, "CHUNK", size)
+        patch.setattr(sources, "READ_BYTES", size)
         yield
 
 
@@ -74,7 +74,7 @@ def test_spelling_in_chunks_is_that_of_the_whole(text: str, size: int, form: str
 
 
 def test_what_combines_without_end_is_not_held_back_forever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spelling, "LONGEST_TAIL", 50)
+    monkeypatch.setattr(normalize, "MAX_TAIL", 50)
     with chunks_of(20):
         found = text_of(("e" + "\u0301" * 500).encode(), normalize="nfc")
     assert unicodedata.normalize("NFD", found) == "e" + "\u0301" * 500
@@ -87,7 +87,7 @@ def test_a_prompt_is_spelled_as_the_corpus_was() -> None:
     sampled = charlstm("sample", "-p", "THE\u0301", "-l", 5, "--seed", 1)
     assert sampled.code == 0, sampled.err
     assert sampled.text.startswith("THE\u0301")
-    one_sentence(charlstm("train", "x.txt", "--unit", "byte", "--lower", "-o", "y"), 2, "--lower", "--unit byte")
+    one_sentence(charlstm("train", "x.txt", "--level", "byte", "--lower", "-o", "y"), 2, "--lower", "--level byte")
 
 
 def test_folded_line_ends_are_told() -> None:
@@ -96,7 +96,7 @@ def test_folded_line_ends_are_told() -> None:
     assert "line ends CR LF were made LF" in folded.err
     kept = charlstm("train", "x.txt", *SMALL, "--dry-run", "--newlines", "keep")
     assert "line ends" not in kept.err
-    assert read_corpus(DataConfig(corpus=("x.txt",))).fingerprint == Corpus.of(ENGLISH[:4000]).fingerprint
+    assert read_corpus(DataConfig(corpus=("x.txt",))).fingerprint == Corpus.from_text(ENGLISH[:4000]).fingerprint
 
 
 @pytest.mark.parametrize("bom", [codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_LE])
@@ -108,7 +108,7 @@ def test_a_file_that_says_how_it_is_encoded_is_read_so(bom: bytes) -> None:
 
 def test_a_bad_byte_is_named_with_file_and_offset(tmp_path: Path) -> None:
     def read(**config: object) -> str:
-        return "".join(map(str, Reader(DataConfig(corpus=("bad.txt",), **config)).chunks()))  # type: ignore[arg-type]
+        return "".join(map(str, CorpusReader(DataConfig(corpus=("bad.txt",), **config)).read_chunks()))  # type: ignore[arg-type]
 
     for size in (1, 2, 3, 100):
         with chunks_of(size):
@@ -123,7 +123,7 @@ def test_a_bad_byte_is_named_with_file_and_offset(tmp_path: Path) -> None:
                 read(encoding="gb18030")
     Path("bad.txt").write_bytes("grüße".encode() + b"\xff!")
     assert read(errors="replace") == "grüße\ufffd!"
-    assert Corpus.of("grüße".encode() + b"\xff!").ids.tolist() == [*"grüße".encode(), 255, ord("!")]
+    assert Corpus.from_text("grüße".encode() + b"\xff!").ids.tolist() == [*"grüße".encode(), 255, ord("!")]
 
 
 def test_files_of_mixed_encodings_are_told_apart() -> None:
@@ -140,9 +140,9 @@ def test_half_a_surrogate_pair_is_not_text() -> None:
 
 def test_a_nul_is_not_text_but_may_be_a_byte() -> None:
     Path("x.txt").write_bytes(b"some text\0 and more")
-    one_sentence(charlstm("train", "x.txt"), 1, "x.txt holds a NUL", "--encoding utf-16-le", "--unit byte")
+    one_sentence(charlstm("train", "x.txt"), 1, "x.txt holds a NUL", "--encoding utf-16-le", "--level byte")
     assert text_of(b"a\0b", errors="replace") == "a\ufffdb"
-    assert 0 in Corpus.of(b"a\0b").ids
+    assert 0 in Corpus.from_text(b"a\0b").ids
 
 
 def test_an_encoding_that_there_is_not_is_refused() -> None:
@@ -153,9 +153,9 @@ def test_an_encoding_that_there_is_not_is_refused() -> None:
 
 def documents(data: bytes, document: str, **config: object) -> list[str]:
     """The documents, each as its text; fails if one has no end."""
-    unit = str(config.get("unit", "char"))
-    found = [code for chunk in codes(reading(data, document=document, **config)) for code in chunk.tolist()]
-    boundary = 0xD800 if unit == "char" else 0x100
+    level = str(config.get("level", "char"))
+    found = [code for chunk in read_codes(reading(data, document=document, **config)) for code in chunk.tolist()]
+    boundary = 0xD800 if level == "char" else 0x100
     pieces: list[str] = [""]
     for code in found:
         pieces = [*pieces, ""] if code == boundary else [*pieces[:-1], pieces[-1] + chr(code)]
@@ -163,12 +163,12 @@ def documents(data: bytes, document: str, **config: object) -> list[str]:
     return pieces
 
 
-@pytest.mark.parametrize("unit", ["char", "byte"])
+@pytest.mark.parametrize("level", ["char", "byte"])
 @given(st.lists(st.text("ab\n", max_size=5), max_size=6), st.integers(1, 4))
-def test_each_line_is_a_document_and_empty_ones_are_none(unit: str, pieces: list[str], size: int) -> None:
+def test_each_line_is_a_document_and_empty_ones_are_none(level: str, pieces: list[str], size: int) -> None:
     text = "\n".join(pieces)
     with chunks_of(size):
-        found = documents(text.encode(), "line", unit=unit)
+        found = documents(text.encode(), "line", level=level)
     assert found == [line for line in text.split("\n") if line]
 
 
@@ -189,14 +189,14 @@ def test_files_are_documents_or_hold_lines_that_end_with_them() -> None:
     assert read("line").documents == 3
     assert read("file").documents == 2
     lines = read("line")
-    assert lines.ids[-1] == lines.vocabulary.boundary
+    assert lines.ids[-1] == lines.vocabulary.end_of_document
     fingerprints = {read(document).fingerprint for document in ("line", "stream")}
     assert len(fingerprints) == 2, "two files of documents are not one"
 
 
 def test_one_line_of_a_gigabyte_needs_no_more_memory_than_many(monkeypatch: pytest.MonkeyPatch) -> None:
     longest = 0
-    piped = Piped(b"x" * 50_000_000)
-    for chunk in codes(Reader(DataConfig(corpus=("-",), normalize="nfc"), piped)):
+    piped = Spool(b"x" * 50_000_000)
+    for chunk in read_codes(CorpusReader(DataConfig(corpus=("-",), normalize="nfc"), piped)):
         longest = max(longest, len(chunk))
-    assert longest <= 2 * sources.CHUNK
+    assert longest <= 2 * sources.READ_BYTES

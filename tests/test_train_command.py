@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from charlstm import presets
-from charlstm.cli.show_training import size_with
+from charlstm.cli.display import size_with
 from charlstm.config import DataConfig
 from charlstm.data.corpus import Corpus
-from charlstm.modelfile import ModelFile
+from charlstm.storage.model import ModelFile
 from tests.conftest import ENGLISH, SMALL, charlstm, one_sentence, process
 
 QUICK = (*SMALL, "--epochs", "1")
@@ -49,10 +49,12 @@ def test_a_model_much_larger_than_its_text_is_remarked_upon(corpus: Path) -> Non
 
 
 def test_a_vocabulary_that_is_most_of_the_model_is_remarked_upon_with_ways_out(corpus: Path) -> None:
-    chinese = charlstm("train", presets.corpus().with_name("chinese.txt"), "--hidden", 64, "--dry-run").err
+    chinese = charlstm("train", presets.bundled_corpus().with_name("chinese.txt"), "--hidden", 64, "--dry-run").err
     assert "embedding and head of 1,367 characters take 84% of the parameters" in chinese
     assert "--min-count 3 would leave 848, --tie shares" in chinese
-    tied = charlstm("train", presets.corpus().with_name("chinese.txt"), "--hidden", 64, "--tie", "--dry-run").err
+    tied = charlstm(
+        "train", presets.bundled_corpus().with_name("chinese.txt"), "--hidden", 64, "--tie", "--dry-run"
+    ).err
     assert "--min-count 3 would leave 848" in tied
     assert "--tie" not in tied
     assert "vocabulary:" not in charlstm("train", corpus, *QUICK, "--dry-run").err
@@ -62,15 +64,15 @@ def test_a_vocabulary_that_is_most_of_the_model_is_remarked_upon_with_ways_out(c
 def test_the_size_that_the_remark_promises_is_what_min_count_leaves(
     least: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = presets.corpus().with_name("chinese.txt").read_text("utf-8")
-    monkeypatch.setattr("charlstm.data.tokens.CHUNK", 1000)
+    text = presets.bundled_corpus().with_name("chinese.txt").read_text("utf-8")
+    monkeypatch.setattr("charlstm.data.split.CHUNK_IDS", 1000)
     for config in (DataConfig(), DataConfig(min_count=2), DataConfig(document="file")):
-        left = size_with(Corpus.of(text, config), least)
-        assert left == Corpus.of(text, replace(config, min_count=least)).vocabulary.size
+        left = size_with(Corpus.from_text(text, config), least)
+        assert left == Corpus.from_text(text, replace(config, min_count=least)).vocabulary.size
 
 
 def test_a_large_vocabulary_beside_larger_layers_is_not_remarked_upon() -> None:
-    chinese = presets.corpus().with_name("chinese.txt")
+    chinese = presets.bundled_corpus().with_name("chinese.txt")
     assert "vocabulary:" not in charlstm("train", chinese, "--hidden", 512, "--layers", 2, "--dry-run").err
 
 
@@ -189,7 +191,7 @@ def test_a_corpus_can_be_piped_in_and_the_run_still_evaluated_and_resumed(tmp_pa
 
 def test_byte_models_read_any_file(tmp_path: Path) -> None:
     Path("any.bin").write_bytes(bytes(range(256)) * 20)
-    result = charlstm("train", "any.bin", *QUICK, "--unit", "byte", "-o", "b")
+    result = charlstm("train", "any.bin", *QUICK, "--level", "byte", "-o", "b")
     assert result.code == 0, result.err
     assert len(charlstm("sample", "-m", "b", "-l", 30, "--raw", "--seed", 1).out) == 30
     assert "bits per byte" in charlstm("eval", "-m", "b").text
@@ -294,7 +296,7 @@ def test_a_signal_saves_and_says_how_to_resume(corpus: Path, number: int, status
     assert out == ""
     assert "go on with: charlstm train --resume -o run" in err
     assert "Traceback" not in err
-    step = ModelFile.load(Path("run/last.safetensors")).figures["step"]
+    step = ModelFile.load(Path("run/last.safetensors")).metrics["step"]
     assert f"stopped at step {step:,}" in err
     resumed = charlstm("train", "--resume", "-o", "run", "--epochs", 1)
     assert resumed.code == 0, resumed.err

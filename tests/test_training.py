@@ -15,41 +15,41 @@ import torch
 
 import charlstm
 from charlstm.cells import CELLS
-from charlstm.checkpoint import RunFolder
-from charlstm.config import OPTIMISER_NAMES, Config, DataConfig, ModelConfig, RegularisationConfig, TrainingConfig
+from charlstm.config import OPTIMIZER_NAMES, Config, DataConfig, ModelConfig, RegularizationConfig, TrainingConfig
 from charlstm.data.corpus import Corpus
 from charlstm.errors import CharlstmError, UsageError
-from charlstm.evaluation.one_way import evaluate
+from charlstm.evaluation.one_sided import evaluate
 from charlstm.model.language_model import LanguageModel
 from charlstm.model.layers import OPERATORS
-from charlstm.modelfile import ModelFile
-from charlstm.statefile import flatten, unflatten
-from charlstm.tensorfile import read_tensors
-from charlstm.training import optimiser
-from charlstm.training.averaging import Average
+from charlstm.storage.model import ModelFile
+from charlstm.storage.run import RunFolder
+from charlstm.storage.state import flatten, unflatten
+from charlstm.storage.tensors import read_tensors
+from charlstm.training import optimizer
+from charlstm.training.averaging import WeightAverage
 from charlstm.training.events import Event, Finished, Started, Stepped, Validated
-from charlstm.training.loop import train
 from charlstm.training.progress import Progress
+from charlstm.training.run import train
 from charlstm.training.schedule import learning_rate
 from charlstm.training.trainer import Trainer
 from tests.conftest import ENGLISH
 
 MODEL = ModelConfig(hidden=12, embedding=8, layers=2, dropout=0.3)
 TRAINING = TrainingConfig(seq_len=16, batch_size=4, epochs=2, validate_every=10, device="cpu")
-CORPUS = Corpus.of(ENGLISH[:2500])
+CORPUS = Corpus.from_text(ENGLISH[:2500])
 
 
 def config(**settings: Any) -> Config:
     """The settings of this file's runs, with some changed."""
     model, other = (
         {name: settings.pop(name) for name in list(settings) if hasattr(section, name)}
-        for section in (MODEL, RegularisationConfig)
+        for section in (MODEL, RegularizationConfig)
     )
     return Config(
         replace(MODEL, **model),
         DataConfig(corpus=("little",)),
         replace(TRAINING, **settings),
-        RegularisationConfig(**other),
+        RegularizationConfig(**other),
     )
 
 
@@ -81,14 +81,14 @@ def test_what_happens_is_told_in_order(tmp_path: Path) -> None:
         started.total_steps,
     ]
     assert steps[-1].loss_nats < steps[0].loss_nats
-    assert all(before.done < after.done for before, after in pairwise(steps))
+    assert all(before.fraction_done < after.fraction_done for before, after in pairwise(steps))
 
 
 def test_the_best_model_is_the_one_with_the_lowest_validation_loss(tmp_path: Path) -> None:
     events = list(train(CORPUS, config(lr=0.05), RunFolder(tmp_path / "run")))
-    losses = [event.evaluation.loss_nats for event in events if isinstance(event, Validated)]
+    losses = [event.metrics.loss_nats for event in events if isinstance(event, Validated)]
     best = ModelFile.load(tmp_path / "run" / "best.safetensors")
-    assert best.figures["validation"]["loss_nats"] == min(losses) == events[-1].best_loss_nats  # type: ignore[union-attr]
+    assert best.metrics["validation"]["loss_nats"] == min(losses) == events[-1].best_loss_nats  # type: ignore[union-attr]
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [line["validation_loss_nats"] for line in lines if "validation_loss_nats" in line] == losses
 
@@ -115,11 +115,10 @@ def test_interrupted_and_resumed_is_as_if_never_interrupted(tmp_path: Path, cell
 
 
 HOW = [
-    *({"optimiser": name, "lr": 0.01} for name in OPTIMISER_NAMES),
+    *({"optimizer": name, "lr": 0.01} for name in OPTIMIZER_NAMES),
     *({"schedule": name} for name in ("linear", "plateau", "constant")),
     {"ema": 0.99},
-    {"clip": 0.0, "clip_value": 0.01},
-    {"batch_size_start": 2, "seq_len_start": 4, "epochs": 3},
+    {"clip": 0.0},
     {"weight_dropout": 0.2, "embedding_dropout": 0.1, "dropout_mask": "window", "l1": 1e-4, "label_smoothing": 0.1},
     {"activation_penalty": 1.0, "temporal_penalty": 1.0, "zoneout": 0.1, "between": "highway", "head": "all"},
     {"bidirectional": True, "look_ahead": 5, "joint_weight": 2.0, "activation_penalty": 1.0},
@@ -153,9 +152,9 @@ def test_the_model_that_is_saved_is_the_average_of_the_weights(tmp_path: Path) -
     ids = model.vocabulary.encode(ENGLISH[:2500])[-250:]
     network = LanguageModel(model.config.model, model.vocabulary.size)
     network.load_weights(model.weights)
-    found = evaluate(network, ids, model.vocabulary.start, 250)
+    found = evaluate(network, ids, model.vocabulary.bos, 250)
     assert found is not None
-    assert found.loss_nats == pytest.approx(validated.evaluation.loss_nats, abs=1e-5)
+    assert found.loss_nats == pytest.approx(validated.metrics.loss_nats, abs=1e-5)
 
 
 def test_a_moving_average_forgets_the_beginning_and_a_mean_begins_on_a_plateau() -> None:
@@ -165,23 +164,23 @@ def test_a_moving_average_forgets_the_beginning_and_a_mean_begins_on_a_plateau()
         torch.nn.init.constant_(model.weight, value)
 
     put(100.0)
-    moving = Average(model, TrainingConfig(ema=0.9))
+    moving = WeightAverage(model, TrainingConfig(ema=0.9))
     for _ in range(200):
         put(1.0)
         moving.update()
-    with moving.in_place():
+    with moving.applied():
         assert model.weight.item() == pytest.approx(1.0, abs=1e-3)
-    mean = Average(model, TrainingConfig(optimiser="nt-asgd"))
+    mean = WeightAverage(model, TrainingConfig(optimizer="nt-asgd"))
     for loss in (3.0, 2.0, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0):
         mean.update()
-        mean.validated(loss)
-        assert not mean.begun
-    mean.validated(2.0)
-    assert mean.begun
+        mean.observe_loss(loss)
+        assert not mean.started
+    mean.observe_loss(2.0)
+    assert mean.started
     for value in (1.0, 2.0, 6.0):
         put(value)
         mean.update()
-    with mean.in_place():
+    with mean.applied():
         assert model.weight.item() == 3.0
     assert model.weight.item() == 6.0
 
@@ -189,7 +188,7 @@ def test_a_moving_average_forgets_the_beginning_and_a_mean_begins_on_a_plateau()
 def test_patience_ends_training_that_gets_nowhere(tmp_path: Path) -> None:
     settings = config(lr=0.3, schedule="constant", patience=3, epochs=50, ema=0.0)
     *events, finished = train(CORPUS, settings, RunFolder(tmp_path / "run"))
-    losses = [event.evaluation.loss_nats for event in events if isinstance(event, Validated)]
+    losses = [event.metrics.loss_nats for event in events if isinstance(event, Validated)]
     assert isinstance(finished, Finished)
     assert finished.reason == "patience"
     assert losses.index(min(losses)) == len(losses) - 4
@@ -197,21 +196,10 @@ def test_patience_ends_training_that_gets_nowhere(tmp_path: Path) -> None:
     assert again.steps == 0
 
 
-def test_windows_grow_from_epoch_to_epoch(tmp_path: Path) -> None:
-    trainer = Trainer(CORPUS, config(batch_size_start=1, seq_len_start=4))
-    sizes = []
-    for done in (0.0, 0.5, 1.0):
-        trainer.resize_windows(done)
-        sizes.append((trainer.batches.batch_size, trainer.batches.seq_len))
-        while not (trainer.step(0.001) and trainer.batches.at_start):
-            pass
-    assert sizes == [(1, 4), (2, 8), (4, 16)]
-
-
 def test_a_plateau_halves_the_rate_and_a_line_is_straight() -> None:
     progress = Progress()
     for loss in (3.0, 2.0, 2.1, 2.2, 2.1, 2.1, 1.0, 1.1):
-        progress.validated(loss)
+        progress.record_validation(loss)
     assert progress.plateaus == 2
     plateau = TrainingConfig(lr=1.0, schedule="plateau")
     assert learning_rate(plateau, 0.5, progress.plateaus) == 0.25
@@ -311,24 +299,24 @@ def test_a_changed_corpus_is_not_resumed(tmp_path: Path) -> None:
     watch, stop = stop_at(5)
     watch(train(CORPUS, config(), RunFolder(tmp_path / "run"), stop=stop))
     with pytest.raises(CharlstmError, match="the corpus has changed"):
-        list(train(Corpus.of(ENGLISH[:2499]), config(), RunFolder(tmp_path / "run"), resume=True))
+        list(train(Corpus.from_text(ENGLISH[:2499]), config(), RunFolder(tmp_path / "run"), resume=True))
 
 
 def test_another_models_weights_are_taken_over_by_character(tmp_path: Path) -> None:
     list(train(CORPUS, config(), RunFolder(tmp_path / "first")))
     first = ModelFile.load(tmp_path / "first" / "best.safetensors")
-    corpus = Corpus.of(ENGLISH[2500:5000].replace("e", "é"))
+    corpus = Corpus.from_text(ENGLISH[2500:5000].replace("e", "é"))
     trainer = Trainer(corpus, config())
-    fresh = trainer.start_from(first)
+    fresh = trainer.init_from(first)
     assert set(fresh) == set(ENGLISH[2500:5000].replace("e", "é")) - set(ENGLISH[:2500])
     assert "é" in fresh
-    weights = trainer.model.weights()
+    weights = trainer.model.export_weights()
     np.testing.assert_array_equal(weights["layers.1.weight_hh"], first.weights["layers.1.weight_hh"])
     here, there = trainer.vocabulary.encode("a")[0], first.vocabulary.encode("a")[0]
     for name in ("embedding.weight", "head.weight", "head.bias"):
         np.testing.assert_array_equal(weights[name][here], first.weights[name][there])
     with pytest.raises(UsageError, match="hidden is 12 in that model and 13 here"):
-        Trainer(corpus, config(hidden=13)).start_from(first)
+        Trainer(corpus, config(hidden=13)).init_from(first)
 
 
 def test_a_limit_on_time_ends_training(tmp_path: Path) -> None:
@@ -336,7 +324,7 @@ def test_a_limit_on_time_ends_training(tmp_path: Path) -> None:
     assert isinstance(finished, Finished)
     assert finished.reason == "done"
     assert finished.step < 100_000
-    assert ModelFile.load(tmp_path / "run" / "last.safetensors").figures["step"] == finished.step
+    assert ModelFile.load(tmp_path / "run" / "last.safetensors").metrics["step"] == finished.step
 
 
 def test_the_learning_rate_climbs_then_falls() -> None:
@@ -352,7 +340,7 @@ def test_the_learning_rate_climbs_then_falls() -> None:
 
 def test_biases_and_embedding_are_spared_weight_decay() -> None:
     model = Trainer(CORPUS, config()).model
-    decayed, spared = (group["params"] for group in optimiser.optimiser_of(model, TRAINING).param_groups)
+    decayed, spared = (group["params"] for group in optimizer.build_optimizer(model, TRAINING).param_groups)
     assert {p.ndim for p in decayed} == {2}
     assert any(p is model.embedding.weight for p in spared)
     assert len(decayed) + len(spared) == len(list(model.parameters()))

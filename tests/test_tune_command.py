@@ -13,13 +13,13 @@ import pytest
 
 from charlstm.config import Config
 from charlstm.errors import DivergedError
-from charlstm.settings import Given, resolve
+from charlstm.settings import Setting, resolve
 from charlstm.training.trainer import Trainer
-from charlstm.tuning.space import SPACE, searched, setting_of, with_values
+from charlstm.tuning.space import SPACE, get_setting, unset_space, with_values
 from tests.conftest import ENGLISH, SMALL, Result, charlstm, one_sentence
 
 PLAIN = [
-    f"--set=regularisation.{setting}" for setting in ("dropout_mask=step", "embedding_dropout=0", "weight_dropout=0")
+    f"--set=regularization.{setting}" for setting in ("dropout_mask=step", "embedding_dropout=0", "weight_dropout=0")
 ]
 FIXED = (*SMALL, *PLAIN, "--cell", "lstm", "--layers", 1, "--dropout", 0)
 """All but the learning rate."""
@@ -160,9 +160,9 @@ def wait_for(path: Path) -> None:
 @pytest.mark.parametrize("key", SPACE)
 def test_the_defaults_and_both_ends_of_every_range_can_be_tried(key: str) -> None:
     values = SPACE[key]
-    default = setting_of(Config(), key)
+    default = get_setting(Config(), key)
     assert values.value(values.drawn(default)) == default
     for end in str(values).split(" to ") if " to " in str(values) else str(values).split(", "):
-        given = {key: Given(end, "a test")}
-        assert setting_of(with_values(Config(), {key: end}), key) == setting_of(resolve(given), key)
-        assert key not in searched(given)
+        given = {key: Setting(end, "a test")}
+        assert get_setting(with_values(Config(), {key: end}), key) == get_setting(resolve(given), key)
+        assert key not in unset_space(given)

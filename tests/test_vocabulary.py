@@ -8,13 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charlstm.errors import CharlstmError, UsageError
-from charlstm.vocabulary import BOUNDARY, Bytes, Characters, code_points, name_of, vocabulary_from_dict
+from charlstm.vocabulary import (
+    END_OF_DOCUMENT,
+    ByteVocabulary,
+    CharVocabulary,
+    code_points,
+    name_character,
+    vocabulary_from_dict,
+)
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 
 
-def characters_of(text: str, min_count: int = 1, max_vocab: int = 0, documents: bool = False) -> Characters:
-    return Characters.of(np.bincount(code_points(text)), min_count, max_vocab, documents)
+def characters_of(text: str, min_count: int = 1, max_vocab: int = 0, documents: bool = False) -> CharVocabulary:
+    return CharVocabulary.from_counts(np.bincount(code_points(text)), min_count, max_vocab, documents)
 
 
 @given(texts)
@@ -25,7 +32,7 @@ def test_what_is_encoded_is_decoded_again(text: str) -> None:
 
 @given(st.binary(min_size=1))
 def test_bytes_of_any_file_come_back(data: bytes) -> None:
-    vocabulary = Bytes()
+    vocabulary = ByteVocabulary()
     assert vocabulary.size == 256
     assert vocabulary.decode(vocabulary.encode(data)) == data
 
@@ -37,7 +44,12 @@ def test_the_characters_are_the_sorted_code_points(text: str) -> None:
 
 @given(texts, st.integers(2, 4))
 def test_a_vocabulary_survives_the_model_file(text: str, min_count: int) -> None:
-    for vocabulary in (characters_of(text), characters_of(text * min_count, min_count, 3, True), Bytes(), Bytes(True)):
+    for vocabulary in (
+        characters_of(text),
+        characters_of(text * min_count, min_count, 3, True),
+        ByteVocabulary(),
+        ByteVocabulary(True),
+    ):
         again = vocabulary_from_dict(vocabulary.to_dict())
         assert again.to_dict() == vocabulary.to_dict()
         assert again.pieces == vocabulary.pieces
@@ -62,13 +74,16 @@ def test_only_the_most_frequent_are_kept_where_so_many_are_allowed() -> None:
     assert vocabulary.encode("abcd").tolist() == [2, 0, 1, 2]
 
 
-@pytest.mark.parametrize("vocabulary", [characters_of("ab\n", documents=True), Bytes(documents=True)])
-def test_documents_have_a_symbol_of_their_own_that_no_text_spells(vocabulary: Characters | Bytes) -> None:
-    assert vocabulary.boundary == vocabulary.size - 1 == vocabulary.start
-    assert vocabulary.pieces[vocabulary.boundary] == b""
-    assert vocabulary.boundary not in vocabulary.encode("abba\n")
-    assert vocabulary.fold(np.array([ord("a"), BOUNDARY[vocabulary.unit]], np.uint16))[1] == vocabulary.boundary
-    assert vocabulary.count_bytes(np.array([vocabulary.boundary])) == 1, "it stands for a newline"
+@pytest.mark.parametrize("vocabulary", [characters_of("ab\n", documents=True), ByteVocabulary(documents=True)])
+def test_documents_have_a_symbol_of_their_own_that_no_text_spells(vocabulary: CharVocabulary | ByteVocabulary) -> None:
+    assert vocabulary.end_of_document == vocabulary.size - 1 == vocabulary.bos
+    assert vocabulary.pieces[vocabulary.end_of_document] == b""
+    assert vocabulary.end_of_document not in vocabulary.encode("abba\n")
+    assert (
+        vocabulary.fold(np.array([ord("a"), END_OF_DOCUMENT[vocabulary.level]], np.uint16))[1]
+        == vocabulary.end_of_document
+    )
+    assert vocabulary.count_bytes(np.array([vocabulary.end_of_document])) == 1, "it stands for a newline"
 
 
 @given(texts, st.integers(1, 3), st.booleans())
@@ -96,8 +111,8 @@ def test_unknown_characters_can_be_skipped_or_replaced() -> None:
 
 
 def test_control_characters_are_named_and_not_shown() -> None:
-    assert name_of("\x1b") == "U+001B"
-    assert "'x'" in name_of("x")
+    assert name_character("\x1b") == "U+001B"
+    assert "'x'" in name_character("x")
 
 
 def test_bytes_are_counted_as_they_are_written() -> None:

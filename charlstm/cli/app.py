@@ -10,11 +10,11 @@ from typing import Annotated
 import typer
 
 import charlstm
-from charlstm.cli import cache, cells, corpus, fill, sample, train, tune
-from charlstm.cli import eval as eval_command
+from charlstm.cli.commands import cache, cells, corpus, fill, sample, train, tune
+from charlstm.cli.commands import eval as eval_command
 from charlstm.cli.options import command
 from charlstm.console import Console
-from charlstm.errors import CharlstmError, ReaderGoneError, out_of_memory
+from charlstm.errors import CharlstmError, OutputClosedError, is_out_of_memory
 
 app = typer.Typer(
     name="charlstm",
@@ -50,12 +50,12 @@ def options(
 
 def main(arguments: Sequence[str] | None = None, console: Console | None = None) -> int:
     """Runs a command line and gives its exit status."""
-    console = console or Console.of_process()
+    console = console or Console.from_process()
     try:
         status = app(args=arguments, prog_name="charlstm", standalone_mode=False, obj=console)
         console.flush()
         return int(status or 0)
-    except (ReaderGoneError, SystemExit):  # typer leaves by the latter if nobody reads its help
+    except (OutputClosedError, SystemExit):  # typer leaves by the latter if nobody reads its help
         return 0
     except KeyboardInterrupt:
         return 130
@@ -76,10 +76,10 @@ def usage(console: Console, error: typer.TyperException) -> int:
 def failure(console: Console, error: Exception) -> int:
     """One sentence, and the status that goes with it."""
     if console.debug:
-        console.say("".join(traceback.format_exception(error)), "error")
+        console.print_line("".join(traceback.format_exception(error)), "error")
     elif isinstance(error, CharlstmError):
         console.error(str(error))
-    elif out_of_memory(error):
+    elif is_out_of_memory(error):
         console.error("there is not enough memory for this; lower --batch-size, --seq-len, --hidden or -n")
     elif isinstance(error, OSError):
         console.error(f"{error.filename or ''}: {error.strerror or error}".removeprefix(": "))

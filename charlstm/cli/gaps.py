@@ -11,8 +11,8 @@ from charlstm.console import Console
 from charlstm.errors import UsageError
 
 if TYPE_CHECKING:
-    from charlstm.data.tokens import Tokens
-    from charlstm.modelfile import ModelFile
+    from charlstm.data.split import Tokens
+    from charlstm.storage.model import ModelFile
 
 LONGEST = 100
 
@@ -33,18 +33,18 @@ def gap_figures(
     """The share of the gaps and of the characters in them that each method restores, and what they were of."""
     import numpy as np
 
-    from charlstm.sampling.readings import Sides
-    from charlstm.sampling.restoring import Hidden, Restored, enough, restore
+    from charlstm.infilling.benchmark import GapResults, HiddenGaps, characters_needed, fill_hidden_gaps
+    from charlstm.infilling.context import Predictors
 
-    read = min(len(tokens), enough(share, *lengths))
+    read = min(len(tokens), characters_needed(share, *lengths))
     if read < len(tokens):
         console.note(f"the first {read:,} of {len(tokens):,} characters are enough to hide {share:g} of")
-    ids, sides, random = tokens.span(0, read).astype(np.int64), Sides.of(file), np.random.default_rng(seed)
-    hidden = Hidden.drawn(ids, sides.never, share, *lengths, random)
-    restored = Restored()
+    ids, sides, random = tokens.span(0, read).astype(np.int64), Predictors.from_file(file), np.random.default_rng(seed)
+    hidden = HiddenGaps.draw(ids, sides.non_characters, share, *lengths, random)
+    restored = GapResults()
     with console.progress() as bar:
-        for restored in restore(sides, ids, file.vocabulary.start, hidden, random):
-            bar.update(restored.gaps / len(hidden.begins), f"filling {len(hidden.begins):,} gaps")
+        for restored in fill_hidden_gaps(sides, ids, file.vocabulary.bos, hidden, random):
+            bar.update(restored.gaps / len(hidden.starts), f"filling {len(hidden.starts):,} gaps")
     figures = {name: value for name, value in about.items() if name in ("model", "text")}
     return {**figures, "seed": seed, "gap_length": str(lengths), **restored.to_dict()}
 

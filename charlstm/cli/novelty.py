@@ -6,14 +6,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from charlstm.console import Console, printable
+from charlstm.console import Console, escape_controls
 from charlstm.errors import CharlstmError
 
 if TYPE_CHECKING:
-    from charlstm.data.tokens import Tokens
-    from charlstm.modelfile import ModelFile
+    from charlstm.data.split import Tokens
     from charlstm.sampling.generate import Fragment
     from charlstm.sampling.novelty import Novelty
+    from charlstm.storage.model import ModelFile
 
 AT_ONCE = 1_000_000
 """Bytes of samples that are looked for in one reading of the text."""
@@ -26,21 +26,21 @@ class Lookout:
     """The part of its corpus that a model was trained on. Raises CharlstmError if that is gone or has changed."""
 
     def __init__(self, console: Console, file: ModelFile, path: Path) -> None:
-        from charlstm.cli.given import own_corpus
+        from charlstm.cli.texts import own_corpus
 
         try:
             corpus = own_corpus(console, file, path)
         except CharlstmError as error:
             raise CharlstmError(error.message, "--novelty looks for the samples in that text") from error
         self.vocabulary = file.vocabulary
-        self.text: Tokens = corpus.parts(file.config.data.split).part("train")
+        self.text: Tokens = corpus.split(file.config.data.split).part("train")
 
     def look(self, samples: list[bytes]) -> list[tuple[Novelty, str]]:
         """What of each sample stands in the text, and its longest run."""
-        from charlstm.sampling.novelty import novelty
+        from charlstm.sampling.novelty import measure_novelty
 
         ids = [self.vocabulary.encode(sample).astype(self.vocabulary.dtype) for sample in samples]
-        found = novelty(ids, self.text.chunks())
+        found = measure_novelty(ids, self.text.chunks())
         runs = [own[one.start : one.start + one.longest] for one, own in zip(found, ids, strict=True)]
         return [
             (one, self.vocabulary.decode(run).decode(errors="replace")) for one, run in zip(found, runs, strict=True)
@@ -62,14 +62,14 @@ class Lookout:
         self.note(console, ended, first)
 
     def note(self, console: Console, samples: list[bytes], first: int) -> None:
-        from charlstm.sampling.novelty import RUN
+        from charlstm.sampling.novelty import MIN_RUN
 
-        unit = "characters" if self.vocabulary.unit == "char" else "bytes"
+        unit = "characters" if self.vocabulary.level == "char" else "bytes"
         for number, (found, run) in enumerate(self.look(samples), first + 1):
-            quoted = printable(run if len(run) <= QUOTED else run[: QUOTED - 1] + "…")
+            quoted = escape_controls(run if len(run) <= QUOTED else run[: QUOTED - 1] + "…")
             console.note(
                 f"sample {number}: the longest run that stands in the training text has {found.longest:,} {unit} "
-                f'("{quoted}"); {found.covered:.0%} of it is in runs of {RUN} or more',
+                f'("{quoted}"); {found.covered:.0%} of it is in runs of {MIN_RUN} or more',
                 "dim",
             )
 

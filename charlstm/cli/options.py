@@ -13,7 +13,7 @@ import typer
 from charlstm import presets
 from charlstm.config import ALL_SECTIONS
 from charlstm.console import Console
-from charlstm.settings import Given
+from charlstm.settings import Setting
 
 ModelOption = Annotated[
     Path | None,
@@ -36,7 +36,10 @@ CorpusArgument = Annotated[
 
 PresetOption = Annotated[
     str | None,
-    typer.Option(help=f"Settings that ship with charlstm: {', '.join(presets.names())}.", autocompletion=presets.names),
+    typer.Option(
+        help=f"Settings that ship with charlstm: {', '.join(presets.preset_names())}.",
+        autocompletion=presets.preset_names,
+    ),
 ]
 
 ConfigOption = Annotated[Path | None, typer.Option(help="Settings from a TOML file, as a run's config.toml.")]
@@ -92,7 +95,7 @@ def command(app: typer.Typer, *wanted: str) -> Callable[[Callable[..., int | Non
             configure(console, values)
             given = {key: values.pop(f.name) for key, f in flags.items()}
             settings = {
-                key: Given(value, f"--{dashed(flags[key].name)}") for key, value in given.items() if value is not None
+                key: Setting(value, f"--{dashed(flags[key].name)}") for key, value in given.items() if value is not None
             }
             return function(console=console, settings=settings, **values)
 

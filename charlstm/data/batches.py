@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.data.tokens import Tokens
+from charlstm.data.split import Tokens
 from charlstm.errors import CharlstmError
 
 Window = NDArray[np.int64]
@@ -52,11 +52,11 @@ class Batches:
         return self.epoch + self.step / self.steps_per_epoch
 
     @property
-    def at_start(self) -> bool:
+    def at_epoch_start(self) -> bool:
         """Whether the next window is the first of an epoch: what was read before does not lead up to it."""
         return self.step == 0
 
-    def next(self) -> Window:
+    def next_window(self) -> Window:
         """Ids [T+1+A, B] with a look-ahead of A: the first T are read, and each predicts the next one."""
         begin = self.offset + np.arange(self.batch_size) * self.stream_len + self.step * self.seq_len
         places = (begin + np.arange(self.seq_len + 1 + self.look_ahead)[:, None]) % len(self.tokens)

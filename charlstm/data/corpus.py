@@ -15,13 +15,13 @@ from typing import BinaryIO
 import numpy as np
 
 from charlstm.config import DataConfig
-from charlstm.data import cache
-from charlstm.data.documents import codes
-from charlstm.data.spool import IN_MEMORY, STDIN, Piped
-from charlstm.data.text import Reader
-from charlstm.data.tokens import Ids, TokenStore
+from charlstm.data.documents import read_codes
+from charlstm.data.split import Ids, Split
+from charlstm.data.text import CorpusReader
 from charlstm.errors import CharlstmError
-from charlstm.vocabulary import BOUNDARY, Bytes, Characters, Codes, Text, Vocabulary
+from charlstm.storage import cache
+from charlstm.storage.spool import MAX_IN_MEMORY, STDIN, Spool
+from charlstm.vocabulary import END_OF_DOCUMENT, ByteVocabulary, CharVocabulary, Codes, Text, Vocabulary
 
 CODE_POINTS = 0x110000
 
@@ -36,23 +36,23 @@ class Corpus:
     """SHA-256 of the text in UTF-8: tells whether this is the corpus that a model was trained on."""
     documents: int = 0
     """Boundaries among the ids: one after each document, where the text is one of documents."""
-    piped: Piped | None = None
-    remarks: tuple[str, ...] = ()
+    spool: Spool | None = None
+    notes: tuple[str, ...] = ()
     """What was read otherwise than it stood there, in words."""
 
     def __len__(self) -> int:
         return len(self.ids)
 
     @classmethod
-    def of(cls, text: Text, config: DataConfig = DataConfig()) -> Corpus:
+    def from_text(cls, text: Text, config: DataConfig = DataConfig()) -> Corpus:
         """The corpus that this text is."""
         data = text.encode() if isinstance(text, str) else text
-        unit = "char" if isinstance(text, str) else "byte"
-        return read_corpus(replace(config, corpus=(STDIN,), encoding="utf-8", unit=unit), Piped(data))
+        level = "char" if isinstance(text, str) else "byte"
+        return read_corpus(replace(config, corpus=(STDIN,), encoding="utf-8", level=level), Spool(data))
 
-    def parts(self, split: tuple[float, ...]) -> TokenStore:
+    def split(self, shares: tuple[float, ...]) -> Split:
         """Its ids in parts of these shares. Raises CharlstmError if one would have nothing in it."""
-        return TokenStore(self.ids, split, self.vocabulary.boundary)
+        return Split(self.ids, shares, self.vocabulary.end_of_document)
 
     def head(self, length: int) -> Corpus:
         """Its beginning, in memory."""
@@ -60,7 +60,7 @@ class Corpus:
 
 
 @dataclass
-class Survey:
+class TextSurvey:
     """What is found out about a text in the first reading: how often each character stands in it, and its fingerprint.
 
     As long as it is small, the text is kept too.
@@ -76,34 +76,34 @@ class Survey:
     def __post_init__(self) -> None:
         self.hash = hashlib.sha256()
 
-    def hear(self, text: Text) -> None:
+    def update_hash(self, text: Text) -> None:
         self.hash.update(text.encode() if isinstance(text, str) else text)
 
     def add(self, found: Codes) -> None:
         self.length += len(found)
         if self.config.document != "stream":
-            self.documents += int(np.count_nonzero(found == BOUNDARY[self.config.unit]))
-        if self.config.unit == "char":
+            self.documents += int(np.count_nonzero(found == END_OF_DOCUMENT[self.config.level]))
+        if self.config.level == "char":
             counts = np.bincount(found)
             self.counts[: len(counts)] += counts
         self.size += found.nbytes
-        if self.size <= IN_MEMORY:
+        if self.size <= MAX_IN_MEMORY:
             self.kept.append(found)
         else:
             self.kept.clear()
 
     def vocabulary(self) -> Vocabulary:
         documents = self.config.document != "stream"
-        if self.config.unit == "byte":
-            return Bytes(documents)
-        return Characters.of(self.counts, self.config.min_count, self.config.max_vocab, documents)
+        if self.config.level == "byte":
+            return ByteVocabulary(documents)
+        return CharVocabulary.from_counts(self.counts, self.config.min_count, self.config.max_vocab, documents)
 
 
 def read_corpus(
     config: DataConfig,
-    stdin: BinaryIO | Piped | None = None,
+    stdin: BinaryIO | Spool | None = None,
     vocabulary: Vocabulary | None = None,
-    watch: Callable[[float], None] = lambda share: None,
+    on_progress: Callable[[float], None] = lambda share: None,
 ) -> Corpus:
     """The texts that `config.corpus` names, one after the other, as ids of their own vocabulary, or of that given.
 
@@ -111,35 +111,35 @@ def read_corpus(
     source that cannot be read, CharlstmError for bytes that are not text, for no text, for one that changes while it is
     read, and for a cache folder without room.
     """
-    piped = Piped.kept(config.corpus, stdin)
-    reader = Reader(config, piped, watch)
-    survey = Survey(config)
-    for found in codes(reader, survey.hear):
+    piped = Spool.from_stdin(config.corpus, stdin)
+    reader = CorpusReader(config, piped, on_progress)
+    survey = TextSurvey(config)
+    for found in read_codes(reader, survey.update_hash):
         survey.add(found)
     if not survey.length:
         raise CharlstmError(f"the corpus is empty: {', '.join(config.corpus)}")
     vocabulary = vocabulary or survey.vocabulary()
     fingerprint = survey.hash.hexdigest()
-    if survey.size <= IN_MEMORY:
+    if survey.size <= MAX_IN_MEMORY:
         ids = np.concatenate([vocabulary.fold(found) for found in survey.kept])
     else:
-        ids = stored(reader, vocabulary, fingerprint, survey.length)
-    return Corpus(ids, vocabulary, fingerprint, survey.documents, piped, tuple(reader.remarks()))
+        ids = load_or_store_ids(reader, vocabulary, fingerprint, survey.length)
+    return Corpus(ids, vocabulary, fingerprint, survey.documents, piped, tuple(reader.notes()))
 
 
-def stored(reader: Reader, vocabulary: Vocabulary, fingerprint: str, length: int) -> Ids:
+def load_or_store_ids(reader: CorpusReader, vocabulary: Vocabulary, fingerprint: str, length: int) -> Ids:
     """The ids of a large text, from the cache or by way of it."""
-    name = cache.key(fingerprint, vocabulary.to_dict(), reader.config.document)
-    ids = cache.load(name, length, vocabulary.dtype)
+    name = cache.store_name(fingerprint, vocabulary.to_dict(), reader.config.document)
+    ids = cache.load_ids(name, length, vocabulary.dtype)
     if ids is None:
-        ids = cache.save(name, folded(reader, vocabulary, fingerprint), length, vocabulary.dtype)
+        ids = cache.save_ids(name, fold_ids(reader, vocabulary, fingerprint), length, vocabulary.dtype)
     return ids
 
 
-def folded(reader: Reader, vocabulary: Vocabulary, fingerprint: str) -> Iterator[Ids]:
+def fold_ids(reader: CorpusReader, vocabulary: Vocabulary, fingerprint: str) -> Iterator[Ids]:
     """The second reading. Raises CharlstmError, at its end, if the text is not the one that was read first."""
-    again = Survey(reader.config)
-    for found in codes(reader, again.hear):
+    again = TextSurvey(reader.config)
+    for found in read_codes(reader, again.update_hash):
         yield vocabulary.fold(found)
     if again.hash.hexdigest() != fingerprint:
         raise CharlstmError(
@@ -147,7 +147,7 @@ def folded(reader: Reader, vocabulary: Vocabulary, fingerprint: str) -> Iterator
         )
 
 
-def name_of(sources: Sequence[str]) -> str:
+def derive_run_name(sources: Sequence[str]) -> str:
     """What to call a run on these: the first one's name, without its ending. Always the name of a file."""
     if sources[0] == STDIN:
         return "stdin"

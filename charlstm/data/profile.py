@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from charlstm.data.baselines import Baseline, TextPrefix, XzBaseline, entropy
 from charlstm.data.lines import LineCounter, Lines
-from charlstm.data.scripts import script_of
-from charlstm.data.yardsticks import Beginning, Measured, Xz, entropy
+from charlstm.data.scripts import find_scripts
 from charlstm.errors import CharlstmError
 from charlstm.vocabulary import code_points
 
@@ -51,18 +51,18 @@ class Profile:
     points: NDArray[np.uint32]
     counts: NDArray[np.int64]
     lines: Lines
-    order3: Measured | None  # None where the text is too short to tell
-    xz: Measured
+    order3: Baseline | None  # None where the text is too short to tell
+    xz: Baseline
 
     @classmethod
-    def of(cls, chunks: Iterable[str]) -> Profile:
+    def from_chunks(cls, chunks: Iterable[str]) -> Profile:
         """Of a text whose chunks may be cut anywhere; they are read once, and some 250 MB of memory are enough for any.
 
         Raises CharlstmError for an empty text.
         """
         counts = np.zeros(CODE_POINTS, np.int64)
-        lines, beginning, xz = LineCounter(), Beginning(), Xz()
-        for piece in pieces(chunks):
+        lines, beginning, xz = LineCounter(), TextPrefix(), XzBaseline()
+        for piece in split_chunks(chunks):
             points = code_points(piece)
             found = np.bincount(points)
             counts[: len(found)] += found
@@ -96,12 +96,12 @@ class Profile:
     @property
     def scripts(self) -> list[Group]:
         """The characters by script, the most frequent first."""
-        return self.grouped(script_of(self.points))
+        return self.group_by(find_scripts(self.points))
 
     @property
     def categories(self) -> list[Group]:
         """The characters by major class, the most frequent first."""
-        return self.grouped([CLASSES[unicodedata.category(chr(point))[0]] for point in self.points.tolist()])
+        return self.group_by([CLASSES[unicodedata.category(chr(point))[0]] for point in self.points.tolist()])
 
     @property
     def rarest(self) -> list[tuple[str, int]]:
@@ -118,7 +118,7 @@ class Profile:
         rare = self.counts < count
         return Group(f"fewer than {count} times", int(rare.sum()), int(self.counts[rare].sum()))
 
-    def grouped(self, names: list[str]) -> list[Group]:
+    def group_by(self, names: list[str]) -> list[Group]:
         found, group = np.unique(names, return_inverse=True)
         distinct, counts = np.bincount(group), np.bincount(group, self.counts)
         rows = zip(found.tolist(), distinct.tolist(), counts.astype(np.int64).tolist(), strict=True)
@@ -150,6 +150,6 @@ class Profile:
         }
 
 
-def pieces(chunks: Iterable[str]) -> Iterator[str]:
+def split_chunks(chunks: Iterable[str]) -> Iterator[str]:
     """The text in pieces of a size that is good to work with, however large the chunks are."""
     return (chunk[first : first + STEP] for chunk in chunks for first in range(0, len(chunk), STEP))

@@ -74,7 +74,7 @@ RANGES = {
 """First and last code points of each script, in hexadecimal; of what scripts share, those that are called letters."""
 
 
-def script_of(points: NDArray[np.unsignedinteger]) -> list[str]:
+def find_scripts(points: NDArray[np.unsignedinteger]) -> list[str]:
     """The script of each of these code points, [length]."""
     firsts, lasts, names = table()
     at = np.searchsorted(firsts, points, side="right") - 1

@@ -11,20 +11,22 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from charlstm.data.spool import STDIN, Piped
 from charlstm.errors import CharlstmError, UsageError
+from charlstm.storage.spool import STDIN, Spool
 
-CHUNK = 1 << 20
+READ_BYTES = 1 << 20
 """Bytes read at a time: what follows from them stays in the processor's cache."""
 
 
-def expand(sources: Iterable[str], glob: str) -> list[str]:
+def expand_sources(sources: Iterable[str], glob: str) -> list[str]:
     """Folders replaced by the files below them that match, sorted. Raises UsageError for what is not there."""
     files = []
     for source in sources:
         path = Path(source)
         if source != STDIN and path.is_dir():
-            inside = sorted(str(file) for file in matching(path, glob) if file.is_file() and not hidden(file, path))
+            inside = sorted(
+                str(file) for file in match_glob(path, glob) if file.is_file() and not is_hidden(file, path)
+            )
             if not inside:
                 raise UsageError(f"the folder {source} holds no {glob} file", "--glob names others, as --glob '*.md'")
             files += inside
@@ -37,45 +39,45 @@ def expand(sources: Iterable[str], glob: str) -> list[str]:
     return files
 
 
-def matching(folder: Path, glob: str) -> Iterator[Path]:
+def match_glob(folder: Path, glob: str) -> Iterator[Path]:
     try:
         yield from folder.rglob(glob)
     except (ValueError, NotImplementedError) as error:
         raise UsageError(f"--glob must be a pattern of names as *.txt, not {glob!r}") from error
 
 
-def hidden(file: Path, folder: Path) -> bool:
+def is_hidden(file: Path, folder: Path) -> bool:
     """Whether it lies in a folder such as .git or .venv."""
     return any(part.startswith(".") for part in file.relative_to(folder).parts)
 
 
-def size_of(source: str, piped: Piped | None) -> int:
+def source_bytes(source: str, piped: Spool | None) -> int:
     """Bytes of a file or of the pipe, as they are packed; 0 for what cannot be looked at."""
     if source == STDIN:
         return piped.size if piped else 0
     return Path(source).stat().st_size if Path(source).exists() else 0
 
 
-def read(source: str, piped: Piped | None, watch: Callable[[int], None]) -> Iterator[bytes]:
+def read_source(source: str, piped: Spool | None, on_read: Callable[[int], None]) -> Iterator[bytes]:
     """The bytes of a file or of the pipe, unpacked, a chunk at a time. `watch` is told how many were read, packed.
 
     Raises UsageError for what cannot be read, CharlstmError for a broken archive.
     """
     with ExitStack() as stack:
         try:
-            file = stack.enter_context(opened(source, piped))
-            kind, unpack = packing(file)
+            file = stack.enter_context(open_source(source, piped))
+            kind, unpack = detect_compression(file)
             stream = stack.enter_context(unpack(file)) if unpack else file
         except OSError as error:
             raise UsageError(f"cannot read {source}: {error.strerror}") from error
         at = 0
-        while chunk := next_chunk(stream, source, kind):
-            watch(file.tell() - at)
+        while chunk := read_chunk(stream, source, kind):
+            on_read(file.tell() - at)
             at = file.tell()
             yield chunk
 
 
-def opened(source: str, piped: Piped | None) -> BufferedReader:
+def open_source(source: str, piped: Spool | None) -> BufferedReader:
     if source != STDIN:
         return Path(source).open("rb")
     if piped is None:
@@ -83,10 +85,10 @@ def opened(source: str, piped: Piped | None) -> BufferedReader:
     return BufferedReader(piped.open())  # type: ignore[arg-type]
 
 
-def next_chunk(stream: BinaryIO, source: str, kind: str) -> bytes:
+def read_chunk(stream: BinaryIO, source: str, kind: str) -> bytes:
     name = "stdin" if source == STDIN else source
     try:
-        return stream.read(CHUNK)
+        return stream.read(READ_BYTES)
     except Exception as error:  # each unpacker has its own
         if isinstance(error, OSError) and error.errno is not None:
             raise UsageError(f"cannot read {name}: {error.strerror}") from error
@@ -96,20 +98,20 @@ def next_chunk(stream: BinaryIO, source: str, kind: str) -> bytes:
         raise CharlstmError(f"{name} is a broken {kind} archive: {said}") from error
 
 
-def packing(file: BufferedReader) -> tuple[str, Callable[[BinaryIO], Any] | None]:
+def detect_compression(file: BufferedReader) -> tuple[str, Callable[[BinaryIO], Any] | None]:
     """What a file is packed with, told by its first bytes, and what unpacks it; nothing for any other file."""
     head = file.peek(6)
-    for kind, (magic, unpack) in PACKERS.items():
+    for kind, (magic, unpack) in DECOMPRESSORS.items():
         if head.startswith(magic):
             return kind, unpack
     return "", None
 
 
-def unpack_zstd(file: BinaryIO) -> Any:
-    return zstd().ZstdFile(file)
+def open_zstd(file: BinaryIO) -> Any:
+    return load_zstd().ZstdFile(file)
 
 
-def zstd() -> Any:
+def load_zstd() -> Any:
     """The standard library's module, or its backport to Pythons before 3.14."""
     try:
         from compression import zstd as module  # type: ignore[import-not-found, unused-ignore]
@@ -118,10 +120,10 @@ def zstd() -> Any:
     return module
 
 
-PACKERS: dict[str, tuple[bytes, Callable[[BinaryIO], Any]]] = {
+DECOMPRESSORS: dict[str, tuple[bytes, Callable[[BinaryIO], Any]]] = {
     "gzip": (b"\x1f\x8b", lambda file: gzip.GzipFile(fileobj=file)),
     "xz": (b"\xfd7zXZ\x00", lzma.LZMAFile),
-    "zstd": (b"\x28\xb5\x2f\xfd", unpack_zstd),
+    "zstd": (b"\x28\xb5\x2f\xfd", open_zstd),
     "bzip2": (b"BZh", bz2.BZ2File),
 }
 """By the bytes that such a file begins with."""

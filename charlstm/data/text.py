@@ -12,10 +12,10 @@ from io import IncrementalNewlineDecoder
 from typing import Any
 
 from charlstm.config import DataConfig
-from charlstm.data.sources import expand, read, size_of
-from charlstm.data.spelling import uniform
-from charlstm.data.spool import STDIN, Piped
+from charlstm.data.normalize import normalize_chunks
+from charlstm.data.sources import expand_sources, read_source, source_bytes
 from charlstm.errors import CharlstmError, UsageError
+from charlstm.storage.spool import STDIN, Spool
 from charlstm.vocabulary import Text
 
 BOMS = (
@@ -30,7 +30,7 @@ WITHOUT_SURROGATES = ("utf-8", "utf-16", "utf-32", "ascii", "iso8859-1")
 """Encodings, by their first letters, whose decoders never give half a surrogate pair, which is no character."""
 
 
-class Reader:
+class CorpusReader:
     """The text of the sources of a configuration, to be read as often as one likes.
 
     `watch` is told which share of them was read. Raises UsageError for a source that cannot be read and for settings
@@ -38,12 +38,12 @@ class Reader:
     """
 
     def __init__(
-        self, config: DataConfig, piped: Piped | None = None, watch: Callable[[float], None] = lambda share: None
+        self, config: DataConfig, spool: Spool | None = None, on_progress: Callable[[float], None] = lambda share: None
     ) -> None:
-        check(config)
-        self.config, self.piped, self.watch = config, piped, watch
-        self.files = expand(config.corpus, config.glob)
-        self.size = sum(size_of(source, piped) for source in self.files)
+        check_data_config(config)
+        self.config, self.spool, self.on_progress = config, spool, on_progress
+        self.files = expand_sources(config.corpus, config.glob)
+        self.size = sum(source_bytes(source, spool) for source in self.files)
         self.read = 0  # bytes, over all readings
         self.newlines: set[str] = set()  # the kinds of line ends that were folded, as far as was read
         self.encodings: dict[str, str] = {}  # by file, where it was not that of the configuration
@@ -51,15 +51,15 @@ class Reader:
     def documents(self) -> Iterator[Iterator[Text]]:
         """Each file's text, in chunks; each one is to be read to its end before the next."""
         for source in self.files:
-            yield self.file(source)
+            yield self.read_file(source)
 
-    def chunks(self) -> Iterator[Text]:
+    def read_chunks(self) -> Iterator[Text]:
         """The text of all files: joined by the separator or, without one, each file's last line ended.
 
         Raises CharlstmError, naming file and offset, for bytes that are not text.
         """
-        empty: Text = b"" if self.config.unit == "byte" else ""
-        separator: Text = self.config.separator.encode() if self.config.unit == "byte" else self.config.separator
+        empty: Text = b"" if self.config.level == "byte" else ""
+        separator: Text = self.config.separator.encode() if self.config.level == "byte" else self.config.separator
         for k, document in enumerate(self.documents()):
             if k and separator:
                 yield separator
@@ -69,7 +69,7 @@ class Reader:
             if isinstance(last, str) and len(self.files) > 1 and not separator and last and not last.endswith("\n"):
                 yield "\n"
 
-    def remarks(self) -> Iterator[str]:
+    def notes(self) -> Iterator[str]:
         """What was read otherwise than it stood there, in words."""
         for name, encoding in self.encodings.items():
             yield f"{name} says that it is {encoding.upper()}, and was read as that"
@@ -77,25 +77,25 @@ class Reader:
             kinds = " and ".join(sorted({"\r\n": "CR LF", "\r": "CR"}[kind] for kind in self.newlines))
             yield f"line ends {kinds} were made LF"
 
-    def file(self, source: str) -> Iterator[Text]:
+    def read_file(self, source: str) -> Iterator[Text]:
         """One file's text, in chunks that are not empty."""
-        data = read(source, self.piped, self.heard)
-        if self.config.unit == "byte":
+        data = read_source(source, self.spool, self.report_progress)
+        if self.config.level == "byte":
             return data
-        return uniform(self.decoded(data, "stdin" if source == STDIN else source), self.config)
+        return normalize_chunks(self.decode_chunks(data, "stdin" if source == STDIN else source), self.config)
 
-    def heard(self, size: int) -> None:
+    def report_progress(self, size: int) -> None:
         self.read += size
-        self.watch(self.read / max(self.size, 1))
+        self.on_progress(self.read / max(self.size, 1))
 
-    def decoded(self, data: Iterator[bytes], name: str) -> Iterator[str]:
+    def decode_chunks(self, data: Iterator[bytes], name: str) -> Iterator[str]:
         first = next(data, b"")
         encoding = next((own for bom, own in BOMS if first.startswith(bom)), self.config.encoding)
         if is_utf_8(self.config.encoding) and encoding != self.config.encoding:
             self.encodings[name] = encoding
         else:
             encoding = self.config.encoding
-        decoder = Decoder(name, encoding, self.config.errors, self.config.newlines)
+        decoder = TextDecoder(name, encoding, self.config.errors, self.config.newlines)
         yield decoder.decode(first).removeprefix("\ufeff")
         for chunk in data:
             yield decoder.decode(chunk)
@@ -104,7 +104,7 @@ class Reader:
             self.newlines |= decoder.newlines - {"\n"}
 
 
-class Decoder:
+class TextDecoder:
     """The characters of a file's bytes, a chunk at a time."""
 
     def __init__(self, name: str, encoding: str, errors: str, newlines: str) -> None:
@@ -131,7 +131,7 @@ class Decoder:
             at = self.read - waiting + error.start
             raise CharlstmError(
                 f"{self.name}: byte 0x{error.object[error.start]:02x} at offset {at} is not {self.encoding}",
-                "--encoding names another encoding, --errors replace puts U+FFFD in its place, --unit byte reads any "
+                "--encoding names another encoding, --errors replace puts U+FFFD in its place, --level byte reads any "
                 "file",
             ) from error
         except UnicodeError as error:
@@ -154,8 +154,8 @@ class Decoder:
             return text.replace("\0", "\ufffd")
         raise CharlstmError(
             f"{self.name} holds a NUL near byte {self.read:,}, so it is not text in {self.encoding}",
-            "--encoding utf-16-le or -be may read it, --errors replace puts U+FFFD in its place, --unit byte reads any "
-            "file",
+            "--encoding utf-16-le or utf-16-be may read it; --errors replace writes U+FFFD for it; "
+            "--level byte reads any file",
         )
 
 
@@ -163,7 +163,7 @@ def is_utf_8(encoding: str) -> bool:
     return codecs.lookup(encoding).name == "utf-8"
 
 
-def check(config: DataConfig) -> None:
+def check_data_config(config: DataConfig) -> None:
     """Raises UsageError for an encoding that there is not, and for spelling where the unit is the byte."""
     try:
         b"a".decode(config.encoding, "replace")  # of nothing at all, any encoding decodes
@@ -172,6 +172,6 @@ def check(config: DataConfig) -> None:
         raise UsageError(
             f"--encoding must be an encoding that Python knows, as utf-8, latin-1 or gb18030, not {config.encoding!r}"
         ) from None
-    if config.unit == "byte" and (config.lower or config.normalize != "none"):
+    if config.level == "byte" and (config.lower or config.normalize != "none"):
         option = "--lower" if config.lower else "--normalize"
-        raise UsageError(f"{option} is for characters, and --unit byte reads bytes as they are")
+        raise UsageError(f"{option} is for characters, and --level byte reads bytes as they are")

@@ -10,15 +10,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from charlstm.config import ModelConfig, RegularisationConfig
+from charlstm.config import ModelConfig, RegularizationConfig
 from charlstm.model.head import Head, JointHead
-from charlstm.model.language_model import LanguageModel, Objective, losses
+from charlstm.model.language_model import LanguageModel, Objective, head_losses
 from charlstm.model.layers import Engine
-from charlstm.model.saved import Saved
+from charlstm.model.savable import SavableModule
 from charlstm.model.stack import States
 
 
-class BidirectionalModel(Saved):
+class BidirectionalModel(SavableModule):
     """The two models, whose embedding is the same, and the joint head.
 
     The backward model is a language model like the other one, of texts turned round: it reads the ids that it is given
@@ -30,15 +30,15 @@ class BidirectionalModel(Saved):
         config: ModelConfig,
         size: int,
         engine: Engine = "kernel",
-        regularisation: RegularisationConfig = RegularisationConfig(),
-        boundary: int | None = None,
+        regularization: RegularizationConfig = RegularizationConfig(),
+        end_of_document: int | None = None,
         look_ahead: int = 1,
     ) -> None:
         super().__init__()
-        forwards = LanguageModel(config, size, engine, regularisation, boundary)
+        forwards = LanguageModel(config, size, engine, regularization, end_of_document)
         self.embedding = forwards.embedding
-        self.forwards = forwards
-        self.backwards = LanguageModel(config, size, engine, regularisation, boundary, self.embedding)
+        self.forward_lm = forwards
+        self.backward_lm = LanguageModel(config, size, engine, regularization, end_of_document, self.embedding)
         reads = 2 * config.hidden * forwards.heads_read
         self.joint = JointHead(reads, config.joint_width, self.embedding, config.head == "tied")
         self.look_ahead = look_ahead
@@ -46,9 +46,9 @@ class BidirectionalModel(Saved):
     @property
     def head(self) -> Head:
         """The forward model's."""
-        return self.forwards.head
+        return self.forward_lm.head
 
-    def objectives(self, window: Tensor, states: States) -> tuple[list[Objective], States]:
+    def compute_objectives(self, window: Tensor, states: States) -> tuple[list[Objective], States]:
         """What to minimise over a window [T+1+A, B] of which the last A characters are the look-ahead: the losses of
         the T characters before those, forwards, backwards and from both sides.
 
@@ -58,40 +58,40 @@ class BidirectionalModel(Saved):
         steps = len(window) - 1 - self.look_ahead
         targets = window[1 : steps + 1]
         ahead = window[2:].flip(0)  # x_{T+A} .. x_2, the last T of which are read to predict x_T .. x_1
-        forward, states = self.forwards.read(window[:steps], states)
+        forward, states = self.forward_lm.unroll(window[:steps], states)
         with torch.no_grad():
-            begin = self.backwards.start(window.shape[1])
-            begin = self.backwards.read(ahead[:-steps], begin)[1] if len(ahead) > steps else begin
-        backward, _ = self.backwards.read(ahead[-steps:], begin)
+            begin = self.backward_lm.initial_state(window.shape[1])
+            begin = self.backward_lm.unroll(ahead[:-steps], begin)[1] if len(ahead) > steps else begin
+        backward, _ = self.backward_lm.unroll(ahead[-steps:], begin)
         both = self.join(forward.dropped, backward.dropped.flip(0))
-        smoothing = self.forwards.label_smoothing
+        smoothing = self.forward_lm.label_smoothing
         return [
-            Objective(losses(self.forwards.head, forward.dropped, targets, smoothing), forward),
-            Objective(losses(self.backwards.head, backward.dropped, targets.flip(0), smoothing), backward),
-            Objective(losses(self.joint, both, targets, smoothing), None),
+            Objective(head_losses(self.forward_lm.head, forward.dropped, targets, smoothing), forward),
+            Objective(head_losses(self.backward_lm.head, backward.dropped, targets.flip(0), smoothing), backward),
+            Objective(head_losses(self.joint, both, targets, smoothing), None),
         ], states
 
     def join(self, forward: Tensor, backward: Tensor) -> Tensor:
         """What the joint head reads to predict characters, of what the two heads do for the same ones."""
         return torch.cat([forward, backward], -1)
 
-    def start(self, batch: int) -> States:
+    def initial_state(self, batch: int) -> States:
         """The forward model's state of B texts of which nothing has been read."""
-        return self.forwards.start(batch)
+        return self.forward_lm.initial_state(batch)
 
 
 Model = LanguageModel | BidirectionalModel
 
 
-def model_of(
+def build_model(
     config: ModelConfig,
     size: int,
     engine: Engine = "kernel",
-    regularisation: RegularisationConfig = RegularisationConfig(),
-    boundary: int | None = None,
+    regularization: RegularizationConfig = RegularizationConfig(),
+    end_of_document: int | None = None,
     look_ahead: int = 1,
 ) -> Model:
     """The model of the settings."""
     if config.bidirectional:
-        return BidirectionalModel(config, size, engine, regularisation, boundary, look_ahead)
-    return LanguageModel(config, size, engine, regularisation, boundary)
+        return BidirectionalModel(config, size, engine, regularization, end_of_document, look_ahead)
+    return LanguageModel(config, size, engine, regularization, end_of_document)

@@ -11,7 +11,7 @@ from charlstm.config import ModelConfig
 from charlstm.errors import UsageError
 from charlstm.model.layers import OPERATORS, Engine
 
-WIDE = 192
+MIN_BF16_HIDDEN = 192
 """Units from which on products are most of a layer's work on a CPU."""
 
 
@@ -33,7 +33,7 @@ class Device:
         return f"{self.name}{threads}, {precision}, {self.engine} engine"
 
 
-def choose(
+def choose_device(
     model: ModelConfig, device: str = "auto", precision: str = "auto", engine: str = "auto", resets: bool = False
 ) -> Device:
     """What `auto` comes to for this model on this machine. Raises UsageError for what is not to be had here.
@@ -46,27 +46,27 @@ def choose(
         raise UsageError(
             f"--device {name}: this machine has none that torch can use", "--device auto takes what there is"
         )
-    kind = fastest_precision(model, name) if precision == "auto" else precision
+    kind = choose_precision(model, name) if precision == "auto" else precision
     if engine == "auto":
-        return Device(name, kind, "kernel" if resets else fastest_engine(model, name, kind))
+        return Device(name, kind, "kernel" if resets else choose_engine(model, name, kind))
     if engine == "torch":
         check_operator(model, name, kind, resets)
         return Device(name, kind, "torch")
     return Device(name, kind, "kernel")
 
 
-def fastest_precision(model: ModelConfig, device: str) -> str:
+def choose_precision(model: ModelConfig, device: str) -> str:
     """bf16 where the processor multiplies it natively, and on a CPU only where that is most of the work.
 
     Emulated it is slower than float32, and in narrow layers the products are too small a share of the time.
     """
     if device == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    native = device == "cpu" and has("avx512_bf16", "amx_bf16", "bf16")
-    return "bf16" if native and model.hidden >= WIDE else "fp32"
+    native = device == "cpu" and cpu_has("avx512_bf16", "amx_bf16", "bf16")
+    return "bf16" if native and model.hidden >= MIN_BF16_HIDDEN else "fp32"
 
 
-def fastest_engine(model: ModelConfig, device: str, precision: str) -> Engine:
+def choose_engine(model: ModelConfig, device: str, precision: str) -> Engine:
     """torch's operators where they are ahead (benchmarks/training.py): cuDNN, and oneDNN's LSTM in float32."""
     if not has_operator(model) or (device == "cpu" and (precision == "bf16" or model.cell != "lstm")):
         return "kernel"
@@ -90,14 +90,14 @@ def check_operator(model: ModelConfig, device: str, precision: str, resets: bool
             f"--engine torch: torch has no operator for {wanted}",
             f"--engine kernel has; torch's are {', '.join(OPERATORS)} with tanh",
         )
-    if model.cell == "lstm" and device == "cpu" and precision == "bf16" and not has("avx512_bw", "bf16"):
+    if model.cell == "lstm" and device == "cpu" and precision == "bf16" and not cpu_has("avx512_bw", "bf16"):
         raise UsageError(
             "--engine torch: oneDNN has no LSTM in bfloat16 for this processor",
             "--engine kernel has, or --precision fp32",
         )
 
 
-def has(*capabilities: str) -> bool:
+def cpu_has(*capabilities: str) -> bool:
     """Whether this processor has one of these."""
     found = torch.cpu.get_capabilities()
     return any(bool(found.get(name)) for name in capabilities)

@@ -12,17 +12,17 @@ from torch.nn.functional import embedding, linear
 
 from charlstm.cells import CELLS
 from charlstm.config import ModelConfig
-from charlstm.model.dropout import chosen, drop_weights
+from charlstm.model.dropout import draw_mask, drop_weights
 from charlstm.model.kernels import KERNELS
 from charlstm.model.kernels.lookup import Lookup
 from charlstm.model.kernels.resets import NOWHERE, Resets
-from charlstm.model.kernels.sequence import Sequence, State
+from charlstm.model.kernels.sequence import Sequence, TensorState
 
 Engine = Literal["kernel", "torch"]
 
-Run = Callable[[Tensor, State], tuple[Tensor, State]]
+Run = Callable[[Tensor, TensorState], tuple[Tensor, TensorState]]
 
-ROW = 100
+LOOKUP_COST = 100
 """What it takes to sum the errors on a projected row, in columns that could be multiplied meanwhile (on a CPU)."""
 
 OPERATORS: dict[str, Callable[[int, int], nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
@@ -45,22 +45,24 @@ class Layer(nn.Module):
         else:
             shapes = CELLS[self.cell].shapes(inputs, self.hidden)
             self.core = nn.ParameterDict({name: nn.Parameter(torch.empty(shape)) for name, shape in shapes.items()})
-        self.initialise()
+        self.reset_parameters()
 
-    def forward(self, x: Tensor, state: State, resets: Resets = NOWHERE) -> tuple[Tensor, State]:
+    def forward(self, x: Tensor, state: TensorState, resets: Resets = NOWHERE) -> tuple[Tensor, TensorState]:
         if self.engine == "torch":
-            return self.operate(x, state)
-        return self.unroll(self.project(x), state, resets)
+            return self.run_operator(x, state)
+        return self.run_kernel(self.project(x), state, resets)
 
-    def read(self, ids: Tensor, table: Tensor, state: State, resets: Resets = NOWHERE) -> tuple[Tensor, State]:
+    def forward_ids(
+        self, ids: Tensor, table: Tensor, state: TensorState, resets: Resets = NOWHERE
+    ) -> tuple[Tensor, TensorState]:
         """`forward` of the rows of a table [V, I] at ids [T, B].
 
         Where there are many more ids than rows, the rows are projected first and looked up then: one small product.
         """
         rows, width = table.shape
-        if self.engine == "torch" or rows * (width + ROW) > ids.numel() * width:
+        if self.engine == "torch" or rows * (width + LOOKUP_COST) > ids.numel() * width:
             return self.forward(embedding(ids, table), state, resets)
-        return self.unroll(Lookup.apply(ids, self.project(table)), state, resets)  # type: ignore[no-untyped-call]
+        return self.run_kernel(Lookup.apply(ids, self.project(table)), state, resets)  # type: ignore[no-untyped-call]
 
     def project(self, x: Tensor) -> Tensor:
         """What the input contributes to the blocks [..., G*H], for all steps in one product."""
@@ -70,31 +72,33 @@ class Layer(nn.Module):
             bias = bias + weights["bias_hh"]
         return linear(x, weights["weight_ih"], bias)
 
-    def unroll(self, x: Tensor, state: State, resets: Resets) -> tuple[Tensor, State]:
+    def run_kernel(self, x: Tensor, state: TensorState, resets: Resets) -> tuple[Tensor, TensorState]:
         """The recurrence by charlstm's kernel, in the precision of `x`. Overwrites `x`, so nobody else may hold it."""
-        weights = self.weights() | self.thinned()
+        weights = self.weights() | self.dropped_weights()
         recurrent = [weights[name].to(x.dtype) for name in self.kernel.weights]
 
-        def run(x: Tensor, state: State, resets: Resets = NOWHERE) -> tuple[Tensor, State]:
+        def run(x: Tensor, state: TensorState, resets: Resets = NOWHERE) -> tuple[Tensor, TensorState]:
             y, *after = Sequence.apply(self.kernel, self.activation, resets, len(state), x, *state, *recurrent)  # type: ignore[no-untyped-call]
             return y, tuple(after)
 
-        return run_zoned(run, x, state, resets, self.zoneout, self.training) if self.zoneout else run(x, state, resets)
+        return (
+            run_zoneout(run, x, state, resets, self.zoneout, self.training) if self.zoneout else run(x, state, resets)
+        )
 
-    def operate(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+    def run_operator(self, x: Tensor, state: TensorState) -> tuple[Tensor, TensorState]:
         """The layer by torch's operator."""
         stacked = tuple(part[None] for part in state)
         inputs = x, stacked if len(stacked) > 1 else stacked[0]
-        thinned = {f"{name}_l0": weight for name, weight in self.thinned().items()}
+        thinned = {f"{name}_l0": weight for name, weight in self.dropped_weights().items()}
         y, after = functional_call(self.core, thinned, inputs) if thinned else self.core(*inputs)
         return y, tuple(part[0] for part in (after if isinstance(after, tuple) else (after,)))
 
-    def start(self, batch: int) -> State:
+    def initial_state(self, batch: int) -> TensorState:
         """The state of B sequences that have read nothing: zeros."""
         zeros = next(self.core.parameters()).new_zeros(batch, self.hidden)
-        return (zeros,) * CELLS[self.cell].states
+        return (zeros,) * CELLS[self.cell].state_arrays
 
-    def thinned(self) -> dict[str, Tensor]:
+    def dropped_weights(self) -> dict[str, Tensor]:
         """The matrices of the recurrence after dropout, in training; none where there is no such dropout."""
         if not (self.training and self.weight_dropout):
             return {}
@@ -106,7 +110,7 @@ class Layer(nn.Module):
         return {name.removesuffix("_l0"): parameter for name, parameter in self.core.named_parameters()}
 
     @torch.no_grad()
-    def initialise(self) -> None:
+    def reset_parameters(self) -> None:
         """Xavier-uniform input weights, orthogonal recurrent ones by blocks (Saxe et al. 2014), gains 1, the rest 0.
 
         A forget gate starts at 1, so that it remembers before it has learnt to (Jozefowicz et al. 2015).
@@ -123,18 +127,22 @@ class Layer(nn.Module):
                 parameter[self.hidden : 2 * self.hidden] = 1
 
 
-def run_zoned(run: Run, x: Tensor, state: State, resets: Resets, share: float, training: bool) -> tuple[Tensor, State]:
+def run_zoneout(
+    run: Run, x: Tensor, state: TensorState, resets: Resets, share: float, training: bool
+) -> tuple[Tensor, TensorState]:
     """A recurrence in which units keep their state (Krueger et al. 2017): a share of them, drawn at every step, in
     training; in evaluation each one that share of it. Step by step, so several times slower than without."""
     y = []
     for t, x_t in enumerate(x.unbind()):
         state = resets.restarted(state, t)
         _, after = run(x_t[None].clone(), state)
-        state = tuple(zoned(old.to(new.dtype), new, share, training) for old, new in zip(state, after, strict=True))
+        state = tuple(
+            apply_zoneout(old.to(new.dtype), new, share, training) for old, new in zip(state, after, strict=True)
+        )
         y.append(state[0].to(x.dtype))
     return torch.stack(y), state
 
 
-def zoned(old: Tensor, new: Tensor, share: float, training: bool) -> Tensor:
+def apply_zoneout(old: Tensor, new: Tensor, share: float, training: bool) -> Tensor:
     """The state [B, H] of units of which a share keeps the old one."""
-    return torch.where(chosen(share, new.shape, new.device), old, new) if training else torch.lerp(new, old, share)
+    return torch.where(draw_mask(share, new.shape, new.device), old, new) if training else torch.lerp(new, old, share)

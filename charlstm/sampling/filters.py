@@ -15,24 +15,24 @@ Weights = NDArray[np.float32]
 Ids = NDArray[np.int64]
 
 
-def draw(logits: Logits, config: SamplingConfig, u: NDArray[np.float64]) -> Ids:
+def sample_ids(logits: Logits, config: SamplingConfig, u: NDArray[np.float64]) -> Ids:
     """One id for each row, [N]; `u` [N] is uniform in [0, 1).
 
     The temperature comes first, so that top-k, top-p and min-p, in this order, see the distribution it makes.
     """
     if config.temperature == 0:
         return greedy(logits)
-    p = weights(logits, config.temperature)
+    p = logits_to_weights(logits, config.temperature)
     if config.top_k:
         p = top_k(p, config.top_k)
     if config.top_p < 1:
         p = top_p(p, config.top_p)
     if config.min_p:
         p = min_p(p, config.min_p)
-    return choose(p, u)
+    return sample_categorical(p, u)
 
 
-def without(logits: Logits, unknown: int | None) -> Logits:
+def mask_symbol(logits: Logits, unknown: int | None) -> Logits:
     """The unknown symbol made impossible."""
     if unknown is None:
         return logits
@@ -45,7 +45,7 @@ def greedy(logits: Logits) -> Ids:
     return ids
 
 
-def weights(logits: Logits, temperature: float) -> Weights:
+def logits_to_weights(logits: Logits, temperature: float) -> Weights:
     """e^(logits / temperature), scaled so that the likeliest has 1: softmax without its division."""
     shifted = logits - logits.max(axis=1, keepdims=True)
     if temperature != 1:
@@ -88,7 +88,7 @@ def min_p(p: Weights, share: float) -> Weights:
     return np.where(p >= np.float32(share) * p.max(axis=1, keepdims=True), p, np.float32(0))
 
 
-def choose(p: Weights, u: NDArray[np.float64]) -> Ids:
+def sample_categorical(p: Weights, u: NDArray[np.float64]) -> Ids:
     """The id in which the point `u` of the cumulative distribution falls."""
     edges = np.add.accumulate(p, axis=1, dtype=np.float64)
     return np.array([row.searchsorted(point * row[-1], "right") for row, point in zip(edges, u, strict=True)])

@@ -8,14 +8,14 @@ from random import Random
 
 import numpy as np
 
-from charlstm.cells import ONE_BY_ONE, Array
+from charlstm.cells import MAX_ROWWISE, Array
 from charlstm.config import SamplingConfig
-from charlstm.sampling.filters import draw, log_softmax, without
-from charlstm.sampling.network import Ids, Network, States, begun, select
-from charlstm.sampling.stops import StopWatch
+from charlstm.sampling.filters import log_softmax, mask_symbol, sample_ids
+from charlstm.sampling.network import Ids, Network, States, prefill, select_rows
+from charlstm.sampling.stop_strings import StopMatcher
 from charlstm.vocabulary import Vocabulary
 
-LARGEST_BATCH = ONE_BY_ONE
+MAX_BATCH = MAX_ROWWISE
 """More samples than this are made in turns: the first appear sooner and memory stays bounded."""
 
 
@@ -33,26 +33,26 @@ class Fragment:
 
 
 @dataclass
-class Writer:
+class SampleState:
     """One sample in the making."""
 
     index: int
     random: Random
-    watch: StopWatch
+    matcher: StopMatcher
     drawn: int = 0
     log_probability: float = 0.0
 
-    def take(self, piece: bytes, length: int, ended: bool) -> Fragment:
+    def add_piece(self, piece: bytes, length: int, ended: bool) -> Fragment:
         """The fragment that one more drawn character makes, or the end of the document."""
         self.drawn += 1
-        text = self.watch.push(piece)
+        text = self.matcher.push(piece)
         mean = self.log_probability / self.drawn
-        if self.watch.stopped:
+        if self.matcher.stopped:
             return Fragment(self.index, text, "stop", mean)
         if ended:
-            return Fragment(self.index, text + self.watch.flush(), "document", mean)
+            return Fragment(self.index, text + self.matcher.flush(), "document", mean)
         if self.drawn == length:
-            return Fragment(self.index, text + self.watch.flush(), "length", mean)
+            return Fragment(self.index, text + self.matcher.flush(), "length", mean)
         return Fragment(self.index, text, "", mean)
 
 
@@ -75,26 +75,26 @@ def generate(
     `scored` works out the fragments' `mean_log_probability`, which costs some time.
 
     A network that writes `backward` reads the prompt from its end and writes what comes before it: the bytes of what
-    it draws, and so of the stop strings, come last first (`charlstm.sampling.backwards` turns them round).
+    it draws, and so of the stop strings, come last first (`charlstm.sampling.reversal` turns them round).
 
     What a sample draws depends on the seed and its own index, not on how many are made beside it.
     """
     order = -1 if backward else 1
-    logits, states = read_prompt(network, vocabulary, prompt[::order])
+    logits, states = prefill_prompt(network, vocabulary, prompt[::order])
     endings = [stop.encode("utf-8", "surrogateescape")[::order] for stop in stops]
     pieces = [piece[::order] for piece in vocabulary.pieces]
-    for first in range(0, n, LARGEST_BATCH):
-        indices = range(first, min(first + LARGEST_BATCH, n))
-        writers = [Writer(index, Random(f"{seed}/{index}"), StopWatch(endings)) for index in indices]
+    for first in range(0, n, MAX_BATCH):
+        indices = range(first, min(first + MAX_BATCH, n))
+        writers = [SampleState(index, Random(f"{seed}/{index}"), StopMatcher(endings)) for index in indices]
         rows = np.zeros(len(writers), np.int64)
-        yield from write(network, vocabulary, pieces, writers, logits[rows], select(states, rows), config, scored)
+        yield from decode(network, vocabulary, pieces, writers, logits[rows], select_rows(states, rows), config, scored)
 
 
-def write(
+def decode(
     network: Network,
     vocabulary: Vocabulary,
     pieces: list[bytes],
-    writers: list[Writer],
+    writers: list[SampleState],
     logits: Array,
     states: States,
     config: SamplingConfig,
@@ -104,13 +104,13 @@ def write(
     what the ids are written as."""
     while True:
         log_p = log_softmax(logits) if scored else logits
-        logits = without(logits, vocabulary.unknown)
-        ids = draw(logits, config, np.array([writer.random.random() for writer in writers]))
+        logits = mask_symbol(logits, vocabulary.unknown)
+        ids = sample_ids(logits, config, np.array([writer.random.random() for writer in writers]))
         going = []
         for row, (writer, i) in enumerate(zip(writers, ids.tolist(), strict=True)):
             if scored:
                 writer.log_probability += float(log_p[row, i])
-            fragment = writer.take(pieces[i], config.length, i == vocabulary.boundary)
+            fragment = writer.add_piece(pieces[i], config.length, i == vocabulary.end_of_document)
             if not fragment.end:
                 going.append(row)
             if fragment.text or fragment.end:
@@ -119,11 +119,11 @@ def write(
             return
         if len(going) < len(writers):
             rows = np.array(going)
-            writers, ids, states = [writers[row] for row in going], ids[rows], select(states, rows)
+            writers, ids, states = [writers[row] for row in going], ids[rows], select_rows(states, rows)
         logits, states = network.step(ids, states)
 
 
-def read_prompt(network: Network, vocabulary: Vocabulary, prompt: Ids) -> tuple[Array, States]:
+def prefill_prompt(network: Network, vocabulary: Vocabulary, prompt: Ids) -> tuple[Array, States]:
     """Logits [1, V] and state after the start symbol and the prompt."""
-    read, states = begun(network, np.concatenate([[vocabulary.start], prompt]))
-    return network.head.predict(read), states
+    read, states = prefill(network, np.concatenate([[vocabulary.bos], prompt]))
+    return network.head.logits(read), states

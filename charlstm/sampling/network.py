@@ -8,18 +8,18 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.cells import ACTIVATIONS, CELLS, Array, State, Weights, product, sigmoid
+from charlstm.architecture import EMBEDDING
+from charlstm.cells import ACTIVATIONS, CELLS, Array, State, Weights, matvec, sigmoid
 from charlstm.config import ModelConfig
-from charlstm.modelfile import EMBEDDING
 
 Ids = NDArray[np.int64]
 States = list[State]
 
-LARGEST_TABLE = 2**25
+MAX_TABLE = 2**25
 """Numbers in the table of what each character adds to the first layer; with more, they are computed each time."""
 
 
-class Head(NamedTuple):
+class OutputHead(NamedTuple):
     """What predicts: weight [V, M] and bias [V], and what comes before them, if anything does."""
 
     weight: Array
@@ -28,13 +28,13 @@ class Head(NamedTuple):
     mix: tuple[Array, Array] | None = None
 
     @classmethod
-    def of(cls, weights: Mapping[str, Array], tied: bool) -> Head:
+    def from_weights(cls, weights: Mapping[str, Array], tied: bool) -> OutputHead:
         """That of one direction. Tied, its weight is the embedding's."""
         weight = weights[EMBEDDING if tied else "head.weight"]
         return cls(weight, weights["head.bias"], weights.get("projection.weight"))
 
     @classmethod
-    def joint(cls, weights: Mapping[str, Array], tied: bool) -> Head:
+    def joint_from_weights(cls, weights: Mapping[str, Array], tied: bool) -> OutputHead:
         """That of both directions (`charlstm.model.head.JointHead`), which reads what their heads read."""
         weight, mix = (
             weights[EMBEDDING if tied else "joint.weight"],
@@ -42,12 +42,12 @@ class Head(NamedTuple):
         )
         return cls(weight, weights["joint.bias"], weights.get("joint.projection.weight"), mix)
 
-    def predict(self, read: Array) -> Array:
+    def logits(self, read: Array) -> Array:
         """Logits [N, V] of what it reads, [N, R]."""
         if self.mix is not None:
             weight, bias = self.mix
-            read = np.tanh(product(weight, read) + bias)
-        return product(self.weight, read if self.projection is None else product(self.projection, read)) + self.bias
+            read = np.tanh(matvec(weight, read) + bias)
+        return matvec(self.weight, read if self.projection is None else matvec(self.projection, read)) + self.bias
 
 
 class Network:
@@ -56,72 +56,72 @@ class Network:
     A sequence that reads the id `boundary`, if there is one, starts afresh before it reads it.
     """
 
-    def __init__(self, config: ModelConfig, weights: Mapping[str, Array], boundary: int | None = None) -> None:
-        self.config, self.boundary = config, boundary
+    def __init__(self, config: ModelConfig, weights: Mapping[str, Array], end_of_document: int | None = None) -> None:
+        self.config, self.end_of_document = config, end_of_document
         self.cell = CELLS[config.cell]
         self.activation = ACTIVATIONS[config.activation]
         self.embedding = weights[EMBEDDING]
         self.layers = [layer_weights(weights, config.cell, k) for k in range(config.layers)]
         self.highways = highway_weights(weights, config)
-        self.head = Head.of(weights, config.head == "tied")
+        self.head = OutputHead.from_weights(weights, config.head == "tied")
         # What a character adds to the first layer never changes: computed when it is first read, then looked up.
         width = len(self.layers[0]["bias_ih"])
-        self.tabled = len(self.embedding) * width <= LARGEST_TABLE
-        self.first = np.empty((len(self.embedding) if self.tabled else 0, width), np.float32)
+        self.uses_table = len(self.embedding) * width <= MAX_TABLE
+        self.projections = np.empty((len(self.embedding) if self.uses_table else 0, width), np.float32)
         self.known: set[int] = set()
 
-    def start(self, n: int) -> States:
+    def initial_state(self, n: int) -> States:
         """The state of `n` sequences that have read nothing: zeros, [N, H] each."""
         zeros = np.zeros((n, self.config.hidden), np.float32)
-        return [(zeros,) * self.cell.states for _ in self.layers]
+        return [(zeros,) * self.cell.state_arrays for _ in self.layers]
 
     def step(self, ids: Ids, states: States) -> tuple[Array, States]:
         """Reads one id a sequence, [N]. Gives the logits of what comes next, [N, V], and the states after it."""
-        read, after = self.read(ids, states)
-        return self.head.predict(read), after
+        read, after = self.advance(ids, states)
+        return self.head.logits(read), after
 
-    def read(self, ids: Ids, states: States) -> tuple[Array, States]:
+    def advance(self, ids: Ids, states: States) -> tuple[Array, States]:
         """Reads one more id a sequence, with no prediction made: all that a prompt needs.
 
         Gives what the head would read, [N, R], and the states after it.
         """
-        x = self.inputs(ids)
-        if self.boundary is not None:
-            states = restarted(states, ids == self.boundary)
+        x = self.project_ids(ids)
+        if self.end_of_document is not None:
+            states = reset_rows(states, ids == self.end_of_document)
         outputs: list[Array] = []
         after: States = []
         for k, (layer, old) in enumerate(zip(self.layers, states, strict=True)):
             if k:
-                x = product(layer["weight_ih"], outputs[-1]) + layer["bias_ih"]
+                x = matvec(layer["weight_ih"], outputs[-1]) + layer["bias_ih"]
             state, _ = self.cell.step(x, old, layer, self.activation)
             if zoneout := np.float32(self.config.zoneout):
                 state = tuple(new + zoneout * (before - new) for before, new in zip(old, state, strict=True))
-            outputs.append(self.mixed(k, outputs[-1], state[0]) if k else state[0])
+            outputs.append(self.combine(k, outputs[-1], state[0]) if k else state[0])
             after.append(state)
         return (np.concatenate(outputs, 1) if self.config.head == "all" else outputs[-1]), after
 
-    def mixed(self, k: int, u: Array, y: Array) -> Array:
+    def combine(self, k: int, u: Array, y: Array) -> Array:
         """What goes up from layer k, of its input and its output (`charlstm.model.stack`)."""
         if self.config.between == "highway":
             weight, bias = self.highways[k]
-            return u + sigmoid(product(weight, u) + bias) * (y - u)
+            return u + sigmoid(matvec(weight, u) + bias) * (y - u)
         return u + y if self.config.between == "residual" else y
 
-    def inputs(self, ids: Ids) -> Array:
+    def project_ids(self, ids: Ids) -> Array:
         """W_ih e + b_ih of the first layer for these ids, [N, G*H]."""
-        if not self.tabled:
-            return self.added(ids)
+        if not self.uses_table:
+            return self.compute_projection(ids)
         if not self.known.issuperset(ids.tolist()):
-            self.first[ids] = self.added(ids)
+            self.projections[ids] = self.compute_projection(ids)
             self.known.update(ids.tolist())
-        return self.first[ids]
+        return self.projections[ids]
 
-    def added(self, ids: Ids) -> Array:
+    def compute_projection(self, ids: Ids) -> Array:
         first = self.layers[0]
-        return product(first["weight_ih"], self.embedding[ids]) + first["bias_ih"]
+        return matvec(first["weight_ih"], self.embedding[ids]) + first["bias_ih"]
 
 
-def restarted(states: States, fresh: NDArray[np.bool_]) -> States:
+def reset_rows(states: States, fresh: NDArray[np.bool_]) -> States:
     """The states with zeros where a sequence starts afresh, [N]."""
     if not fresh.any():
         return states
@@ -129,16 +129,16 @@ def restarted(states: States, fresh: NDArray[np.bool_]) -> States:
     return [tuple(part * keep for part in state) for state in states]
 
 
-def begun(network: Network, ids: Ids) -> tuple[Array, States]:
+def prefill(network: Network, ids: Ids) -> tuple[Array, States]:
     """What the head reads, [1, R], and the state, once one sequence has read these characters, of which there must be
     one."""
-    states = network.start(1)
+    states = network.initial_state(1)
     for i in range(len(ids)):
-        read, states = network.read(ids[i : i + 1], states)
+        read, states = network.advance(ids[i : i + 1], states)
     return read, states
 
 
-def select(states: States, rows: Ids) -> States:
+def select_rows(states: States, rows: Ids) -> States:
     """These rows of every array of the state."""
     return [tuple(array[rows] for array in state) for state in states]
 

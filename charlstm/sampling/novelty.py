@@ -22,13 +22,13 @@ Codes = NDArray[np.unsignedinteger[Any]]
 Hashes = NDArray[np.uint64]
 Places = NDArray[np.int64]
 
-RUN = 20
+MIN_RUN = 20
 """Characters in a row, the least that count as copied: shorter runs are the language's own."""
 
-STEP = 1 << 18
+BLOCK_CODES = 1 << 18
 """Characters of the text that are new in a block, or a little more; its hashes stay in the processor's cache."""
 
-FEW_TABLES, MANY_TABLES, KEPT = 8, 32, 1 << 22
+FEW_TABLES, MANY_TABLES, MAX_TABLE_RUNS = 8, 32, 1 << 22
 """Tables of the samples' runs, one for each length, that are kept from block to block, and the runs in all of them."""
 
 BASE = 0x9E3779B97F4A7C15
@@ -44,21 +44,21 @@ class Novelty:
     covered: float  # share of the sample's characters in runs of `run` or more
 
 
-def novelty(samples: Sequence[Codes], text: Iterable[Codes], run: int = RUN) -> list[Novelty]:
+def measure_novelty(samples: Sequence[Codes], text: Iterable[Codes], run: int = MIN_RUN) -> list[Novelty]:
     """What of each sample stands in the text, whose chunks may be cut anywhere and are read once.
 
     Some 70 megabytes are held in memory, and up to a kilobyte for each character of the samples, whatever the length
     of the text.
     """
-    search = Search(samples, run)
+    search = NoveltySearch(samples, run)
     longest = max(map(len, samples), default=0)
     if longest:
-        for block in blocks(text, max(STEP, len(search.text.codes)), longest - 1):
+        for block in overlapping_blocks(text, max(BLOCK_CODES, len(search.text.codes)), longest - 1):
             search.read(block)
     return search.found()
 
 
-def blocks(chunks: Iterable[Codes], step: int, overlap: int) -> Iterator[Codes]:
+def overlapping_blocks(chunks: Iterable[Codes], step: int, overlap: int) -> Iterator[Codes]:
     """The text in blocks of `step` codes or up to twice as many, each with the `overlap` codes that come before it."""
     parts: list[Codes] = []
     fresh = 0
@@ -78,7 +78,7 @@ class Hashed:
 
     def __init__(self, codes: Codes) -> None:
         self.codes = codes
-        self.powers, self.inverses = powers(BASE, len(codes)), powers(pow(BASE, -1, 1 << 64), len(codes))
+        self.powers, self.inverses = hash_powers(BASE, len(codes)), hash_powers(pow(BASE, -1, 1 << 64), len(codes))
         self.sums = np.zeros(len(codes) + 1, np.uint64)
         np.cumsum(np.multiply(codes, self.powers, dtype=np.uint64, casting="unsafe"), out=self.sums[1:])
 
@@ -92,14 +92,14 @@ class Hashed:
         return (self.sums[places + length] - self.sums[places]) * self.inverses[places]
 
 
-def powers(base: int, count: int) -> Hashes:
+def hash_powers(base: int, count: int) -> Hashes:
     """1, base, base**2, ... modulo 2**64, [count]."""
     size = 1 << max(count - 1, 0).bit_length()
-    return all_powers(base, size)[:count]
+    return cached_powers(base, size)[:count]
 
 
 @lru_cache(4)
-def all_powers(base: int, count: int) -> Hashes:
+def cached_powers(base: int, count: int) -> Hashes:
     factors = np.full(count, base, np.uint64)
     factors[0] = 1
     return np.multiply.accumulate(factors)
@@ -135,7 +135,7 @@ class Match:
         self.samples, self.rank = table.places[found], table.rank[found]  # the runs of the samples that were found
 
 
-class Search:
+class NoveltySearch:
     """What has been found so far of each sample."""
 
     def __init__(self, samples: Sequence[Codes], run: int) -> None:
@@ -148,7 +148,7 @@ class Search:
         self.copied = np.zeros(len(self.text.codes), np.bool_)  # whether a run of `run` begins there
         self.longest = np.zeros(len(samples), np.int64)
         self.start = np.zeros(len(samples), np.int64)
-        tables = KEPT // max(len(self.text.codes), 1)
+        tables = MAX_TABLE_RUNS // max(len(self.text.codes), 1)
         self.table = lru_cache(min(max(tables, FEW_TABLES), MANY_TABLES))(self.build_table)
 
     def build_table(self, length: int) -> Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from time import monotonic
 
-from charlstm.checkpoint import RunFolder
+from charlstm.storage.run import RunFolder
 from charlstm.training.trainer import Trainer
 
 
@@ -13,37 +13,39 @@ class Clock:
 
     def __init__(self, trainer: Trainer, folder: RunFolder) -> None:
         self.trainer, self.folder = trainer, folder
-        self.begun = monotonic() - trainer.progress.seconds
-        self.validating = 0.0  # seconds that the last validation took, and the save after it
+        self.started_at = monotonic() - trainer.progress.seconds
+        self.validation_seconds = 0.0  # seconds that the last validation took, and the save after it
         self.seconds_per_step = 0.0
-        self.least = 0.0  # seconds a character that a step has taken; the first ones map memory and compile
+        self.min_seconds_per_char = (
+            0.0  # seconds a character that a step has taken; the first ones map memory and compile
+        )
 
-    def done(self) -> float:
+    def update(self) -> float:
         """Share of the training behind us, from 0; 1 or more at the end. A time limit includes the last save."""
         progress, limit = self.trainer.progress, self.trainer.config.training.max_time
-        progress.seconds = monotonic() - self.begun
-        by_time = progress.seconds / max(limit - self.reserve, 1e-3) if limit else 0.0
+        progress.seconds = monotonic() - self.started_at
+        by_time = progress.seconds / max(limit - self.reserved_seconds, 1e-3) if limit else 0.0
         return max(self.trainer.batches.epochs_read / self.trainer.config.training.epochs, by_time)
 
     @property
-    def reserve(self) -> float:
+    def reserved_seconds(self) -> float:
         """Seconds to keep for the end, amply, but no more than half: for a step, a save, and the last validation.
 
         Until one was measured, a validation is taken to read the text as fast as training does.
         """
-        reading = self.validating or self.least * len(self.trainer.tokens.part("val"))
+        reading = self.validation_seconds or self.min_seconds_per_char * len(self.trainer.tokens.part("val"))
         most = self.trainer.config.training.max_time / 2
-        return min(1.2 * (self.seconds_per_step + self.folder.saving + reading), most)
+        return min(1.2 * (self.seconds_per_step + self.folder.save_seconds + reading), most)
 
-    def stepped(self, seconds: float) -> None:
+    def record_step(self, seconds: float) -> None:
         """A step took this long. What is reported is a mean over some twenty of them."""
         weight = 0.05 if self.seconds_per_step else 1.0
         self.seconds_per_step += weight * (seconds - self.seconds_per_step)
         batches = self.trainer.batches
         each = seconds / (batches.batch_size * batches.seq_len)
-        self.least = min(self.least or each, each)
+        self.min_seconds_per_char = min(self.min_seconds_per_char or each, each)
 
-    def place(self) -> dict[str, float]:
+    def position(self) -> dict[str, float]:
         """Where the run is and how fast, for a line of metrics."""
         progress = self.trainer.progress
         speed = {"chars_per_second": round(self.chars_per_second)} if self.seconds_per_step else {}

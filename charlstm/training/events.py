@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from charlstm.evaluation.figures import Evaluation
+from charlstm.evaluation.metrics import Metrics
 
 
 @dataclass(frozen=True)
@@ -18,16 +18,16 @@ class Started:
     total_steps: int
     steps_per_epoch: int
     step: int  # 0, or where a resumed run goes on
-    fresh: str = ""  # the characters that the model of --init-from did not know
+    new_characters: str = ""  # the characters that the model of --init-from did not know
 
 
 @dataclass(frozen=True)
 class Stepped:
-    """One optimiser step was taken."""
+    """One optimizer step was taken."""
 
     step: int
     epoch: int
-    done: float  # share of the training, 0 to 1
+    fraction_done: float  # share of the training, 0 to 1
     loss_nats: float  # of this batch, per character
     learning_rate: float
     chars_per_second: float
@@ -41,18 +41,18 @@ class Validated:
     step: int
     seconds: float
     train_loss_nats: float  # mean since the last validation
-    evaluation: Evaluation
+    metrics: Metrics
     best: bool
     beside: Mapping[str, float] = field(default_factory=dict)  # further figures, of a bidirectional model
 
 
 @dataclass(frozen=True)
-class FellBack:
+class RolledBack:
     """Training diverged, and goes on from the last good state with a lower learning rate."""
 
     step: int  # where it diverged
     to_step: int  # where it goes on
-    why: str
+    reason: str
     factor: float  # of the learning rate, from now on
 
 
@@ -67,4 +67,4 @@ class Finished:
     best_loss_nats: float | None
 
 
-Event = Started | Stepped | Validated | FellBack | Finished
+Event = Started | Stepped | Validated | RolledBack | Finished

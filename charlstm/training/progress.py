@@ -26,7 +26,7 @@ class Progress:
     setbacks: int = 0  # times that training diverged and fell back, with the learning rate below
     setback_lr: float = 0.0
 
-    def validated(self, loss: float) -> bool:
+    def record_validation(self, loss: float) -> bool:
         """Takes down the loss of a validation. Whether it is the best so far."""
         best = self.best_loss_nats is None or loss < self.best_loss_nats
         if best:
@@ -36,7 +36,7 @@ class Progress:
         self.validated_step = self.step
         return best
 
-    def take_mean_loss(self) -> float:
+    def pop_mean_loss(self) -> float:
         """Mean training loss since this was last asked."""
         mean = self.loss_sum / max(self.loss_count, 1)
         self.loss_sum, self.loss_count = 0.0, 0

@@ -12,29 +12,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from math import isfinite, log
 
-from charlstm.checkpoint import RunFolder
-from charlstm.errors import CharlstmError, DivergedError, out_of_memory
-from charlstm.evaluation.figures import Evaluation
-from charlstm.training.events import FellBack
+from charlstm.errors import CharlstmError, DivergedError, is_out_of_memory
+from charlstm.evaluation.metrics import Metrics
+from charlstm.storage.run import RunFolder
+from charlstm.training.events import RolledBack
 from charlstm.training.trainer import Trainer
 
-LOWER = 0.5
+RATE_FACTOR = 0.5
 """What the learning rate is multiplied by each time."""
 
-MOST = 5
+MAX_ROLLBACKS = 5
 """Times that a run may fall back."""
 
 FAR, LONG = 2.0, 20
 """A loss of so many times what it was at first, for so many steps on end, does not come down again by itself."""
 
 
-def lowered(trainer: Trainer) -> float:
+def rate_factor(trainer: Trainer) -> float:
     """What the schedule's learning rate is multiplied by; with another --lr it is 1 again."""
     progress = trainer.progress
-    return LOWER**progress.setbacks if progress.setback_lr == trainer.config.training.lr else 1.0
+    return RATE_FACTOR**progress.setbacks if progress.setback_lr == trainer.config.training.lr else 1.0
 
 
-def watch(trainer: Trainer, loss: float) -> None:
+def check_loss(trainer: Trainer, loss: float) -> None:
     """Raises DivergedError once the loss of the last steps has been far above that of the first, or of guessing."""
     progress = trainer.progress
     if progress.first_loss is None:
@@ -48,7 +48,7 @@ def watch(trainer: Trainer, loss: float) -> None:
         )
 
 
-def check_finite(trainer: Trainer, evaluation: Evaluation) -> None:
+def check_finite(trainer: Trainer, evaluation: Metrics) -> None:
     """Raises DivergedError for a validation loss that is none."""
     if not isfinite(evaluation.loss_nats):
         raise DivergedError(
@@ -56,7 +56,7 @@ def check_finite(trainer: Trainer, evaluation: Evaluation) -> None:
         )
 
 
-def fall_back(trainer: Trainer, folder: RunFolder, error: DivergedError) -> FellBack:
+def roll_back(trainer: Trainer, folder: RunFolder, error: DivergedError) -> RolledBack:
     """The last good state again, with a lower learning rate, saved and logged. Raises the error, with advice, once
     that has been done too often; the last good state is then the one that is saved."""
     progress, lr = trainer.progress, trainer.config.training.lr
@@ -64,28 +64,30 @@ def fall_back(trainer: Trainer, folder: RunFolder, error: DivergedError) -> Fell
     setbacks = 1 + (progress.setbacks if progress.setback_lr == lr else 0)
     good = folder.load_good()
     trainer.load_state_dict(good)
-    folder.forget_after(good)
-    progress.seconds, progress.setbacks, progress.setback_lr = seconds, min(setbacks, MOST), lr
-    if setbacks > MOST:
+    folder.truncate_metrics(good)
+    progress.seconds, progress.setbacks, progress.setback_lr = seconds, min(setbacks, MAX_ROLLBACKS), lr
+    if setbacks > MAX_ROLLBACKS:
         folder.save(trainer.model_file({}), trainer.state_dict())
         raise DivergedError(
-            f"{error.message}; so it did after each of {MOST} returns to the last good state with half the rate",
+            f"{error.message}; {MAX_ROLLBACKS} times the run went back to the last good state with half the rate",
             f"lower --lr ({lr:g} here); --resume goes on from step {progress.step}, the last good one",
         ) from error
-    event = FellBack(step, progress.step, error.message, lowered(trainer))
-    folder.log({"step": event.to_step, "diverged_at_step": event.step, "why": event.why, "rate_factor": event.factor})
+    event = RolledBack(step, progress.step, error.message, rate_factor(trainer))
+    folder.append_metrics(
+        {"step": event.to_step, "diverged_at_step": event.step, "why": event.reason, "rate_factor": event.factor}
+    )
     folder.save(trainer.model_file({}), trainer.state_dict())
     folder.mark_good()
     return event
 
 
 @contextmanager
-def memory_named(trainer: Trainer) -> Iterator[None]:
+def explain_memory_errors(trainer: Trainer) -> Iterator[None]:
     """Too little memory as an error that names what to lower."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         batches = trainer.batches
         raise CharlstmError(

@@ -9,14 +9,14 @@ from charlstm.tuning.space import Value
 
 
 @dataclass(frozen=True)
-class Tried:
+class TrialEnded:
     """A trial came to an end, and the journal has it."""
 
     number: int  # from 0, over all processes
     outcome: Literal["done", "cut", "failed"]
     loss_nats: float | None  # the best on the validation part; None if it was not validated
-    done: float  # share of its time when it was validated last
+    fraction_done: float  # share of its time when it was validated last
     values: dict[str, Value]  # of the settings that are searched
     seconds: float
-    why: str = ""  # it failed
+    reason: str = ""  # it failed
     best: bool = False  # of all so far

@@ -25,19 +25,18 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from charlstm.checkpoint import RunFolder
 from charlstm.config import Config
 from charlstm.data.batches import Batches
 from charlstm.data.corpus import Corpus
 from charlstm.errors import CharlstmError, DivergedError, UsageError
-from charlstm.runs import BEST
 from charlstm.settings import Settings
-from charlstm.tensorfile import unwritable, write_whole
+from charlstm.storage.files import write_atomically, write_error
+from charlstm.storage.run import BEST, RunFolder
 from charlstm.training.events import Event, Finished, Validated
-from charlstm.training.loop import train
+from charlstm.training.run import train
 from charlstm.training.trainer import Trainer
-from charlstm.tuning.events import Tried
-from charlstm.tuning.space import OneOf, Space, Value, setting_of, terms, with_values
+from charlstm.tuning.events import TrialEnded
+from charlstm.tuning.space import Categorical, Space, Value, comparable_terms, get_setting, with_values
 
 JOURNAL, SETTINGS, LOCK = "journal.jsonl", "best.toml", "lock"
 
@@ -45,7 +44,7 @@ RUNGS, FIRST_RUNG = 5, 2
 """A trial is validated after 2, 3 and 4 fifths of its time and at its end: before that, a high learning rate only
 seems bad."""
 
-VALIDATING = 0.1
+MAX_VALIDATION_SHARE = 0.1
 """Share of its time that a trial may spend on being validated before its end; a long text is then validated once."""
 
 BEFORE_CUTTING, BEFORE_WEIGHING = 4, 10
@@ -61,17 +60,17 @@ class Search:
 
     def __init__(self, folder: Path, corpus: Corpus, config: Config, given: Settings, space: Space) -> None:
         self.folder, self.corpus, self.config, self.given, self.space = folder, corpus, config, given, space
-        self.tokens = corpus.parts(config.data.split)
+        self.tokens = corpus.split(config.data.split)
         if not (folder / JOURNAL).exists():
-            RunFolder(folder).check_free()
-        self.study = opened(folder)
+            RunFolder(folder).check_unused()
+        self.study = open_study(folder)
         self.check_same()
         self.forget_killed()
         self.suggest_given()
 
     def check_same(self) -> None:
         """Raises UsageError that names what is another here than it was when this search was begun."""
-        settings, there = terms(self.config, self.space), self.study.user_attrs
+        settings, there = comparable_terms(self.config, self.space), self.study.user_attrs
         if not there:
             self.study.set_user_attr("settings", settings)
             self.study.set_user_attr("corpus", self.corpus.fingerprint)
@@ -88,7 +87,7 @@ class Search:
     def forget_killed(self) -> None:
         """Trials whose process was killed have failed: nobody holds the lock of their folder any more."""
         for path in self.folder.glob("trial-*"):
-            with suppress(CharlstmError), RunFolder(path).sole_writer():
+            with suppress(CharlstmError), RunFolder(path).lock_exclusively():
                 shutil.rmtree(path, ignore_errors=True)
                 number = int(path.name.removeprefix("trial-"))
                 with suppress(ValueError):  # it had ended, and only its folder was left
@@ -96,12 +95,12 @@ class Search:
 
     def suggest_given(self) -> None:
         """The first trial has the settings as they are given: whatever is found is at least as good."""
-        first = {key: values.drawn(setting_of(self.config, key)) for key, values in self.space.items()}
+        first = {key: values.drawn(get_setting(self.config, key)) for key, values in self.space.items()}
         tried = self.study.get_trials(deepcopy=False)
         if not any(trial.state != TrialState.FAIL for trial in tried):
             self.study.enqueue_trial(first)
 
-    def trials(self, count: int, stop: Callable[[], bool] = lambda: False) -> Iterator[Event | Tried]:
+    def trials(self, count: int, stop: Callable[[], bool] = lambda: False) -> Iterator[Event | TrialEnded]:
         """Runs so many trials, or until `stop()` is true; the one that this cuts short does not count."""
         self.warm_up()
         for _ in range(count):
@@ -112,11 +111,11 @@ class Search:
     def warm_up(self) -> None:
         """A step with each cell, unrecorded: what that compiles must not cost the first trials time."""
         cells = self.space.get("model.cell")
-        for cell in cells.values if isinstance(cells, OneOf) else (self.config.model.cell,):
+        for cell in cells.values if isinstance(cells, Categorical) else (self.config.model.cell,):
             with suppress(CharlstmError, MemoryError, RuntimeError):  # a trial will tell
                 Trainer(self.corpus, with_values(self.config, {"model.cell": cell})).step(0.0)
 
-    def trial(self, stop: Callable[[], bool]) -> Iterator[Event | Tried]:
+    def trial(self, stop: Callable[[], bool]) -> Iterator[Event | TrialEnded]:
         """One trial: the events of its training, then how it ended. It has failed if `stop()` or an error ended it."""
         trial = self.ask()
         folder = RunFolder(self.folder / f"trial-{trial.number}")
@@ -134,7 +133,7 @@ class Search:
             shutil.rmtree(folder.path, ignore_errors=True)
         if not attempt.stopped:
             outcome, seconds = attempt.outcome or "done", monotonic() - began
-            yield Tried(trial.number, outcome, loss, attempt.rung / RUNGS, values, seconds, attempt.why, best)
+            yield TrialEnded(trial.number, outcome, loss, attempt.rung / RUNGS, values, seconds, attempt.why, best)
 
     def train(self, attempt: Attempt, config: Config, folder: RunFolder, stop: Callable[[], bool]) -> Iterator[Event]:
         """The training of a trial. That it cannot be trained so is a result, and no reason to end the search."""
@@ -169,7 +168,7 @@ class Search:
 
     def keep(self, number: int, model: Path) -> bool:
         """Keeps the model of this trial, and returns True, if it is the best so far."""
-        with alone(self.folder):
+        with lock_search(self.folder):
             if self.best(1)[0].number != number:
                 return False
             model.replace(self.folder / BEST)
@@ -179,7 +178,7 @@ class Search:
     def write_best(self) -> Path:
         """Writes the settings of the best trial, as a file for --config."""
         path = self.folder / SETTINGS
-        write_whole(path, self.settings_of(self.best(1)[0]).encode())
+        write_atomically(path, self.settings_of(self.best(1)[0]).encode())
         return path
 
     def settings_of(self, trial: FrozenTrial) -> str:
@@ -191,10 +190,10 @@ class Search:
             f"Trial {trial.number} of a search: {trial.value:.4f} nats/char after {time}; --max-time trains for longer."
         )
         document: dict[str, Any] = {"about": about}
-        for key in terms(config, {}):
+        for key in comparable_terms(config, {}):
             if key in self.given or key in found:
                 section, _, name = key.partition(".")
-                document.setdefault(section, {})[name] = time if name == "max_time" else setting_of(config, key)
+                document.setdefault(section, {})[name] = time if name == "max_time" else get_setting(config, key)
         return tomli_w.dumps(document)
 
     def values_of(self, trial: FrozenTrial) -> dict[str, Value]:
@@ -249,14 +248,14 @@ class Attempt:
     def validate_at(self, done: float) -> bool:
         """Whether to validate at this share of the training."""
         rung = int(done * RUNGS)
-        if rung <= max(self.rung, FIRST_RUNG - 1) or self.spent > VALIDATING * self.seconds:
+        if rung <= max(self.rung, FIRST_RUNG - 1) or self.spent > MAX_VALIDATION_SHARE * self.seconds:
             return False
         self.due, self.asked = rung, monotonic()
         return True
 
     def validated(self, event: Validated) -> None:
         """Tells the study, which says whether to go on."""
-        loss, rung = event.evaluation.loss_nats, self.due
+        loss, rung = event.metrics.loss_nats, self.due
         self.due = RUNGS
         if not isfinite(loss):
             self.failed("the loss on the validation part is no longer a number")
@@ -270,7 +269,7 @@ class Attempt:
                 self.outcome = "cut"
 
 
-def opened(folder: Path) -> optuna.Study:
+def open_study(folder: Path) -> optuna.Study:
     """The study in this folder, begun if there is none. Raises CharlstmError."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     journal = folder / JOURNAL
@@ -280,13 +279,13 @@ def opened(folder: Path) -> optuna.Study:
         pruner = MedianPruner(n_startup_trials=BEFORE_CUTTING)
         return optuna.create_study(storage=storage, study_name="charlstm", pruner=pruner, load_if_exists=True)
     except OSError as error:
-        raise unwritable(folder, error) from error
+        raise write_error(folder, error) from error
     except (ValueError, KeyError, TypeError) as error:
         raise CharlstmError(f"{journal} is damaged or no journal of a search", "-o names another folder") from error
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def lock_search(folder: Path) -> Iterator[None]:
     """Waits for the other processes that search here; one at a time writes what is best."""
     with (folder / LOCK).open("a") as file:
         with suppress(OSError):  # a file system without locks is no reason not to search

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from charlstm.config import SECTIONS, Config
-from charlstm.settings import Given, Settings, from_tree, resolve
+from charlstm.settings import Setting, Settings, from_dict, resolve
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -16,7 +16,7 @@ Value = str | int | float
 
 
 @dataclass(frozen=True)
-class OneOf:
+class Categorical:
     """One of a few words."""
 
     values: tuple[str, ...]
@@ -36,7 +36,7 @@ class OneOf:
 
 
 @dataclass(frozen=True)
-class Whole:
+class IntRange:
     """A whole number, a multiple of `unit`; `log`: as likely between 1 and 2 as between 2 and 4."""
 
     least: int
@@ -58,7 +58,7 @@ class Whole:
 
 
 @dataclass(frozen=True)
-class Real:
+class FloatRange:
     """A number, to three digits."""
 
     least: float
@@ -78,42 +78,42 @@ class Real:
         return f"{self.least:g} to {self.most:g}"
 
 
-Space = dict[str, OneOf | Whole | Real]
+Space = dict[str, Categorical | IntRange | FloatRange]
 
 SPACE: Space = {
-    "model.cell": OneOf(("lstm", "gru")),
-    "model.layers": Whole(1, 3),
-    "model.hidden": Whole(64, 1024, unit=32, log=True),  # multiples, for a GPU is far slower at odd sizes
-    "model.dropout": Real(0.0, 0.6),
-    "regularisation.dropout_mask": OneOf(("step", "window")),
-    "regularisation.embedding_dropout": Real(0.0, 0.2),
-    "regularisation.weight_dropout": Real(0.0, 0.5),
-    "training.lr": Real(1e-3, 3e-2, log=True),
-    "training.batch_size": Whole(8, 128, unit=8, log=True),
-    "training.seq_len": Whole(32, 256, unit=16, log=True),
+    "model.cell": Categorical(("lstm", "gru")),
+    "model.layers": IntRange(1, 3),
+    "model.hidden": IntRange(64, 1024, unit=32, log=True),  # multiples, for a GPU is far slower at odd sizes
+    "model.dropout": FloatRange(0.0, 0.6),
+    "regularization.dropout_mask": Categorical(("step", "window")),
+    "regularization.embedding_dropout": FloatRange(0.0, 0.2),
+    "regularization.weight_dropout": FloatRange(0.0, 0.5),
+    "training.lr": FloatRange(1e-3, 3e-2, log=True),
+    "training.batch_size": IntRange(8, 128, unit=8, log=True),
+    "training.seq_len": IntRange(32, 256, unit=16, log=True),
 }
 """The settings that are searched, unless they were given. One more is one more line."""
 
 
-def searched(given: Settings) -> Space:
+def unset_space(given: Settings) -> Space:
     """What is left to search: who gives a setting wants it kept."""
     return {key: values for key, values in SPACE.items() if key not in given}
 
 
 def with_values(config: Config, values: Mapping[str, Value]) -> Config:
     """The settings with these in place of theirs."""
-    drawn = {key: Given(value, f"the search: {key}") for key, value in values.items()}
-    return resolve(from_tree(config.to_dict(), "the search") | drawn)
+    drawn = {key: Setting(value, f"the search: {key}") for key, value in values.items()}
+    return resolve(from_dict(config.to_dict(), "the search") | drawn)
 
 
-def setting_of(config: Config, key: str) -> Any:
+def get_setting(config: Config, key: str) -> Any:
     """The value of "section.key", as TOML would hold it."""
     section, _, name = key.partition(".")
     return config.to_dict()[section][name]
 
 
-def terms(config: Config, space: Space) -> dict[str, Any]:
+def comparable_terms(config: Config, space: Space) -> dict[str, Any]:
     """What must stay the same for trials to be comparable: the settings that are fixed, the ranges of the others."""
     keys = [f"{name}.{key}" for name in SECTIONS for key in config.to_dict()[name]]
-    fixed = {key: setting_of(config, key) for key in keys if key != "data.corpus"}
+    fixed = {key: get_setting(config, key) for key in keys if key != "data.corpus"}
     return fixed | {key: str(values) for key, values in space.items()}

@@ -14,7 +14,7 @@ from mmap import mmap
 from pathlib import Path
 from typing import Any
 
-from charlstm.training import loop
+from charlstm.training import run as training_run
 from tests.faults.halves import Halved
 from tests.faults.scene import Ended, Fault, Scene, check_refused, check_whole
 
@@ -146,13 +146,13 @@ def signal_in_validation(scene: Scene) -> None:
 
 
 def stop_in_validation() -> None:
-    figures = loop.figures
+    figures = training_run.figures
 
     def interrupted(*arguments: Any) -> Any:
         os.kill(os.getpid(), signal.SIGTERM)
         return figures(*arguments)
 
-    loop.figures = interrupted
+    training_run.figures = interrupted
 
 
 def clock_set_back(scene: Scene) -> None:

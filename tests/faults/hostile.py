@@ -23,8 +23,8 @@ import numpy as np
 from typer.main import get_command
 
 from charlstm.cli import app as cli
-from charlstm.runs import BEST, STATE
-from charlstm.tensorfile import KEY, Tensors, layout, read_tensors
+from charlstm.storage.run import BEST, STATE
+from charlstm.storage.tensors import METADATA_KEY, Tensors, read_tensors, serialize_tensors
 from tests.conftest import ENGLISH, Result, charlstm
 
 Document = dict[str, Any]
@@ -119,7 +119,7 @@ def lying_header(chance: random.Random, data: bytearray) -> bytes:
     elif lie == 6:
         header["__metadata__"] = chance.choice(THINGS)
     elif lie == 7:
-        header["__metadata__"][KEY] = chance.choice(
+        header["__metadata__"][METADATA_KEY] = chance.choice(
             ("[" * 100_000, "{" * 1000, '{"a":' * 50_000, "[]", "1e999", "9" * 10_000)
         )
     elif lie == 8:
@@ -238,7 +238,7 @@ def mutants(path: Path, seed: int) -> Iterator[tuple[str, bytes]]:
             alter = chance.choice(CONTENTS)
             tensors, document = read_tensors(path)
             alter(chance, tensors, document)
-            yield f"{alter.__name__} {number}", b"".join(layout(tensors, document))
+            yield f"{alter.__name__} {number}", b"".join(serialize_tensors(tensors, document))
 
 
 @dataclass

@@ -14,7 +14,7 @@ from mmap import mmap
 from pathlib import Path
 from typing import Any
 
-from charlstm import checkpoint, modelfile, tensorfile
+from charlstm.storage import files, model, run, tensors
 from tests.faults.halves import Halved
 from tests.faults.scene import Scene, check_whole
 
@@ -62,7 +62,7 @@ def survive(scene: Scene, name: str, chance: random.Random, done: Kills, fault: 
 
 def saves_marked(saving: mmap) -> None:
     """Tells by `saving` when something is being written."""
-    write_whole, link = tensorfile.write_whole, tensorfile.link
+    write_atomically, link_atomically = files.write_atomically, files.link_atomically
 
     @contextmanager
     def marked() -> Iterator[None]:
@@ -72,16 +72,16 @@ def saves_marked(saving: mmap) -> None:
 
     def marked_write(path: Path, *pieces: Any) -> None:
         with marked():
-            write_whole(path, *pieces)
+            write_atomically(path, *pieces)
 
     def marked_link(path: Path, other: Path) -> None:
         with marked():
-            link(path, other)
+            link_atomically(path, other)
 
-    for module in (tensorfile, checkpoint):
-        module.write_whole = marked_write  # type: ignore[assignment]
-    checkpoint.link = marked_link  # type: ignore[assignment]
-    assert modelfile.write_tensors.__globals__["write_whole"] is marked_write
+    for module in (files, tensors, run):
+        module.write_atomically = marked_write  # type: ignore[assignment,attr-defined]
+    run.link_atomically = marked_link  # type: ignore[assignment,attr-defined]
+    assert model.write_tensors.__globals__["write_atomically"] is marked_write  # type: ignore[attr-defined]
 
 
 def slow_saves(saving: mmap) -> None:

@@ -16,13 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from charlstm.checkpoint import CONFIG, KEPT, METRICS, RunFolder
 from charlstm.cli.app import main
 from charlstm.console import Console
-from charlstm.modelfile import ModelFile
-from charlstm.runs import BEST, GOOD, LAST, STATE
-from charlstm.statefile import read_state
-from charlstm.tensorfile import read_tensors
+from charlstm.storage.model import ModelFile
+from charlstm.storage.run import BEST, CONFIG, GOOD, KEPT_PATTERN, LAST, METRICS, STATE, RunFolder
+from charlstm.storage.state import read_state
+from charlstm.storage.tensors import read_tensors
 from tests.conftest import ENGLISH
 
 SETTINGS = (
@@ -144,7 +143,7 @@ class Scene:
         run, whole = self.run(name), self.run("whole")
         names = sorted(path.name for path in whole.iterdir())
         assert sorted(path.name for path in run.iterdir()) == names
-        for file in (BEST, LAST, STATE, GOOD, *(path.name for path in whole.glob(KEPT))):
+        for file in (BEST, LAST, STATE, GOOD, *(path.name for path in whole.glob(KEPT_PATTERN))):
             ours, theirs = (read_tensors(folder / file)[0] for folder in (run, whole))
             assert ours.keys() == theirs.keys()
             for tensor, value in theirs.items():
@@ -156,7 +155,7 @@ def timeless(run: Path) -> list[dict[str, float]]:
     """The lines of the metrics without what depends on the time."""
     return [
         {key: value for key, value in line.items() if key not in ("seconds", "chars_per_second")}
-        for line in RunFolder(run).metrics()
+        for line in RunFolder(run).read_metrics()
     ]
 
 
@@ -164,12 +163,12 @@ def check_whole(run: Path) -> None:
     """Asserts that no file of a run is torn. Half a last line of metrics is none."""
     if not run.exists():
         return
-    for path in (*run.glob(BEST), *run.glob(LAST), *run.glob(KEPT)):
+    for path in (*run.glob(BEST), *run.glob(LAST), *run.glob(KEPT_PATTERN)):
         ModelFile.load(path)
     for path in (*run.glob(STATE), *run.glob(GOOD)):
         read_state(path)
     if (run / CONFIG).exists():
-        RunFolder(run).config()
+        RunFolder(run).load_config()
     if (run / METRICS).exists():
         lines = (run / METRICS).read_text("utf-8").splitlines(keepends=True)
         assert all(json.loads(line) for line in lines if line.endswith("\n"))

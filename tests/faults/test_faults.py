@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import charlstm
-from charlstm.modelfile import ModelFile
+from charlstm.storage.model import ModelFile
 from tests.faults import faults, kills
 from tests.faults.hostile import Strangers
 from tests.faults.scene import Scene
@@ -53,7 +53,7 @@ def test_whoever_reads_while_a_run_is_saved_sees_a_whole_model(scene: Scene) -> 
         if (scene.run("watched") / "last.safetensors").exists():
             model = charlstm.load(scene.run("watched"))
             assert model.score("the").shape == (3,)
-            assert ModelFile.load(scene.run("watched") / "last.safetensors").figures["step"] >= 0
+            assert ModelFile.load(scene.run("watched") / "last.safetensors").metrics["step"] >= 0
             read += 1
     assert process.result().code == 0
     assert read >= 1

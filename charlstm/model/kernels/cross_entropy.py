@@ -31,13 +31,13 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from charlstm.model.kernels.pointwise import compiled_arithmetic
+from charlstm.model.kernels.pointwise import load_fused
 from charlstm.model.kernels.sequence import at_least_float32
 
-AT_ONCE = 2**21
+MAX_CHUNK_LOGITS = 2**21
 """Logits in a chunk: 4 MB in bfloat16."""
 
-SHORTEST = 256
+MIN_CHUNK_PLACES = 256
 """Places in a chunk at least, however many symbols: with fewer, adding up dW costs as much as the products."""
 
 
@@ -91,21 +91,21 @@ def smoothed(loss: Tensor, own: Tensor, x: Tensor, weight: Tensor, bias: Tensor,
 
 def places_at_once(places: int, symbols: int) -> int:
     """The size of a chunk; chunks are nearly of the same size."""
-    chunks = ceil(places * symbols / AT_ONCE)
-    return ceil(places / max(min(chunks, places // SHORTEST), 1))
+    chunks = ceil(places * symbols / MAX_CHUNK_LOGITS)
+    return ceil(places / max(min(chunks, places // MIN_CHUNK_PLACES), 1))
 
 
 def errors_for(logits: Tensor) -> Callable[..., tuple[Any, Any]]:
     """`errors`, or what stands in for it on a CPU, in float32 or bfloat16, where there is numba."""
     fits = logits.device.type == "cpu" and logits.dtype in (torch.float32, torch.bfloat16)
     compiled = compiled_softmax() if fits else None
-    return compiled.errors if compiled else errors
+    return compiled.fused_errors if compiled else errors
 
 
 @cache
 def compiled_softmax() -> ModuleType | None:
     """`softmax.py`; None where numba cannot be had."""
-    if not compiled_arithmetic():
+    if not load_fused():
         return None
     from charlstm.model.kernels import softmax
 

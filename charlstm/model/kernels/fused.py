@@ -22,30 +22,30 @@ F = np.float32
 Array = Any  # float32, or uint16 with the bits of bfloat16, which NumPy does not know
 
 
-def array(a: Tensor) -> Array:
+def to_numba_array(a: Tensor) -> Array:
     """The tensor's memory."""
     a = a.detach()
     return (a.view(uint16) if a.dtype == bfloat16 else a).numpy()
 
 
-def compiled(function: Any) -> Any:
+def compile_cached(function: Any) -> Any:
     """Compiled when it is first called, and kept on disk for the next process where a folder can be written to."""
     try:
-        return numba.njit(cache=True, **options("contract"))(function)
+        return numba.njit(cache=True, **numba_options("contract"))(function)
     except RuntimeError:  # numba's for: no such folder
-        return numba.njit(**options("contract"))(function)
+        return numba.njit(**numba_options("contract"))(function)
 
 
-def part(function: Any, freedom: str = "contract") -> Any:
+def compile_inline(function: Any, freedom: str = "contract") -> Any:
     """Compiled into what calls it, always.
 
     As a function of its own it would be there twice, optimised otherwise each time, and the process that compiles it
     would run another one, to the last bit, than those that find it on the disk.
     """
-    return numba.njit(forceinline=True, **options(freedom))(function)
+    return numba.njit(forceinline=True, **numba_options(freedom))(function)
 
 
-def options(freedom: str) -> dict[str, Any]:
+def numba_options(freedom: str) -> dict[str, Any]:
     """`freedom` is what LLVM may do to floats' arithmetic: as a rule, multiply and add without rounding in between."""
     return {"nogil": True, "fastmath": {freedom}, "error_model": "numpy"}
 
@@ -120,24 +120,38 @@ def exp_minus(x: Any) -> Any:
 
 
 @numba.njit(inline="always")
-def sigmoid(x: Any) -> Any:
+def fast_sigmoid(x: Any) -> Any:
     return F(1) / (F(1) + exp_minus(x))
 
 
 @numba.njit(inline="always")
-def tanh(x: Any) -> Any:
-    return F(2) * sigmoid(F(2) * x) - F(1)
+def fast_tanh(x: Any) -> Any:
+    return F(2) * fast_sigmoid(F(2) * x) - F(1)
 
 
 # One row each: the blocks of a row are arrays of their own, and the compiler can see that they do not overlap.
 
 
-@part
-def lstm_row(a_i: Array, a_f: Array, a_g: Array, a_o: Array, c: Array, tanh_c: Array, h: Array, carry: Array) -> None:
+@compile_inline
+def lstm_row(
+    a_i: Array,
+    a_f: Array,
+    a_g: Array,
+    a_o: Array,
+    c: Array,
+    tanh_c: Array,
+    h: Array,
+    carry: Array,
+) -> None:
     for k in range(len(carry)):
-        i, f, g, o = sigmoid(get(a_i, k)), sigmoid(get(a_f, k)), tanh(get(a_g, k)), sigmoid(get(a_o, k))
+        i, f, g, o = (
+            fast_sigmoid(get(a_i, k)),
+            fast_sigmoid(get(a_f, k)),
+            fast_tanh(get(a_g, k)),
+            fast_sigmoid(get(a_o, k)),
+        )
         after = f * carry[k] + i * g
-        bounded = tanh(after)
+        bounded = fast_tanh(after)
         put(a_i, k, i)
         put(a_f, k, f)
         put(a_g, k, g)
@@ -148,8 +162,8 @@ def lstm_row(a_i: Array, a_f: Array, a_g: Array, a_o: Array, c: Array, tanh_c: A
         put(h, k, o * bounded)
 
 
-@compiled
-def lstm(a: Array, c: Array, tanh_c: Array, h: Array, carry: Array) -> None:
+@compile_cached
+def fused_lstm(a: Array, c: Array, tanh_c: Array, h: Array, carry: Array) -> None:
     """From a_t [B, 4*H]: turns it into the gates and `carry` from c_{t-1} into c_t, and fills c_t, tanh(c_t), h_t."""
     n = carry.shape[1]
     for b in range(len(carry)):
@@ -157,7 +171,7 @@ def lstm(a: Array, c: Array, tanh_c: Array, h: Array, carry: Array) -> None:
         lstm_row(x[:n], x[n : 2 * n], x[2 * n : 3 * n], x[3 * n :], c[b], tanh_c[b], h[b], carry[b])
 
 
-@part
+@compile_inline
 def lstm_row_backward(
     dy: Array, gate_i: Array, gate_f: Array, gate_g: Array, gate_o: Array, before: Array, tanh_c: Array,
     da_i: Array, da_f: Array, da_g: Array, da_o: Array, dh: Array, dc: Array,
@@ -173,8 +187,16 @@ def lstm_row_backward(
         dc[k] = error_c * f
 
 
-@compiled
-def lstm_backward(dy: Array, gates: Array, before: Array, tanh_c: Array, da: Array, dh: Array, dc: Array) -> None:
+@compile_cached
+def fused_lstm_backward(
+    dy: Array,
+    gates: Array,
+    before: Array,
+    tanh_c: Array,
+    da: Array,
+    dh: Array,
+    dc: Array,
+) -> None:
     """From the errors on h_t (that of the next step in `dh`) and c_t: fills da_t, turns `dc` into that on c_{t-1}."""
     n = dc.shape[1]
     for b in range(len(dc)):
@@ -185,14 +207,22 @@ def lstm_backward(dy: Array, gates: Array, before: Array, tanh_c: Array, da: Arr
         )  # fmt: skip
 
 
-@part
+@compile_inline
 def gru_row(
-    x_r: Array, x_z: Array, x_n: Array, m_r: Array, m_z: Array, m_n: Array, kept: Array, h: Array, carry: Array
+    x_r: Array,
+    x_z: Array,
+    x_n: Array,
+    m_r: Array,
+    m_z: Array,
+    m_n: Array,
+    kept: Array,
+    h: Array,
+    carry: Array,
 ) -> None:
     for k in range(len(carry)):
         product = get(m_n, k)
-        r, z = sigmoid(get(x_r, k) + get(m_r, k)), sigmoid(get(x_z, k) + get(m_z, k))
-        n = tanh(get(x_n, k) + r * product)
+        r, z = fast_sigmoid(get(x_r, k) + get(m_r, k)), fast_sigmoid(get(x_z, k) + get(m_z, k))
+        n = fast_tanh(get(x_n, k) + r * product)
         after = n + z * (carry[k] - n)
         put(x_r, k, r)
         put(x_z, k, z)
@@ -202,8 +232,8 @@ def gru_row(
         carry[k] = after
 
 
-@compiled
-def gru(x: Array, kept: Array, h: Array, m: Array, carry: Array) -> None:
+@compile_cached
+def fused_gru(x: Array, kept: Array, h: Array, m: Array, carry: Array) -> None:
     """From x_t and m_t [B, 3*H]: turns x_t into the gates and `carry` from h_{t-1} into h_t, keeps m_n, fills h_t."""
     n = carry.shape[1]
     for b in range(len(carry)):
@@ -213,7 +243,7 @@ def gru(x: Array, kept: Array, h: Array, m: Array, carry: Array) -> None:
         )  # fmt: skip
 
 
-@part
+@compile_inline
 def gru_row_backward(
     dy: Array, gate_r: Array, gate_z: Array, gate_n: Array, before: Array, m_n: Array,
     dm_r: Array, dm_z: Array, dm_n: Array, dx_n: Array, dh: Array,
@@ -229,8 +259,16 @@ def gru_row_backward(
         dh[k] = error * z
 
 
-@compiled
-def gru_backward(dy: Array, gates: Array, before: Array, m_n: Array, dm: Array, dx_n: Array, dh: Array) -> None:
+@compile_cached
+def fused_gru_backward(
+    dy: Array,
+    gates: Array,
+    before: Array,
+    m_n: Array,
+    dm: Array,
+    dx_n: Array,
+    dh: Array,
+) -> None:
     """From the error on h_t: fills dm_t and the candidate's block of dx_t; `dh` becomes what z lets through of it."""
     n = dh.shape[1]
     for b in range(len(dh)):

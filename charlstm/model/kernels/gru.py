@@ -32,58 +32,58 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from charlstm.model.kernels.pointwise import Activation, Arithmetic, fused_for, itself, sigmoid_backward
+from charlstm.model.kernels.pointwise import Arithmetic, KernelActivation, fused_for, identity, sigmoid_backward
 from charlstm.model.kernels.resets import Resets
 from charlstm.model.kernels.sequence import (
     Kernel,
-    State,
     Tensors,
+    TensorState,
     at_least_float32,
-    carried,
-    outer,
-    over_time,
-    steps,
-    steps_back,
+    copy_for_accumulation,
+    iterate_steps,
+    iterate_steps_reversed,
+    new_time_buffer,
+    weight_gradient,
 )
 
 
 def after_forward(
-    x: Tensor, state: State, weights: Tensors, act: Activation, resets: Resets
-) -> tuple[Tensor, State, Tensors]:
+    x: Tensor, state: TensorState, weights: Tensors, act: KernelActivation, resets: Resets
+) -> tuple[Tensor, TensorState, Tensors]:
     w, b = weights
-    h, m = over_time(state[0].to(x.dtype), len(x)), x.new_empty(*x.shape[1:])
-    carry, m_n = carried(state[0]), torch.empty_like(h[1:])
+    h, m = new_time_buffer(state[0].to(x.dtype), len(x)), x.new_empty(*x.shape[1:])
+    carry, m_n = copy_for_accumulation(state[0]), torch.empty_like(h[1:])
     see, update, _ = gates_for(x, act)
     product, carried_on = see(m), see(carry)
-    for before, *places in steps(resets.before(h, carry), *map(see, (x, m_n, h[1:]))):
+    for before, *places in iterate_steps(resets.before(h, carry), *map(see, (x, m_n, h[1:]))):
         torch.addmm(b, before, w.t(), out=m)
         update(*places, product, carried_on)
     return h[1:], (carry,), (x, h, m_n)
 
 
 def after_backward(
-    dy: Tensor, dafter: State, kept: Tensors, weights: Tensors, act: Activation, resets: Resets
-) -> tuple[Tensor, State, Tensors]:
+    dy: Tensor, dafter: TensorState, kept: Tensors, weights: Tensors, act: KernelActivation, resets: Resets
+) -> tuple[Tensor, TensorState, Tensors]:
     (gates, h, m_n), (w, _) = kept, weights
-    dm, dn, dh = torch.empty_like(gates), torch.empty_like(m_n), carried(dafter[0])
+    dm, dn, dh = torch.empty_like(gates), torch.empty_like(m_n), copy_for_accumulation(dafter[0])
     see, _, update_backward = gates_for(gates, act)
     seen, error = resets.seen(h), see(dh)
-    for dm_t, *places in resets.cut(steps_back(dm, *map(see, (dy, gates, seen, m_n, dm, dn))), dh):
+    for dm_t, *places in resets.cut(iterate_steps_reversed(dm, *map(see, (dy, gates, seen, m_n, dm, dn))), dh):
         update_backward(*places, error)
         dh.add_(torch.mm(dm_t, w))
-    dw, db = outer(dm, seen), dm.sum((0, 1))
+    dw, db = weight_gradient(dm, seen), dm.sum((0, 1))
     dm[..., 2 * w.shape[1] :] = dn  # from here on it is dx
     return dm, (dh,), (dw, db)
 
 
-def gates_for(a: Tensor, act: Activation) -> Arithmetic:
+def gates_for(a: Tensor, act: KernelActivation) -> Arithmetic:
     """What turns x_t and m_t into h_t, and back, for tensors like this one."""
     if fused := fused_for(a, act):
-        return Arithmetic(fused.array, fused.gru, fused.gru_backward)
-    return Arithmetic(itself, partial(update, act), partial(update_backward, act))
+        return Arithmetic(fused.to_numba_array, fused.fused_gru, fused.fused_gru_backward)
+    return Arithmetic(identity, partial(update, act), partial(update_backward, act))
 
 
-def update(act: Activation, x: Tensor, m_n: Tensor, h: Tensor, m: Tensor, carry: Tensor) -> None:
+def update(act: KernelActivation, x: Tensor, m_n: Tensor, h: Tensor, m: Tensor, carry: Tensor) -> None:
     """From x_t and m_t [B, 3*H]: turns x_t into the gates and `carry` from h_{t-1} into h_t, keeps m_n, fills h_t."""
     gates = 2 * h.shape[1]
     a_gates, n = x[:, :gates], x[:, gates:]
@@ -93,7 +93,7 @@ def update(act: Activation, x: Tensor, m_n: Tensor, h: Tensor, m: Tensor, carry:
 
 
 def update_backward(
-    act: Activation, dy: Tensor, gates: Tensor, before: Tensor, m_n: Tensor, dm: Tensor, dn: Tensor, dh: Tensor
+    act: KernelActivation, dy: Tensor, gates: Tensor, before: Tensor, m_n: Tensor, dm: Tensor, dn: Tensor, dh: Tensor
 ) -> None:
     """From the error on h_t: fills dm_t and the candidate's block of dx_t; `dh` becomes what z lets through of it."""
     (r, z, n), (dr, dz, dm_n) = gates.chunk(3, 1), dm.chunk(3, 1)
@@ -104,14 +104,16 @@ def update_backward(
 
 
 def before_forward(
-    x: Tensor, state: State, weights: Tensors, act: Activation, resets: Resets
-) -> tuple[Tensor, State, Tensors]:
+    x: Tensor, state: TensorState, weights: Tensors, act: KernelActivation, resets: Resets
+) -> tuple[Tensor, TensorState, Tensors]:
     (w,) = weights
     gates = 2 * w.shape[1]
     w_gates, w_n = w[:gates].t(), w[gates:].t()
-    h = over_time(state[0].to(x.dtype), len(x))
-    carry, s = carried(state[0]), torch.empty_like(h[1:])
-    for a_gates, n, s_t, before, h_t in steps(x[..., :gates], x[..., gates:], s, resets.before(h, carry), h[1:]):
+    h = new_time_buffer(state[0].to(x.dtype), len(x))
+    carry, s = copy_for_accumulation(state[0]), torch.empty_like(h[1:])
+    for a_gates, n, s_t, before, h_t in iterate_steps(
+        x[..., :gates], x[..., gates:], s, resets.before(h, carry), h[1:]
+    ):
         r, z = a_gates.addmm_(before, w_gates).sigmoid_().chunk(2, 1)
         act.apply_(n.addmm_(torch.mul(r, before, out=s_t), w_n))
         h_t.copy_(torch.lerp(at_least_float32(n), carry, at_least_float32(z), out=carry))
@@ -119,24 +121,26 @@ def before_forward(
 
 
 def before_backward(
-    dy: Tensor, dafter: State, kept: Tensors, weights: Tensors, act: Activation, resets: Resets
-) -> tuple[Tensor, State, Tensors]:
+    dy: Tensor, dafter: TensorState, kept: Tensors, weights: Tensors, act: KernelActivation, resets: Resets
+) -> tuple[Tensor, TensorState, Tensors]:
     (gates, h, s), (w,) = kept, weights
     hidden = w.shape[1]
     w_gates, w_n = w[: 2 * hidden], w[2 * hidden :]
-    da, dh, ds = torch.empty_like(gates), carried(dafter[0]), torch.empty_like(h[0])
+    da, dh, ds = torch.empty_like(gates), copy_for_accumulation(dafter[0]), torch.empty_like(h[0])
     seen = resets.seen(h)
-    for dy_t, gates_t, before, da_t in resets.cut(steps_back(dy, gates, seen, da), dh):
+    for dy_t, gates_t, before, da_t in resets.cut(iterate_steps_reversed(dy, gates, seen, da), dh):
         (r, z, n), (dr, dz, dn) = gates_t.chunk(3, 1), da_t.chunk(3, 1)
         mix_backward(dh.add_(dy_t), z, n, before, dz, dn, act)
         torch.mm(dn, w_n, out=ds)
         sigmoid_backward(torch.mul(ds, before, out=dr), r, dr)
         dh.mul_(z).addcmul_(ds, r).add_(torch.mm(da_t[:, : 2 * hidden], w_gates))
-    dw = torch.cat([outer(da[..., : 2 * hidden], seen), outer(da[..., 2 * hidden :], s)])
+    dw = torch.cat([weight_gradient(da[..., : 2 * hidden], seen), weight_gradient(da[..., 2 * hidden :], s)])
     return da, (dh,), (dw,)
 
 
-def mix_backward(dh: Tensor, z: Tensor, n: Tensor, before: Tensor, dz: Tensor, dn: Tensor, act: Activation) -> None:
+def mix_backward(
+    dh: Tensor, z: Tensor, n: Tensor, before: Tensor, dz: Tensor, dn: Tensor, act: KernelActivation
+) -> None:
     """From the error on h_t = n + z (h_{t-1} - n): fills da_z and da_n."""
     error = dh.to(n.dtype)
     sigmoid_backward(torch.sub(before, n, out=dz).mul_(error), z, dz)

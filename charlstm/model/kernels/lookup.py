@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding
 
-from charlstm.model.kernels.sequence import at_least_float32, flat
+from charlstm.model.kernels.sequence import at_least_float32, merge_time_and_batch
 
 ATEN: Any = torch.ops.aten
 PIECE = 1024
@@ -33,7 +33,7 @@ class Lookup(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[None, Tensor]:
         (ids,) = ctx.saved_tensors
-        errors, ids = flat(dy), ids.flatten()
+        errors, ids = merge_time_and_batch(dy), ids.flatten()
         piece = max(PIECE, ctx.rows)
         sums = [
             ATEN.embedding_dense_backward(

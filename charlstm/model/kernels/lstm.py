@@ -29,53 +29,64 @@ import torch
 from torch import Tensor
 
 from charlstm.model.kernels.pointwise import (
-    Activation,
     Arithmetic,
+    KernelActivation,
     fused_for,
-    itself,
+    identity,
     sigmoid_backward,
     tanh_,
     tanh_backward,
 )
 from charlstm.model.kernels.resets import Resets
-from charlstm.model.kernels.sequence import Kernel, State, Tensors, carried, outer, over_time, steps, steps_back
+from charlstm.model.kernels.sequence import (
+    Kernel,
+    Tensors,
+    TensorState,
+    copy_for_accumulation,
+    iterate_steps,
+    iterate_steps_reversed,
+    new_time_buffer,
+    weight_gradient,
+)
 
 
 def forward(
-    x: Tensor, state: State, weights: Tensors, act: Activation, resets: Resets
-) -> tuple[Tensor, State, Tensors]:
+    x: Tensor, state: TensorState, weights: Tensors, act: KernelActivation, resets: Resets
+) -> tuple[Tensor, TensorState, Tensors]:
     (w,) = weights
-    h, c = over_time(state[0].to(x.dtype), len(x)), over_time(state[1].to(x.dtype), len(x))
-    carry, tanh_c = carried(state[1]), torch.empty_like(h[1:])
+    h, c = new_time_buffer(state[0].to(x.dtype), len(x)), new_time_buffer(state[1].to(x.dtype), len(x))
+    carry, tanh_c = copy_for_accumulation(state[1]), torch.empty_like(h[1:])
     see, remember, _ = gates_for(x, act)
     memory = see(carry)
-    for a, before, *places in steps(x, resets.before(h, carry), *map(see, (x, c[1:], tanh_c, h[1:]))):
+    for a, before, *places in iterate_steps(x, resets.before(h, carry), *map(see, (x, c[1:], tanh_c, h[1:]))):
         a.addmm_(before, w.t())
         remember(*places, memory)
     return h[1:], (h[-1].clone(), carry), (x, h, c, tanh_c)
 
 
 def backward(
-    dy: Tensor, dafter: State, kept: Tensors, weights: Tensors, act: Activation, resets: Resets
-) -> tuple[Tensor, State, Tensors]:
+    dy: Tensor, dafter: TensorState, kept: Tensors, weights: Tensors, act: KernelActivation, resets: Resets
+) -> tuple[Tensor, TensorState, Tensors]:
     (gates, h, c, tanh_c), (w,) = kept, weights
-    da, dh, dc = torch.empty_like(gates), dafter[0].clone(), carried(dafter[1])
+    da, dh, dc = torch.empty_like(gates), dafter[0].clone(), copy_for_accumulation(dafter[1])
     see, _, remember_backward = gates_for(gates, act)
     errors = see(dh), see(dc)
-    for da_t, *places in resets.cut(steps_back(da, *map(see, (dy, gates, resets.seen(c), tanh_c, da))), dh, dc):
+    for da_t, *places in resets.cut(
+        iterate_steps_reversed(da, *map(see, (dy, gates, resets.seen(c), tanh_c, da))), dh, dc
+    ):
         remember_backward(*places, *errors)
         torch.mm(da_t, w, out=dh)
-    return da, (dh, dc), (outer(da, resets.seen(h)),)
+    return da, (dh, dc), (weight_gradient(da, resets.seen(h)),)
 
 
-def gates_for(a: Tensor, act: Activation) -> Arithmetic:
+def gates_for(a: Tensor, act: KernelActivation) -> Arithmetic:
     """What turns a_t into h_t, and back, for tensors like this one."""
     if fused := fused_for(a, act):
-        return Arithmetic(fused.array, fused.lstm, fused.lstm_backward)
-    return Arithmetic(itself, partial(remember, act), partial(remember_backward, act))
+        return Arithmetic(fused.to_numba_array, fused.fused_lstm, fused.fused_lstm_backward)
+    return Arithmetic(identity, partial(remember, act), partial(remember_backward, act))
 
 
-def remember(act: Activation, a: Tensor, c: Tensor, tanh_c: Tensor, h: Tensor, carry: Tensor) -> None:
+def remember(act: KernelActivation, a: Tensor, c: Tensor, tanh_c: Tensor, h: Tensor, carry: Tensor) -> None:
     """From a_t [B, 4*H]: turns it into the gates and `carry` from c_{t-1} into c_t, and fills c_t, tanh(c_t), h_t."""
     i, f, g, o = a.chunk(4, 1)
     a[:, : 2 * h.shape[1]].sigmoid_()
@@ -86,7 +97,7 @@ def remember(act: Activation, a: Tensor, c: Tensor, tanh_c: Tensor, h: Tensor, c
 
 
 def remember_backward(
-    act: Activation, dy: Tensor, gates: Tensor, before: Tensor, tanh_c: Tensor, da: Tensor, dh: Tensor, dc: Tensor
+    act: KernelActivation, dy: Tensor, gates: Tensor, before: Tensor, tanh_c: Tensor, da: Tensor, dh: Tensor, dc: Tensor
 ) -> None:
     """From the errors on h_t (`dy` from above, `dh` from the next step; uses it up) and c_t: fills da_t, and turns `dc`
     into the error on c_{t-1}."""

@@ -19,22 +19,31 @@ import torch
 from torch import Tensor
 
 from charlstm.model.kernels.lstm import gates_for
-from charlstm.model.kernels.pointwise import Activation
+from charlstm.model.kernels.pointwise import KernelActivation
 from charlstm.model.kernels.resets import Resets
-from charlstm.model.kernels.sequence import Kernel, State, Tensors, carried, outer, over_time, steps, steps_back
+from charlstm.model.kernels.sequence import (
+    Kernel,
+    Tensors,
+    TensorState,
+    copy_for_accumulation,
+    iterate_steps,
+    iterate_steps_reversed,
+    new_time_buffer,
+    weight_gradient,
+)
 
 
 def forward(
-    x: Tensor, state: State, weights: Tensors, act: Activation, resets: Resets
-) -> tuple[Tensor, State, Tensors]:
+    x: Tensor, state: TensorState, weights: Tensors, act: KernelActivation, resets: Resets
+) -> tuple[Tensor, TensorState, Tensors]:
     gates = 4 * state[0].shape[1]
     w, w_m = weights[0][:gates].t(), weights[0][gates:].t()
-    h, c = over_time(state[0].to(x.dtype), len(x)), over_time(state[1].to(x.dtype), len(x))
-    carry, tanh_c, v, m = carried(state[1]), *(torch.empty_like(h[1:]) for _ in range(3))
+    h, c = new_time_buffer(state[0].to(x.dtype), len(x)), new_time_buffer(state[1].to(x.dtype), len(x))
+    carry, tanh_c, v, m = copy_for_accumulation(state[1]), *(torch.empty_like(h[1:]) for _ in range(3))
     a, x_m = x[..., :gates], x[..., gates:]
     see, remember, _ = gates_for(a, act)
     memory = see(carry)
-    for a_t, x_m_t, v_t, m_t, before, *places in steps(
+    for a_t, x_m_t, v_t, m_t, before, *places in iterate_steps(
         a, x_m, v, m, resets.before(h, carry), *map(see, (a, c[1:], tanh_c, h[1:]))
     ):
         torch.mul(x_m_t, torch.mm(before, w_m, out=v_t), out=m_t)
@@ -44,25 +53,25 @@ def forward(
 
 
 def backward(
-    dy: Tensor, dafter: State, kept: Tensors, weights: Tensors, act: Activation, resets: Resets
-) -> tuple[Tensor, State, Tensors]:
+    dy: Tensor, dafter: TensorState, kept: Tensors, weights: Tensors, act: KernelActivation, resets: Resets
+) -> tuple[Tensor, TensorState, Tensors]:
     x, h, c, tanh_c, v, m = kept
     gates = 4 * dy.shape[2]
     w, w_m = weights[0][:gates], weights[0][gates:]
-    dx, dv, dh, dc = torch.empty_like(x), torch.empty_like(v), dafter[0].clone(), carried(dafter[1])
+    dx, dv, dh, dc = torch.empty_like(x), torch.empty_like(v), dafter[0].clone(), copy_for_accumulation(dafter[1])
     da, dx_m = dx[..., :gates], dx[..., gates:]
     see, _, remember_backward = gates_for(da, act)
     errors = see(dh), see(dc)
     passed = map(see, (dy, x[..., :gates], resets.seen(c), tanh_c, da))
     for x_m, v_t, da_t, dx_m_t, dv_t, *places in resets.cut(
-        steps_back(x[..., gates:], v, da, dx_m, dv, *passed), dh, dc
+        iterate_steps_reversed(x[..., gates:], v, da, dx_m, dv, *passed), dh, dc
     ):
         remember_backward(*places, *errors)
         dm = torch.mm(da_t, w, out=dh)
         torch.mul(dm, v_t, out=dx_m_t)
         torch.mul(dm, x_m, out=dv_t)
         torch.mm(dv_t, w_m, out=dh)
-    return dx, (dh, dc), (torch.cat([outer(da, m), outer(dv, resets.seen(h))]),)
+    return dx, (dh, dc), (torch.cat([weight_gradient(da, m), weight_gradient(dv, resets.seen(h))]),)
 
 
 MLSTM = Kernel(("weight_hh",), forward, backward)

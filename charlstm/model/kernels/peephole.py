@@ -18,19 +18,28 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from charlstm.model.kernels.pointwise import Activation, sigmoid_backward, tanh_, tanh_backward
+from charlstm.model.kernels.pointwise import KernelActivation, sigmoid_backward, tanh_, tanh_backward
 from charlstm.model.kernels.resets import Resets
-from charlstm.model.kernels.sequence import Kernel, State, Tensors, carried, outer, over_time, steps, steps_back
+from charlstm.model.kernels.sequence import (
+    Kernel,
+    Tensors,
+    TensorState,
+    copy_for_accumulation,
+    iterate_steps,
+    iterate_steps_reversed,
+    new_time_buffer,
+    weight_gradient,
+)
 
 
 def forward(
-    x: Tensor, state: State, weights: Tensors, act: Activation, resets: Resets
-) -> tuple[Tensor, State, Tensors]:
+    x: Tensor, state: TensorState, weights: Tensors, act: KernelActivation, resets: Resets
+) -> tuple[Tensor, TensorState, Tensors]:
     w, p = weights
     p_i, p_f, p_o = p.chunk(3)
-    h, c = over_time(state[0].to(x.dtype), len(x)), over_time(state[1].to(x.dtype), len(x))
-    carry, tanh_c = carried(state[1]), torch.empty_like(h[1:])
-    for a, before, c_before, c_t, tanh_c_t, h_t in steps(
+    h, c = new_time_buffer(state[0].to(x.dtype), len(x)), new_time_buffer(state[1].to(x.dtype), len(x))
+    carry, tanh_c = copy_for_accumulation(state[1]), torch.empty_like(h[1:])
+    for a, before, c_before, c_t, tanh_c_t, h_t in iterate_steps(
         x, resets.before(h, carry), resets.before(c), c[1:], tanh_c, h[1:]
     ):
         i, f, g, o = a.addmm_(before, w.t()).chunk(4, 1)
@@ -44,12 +53,14 @@ def forward(
 
 
 def backward(
-    dy: Tensor, dafter: State, kept: Tensors, weights: Tensors, act: Activation, resets: Resets
-) -> tuple[Tensor, State, Tensors]:
+    dy: Tensor, dafter: TensorState, kept: Tensors, weights: Tensors, act: KernelActivation, resets: Resets
+) -> tuple[Tensor, TensorState, Tensors]:
     (gates, h, c, tanh_c), (w, p) = kept, weights
     p_i, p_f, p_o = p.chunk(3)
-    seen, da, dh, dc = resets.seen(c), torch.empty_like(gates), dafter[0].clone(), carried(dafter[1])
-    for dy_t, gates_t, before, tanh_c_t, da_t in resets.cut(steps_back(dy, gates, seen, tanh_c, da), dh, dc):
+    seen, da, dh, dc = resets.seen(c), torch.empty_like(gates), dafter[0].clone(), copy_for_accumulation(dafter[1])
+    for dy_t, gates_t, before, tanh_c_t, da_t in resets.cut(
+        iterate_steps_reversed(dy, gates, seen, tanh_c, da), dh, dc
+    ):
         (i, f, g, o), (di, df, dg, do) = gates_t.chunk(4, 1), da_t.chunk(4, 1)
         dh.add_(dy_t)
         sigmoid_backward(torch.mul(dh, tanh_c_t, out=do), o, do)
@@ -62,7 +73,7 @@ def backward(
         torch.mm(da_t, w, out=dh)
     di, df, _, do = da.chunk(4, 2)
     dp = torch.cat([(error * memory).sum((0, 1)) for error, memory in ((di, seen), (df, seen), (do, c[1:]))])
-    return da, (dh, dc), (outer(da, resets.seen(h)), dp)
+    return da, (dh, dc), (weight_gradient(da, resets.seen(h)), dp)
 
 
 LSTM_PEEPHOLE = Kernel(("weight_hh", "weight_peephole"), forward, backward)

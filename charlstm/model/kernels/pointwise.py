@@ -40,16 +40,16 @@ def softsign_backward(error: Tensor, y: Tensor, out: Tensor) -> Tensor:
     return torch.mul(error, y.abs().neg_().add_(1).square_(), out=out)
 
 
-class Activation(NamedTuple):
+class KernelActivation(NamedTuple):
     """What bounds a cell's candidate."""
 
     apply_: Callable[[Tensor], Tensor]
     backward: Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
-ACTIVATIONS = {
-    "tanh": Activation(tanh_, tanh_backward),
-    "softsign": Activation(softsign_, softsign_backward),
+KERNEL_ACTIVATIONS = {
+    "tanh": KernelActivation(tanh_, tanh_backward),
+    "softsign": KernelActivation(softsign_, softsign_backward),
 }
 
 
@@ -62,12 +62,12 @@ class Arithmetic(NamedTuple):
     backward: Callable[..., None]
 
 
-def itself(a: Tensor) -> Tensor:
+def identity(a: Tensor) -> Tensor:
     return a
 
 
 @cache
-def compiled_arithmetic() -> ModuleType | None:
+def load_fused() -> ModuleType | None:
     """`fused.py`; None where numba is not installed, or does not go with the NumPy that is."""
     try:
         from charlstm.model.kernels import fused  # takes 0.3 s; who samples or trains on CUDA does without
@@ -76,10 +76,10 @@ def compiled_arithmetic() -> ModuleType | None:
     return fused
 
 
-def fused_for(a: Tensor, act: Activation) -> ModuleType | None:
+def fused_for(a: Tensor, act: KernelActivation) -> ModuleType | None:
     """The compiled arithmetic, where it stands in for tensor operations: on a CPU, in float32 or bfloat16, with tanh.
 
     In blocks of a wider array (mLSTM's) it is no faster than they are.
     """
     fits = a.device.type == "cpu" and a.dtype in (torch.float32, torch.bfloat16) and a.is_contiguous()
-    return compiled_arithmetic() if fits and act.apply_ == tanh_ else None
+    return load_fused() if fits and act.apply_ == tanh_ else None

@@ -25,54 +25,62 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from charlstm.model.kernels.pointwise import Activation, tanh_, tanh_backward
+from charlstm.model.kernels.pointwise import KernelActivation, tanh_, tanh_backward
 from charlstm.model.kernels.resets import Resets
-from charlstm.model.kernels.sequence import Kernel, State, Tensors, outer, over_time, steps, steps_back
+from charlstm.model.kernels.sequence import (
+    Kernel,
+    Tensors,
+    TensorState,
+    iterate_steps,
+    iterate_steps_reversed,
+    new_time_buffer,
+    weight_gradient,
+)
 
 
 def elman_forward(
-    x: Tensor, state: State, weights: Tensors, act: Activation, resets: Resets
-) -> tuple[Tensor, State, Tensors]:
+    x: Tensor, state: TensorState, weights: Tensors, act: KernelActivation, resets: Resets
+) -> tuple[Tensor, TensorState, Tensors]:
     (w,) = weights
-    h = over_time(state[0].to(x.dtype), len(x))
-    for x_t, before, h_t in steps(x, resets.before(h), h[1:]):
+    h = new_time_buffer(state[0].to(x.dtype), len(x))
+    for x_t, before, h_t in iterate_steps(x, resets.before(h), h[1:]):
         act.apply_(torch.addmm(x_t, before, w.t(), out=h_t))
     return h[1:], (h[-1].clone(),), (h,)
 
 
 def elman_backward(
-    dy: Tensor, dafter: State, kept: Tensors, weights: Tensors, act: Activation, resets: Resets
-) -> tuple[Tensor, State, Tensors]:
+    dy: Tensor, dafter: TensorState, kept: Tensors, weights: Tensors, act: KernelActivation, resets: Resets
+) -> tuple[Tensor, TensorState, Tensors]:
     (w,), (h,) = weights, kept
     da, dh = torch.empty_like(dy), dafter[0].clone()
-    for dy_t, h_t, da_t in resets.cut(steps_back(dy, h[1:], da), dh):
+    for dy_t, h_t, da_t in resets.cut(iterate_steps_reversed(dy, h[1:], da), dh):
         act.backward(dh.add_(dy_t), h_t, da_t)
         torch.mm(da_t, w, out=dh)
-    return da, (dh,), (outer(da, resets.seen(h)),)
+    return da, (dh,), (weight_gradient(da, resets.seen(h)),)
 
 
 def jordan_forward(
-    x: Tensor, state: State, weights: Tensors, act: Activation, resets: Resets
-) -> tuple[Tensor, State, Tensors]:
+    x: Tensor, state: TensorState, weights: Tensors, act: KernelActivation, resets: Resets
+) -> tuple[Tensor, TensorState, Tensors]:
     w, v, b = weights
-    y = over_time(state[0].to(x.dtype), len(x))
-    for x_t, before, y_t in steps(x, resets.before(y), y[1:]):
+    y = new_time_buffer(state[0].to(x.dtype), len(x))
+    for x_t, before, y_t in iterate_steps(x, resets.before(y), y[1:]):
         h_t = act.apply_(x_t.addmm_(before, w.t()))
         tanh_(torch.addmm(b, h_t, v.t(), out=y_t))
     return y[1:], (y[-1].clone(),), (y, x)
 
 
 def jordan_backward(
-    dy: Tensor, dafter: State, kept: Tensors, weights: Tensors, act: Activation, resets: Resets
-) -> tuple[Tensor, State, Tensors]:
+    dy: Tensor, dafter: TensorState, kept: Tensors, weights: Tensors, act: KernelActivation, resets: Resets
+) -> tuple[Tensor, TensorState, Tensors]:
     (w, v, _), (y, h) = weights, kept
     da, de = torch.empty_like(dy), torch.empty_like(dy)
     error = dafter[0].clone()
-    for dy_t, y_t, h_t, da_t, de_t in resets.cut(steps_back(dy, y[1:], h, da, de), error):
+    for dy_t, y_t, h_t, da_t, de_t in resets.cut(iterate_steps_reversed(dy, y[1:], h, da, de), error):
         tanh_backward(error.add_(dy_t), y_t, de_t)
         act.backward(torch.mm(de_t, v, out=error), h_t, da_t)
         torch.mm(da_t, w, out=error)
-    return da, (error,), (outer(da, resets.seen(y)), outer(de, h), de.sum((0, 1)))
+    return da, (error,), (weight_gradient(da, resets.seen(y)), weight_gradient(de, h), de.sum((0, 1)))
 
 
 ELMAN = Kernel(("weight_hh",), elman_forward, elman_backward)

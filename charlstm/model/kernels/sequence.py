@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from charlstm.model.kernels.pointwise import ACTIVATIONS, Activation
+from charlstm.model.kernels.pointwise import KERNEL_ACTIVATIONS, KernelActivation
 from charlstm.model.kernels.resets import Resets
 
-State = tuple[Tensor, ...]
+TensorState = tuple[Tensor, ...]
 """As in `cells.py`: each [B, H], the first of them h_t."""
 
 Tensors = tuple[Tensor, ...]
@@ -27,9 +27,11 @@ class Kernel(NamedTuple):
     """
 
     weights: tuple[str, ...]  # their names, in the order in which the functions take them
-    forward: Callable[[Tensor, State, Tensors, Activation, Resets], tuple[Tensor, State, Tensors]]
+    forward: Callable[[Tensor, TensorState, Tensors, KernelActivation, Resets], tuple[Tensor, TensorState, Tensors]]
     """x, state, weights -> y [T, B, H], the state after it, and what `backward` will need."""
-    backward: Callable[[Tensor, State, Tensors, Tensors, Activation, Resets], tuple[Tensor, State, Tensors]]
+    backward: Callable[
+        [Tensor, TensorState, Tensors, Tensors, KernelActivation, Resets], tuple[Tensor, TensorState, Tensors]
+    ]
     """errors on y and on the state after it, what was kept, weights -> errors on x, on the state before and on the
     weights."""
 
@@ -42,7 +44,7 @@ class Sequence(torch.autograd.Function):
         ctx: Any, kernel: Kernel, activation: str, resets: Resets, states: int, x: Tensor, *tensors: Tensor
     ) -> Tensors:
         state, weights = tensors[:states], tensors[states:]
-        y, after, kept = kernel.forward(x, state, weights, ACTIVATIONS[activation], resets)
+        y, after, kept = kernel.forward(x, state, weights, KERNEL_ACTIVATIONS[activation], resets)
         ctx.kernel, ctx.activation, ctx.resets, ctx.kept = kernel, activation, resets, len(kept)
         ctx.save_for_backward(*kept, *weights)
         return (y, *after)
@@ -51,12 +53,12 @@ class Sequence(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, dy: Tensor, *dafter: Tensor) -> tuple[Tensor | None, ...]:
         kept, weights = ctx.saved_tensors[: ctx.kept], ctx.saved_tensors[ctx.kept :]
-        act = ACTIVATIONS[ctx.activation]
+        act = KERNEL_ACTIVATIONS[ctx.activation]
         dx, dstate, dweights = ctx.kernel.backward(dy.contiguous(), dafter, kept, weights, act, ctx.resets)
         return (None, None, None, None, dx, *dstate, *dweights)
 
 
-def carried(state: Tensor) -> Tensor:
+def copy_for_accumulation(state: Tensor) -> Tensor:
     """A copy to add to, step after step."""
     return at_least_float32(state.clone())
 
@@ -66,31 +68,31 @@ def at_least_float32(a: Tensor) -> Tensor:
     return a.to(torch.promote_types(a.dtype, torch.float32))
 
 
-def over_time(first: Tensor, length: int) -> Tensor:
+def new_time_buffer(first: Tensor, length: int) -> Tensor:
     """A buffer [T+1, B, H] of which place 0 is the state before the first step."""
     buffer = first.new_empty(length + 1, *first.shape)
     buffer[0] = first
     return buffer
 
 
-def steps(*arrays: Iterable[Any]) -> Iterator[Any]:
+def iterate_steps(*arrays: Iterable[Any]) -> Iterator[Any]:
     """The tensors (or NumPy's arrays) [T, ...] side by side, a step at a time; views, made once for the sequence."""
     return zip(*arrays, strict=True)
 
 
-def steps_back(*arrays: Any) -> Iterator[Any]:
+def iterate_steps_reversed(*arrays: Any) -> Iterator[Any]:
     """`steps`, from the last to the first."""
     return zip(*(reversed(tuple(a)) for a in arrays), strict=True)
 
 
-def flat(a: Tensor) -> Tensor:
+def merge_time_and_batch(a: Tensor) -> Tensor:
     """[T, B, N] as [T*B, N]: all steps of all sequences, for one matrix product."""
     return a.flatten(0, 1)
 
 
-def outer(errors: Tensor, inputs: Tensor) -> Tensor:
+def weight_gradient(errors: Tensor, inputs: Tensor) -> Tensor:
     """The gradient of a weight: the sum over time and batch of error times input, as one matrix product.
 
     errors [T, B, M], inputs [T, B, N]: [M, N].
     """
-    return flat(errors).t() @ flat(inputs)
+    return merge_time_and_batch(errors).t() @ merge_time_and_batch(inputs)

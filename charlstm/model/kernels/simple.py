@@ -15,30 +15,38 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from charlstm.model.kernels.pointwise import Activation, sigmoid_backward
+from charlstm.model.kernels.pointwise import KernelActivation, sigmoid_backward
 from charlstm.model.kernels.resets import Resets
-from charlstm.model.kernels.sequence import Kernel, State, Tensors, carried, over_time, steps, steps_back
+from charlstm.model.kernels.sequence import (
+    Kernel,
+    Tensors,
+    TensorState,
+    copy_for_accumulation,
+    iterate_steps,
+    iterate_steps_reversed,
+    new_time_buffer,
+)
 
 
 def forward(
-    x: Tensor, state: State, weights: Tensors, act: Activation, resets: Resets
-) -> tuple[Tensor, State, Tensors]:
+    x: Tensor, state: TensorState, weights: Tensors, act: KernelActivation, resets: Resets
+) -> tuple[Tensor, TensorState, Tensors]:
     i, f, g, o = x.chunk(4, 2)
     x[..., : 2 * f.shape[2]].sigmoid_()
     act.apply_(g)
     o.sigmoid_()
     resets.clear(f)  # c_{t-1} counts by way of f only, forwards and backwards
-    c = over_time(carried(state[1]), len(x))
+    c = new_time_buffer(copy_for_accumulation(state[1]), len(x))
     torch.mul(i, g, out=c[1:])
-    for f_t, before, c_t in steps(f, c[:-1], c[1:]):
+    for f_t, before, c_t in iterate_steps(f, c[:-1], c[1:]):
         c_t.addcmul_(f_t, before)
     y = o * c[1:].to(o.dtype)
     return y, (y[-1].clone(), c[-1].clone()), (x, c)
 
 
 def backward(
-    dy: Tensor, dafter: State, kept: Tensors, weights: Tensors, act: Activation, resets: Resets
-) -> tuple[Tensor, State, Tensors]:
+    dy: Tensor, dafter: TensorState, kept: Tensors, weights: Tensors, act: KernelActivation, resets: Resets
+) -> tuple[Tensor, TensorState, Tensors]:
     gates, c = kept
     dx = torch.empty_like(gates)
     (i, f, g, o), (di, df, dg, do) = gates.chunk(4, 2), dx.chunk(4, 2)
@@ -46,7 +54,7 @@ def backward(
     sigmoid_backward(torch.mul(dh, c[1:], out=do), o, do)
     dc = torch.mul(dh, o, out=torch.empty_like(c[1:]))
     dc[-1] += dafter[1]
-    for f_t, after, dc_t in steps_back(f[1:], dc[1:], dc[:-1]):
+    for f_t, after, dc_t in iterate_steps_reversed(f[1:], dc[1:], dc[:-1]):
         dc_t.addcmul_(f_t, after)
     sigmoid_backward(torch.mul(dc, g, out=di), i, di)
     sigmoid_backward(torch.mul(dc, c[:-1], out=df), f, df)

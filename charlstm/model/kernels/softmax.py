@@ -19,29 +19,43 @@ from torch import Tensor
 from charlstm.model.kernels.fused import (
     Array,
     F,
-    array,
     bits_of_float,
-    compiled,
+    compile_cached,
+    compile_inline,
     exp_minus,
     float_of_bits,
     get,
-    part,
     put,
+    to_numba_array,
 )
 
 
-def errors(
+def fused_errors(
     logits: Tensor, bias: Tensor, targets: Tensor, smoothing: float, scale: float, sums: Tensor
 ) -> tuple[float, float]:
     """As `cross_entropy.errors`."""
     row = torch.empty_like(bias)
-    loss, own = fill(array(logits), array(bias), array(targets), smoothing, scale, array(row), array(sums))
+    loss, own = compute_errors(
+        to_numba_array(logits),
+        to_numba_array(bias),
+        to_numba_array(targets),
+        smoothing,
+        scale,
+        to_numba_array(row),
+        to_numba_array(sums),
+    )
     return loss, own
 
 
-@compiled
-def fill(
-    logits: Array, bias: Array, targets: Array, smoothing: Any, scale: Any, row: Array, sums: Array
+@compile_cached
+def compute_errors(
+    logits: Array,
+    bias: Array,
+    targets: Array,
+    smoothing: Any,
+    scale: Any,
+    row: Array,
+    sums: Array,
 ) -> tuple[Any, Any]:
     loss, own = 0.0, 0.0
     even, hit = F(scale * smoothing / len(bias)), F(scale * (1 - smoothing))
@@ -63,7 +77,7 @@ def fill(
 # One row each, so that the compiler can see that the arrays do not overlap.
 
 
-@part
+@compile_inline
 def add(logits: Array, bias: Array, row: Array) -> Any:
     """row = logits + bias, and the greatest number in it."""
     greatest = np.int32(-(2**31))
@@ -82,14 +96,14 @@ def ordered(bits: Any) -> Any:
     return np.int32(bits ^ np.int32((bits >> np.int32(31)) & np.int32(0x7FFFFFFF)))
 
 
-@part
+@compile_inline
 def raise_(row: Array, greatest: Any) -> None:
     """row = exp(row - greatest)"""
     for k in range(len(row)):
         row[k] = exp_minus(greatest - row[k])
 
 
-@partial(part, freedom="reassoc")
+@partial(compile_inline, freedom="reassoc")
 def sum_of(row: Array) -> Any:
     """The sum, in the order that suits the processor."""
     total = F(0)
@@ -98,7 +112,7 @@ def sum_of(row: Array) -> Any:
     return total
 
 
-@part
+@compile_inline
 def put_errors(logits: Array, row: Array, share: Any, even: Any, sums: Array) -> None:
     for k in range(len(row)):
         error = row[k] * share - even

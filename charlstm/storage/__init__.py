@@ -1,0 +1,1 @@
+"""Files on disk: tensors, models, training states, run folders, the cache."""

@@ -1,0 +1,121 @@
+"""Dynamic evaluation: a model that learns from the text it reads, and forgets it again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from charlstm.config import CELL_NAMES, AdaptationConfig, ModelConfig
+from charlstm.errors import DivergedError
+from charlstm.evaluation.dynamic import WINDOW, DynamicUpdate, adapt, score_dynamically
+from charlstm.evaluation.one_sided import score
+from charlstm.model.language_model import LanguageModel
+from charlstm.storage.model import ModelFile
+from tests.conftest import ENGLISH
+
+CONFIG = AdaptationConfig()
+
+
+@pytest.fixture
+def model(run: Path) -> LanguageModel:
+    file = ModelFile.load(run / "best.safetensors")
+    model = LanguageModel(file.config.model, file.vocabulary.size)
+    model.load_weights(file.weights)
+    return model
+
+
+@pytest.fixture(scope="module")
+def ids(run: Path) -> np.ndarray:
+    return ModelFile.load(run / "best.safetensors").vocabulary.encode(ENGLISH[20_000:20_510])
+
+
+def test_every_character_is_scored_once_and_the_first_window_before_anything_is_learnt(
+    model: LanguageModel, ids: np.ndarray
+) -> None:
+    static = score(model, ids, 0).log_probability
+    windows = list(score_dynamically(model, ids, 0, CONFIG))
+    assert [len(window) for window in windows] == [WINDOW] * 25 + [10]
+    np.testing.assert_allclose(windows[0], static[:WINDOW], atol=1e-5)
+    assert np.abs(np.concatenate(windows) - static).max() > 0.01
+
+
+def test_a_window_is_scored_by_weights_that_have_not_seen_it(model: LanguageModel, ids: np.ndarray) -> None:
+    other = ids.copy()
+    other[3 * WINDOW :] = ids[0]
+    windows, changed = (list(score_dynamically(model, text, 0, CONFIG))[:4] for text in (ids, other))
+    np.testing.assert_array_equal(windows[:3], changed[:3])
+    assert not np.array_equal(windows[3], changed[3])
+
+
+def test_at_rate_0_it_is_the_evaluation_of_the_model_as_it_is(model: LanguageModel, ids: np.ndarray) -> None:
+    windows = score_dynamically(model, ids, 0, AdaptationConfig(adapt_rate=0))
+    np.testing.assert_allclose(np.concatenate(list(windows)), score(model, ids, 0).log_probability, atol=1e-4)
+
+
+def test_the_model_is_the_same_afterwards_bit_for_bit(model: LanguageModel, ids: np.ndarray) -> None:
+    model.train()
+    before, random = model.export_weights(), torch.get_rng_state()
+    first = np.concatenate(list(score_dynamically(model, ids, 0, CONFIG)))
+    assert all(module.training for module in model.modules())
+    assert torch.equal(random, torch.get_rng_state())
+    given_up = score_dynamically(model, ids, 0, CONFIG)
+    next(given_up)
+    given_up.close()
+    for name, weight in model.export_weights().items():
+        assert weight.tobytes() == before[name].tobytes()
+    np.testing.assert_array_equal(np.concatenate(list(score_dynamically(model, ids, 0, CONFIG))), first)
+
+
+def test_what_a_text_repeats_is_learnt(model: LanguageModel, run: Path) -> None:
+    ids = ModelFile.load(run / "best.safetensors").vocabulary.encode("zog mab quiv lux " * 100)
+    static, windows = (
+        score(model, ids, 0).log_probability,
+        np.concatenate(list(score_dynamically(model, ids, 0, CONFIG))),
+    )
+    assert windows.mean() > static.mean() + 0.3
+    assert windows[-400:].mean() > windows[:400].mean()
+
+
+def test_an_adapted_model_keeps_what_it_learnt(model: LanguageModel, ids: np.ndarray) -> None:
+    before = score(model, ids, 0).log_probability.mean()
+    for _ in adapt(model, ids, 0, CONFIG):
+        pass
+    assert score(model, ids, 0).log_probability.mean() > before
+
+
+def test_decay_leads_back_to_the_trained_weights() -> None:
+    weight = torch.nn.Parameter(torch.tensor([1.0, 2.0, -3.0]))
+    trained = weight.detach().clone()
+    updates = DynamicUpdate([weight], AdaptationConfig(adapt_rate=0.1, adapt_decay=0.5))
+    updates.step([torch.tensor([0.5, 0.5, 0.5])])
+    away = (weight - trained).abs().max().item()
+    torch.testing.assert_close(weight.detach(), trained - 0.1 / 1.1)
+    updates.step([torch.zeros(3)])
+    assert (weight - trained).abs().max().item() == pytest.approx(away / 2)
+
+
+def test_a_symbol_that_is_certain_teaches_nothing() -> None:
+    alone = LanguageModel(ModelConfig(hidden=4, embedding=4), 1)
+    before = alone.export_weights()
+    assert np.concatenate(list(adapt(alone, np.zeros(50, np.int64), 0, CONFIG))).max() == 0
+    for name, weight in alone.export_weights().items():
+        np.testing.assert_array_equal(weight, before[name])
+
+
+@pytest.mark.parametrize("cell", CELL_NAMES)
+def test_every_cell_learns(cell: str) -> None:
+    torch.manual_seed(1)
+    model = LanguageModel(ModelConfig(cell=cell, layers=2, hidden=8, embedding=4, dropout=0.5), 5)
+    scores = np.concatenate(list(score_dynamically(model, np.arange(1000) % 5, 0, AdaptationConfig(adapt_rate=0.01))))
+    assert scores[-200:].mean() > scores[:200].mean()
+
+
+def test_divergence_is_an_error_and_leaves_the_model_alone(model: LanguageModel, ids: np.ndarray) -> None:
+    before = model.export_weights()
+    with pytest.raises(DivergedError, match="lower --adapt-rate"):
+        list(score_dynamically(model, ids, 0, AdaptationConfig(adapt_rate=float("inf"))))
+    for name, weight in model.export_weights().items():
+        np.testing.assert_array_equal(weight, before[name])

@@ -1,0 +1,124 @@
+"""`charlstm eval --gaps`: what is hidden, what is read around it, and what of it is found again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import charlstm as charlstm_package
+from charlstm.infilling import benchmark
+from charlstm.infilling.benchmark import HiddenGaps, contexts_at
+from charlstm.infilling.context import Predictors
+from charlstm.infilling.filler import SCORED_CONTEXT
+from charlstm.sampling.network import prefill
+from tests.conftest import WORDS, charlstm, one_sentence
+from tests.test_fill_command import LETTERS, MODELS
+
+
+def test_a_model_that_knows_its_text_restores_it_from_both_sides(both_ways_run: Path) -> None:
+    text = (WORDS * 12).encode()
+    result = charlstm("eval", "-m", both_ways_run, "-", "--gaps", 0.1, "--json", stdin=text)
+    assert result.code == 0, result.err
+    figures = json.loads(result.text)
+    assert figures["gaps"] > 5
+    assert figures["gap_characters"] == pytest.approx(0.1 * len(text), rel=0.4)
+    assert (
+        figures["gaps_restored_gibbs"] >= figures["gaps_restored_candidates"] > figures["gaps_restored_forward"] - 0.2
+    )
+    assert figures["gaps_restored_gibbs"] > 0.9
+    assert (figures["seed"], figures["gap_length"]) == (1, "1..8")
+    again = charlstm("eval", "-m", both_ways_run, "-", "--gaps", 0.1, "--json", stdin=text)
+    assert again.out == result.out
+
+
+def test_single_characters_can_be_hidden(both_ways_run: Path) -> None:
+    arguments = ("--gaps", 0.02, "--gap-length", 1, "--seed", 3, "--json")
+    figures = json.loads(charlstm("eval", "-m", both_ways_run, "-", *arguments, stdin=(WORDS * 12).encode()).text)
+    assert figures["gaps"] == figures["gap_characters"]
+    assert figures["seed"] == 3
+
+
+def test_a_unidirectional_model_has_the_methods_that_it_has(run: Path) -> None:
+    figures = json.loads(charlstm("eval", "-m", run, "--gaps", 0.02, "--gap-length", "2..3", "--json").text)
+    assert [name for name in figures if name.startswith("gaps_restored")] == [
+        "gaps_restored_forward",
+        "gaps_restored_candidates",
+    ]
+    assert "gaps restored candidates" in charlstm("eval", "-m", run, "--gaps", 0.02, "--gap-length", "2").text
+
+
+@pytest.mark.parametrize("length", ["0", "8..1", "1..101", "x", "1..", "1...3"])
+def test_lengths_that_cannot_be_get_one_sentence(run: Path, length: str) -> None:
+    one_sentence(charlstm("eval", "-m", run, "--gaps", 0.1, "--gap-length", length), 2, "--gap-length", repr(length))
+
+
+def test_what_is_never_restored_is_told_too_and_seed_0_is_a_seed(run: Path) -> None:
+    table = charlstm("eval", "-m", run, "--gaps", 0.05, "--gap-length", 40, "--seed", 0).text
+    rows = dict(line.rsplit(None, 1) for line in table.splitlines())
+    assert rows["seed"] == "0"
+    assert rows["gaps restored forward"] == rows["gaps restored candidates"] == "0.0000"
+
+
+def test_of_a_long_text_as_much_is_read_as_is_enough(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark, "MAX_GAPS", 3)
+    result = charlstm("eval", "-m", run, "--gaps", 0.05, "--gap-length", 4, "--json")
+    assert json.loads(result.text)["gaps"] == 3
+    assert "the first 280 of" in result.err
+
+
+def test_gaps_that_no_document_has_room_for_get_one_sentence() -> None:
+    with pytest.raises(charlstm_package.CharlstmError, match=r"4 to 5 characters.*beyond the end of a document"):
+        HiddenGaps.draw(np.tile([1, 2, 3, 0], 200), np.array([0]), 0.2, 4, 5, np.random.default_rng(0))
+
+
+def test_shares_that_cannot_be_get_one_sentence(run: Path) -> None:
+    for share in (0.7, 0, "nan", -1):
+        one_sentence(charlstm("eval", "-m", run, "--gaps", share), 2, "--gaps")
+    one_sentence(charlstm("eval", "-m", run, "-", "--gaps", 0.1, stdin=b"the man"), 1, "7 characters", "--gaps")
+
+
+@given(st.integers(300, 2000), st.floats(0.01, 0.5), st.integers(1, 8), st.integers(0, 7), st.integers(0, 9))
+def test_gaps_do_not_meet_and_are_as_many_as_were_asked_for(
+    size: int, share: float, shortest: int, more: int, seed: int
+) -> None:
+    ids = np.random.default_rng(seed).integers(1, 5, size)
+    longest = shortest + more
+    count = int((size - 2 * SCORED_CONTEXT) * share / ((shortest + longest) / 2))
+    if count < 1:
+        with pytest.raises(charlstm_package.CharlstmError, match=f"{size:,} characters"):
+            HiddenGaps.draw(ids, np.array([0]), share, shortest, longest, np.random.default_rng(seed))
+        return
+    hidden = HiddenGaps.draw(ids, np.array([0]), share, shortest, longest, np.random.default_rng(seed))
+    ends = hidden.starts + hidden.lengths
+    assert len(hidden.starts) == count
+    assert (ends[:-1] <= hidden.starts[1:]).all()
+    assert hidden.starts[0] >= SCORED_CONTEXT
+    assert ends[-1] <= size - SCORED_CONTEXT
+    assert set(hidden.lengths.tolist()) <= set(range(shortest, longest + 1))
+
+
+def test_no_gap_has_a_documents_end_in_it() -> None:
+    ids = np.tile([1, 2, 3, 0], 200)
+    hidden = HiddenGaps.draw(ids, np.array([0]), 0.2, 1, 3, np.random.default_rng(0))
+    assert all(
+        0 not in ids[begin : begin + length] for begin, length in zip(hidden.starts, hidden.lengths, strict=True)
+    )
+
+
+def test_what_is_read_before_a_gap_is_all_that_stands_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark, "STREAMS", 4)
+    monkeypatch.setattr(benchmark, "BENCHMARK_WARMUP", 300)  # longer than the text
+    network = Predictors.from_file(MODELS[True]).forward
+    ids = np.random.default_rng(0).integers(LETTERS.size, size=90)
+    places = np.array([60, 0, 1, 22, 23, 24, 89])
+    found = contexts_at(network, ids, 0, places)
+    for row, place in enumerate(places):
+        read, states = prefill(network, np.concatenate([[0], ids[:place]]))
+        np.testing.assert_allclose(found.head_input[row], read[0], atol=1e-6)
+        for mine, theirs in zip(found.states, states, strict=True):
+            np.testing.assert_allclose([part[row] for part in mine], [part[0] for part in theirs], atol=1e-6)

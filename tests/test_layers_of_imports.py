@@ -1,0 +1,110 @@
+"""What holds the building up: floors, start-up without torch, the public names."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import charlstm
+
+PACKAGE = Path(charlstm.__file__).parent
+
+FLOORS = {
+    "errors": 0,
+    "config": 1,
+    "cells": 1,
+    "runtime": 1,
+    "console": 1,
+    "vocabulary": 1,
+    "settings": 2,
+    "architecture": 2,
+    "presets": 3,
+    "storage": 3,
+    "data": 4,
+    "model": 4,
+    "sampling": 5,
+    "evaluation": 5,
+    "infilling": 6,
+    "training": 6,
+    "text_model": 7,
+    "api": 7,
+    "tuning": 7,
+    "cli": 8,
+    "": 9,
+    "__main__": 9,
+}
+"""The floor of each module or package; one imports from lower floors only."""
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room_of(name: str) -> str:
+    """`charlstm.data.corpus` lives in `data`."""
+    return name.partition(".")[2].partition(".")[0]
+
+
+def imported(path: Path) -> set[str]:
+    """The modules of charlstm that a file imports, also inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "charlstm":
+            names = [alias.name for alias in node.names] if node.module == "charlstm" else []
+            found |= {f"charlstm.{name}" for name in names if name in FLOORS} or {node.module}
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name.split(".")[0] == "charlstm"}
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_down(path: Path) -> None:
+    own = path.relative_to(PACKAGE).with_suffix("").parts
+    room = own[0] if own[0] != "__init__" else ""
+    for name in imported(path):
+        other = room_of(name)
+        if other != room and other != "":
+            assert FLOORS[other] < FLOORS[room], f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_torch_is_imported_only_where_tensors_are(path: Path) -> None:
+    names = {
+        alias.name.split(".")[0]
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for alias in (node.names if isinstance(node, ast.Import) else [ast.alias(node.module or "")])
+    }
+    assert "click" not in names, "typer carries its own"
+    assert "pickle" not in names
+    if "torch" in names:
+        assert path.relative_to(PACKAGE).parts[0] in ("model", "training", "evaluation", "adaptation.py")
+
+
+def loaded_after(code: str) -> set[str]:
+    """The modules in a fresh interpreter after this code."""
+    report = "import sys; print(*sorted({m.split('.')[0] for m in sys.modules}), sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", f"{code}\n{report}"], capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines())
+
+
+def test_help_and_sample_do_not_import_torch(run: Path) -> None:
+    start = "from charlstm.cli.app import main; import os, sys; out = os.dup(1); os.dup2(2, 1)"
+    end = "sys.stdout.flush(); os.dup2(out, 1)"
+    helped = loaded_after(f"{start}; main(['--help']); {end}")
+    assert "typer" in helped
+    assert not {"torch", "numpy"} & helped
+    sampled = loaded_after(f"{start}; assert main(['sample', '-m', {str(run)!r}, '-l', '5']) == 0; {end}")
+    assert "numpy" in sampled
+    assert "torch" not in sampled
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    assert not {"torch", "numpy", "typer", "rich"} & loaded_after("import charlstm")
+
+
+def test_every_public_name_is_there() -> None:
+    for name in charlstm.__all__:
+        assert getattr(charlstm, name).__doc__, name

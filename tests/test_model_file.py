@@ -1,0 +1,173 @@
+"""The model file: whole or not at all, and refused with a sentence when it is not."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from charlstm.architecture import vocabulary_share
+from charlstm.config import ModelConfig
+from charlstm.errors import CharlstmError, ModelFileError
+from charlstm.storage.files import write_atomically
+from charlstm.storage.model import ModelFile
+from charlstm.storage.tensors import METADATA_KEY, compute_checksum, read_tensors, write_tensors
+from tests.conftest import charlstm, one_sentence
+
+
+def test_what_is_saved_is_loaded(run: Path, tmp_path: Path) -> None:
+    first = ModelFile.load(run / "best.safetensors")
+    first.save(tmp_path / "copy.safetensors")
+    again = ModelFile.load(tmp_path / "copy.safetensors")
+    assert again.config == first.config
+    assert again.vocabulary.to_dict() == first.vocabulary.to_dict()
+    assert again.corpus == first.corpus
+    assert again.metrics == first.metrics
+    for name, weight in first.weights.items():
+        np.testing.assert_array_equal(again.weights[name], weight)
+    assert (tmp_path / "copy.safetensors").read_bytes() == (run / "best.safetensors").read_bytes()
+
+
+def test_any_safetensors_reader_can_open_it(run: Path) -> None:
+    with safe_open(run / "best.safetensors", framework="numpy") as file:
+        assert file.get_tensor("layers.0.weight_hh").dtype == np.float32
+        assert json.loads(file.metadata()["charlstm"])["format"] == 2
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(data=st.data())
+def test_a_damaged_file_is_refused_in_one_sentence(run: Path, tmp_path: Path, data: st.DataObject) -> None:
+    whole = (run / "best.safetensors").read_bytes()
+    damaged = tmp_path / "damaged.safetensors"
+    if data.draw(st.booleans()):
+        damaged.write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
+    else:
+        at, flip = data.draw(st.integers(0, len(whole) - 1)), data.draw(st.integers(1, 255))
+        damaged.write_bytes(whole[:at] + bytes([whole[at] ^ flip]) + whole[at + 1 :])
+    try:
+        ModelFile.load(damaged)
+    except CharlstmError as error:
+        assert "damaged.safetensors" in str(error)
+    else:  # padding between header and tensors may change without harm
+        assert ModelFile.load(damaged).metrics == ModelFile.load(run / "best.safetensors").metrics
+
+
+def test_a_damaged_file_ends_every_command_with_status_1(run: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes((run / "best.safetensors").read_bytes()[:-100])
+    one_sentence(charlstm("sample", "-m", broken), 1, "broken.safetensors", "not a charlstm model file")
+    one_sentence(charlstm("eval", "-m", broken), 1, "broken.safetensors")
+    broken.write_bytes(b"no model at all")
+    one_sentence(charlstm("sample", "-m", broken), 1, "broken.safetensors")
+
+
+def altered(run: Path, path: Path, change: dict[str, object], drop: str = "") -> Path:
+    """A file with a right checksum and something wrong in it."""
+    tensors, document = read_tensors(run / "best.safetensors")
+    tensors.pop(drop, None)
+    write_tensors(path, tensors, {**document, **change})
+    return path
+
+
+def test_a_newer_format_is_refused(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match="has format 3 and this charlstm reads 2"):
+        ModelFile.load(altered(run, tmp_path / "new.safetensors", {"format": 3}))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"config": {"model": {"hidden": 10**9}}},
+        {"config": {"model": {"wings": 2}}},
+        {"config": {"data": {"encoding": "x" * 5000}}},
+        {"config": 3},
+        {"vocabulary": {}},
+        {"vocabulary": None},
+        {"corpus": 7},
+    ],
+)
+def test_a_file_at_odds_with_itself_is_refused(run: Path, tmp_path: Path, change: dict[str, object]) -> None:
+    with pytest.raises(ModelFileError):
+        ModelFile.load(altered(run, tmp_path / "odd.safetensors", change))
+
+
+def test_missing_weights_are_refused(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match="do not fit"):
+        ModelFile.load(altered(run, tmp_path / "less.safetensors", {}, drop="head.bias"))
+
+
+def test_weights_that_are_no_numbers_are_refused(run: Path, tmp_path: Path) -> None:
+    tensors, document = read_tensors(run / "best.safetensors")
+    tensors["head.bias"][3] = np.nan
+    write_tensors(tmp_path / "nan.safetensors", tensors, document)
+    with pytest.raises(ModelFileError, match="not finite"):
+        ModelFile.load(tmp_path / "nan.safetensors")
+
+
+def test_a_safetensors_file_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    save_file({"x": np.ones(3, np.float32)}, tmp_path / "other.safetensors")
+    with pytest.raises(ModelFileError, match="not a charlstm model file"):
+        ModelFile.load(tmp_path / "other.safetensors")
+
+
+def test_the_same_content_makes_the_same_bytes(tmp_path: Path) -> None:
+    tensors = {name: np.ones(3, np.float32) for name in "cab"}
+    for name in ("one", "two"):
+        write_tensors(tmp_path / name, tensors, {"b": 1, "a": 2})
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_scalars_keep_their_shape(tmp_path: Path) -> None:
+    write_tensors(tmp_path / "scalar", {"step": np.float32(3) * np.ones((), np.float32)}, {})
+    tensors, document = read_tensors(tmp_path / "scalar")
+    assert tensors["step"].shape == ()
+    assert document == {}
+    assert compute_checksum(tensors, document) != compute_checksum({}, document)
+    assert METADATA_KEY == "charlstm"
+
+
+@pytest.mark.parametrize("failing", ["fsync", "write"])
+def test_a_write_that_fails_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, b"before")
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    if failing == "fsync":
+        monkeypatch.setattr(os, "fsync", fail)
+    else:
+        monkeypatch.setattr(os, "fdopen", fail)
+    with pytest.raises(CharlstmError, match=r"cannot write .*: No space left on device; make room"):
+        write_atomically(path, b"after")
+    monkeypatch.undo()
+    assert path.read_bytes() == b"before"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(("head", "for_a_symbol", "other"), [("top", 8 + 12 + 1, 0), ("tied", 8 + 1, 8 * 12)])
+def test_the_share_of_the_symbols_is_that_of_embedding_and_head(head: str, for_a_symbol: int, other: int) -> None:
+    config = ModelConfig(hidden=12, embedding=8, head=head)
+    layer = 4 * 12 * (8 + 12 + 2)
+    assert vocabulary_share(config, 100) == pytest.approx(100 * for_a_symbol / (100 * for_a_symbol + layer + other))
+    assert vocabulary_share(config, 1) < vocabulary_share(config, 10_000) < 1
+
+
+@pytest.mark.parametrize("offsets", [[], [0], [0, 4, 8], [8, 0], ["0", "4"], None, {}])
+def test_offsets_that_are_no_span_are_refused_as_such(offsets: object, tmp_path: Path) -> None:
+    header = json.dumps(
+        {"__metadata__": {"charlstm": "{}"}, "a": {"dtype": "F32", "shape": [1], "data_offsets": offsets}}
+    )
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header.encode() + bytes(4))
+    with pytest.raises(ModelFileError, match="not a charlstm model file"):
+        read_tensors(path)
