@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, linear
 
+from charlstm.architecture import names_per_symbol
 from charlstm.config import ModelConfig, RegularizationConfig
 from charlstm.model.kernels import cross_entropy as head
 from charlstm.model.kernels.cross_entropy import linear_cross_entropy, places_at_once
 from charlstm.model.language_model import LanguageModel
-from charlstm.training.trainer import BY_SYMBOL
 
 PLACES, WIDTH, SYMBOLS = 50, 6, 11
 MODEL = ModelConfig(hidden=12, embedding=8, layers=2)
@@ -155,9 +155,7 @@ def test_rows_projected_before_or_after_they_are_looked_up_are_the_same() -> Non
     few, many = LanguageModel(MODEL, 5), LanguageModel(MODEL, 500)
     own = few.state_dict()
     rows = {
-        name: torch.cat([own[name], own[name].new_zeros(495, *own[name].shape[1:])])
-        for name in BY_SYMBOL
-        if name in own
+        name: torch.cat([own[name], own[name].new_zeros(495, *own[name].shape[1:])]) for name in names_per_symbol(MODEL)
     }
     many.load_state_dict(own | rows)
     ids = torch.randint(5, (20, 8))

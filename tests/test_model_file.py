@@ -13,8 +13,6 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from charlstm.architecture import vocabulary_share
-from charlstm.config import ModelConfig
 from charlstm.errors import CharlstmError, ModelFileError
 from charlstm.storage.files import write_atomically
 from charlstm.storage.model import ModelFile
@@ -152,14 +150,6 @@ def test_a_write_that_fails_leaves_what_was_there(
     monkeypatch.undo()
     assert path.read_bytes() == b"before"
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
-
-
-@pytest.mark.parametrize(("head", "for_a_symbol", "other"), [("top", 8 + 12 + 1, 0), ("tied", 8 + 1, 8 * 12)])
-def test_the_share_of_the_symbols_is_that_of_embedding_and_head(head: str, for_a_symbol: int, other: int) -> None:
-    config = ModelConfig(hidden=12, embedding=8, head=head)
-    layer = 4 * 12 * (8 + 12 + 2)
-    assert vocabulary_share(config, 100) == pytest.approx(100 * for_a_symbol / (100 * for_a_symbol + layer + other))
-    assert vocabulary_share(config, 1) < vocabulary_share(config, 10_000) < 1
 
 
 @pytest.mark.parametrize("offsets", [[], [0], [0, 4, 8], [8, 0], ["0", "4"], None, {}])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from charlstm.architecture import JOINT_HEAD
 from charlstm.cells import Array
 from charlstm.sampling.filters import log_softmax
 from charlstm.sampling.network import Ids, Network, OutputHead, States, select_rows
@@ -92,7 +93,7 @@ class Predictors:
         return cls(
             forward,
             network(file.half("backward")),
-            OutputHead.joint_from_weights(file.weights, config.head == "tied"),
+            OutputHead.from_weights(file.weights, JOINT_HEAD, config.head == "tied"),
             never,
         )
 

@@ -35,6 +35,7 @@ class BidirectionalModel(SavableModule):
         look_ahead: int = 1,
     ) -> None:
         super().__init__()
+        self.config = config
         forwards = LanguageModel(config, size, engine, regularization, end_of_document)
         self.embedding = forwards.embedding
         self.forward_lm = forwards

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -62,6 +63,7 @@ class LanguageModel(SavableModule):
         super().__init__()
         if end_of_document is not None and engine == "torch":
             raise ValueError("torch's operators cannot start afresh within a sequence")
+        self.config = replace(config, bidirectional=False)
         self.end_of_document = end_of_document
         self.embedding = embedding or nn.Embedding(size, config.embedding)
         self.stack = Stack(config, engine, regularization)

@@ -1,4 +1,4 @@
-"""A network's way to and from a model file: its parameters by the names that they have there."""
+"""Exchange of parameters between a torch module and a model file."""
 
 from __future__ import annotations
 
@@ -9,32 +9,31 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from charlstm.architecture import names_by_torch_name
+from charlstm.config import ModelConfig
+
 Weights = Mapping[str, NDArray[np.float32]]
 
 
 class SavableModule(nn.Module):
-    """A module whose parameters are a model file's weights."""
+    """A module whose parameters are the weights of a model file (`charlstm.architecture.list_weights`)."""
+
+    config: ModelConfig
 
     def export_weights(self) -> dict[str, NDArray[np.float32]]:
-        """A copy of the parameters under the model file's names (`charlstm.storage.model.shapes`)."""
-        return {
-            to_file_name(name): parameter.detach().cpu().numpy().copy() for name, parameter in self.named_parameters()
-        }
+        """Return a copy of the parameters by their names in a model file."""
+        names = names_by_torch_name(self.config)
+        return {names[path]: parameter.detach().cpu().numpy().copy() for path, parameter in self.named_parameters()}
 
     @torch.no_grad()
     def load_weights(self, weights: Weights) -> None:
-        """The inverse of `weights`. Raises KeyError if one is missing, ValueError if one does not fit."""
-        for name, parameter in self.named_parameters():
-            weight = weights[to_file_name(name)]
+        """Copy weights, by their names in a model file, into the parameters.
+
+        Raises KeyError if one is missing, ValueError if one has another shape.
+        """
+        names = names_by_torch_name(self.config)
+        for path, parameter in self.named_parameters():
+            weight = weights[names[path]]
             if weight.shape != parameter.shape:
-                raise ValueError(f"{name} is {weight.shape} and not {tuple(parameter.shape)}")
+                raise ValueError(f"{names[path]} has shape {weight.shape}; the model needs {tuple(parameter.shape)}")
             parameter.copy_(torch.from_numpy(np.ascontiguousarray(weight)))
-
-
-def to_file_name(name: str) -> str:
-    """`stack.layers.0.core.weight_ih_l0`, torch's name, as `layers.0.weight_ih`; what is of the backward half begins
-    with `backward.`."""
-    name = (
-        name.removeprefix("forward_lm.").replace("backward_lm.", "backward.").replace("head.projection", "projection")
-    )
-    return name.replace("stack.", "").replace(".core.", ".").removesuffix("_l0")

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.architecture import EMBEDDING
+from charlstm.architecture import EMBEDDING, HEAD, HeadNames, highway_name, layer_weight_name
 from charlstm.cells import ACTIVATIONS, CELLS, Array, State, Weights, matvec, sigmoid
 from charlstm.config import ModelConfig
 
@@ -28,19 +28,11 @@ class OutputHead(NamedTuple):
     mix: tuple[Array, Array] | None = None
 
     @classmethod
-    def from_weights(cls, weights: Mapping[str, Array], tied: bool) -> OutputHead:
-        """That of one direction. Tied, its weight is the embedding's."""
-        weight = weights[EMBEDDING if tied else "head.weight"]
-        return cls(weight, weights["head.bias"], weights.get("projection.weight"))
-
-    @classmethod
-    def joint_from_weights(cls, weights: Mapping[str, Array], tied: bool) -> OutputHead:
-        """That of both directions (`charlstm.model.head.JointHead`), which reads what their heads read."""
-        weight, mix = (
-            weights[EMBEDDING if tied else "joint.weight"],
-            (weights["joint.mix.weight"], weights["joint.mix.bias"]),
-        )
-        return cls(weight, weights["joint.bias"], weights.get("joint.projection.weight"), mix)
+    def from_weights(cls, weights: Mapping[str, Array], names: HeadNames, tied: bool) -> OutputHead:
+        """Return the head whose weights have these names: `HEAD`, or `JOINT_HEAD` of a bidirectional model."""
+        mix = (weights[names.mix_weight], weights[names.mix_bias]) if names.mix_weight else None
+        weight = weights[EMBEDDING if tied else names.weight]
+        return cls(weight, weights[names.bias], weights.get(names.projection), mix)
 
     def logits(self, read: Array) -> Array:
         """Logits [N, V] of what it reads, [N, R]."""
@@ -63,7 +55,7 @@ class Network:
         self.embedding = weights[EMBEDDING]
         self.layers = [layer_weights(weights, config.cell, k) for k in range(config.layers)]
         self.highways = highway_weights(weights, config)
-        self.head = OutputHead.from_weights(weights, config.head == "tied")
+        self.head = OutputHead.from_weights(weights, HEAD, config.head == "tied")
         # What a character adds to the first layer never changes: computed when it is first read, then looked up.
         width = len(self.layers[0]["bias_ih"])
         self.uses_table = len(self.embedding) * width <= MAX_TABLE
@@ -146,9 +138,9 @@ def select_rows(states: States, rows: Ids) -> States:
 def highway_weights(weights: Mapping[str, Array], config: ModelConfig) -> dict[int, tuple[Array, Array]]:
     """The weight and bias of the highway around each layer that has one."""
     around = range(1, config.layers) if config.between == "highway" else ()
-    return {k: (weights[f"highways.{k}.weight"], weights[f"highways.{k}.bias"]) for k in around}
+    return {k: (weights[highway_name(k, "weight")], weights[highway_name(k, "bias")]) for k in around}
 
 
 def layer_weights(weights: Mapping[str, Array], cell: str, k: int) -> Weights:
     """The weights of layer k, by their names in `Cell.shapes`."""
-    return {name: weights[f"layers.{k}.{name}"] for name in CELLS[cell].shapes(1, 1)}
+    return {name: weights[layer_weight_name(k, name)] for name in CELLS[cell].shapes(1, 1)}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.architecture import full_name, weight_shapes
+from charlstm.architecture import qualify_name, weight_shapes
 from charlstm.config import Config, Direction
 from charlstm.errors import ModelFileError, UsageError
 from charlstm.settings import from_dict, resolve
@@ -80,11 +80,15 @@ class ModelFile:
             return self
         alone = replace(self.config, model=replace(self.config.model, bidirectional=False))
         names = weight_shapes(alone.model, self.vocabulary.size)
-        return replace(self, config=alone, weights={name: self.weights[full_name(name, direction)] for name in names})
+        return replace(
+            self, config=alone, weights={name: self.weights[qualify_name(name, direction)] for name in names}
+        )
 
     def with_half(self, direction: Direction, weights: Mapping[str, NDArray[np.float32]]) -> ModelFile:
         """The same with other weights for one direction, under the names that they have in a model of its own."""
-        return replace(self, weights={**self.weights, **{full_name(name, direction): w for name, w in weights.items()}})
+        return replace(
+            self, weights={**self.weights, **{qualify_name(name, direction): w for name, w in weights.items()}}
+        )
 
 
 def check_weights(model: ModelFile, path: Path) -> None:

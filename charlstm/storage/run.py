@@ -17,7 +17,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from charlstm.architecture import weight_shapes
+from charlstm.architecture import HEAD, weight_shapes
 from charlstm.config import Config, ModelConfig
 from charlstm.console import escape_controls
 from charlstm.errors import CharlstmError, ModelFileError, UsageError
@@ -208,7 +208,7 @@ class RunFolder:
         weights = self.load_state().get("model")
         tensors = weights if isinstance(weights, dict) else {}
         found = {name: getattr(weight, "shape", None) for name, weight in tensors.items()}
-        if found != weight_shapes(config, int(np.size(tensors.get("head.bias", ())))):
+        if found != weight_shapes(config, int(np.size(tensors.get(HEAD.bias, ())))):
             raise ModelFileError(f"{self.path / STATE} holds weights that do not fit the settings of the run")
 
     def load_good(self) -> StateTree:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from charlstm.architecture import BACKWARD
+from charlstm.architecture import names_per_symbol
 from charlstm.config import Config
 from charlstm.data.batches import Batches
 from charlstm.data.corpus import Corpus
@@ -22,9 +22,6 @@ from charlstm.training.averaging import WeightAverage
 from charlstm.training.events import Started
 from charlstm.training.objective import total_loss
 from charlstm.training.progress import Progress
-
-BY_SYMBOL = ("embedding.weight", "head.weight", "head.bias", "joint.weight", "joint.bias")
-"""The weights with a row for each symbol of the vocabulary, in either direction."""
 
 
 class Trainer:
@@ -132,8 +129,9 @@ class Trainer:
         weights, known = self.model.export_weights(), {piece: i for i, piece in enumerate(other.vocabulary.pieces)}
         rows = [(i, known[piece]) for i, piece in enumerate(self.vocabulary.pieces) if piece in known]
         ours, theirs = np.array(rows, np.int64).reshape(-1, 2).T
+        per_symbol = names_per_symbol(self.config.model)
         for name in weights.keys() & other.weights.keys():
-            if name.removeprefix(BACKWARD) in BY_SYMBOL:
+            if name in per_symbol:
                 weights[name][ours] = other.weights[name][theirs]
             else:
                 weights[name] = other.weights[name]
