@@ -20,7 +20,7 @@ import numpy as np
 
 from charlstm.config import ModelConfig
 from charlstm.evaluation.one_sided import evaluate
-from charlstm.model.device import choose_device, has_operator
+from charlstm.model.device import choose_device, has_torch_layer
 from charlstm.model.language_model import LanguageModel
 
 SYMBOLS, LENGTH = 65, 100_000
@@ -34,7 +34,7 @@ def main() -> None:
     arguments = parser.parse_args()
     config = replace(ModelConfig(), cell=arguments.cell, layers=2, hidden=512)
     ids = np.random.default_rng(0).integers(SYMBOLS, size=LENGTH)
-    times: dict[str, list[float]] = {"kernel": []} | ({"torch": []} if has_operator(config) else {})
+    times: dict[str, list[float]] = {"kernel": []} | ({"torch": []} if has_torch_layer(config) else {})
     for _ in range(arguments.rounds):
         for engine, found in times.items():
             device = choose_device(config, precision="fp32", engine=engine)

@@ -33,7 +33,7 @@ from torch.nn.functional import cross_entropy
 from charlstm.config import ModelConfig
 from charlstm.model.device import Device, choose_device
 from charlstm.model.language_model import LanguageModel
-from charlstm.model.layers import OPERATORS
+from charlstm.model.layers import TORCH_LAYERS
 
 SYMBOLS = 65
 SHAPES = (
@@ -69,7 +69,7 @@ class Plain(nn.Module):
     def __init__(self, model: ModelConfig) -> None:
         super().__init__()
         self.embedding = nn.Embedding(SYMBOLS, model.embedding)
-        self.core = OPERATORS[model.cell](model.embedding, model.hidden, model.layers)  # type: ignore[call-arg]
+        self.core = TORCH_LAYERS[model.cell](model.embedding, model.hidden, model.layers)  # type: ignore[call-arg]
         self.head = nn.Linear(model.hidden, SYMBOLS)
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
@@ -175,7 +175,7 @@ def peak_memory(shape: Shape, device: Device) -> int | None:
 def measure(shape: Shape, device: Device, rounds: int) -> dict[str, object]:
     characters = shape.batch * shape.time
     steps = [ours(shape, device)]
-    if shape.cell in OPERATORS:
+    if shape.cell in TORCH_LAYERS:
         steps.append(plain(shape, device))
     own, *torchs = (characters / s for s in seconds(steps, rounds))
     rate = product_rate(shape, device)

@@ -23,7 +23,7 @@ from charlstm.evaluation.one_sided import evaluate
 from charlstm.evaluation.two_sided import chunk_edges, evaluate_both, predict_both_sides
 from charlstm.infilling.context import Predictors
 from charlstm.model.bidirectional import BidirectionalModel
-from charlstm.model.layers import OPERATORS, Engine
+from charlstm.model.layers import TORCH_LAYERS, Engine
 from charlstm.sampling.network import prefill
 from charlstm.storage.model import ModelFile
 from charlstm.training.objective import add_penalties, total_loss
@@ -64,7 +64,7 @@ def views(model: BidirectionalModel, ids: np.ndarray[Any, Any]) -> tuple[Tensor,
 
 
 @pytest.mark.parametrize(
-    ("cell", "engine"), [(cell, "kernel") for cell in CELLS] + [(cell, "torch") for cell in OPERATORS]
+    ("cell", "engine"), [(cell, "kernel") for cell in CELLS] + [(cell, "torch") for cell in TORCH_LAYERS]
 )
 @pytest.mark.parametrize("layers", [1, 2, 3])
 def test_no_character_has_a_say_in_its_own_prediction(cell: str, engine: Engine, layers: int) -> None:
@@ -104,7 +104,7 @@ def test_training_scores_what_the_equations_say(cell: str) -> None:
     for t in range(1, steps + 1):
         before, _ = model.forward_lm.unroll(window[:t], model.initial_state(batch))
         after, _ = model.backward_lm.unroll(window[t + 1 :].flip(0), model.backward_lm.initial_state(batch))
-        f, b = before.dropped[-1], after.dropped[-1]
+        f, b = before.head_input[-1], after.head_input[-1]
         joint = model.joint(model.joint.project(torch.cat([f, b], -1)))
         logits = model.forward_lm.head(f), model.backward_lm.head(b), joint
         for found, values in zip(expected, logits, strict=True):

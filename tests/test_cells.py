@@ -11,17 +11,17 @@ import torch
 from charlstm.architecture import weight_shapes
 from charlstm.cells import ACTIVATIONS, CELLS, matvec, sigmoid
 from charlstm.config import CELL_NAMES, ModelConfig
-from charlstm.model.layers import OPERATORS
+from charlstm.model.layers import TORCH_LAYERS
 from charlstm.sampling.network import Network
 from tests.conftest import ROOT
 
 N, T, E, H = 3, 12, 5, 7
 
 
-@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize("name", TORCH_LAYERS)
 def test_a_cell_is_torchs_layer_a_step_at_a_time(name: str) -> None:
     torch.manual_seed(0)
-    layer, cell = OPERATORS[name](E, H), CELLS[name]
+    layer, cell = TORCH_LAYERS[name](E, H), CELLS[name]
     weights = {name.removesuffix("_l0"): p.detach().numpy() for name, p in layer.named_parameters()}
     x = torch.randn(T, N, E)
     expected = layer(x)[0].detach().numpy()

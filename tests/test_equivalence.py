@@ -13,7 +13,7 @@ from charlstm.architecture import weight_shapes
 from charlstm.cells import CELLS
 from charlstm.config import ModelConfig
 from charlstm.model.language_model import LanguageModel
-from charlstm.model.layers import OPERATORS, Engine
+from charlstm.model.layers import TORCH_LAYERS, Engine
 from charlstm.sampling.network import Network
 
 SIZE, LENGTH, BATCH = 11, 30, 2
@@ -46,7 +46,7 @@ def model_and_text(
 
 
 @pytest.mark.parametrize(
-    ("cell", "engine"), [(cell, "kernel") for cell in CELLS] + [(cell, "torch") for cell in OPERATORS]
+    ("cell", "engine"), [(cell, "kernel") for cell in CELLS] + [(cell, "torch") for cell in TORCH_LAYERS]
 )
 @every_depth
 @torch.inference_mode()

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy, linear
 from charlstm.architecture import names_per_symbol
 from charlstm.config import ModelConfig, RegularizationConfig
 from charlstm.model.kernels import cross_entropy as head
-from charlstm.model.kernels.cross_entropy import linear_cross_entropy, places_at_once
+from charlstm.model.kernels.cross_entropy import choose_chunk_size, linear_cross_entropy
 from charlstm.model.language_model import LanguageModel
 
 PLACES, WIDTH, SYMBOLS = 50, 6, 11
@@ -22,13 +22,13 @@ MODEL = ModelConfig(hidden=12, embedding=8, layers=2)
 @pytest.fixture(params=["compiled", "tensor operations"])
 def arithmetic(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "tensor operations":
-        monkeypatch.setattr(head, "compiled_softmax", lambda: None)
+        monkeypatch.setattr(head, "load_compiled_softmax", lambda: None)
     return str(request.param)
 
 
 def chunks_of(monkeypatch: pytest.MonkeyPatch, places: int) -> None:
     """Chunks of about so many places."""
-    monkeypatch.setattr(head, "MIN_CHUNK_PLACES", 1)
+    monkeypatch.setattr(head, "MIN_CHUNK_POSITIONS", 1)
     monkeypatch.setattr(head, "MAX_CHUNK_LOGITS", places * SYMBOLS)
 
 
@@ -143,10 +143,10 @@ def test_a_models_loss_is_that_of_its_logits(kind: str, embedding: int, smoothin
 @pytest.mark.parametrize("places", [1, 255, 256, 2500, 8192, 100_000])
 @pytest.mark.parametrize("symbols", [2, 65, 4743, 100_000])
 def test_a_chunk_is_bounded_and_never_so_short_that_sums_outweigh_products(places: int, symbols: int) -> None:
-    chunk = places_at_once(places, symbols)
+    chunk = choose_chunk_size(places, symbols)
     assert 1 <= chunk <= places
-    assert chunk * symbols <= max(head.MAX_CHUNK_LOGITS, 2 * head.MIN_CHUNK_PLACES * symbols)
-    assert chunk >= min(places, head.MIN_CHUNK_PLACES)
+    assert chunk * symbols <= max(head.MAX_CHUNK_LOGITS, 2 * head.MIN_CHUNK_POSITIONS * symbols)
+    assert chunk >= min(places, head.MIN_CHUNK_POSITIONS)
 
 
 def test_rows_projected_before_or_after_they_are_looked_up_are_the_same() -> None:

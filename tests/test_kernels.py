@@ -20,7 +20,7 @@ from charlstm.cells import ACTIVATIONS, CELLS, matvec
 from charlstm.config import ModelConfig
 from charlstm.model.kernels import pointwise
 from charlstm.model.kernels.resets import NOWHERE, Resets
-from charlstm.model.layers import OPERATORS, Layer
+from charlstm.model.layers import TORCH_LAYERS, Layer
 
 T, B, E, H = 5, 3, 4, 6
 
@@ -184,7 +184,7 @@ def test_a_kernel_is_its_cell_step_by_step(cell: str, activation: str) -> None:
         np.testing.assert_allclose(part, end.detach().numpy(), atol=1e-6)
 
 
-@pytest.mark.parametrize("cell", OPERATORS)
+@pytest.mark.parametrize("cell", TORCH_LAYERS)
 def test_a_kernel_and_torchs_operator_agree_in_outputs_and_gradients(cell: str) -> None:
     layer, x, state = layer_and_inputs(cell)
     found = []

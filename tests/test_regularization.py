@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from charlstm.config import Config, DataConfig, ModelConfig, RegularizationConfig, TrainingConfig
 from charlstm.data.corpus import Corpus
 from charlstm.model.dropout import draw_mask, drop_rows, drop_units, drop_weights
-from charlstm.model.language_model import LanguageModel, Outputs
+from charlstm.model.language_model import LanguageModel, StackOutputs
 from charlstm.training.objective import add_penalties
 from charlstm.training.trainer import Trainer
 from tests.conftest import ENGLISH
@@ -105,7 +105,7 @@ def test_units_zoned_out_keep_their_state() -> None:
 def test_the_penalties_are_what_their_papers_say() -> None:
     torch.manual_seed(1)
     loss, plain = torch.tensor(1.5), torch.randn(5, 2, 12)
-    outputs = Outputs(plain, plain * 2)
+    outputs = StackOutputs(plain, plain * 2)
 
     def total(**settings: float) -> float:
         return float(add_penalties(loss, outputs, RegularizationConfig(**settings)))  # type: ignore[arg-type]

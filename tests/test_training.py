@@ -20,7 +20,7 @@ from charlstm.data.corpus import Corpus
 from charlstm.errors import CharlstmError, UsageError
 from charlstm.evaluation.one_sided import evaluate
 from charlstm.model.language_model import LanguageModel
-from charlstm.model.layers import OPERATORS
+from charlstm.model.layers import TORCH_LAYERS
 from charlstm.storage.model import ModelFile
 from charlstm.storage.run import RunFolder
 from charlstm.storage.state import flatten, unflatten
@@ -97,7 +97,7 @@ def test_the_best_model_is_the_one_with_the_lowest_validation_loss(tmp_path: Pat
     ("cell", "engine", "step"),
     [("lstm", "torch", step) for step in (1, 7, 10, 33, 38)]
     + [(cell, "kernel", 33) for cell in CELLS]
-    + [(cell, "torch", 7) for cell in OPERATORS],
+    + [(cell, "torch", 7) for cell in TORCH_LAYERS],
 )
 def test_interrupted_and_resumed_is_as_if_never_interrupted(tmp_path: Path, cell: str, engine: str, step: int) -> None:
     settings = config(cell=cell, engine=engine)

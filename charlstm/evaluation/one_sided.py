@@ -16,7 +16,7 @@ from charlstm.evaluation.metrics import Metrics, Scores
 from charlstm.model.bidirectional import Model
 from charlstm.model.head import Head
 from charlstm.model.language_model import LanguageModel
-from charlstm.model.stack import States
+from charlstm.model.stack import TensorStates
 
 IdSequence = Tokens | NDArray[np.integer]
 """A text as ids, [length]."""
@@ -83,7 +83,11 @@ def predict_forward(
             x = torch.from_numpy(preceding_ids(ids, np.minimum(places, len(ids) - 1), bos)).to(device)
             outputs, states = model.unroll(x, states)
             targets = torch.from_numpy(ids[places[inside]].astype(np.int64)).to(device)
-            yield places[inside], head_logits(model.head, outputs.dropped[torch.from_numpy(inside).to(device)]), targets
+            yield (
+                places[inside],
+                head_logits(model.head, outputs.head_input[torch.from_numpy(inside).to(device)]),
+                targets,
+            )
 
 
 def head_logits(head: Head, read: Tensor) -> Tensor:
@@ -117,9 +121,9 @@ def cut_streams(length: int) -> tuple[int, NDArray[np.int64]]:
     return stream_len, np.arange(0, length, stream_len)
 
 
-def warm_states(model: LanguageModel, ids: IdSequence, bos: int, begins: NDArray[np.int64]) -> States:
+def warm_states(model: LanguageModel, ids: IdSequence, bos: int, begins: NDArray[np.int64]) -> TensorStates:
     """The state at the beginning of each stream: fresh for the first, for the others that of the text before them."""
-    states: States = model.initial_state(len(begins))
+    states: TensorStates = model.initial_state(len(begins))
     if len(begins) == 1:
         return states
     places = np.maximum(begins + np.arange(-WARMUP, 0)[:, None], 0)

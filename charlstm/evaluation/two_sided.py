@@ -30,7 +30,7 @@ from charlstm.evaluation.one_sided import (
     warm_states,
 )
 from charlstm.model.bidirectional import BidirectionalModel
-from charlstm.model.stack import States
+from charlstm.model.stack import TensorStates
 
 Places = NDArray[np.int64]
 
@@ -123,7 +123,9 @@ def predict_both_sides(model: BidirectionalModel, ids: IdSequence, bos: int) -> 
             within = np.minimum(places, len(ids) - 1)
             forward, states = model.forward_lm.unroll(tensor(preceding_ids(ids, within, bos)), states)
             backward, _ = model.backward_lm.unroll(tensor(following_ids(ids, within[::-1], bos)), state)
-            f, b = (read[torch.from_numpy(inside).to(device)] for read in (forward.dropped, backward.dropped.flip(0)))
+            f, b = (
+                read[torch.from_numpy(inside).to(device)] for read in (forward.head_input, backward.head_input.flip(0))
+            )
             views = Views(
                 head_logits(model.forward_lm.head, f),
                 head_logits(model.backward_lm.head, b),
@@ -139,7 +141,7 @@ def chunk_edges(stream_len: int, last_len: int, step: int) -> list[int]:
 
 def backward_states(
     model: BidirectionalModel, ids: IdSequence, bos: int, begins: Places, chunks: list[tuple[int, int]]
-) -> Iterator[States]:
+) -> Iterator[TensorStates]:
     """The backward model's state at the end of each chunk of the streams, which is where it begins to read it.
 
     They are found a segment at a time, so that the states that are held do not grow with the text.
@@ -150,17 +152,17 @@ def backward_states(
 
 def backward_states_of_segment(
     model: BidirectionalModel, ids: IdSequence, bos: int, begins: Places, chunks: list[tuple[int, int]]
-) -> list[States]:
+) -> list[TensorStates]:
     """The same for chunks next to each other; it begins with what comes after them, unscored."""
     device, end = model.head.weight.device, len(ids) - int(begins[-1])
     stop = chunks[-1][1]
     further = pairwise(sorted({stop, min(max(end, stop), stop + WARMUP), stop + WARMUP}))
 
-    def read(first: int, last: int, states: States) -> States:
+    def read(first: int, last: int, states: TensorStates) -> TensorStates:
         places = np.minimum(begins + np.arange(last - 1, first - 1, -1)[:, None], len(ids) - 1)
         return model.backward_lm.unroll(torch.from_numpy(following_ids(ids, places, bos)).to(device), states)[1]
 
-    states: States = model.backward_lm.initial_state(len(begins))
+    states: TensorStates = model.backward_lm.initial_state(len(begins))
     found = []
     for first, last in reversed([*chunks, *further]):
         if last == end:  # of the last stream, nothing has been read yet

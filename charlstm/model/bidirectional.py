@@ -12,13 +12,13 @@ from torch import Tensor
 
 from charlstm.config import ModelConfig, RegularizationConfig
 from charlstm.model.head import Head, JointHead
-from charlstm.model.language_model import LanguageModel, Objective, head_losses
+from charlstm.model.language_model import LanguageModel, Objective, compute_head_losses
 from charlstm.model.layers import Engine
-from charlstm.model.savable import SavableModule
-from charlstm.model.stack import States
+from charlstm.model.stack import TensorStates
+from charlstm.model.weights import ExportableModule
 
 
-class BidirectionalModel(SavableModule):
+class BidirectionalModel(ExportableModule):
     """The two models, whose embedding is the same, and the joint head.
 
     The backward model is a language model like the other one, of texts turned round: it reads the ids that it is given
@@ -40,7 +40,7 @@ class BidirectionalModel(SavableModule):
         self.embedding = forwards.embedding
         self.forward_lm = forwards
         self.backward_lm = LanguageModel(config, size, engine, regularization, end_of_document, self.embedding)
-        reads = 2 * config.hidden * forwards.heads_read
+        reads = 2 * config.hidden * forwards.head_layers
         self.joint = JointHead(reads, config.joint_width, self.embedding, config.head == "tied")
         self.look_ahead = look_ahead
 
@@ -49,7 +49,7 @@ class BidirectionalModel(SavableModule):
         """The forward model's."""
         return self.forward_lm.head
 
-    def compute_objectives(self, window: Tensor, states: States) -> tuple[list[Objective], States]:
+    def compute_objectives(self, window: Tensor, states: TensorStates) -> tuple[list[Objective], TensorStates]:
         """What to minimise over a window [T+1+A, B] of which the last A characters are the look-ahead: the losses of
         the T characters before those, forwards, backwards and from both sides.
 
@@ -64,19 +64,21 @@ class BidirectionalModel(SavableModule):
             begin = self.backward_lm.initial_state(window.shape[1])
             begin = self.backward_lm.unroll(ahead[:-steps], begin)[1] if len(ahead) > steps else begin
         backward, _ = self.backward_lm.unroll(ahead[-steps:], begin)
-        both = self.join(forward.dropped, backward.dropped.flip(0))
+        both = self.join(forward.head_input, backward.head_input.flip(0))
         smoothing = self.forward_lm.label_smoothing
         return [
-            Objective(head_losses(self.forward_lm.head, forward.dropped, targets, smoothing), forward),
-            Objective(head_losses(self.backward_lm.head, backward.dropped, targets.flip(0), smoothing), backward),
-            Objective(head_losses(self.joint, both, targets, smoothing), None),
+            Objective(compute_head_losses(self.forward_lm.head, forward.head_input, targets, smoothing), forward),
+            Objective(
+                compute_head_losses(self.backward_lm.head, backward.head_input, targets.flip(0), smoothing), backward
+            ),
+            Objective(compute_head_losses(self.joint, both, targets, smoothing), None),
         ], states
 
     def join(self, forward: Tensor, backward: Tensor) -> Tensor:
         """What the joint head reads to predict characters, of what the two heads do for the same ones."""
         return torch.cat([forward, backward], -1)
 
-    def initial_state(self, batch: int) -> States:
+    def initial_state(self, batch: int) -> TensorStates:
         """The forward model's state of B texts of which nothing has been read."""
         return self.forward_lm.initial_state(batch)
 

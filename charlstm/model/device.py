@@ -9,7 +9,7 @@ import torch
 
 from charlstm.config import ModelConfig
 from charlstm.errors import UsageError
-from charlstm.model.layers import OPERATORS, Engine
+from charlstm.model.layers import TORCH_LAYERS, Engine
 
 MIN_BF16_HIDDEN = 192
 """Units from which on products are most of a layer's work on a CPU."""
@@ -50,7 +50,7 @@ def choose_device(
     if engine == "auto":
         return Device(name, kind, "kernel" if resets else choose_engine(model, name, kind))
     if engine == "torch":
-        check_operator(model, name, kind, resets)
+        check_torch_layer(model, name, kind, resets)
         return Device(name, kind, "torch")
     return Device(name, kind, "kernel")
 
@@ -68,27 +68,27 @@ def choose_precision(model: ModelConfig, device: str) -> str:
 
 def choose_engine(model: ModelConfig, device: str, precision: str) -> Engine:
     """torch's operators where they are ahead (benchmarks/training.py): cuDNN, and oneDNN's LSTM in float32."""
-    if not has_operator(model) or (device == "cpu" and (precision == "bf16" or model.cell != "lstm")):
+    if not has_torch_layer(model) or (device == "cpu" and (precision == "bf16" or model.cell != "lstm")):
         return "kernel"
     return "torch"
 
 
-def has_operator(model: ModelConfig) -> bool:
-    return model.cell in OPERATORS and model.activation == "tanh" and not model.zoneout
+def has_torch_layer(model: ModelConfig) -> bool:
+    return model.cell in TORCH_LAYERS and model.activation == "tanh" and not model.zoneout
 
 
-def check_operator(model: ModelConfig, device: str, precision: str, resets: bool) -> None:
+def check_torch_layer(model: ModelConfig, device: str, precision: str, resets: bool) -> None:
     """Raises UsageError where torch has no operator for the layers."""
     if resets:
         raise UsageError(
             "--engine torch: torch's operators cannot start afresh at every document of a stream",
             "--engine kernel can, and auto takes it",
         )
-    if not has_operator(model):
+    if not has_torch_layer(model):
         wanted = "zoneout" if model.zoneout else f"--cell {model.cell} with --activation {model.activation}"
         raise UsageError(
             f"--engine torch: torch has no operator for {wanted}",
-            f"--engine kernel has; torch's are {', '.join(OPERATORS)} with tanh",
+            f"--engine kernel has; torch's are {', '.join(TORCH_LAYERS)} with tanh",
         )
     if model.cell == "lstm" and device == "cpu" and precision == "bf16" and not cpu_has("avx512_bw", "bf16"):
         raise UsageError(

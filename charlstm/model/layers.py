@@ -25,7 +25,7 @@ Run = Callable[[Tensor, TensorState], tuple[Tensor, TensorState]]
 LOOKUP_COST = 100
 """What it takes to sum the errors on a projected row, in columns that could be multiplied meanwhile (on a CPU)."""
 
-OPERATORS: dict[str, Callable[[int, int], nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+TORCH_LAYERS: dict[str, Callable[[int, int], nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 """The cells that torch has."""
 
 
@@ -40,8 +40,8 @@ class Layer(nn.Module):
         super().__init__()
         self.cell, self.activation, self.hidden, self.engine = config.cell, config.activation, config.hidden, engine
         self.kernel, self.weight_dropout, self.zoneout = KERNELS[config.cell], weight_dropout, config.zoneout
-        if self.cell in OPERATORS:
-            self.core: nn.Module = OPERATORS[self.cell](inputs, self.hidden)
+        if self.cell in TORCH_LAYERS:
+            self.core: nn.Module = TORCH_LAYERS[self.cell](inputs, self.hidden)
         else:
             shapes = CELLS[self.cell].shapes(inputs, self.hidden)
             self.core = nn.ParameterDict({name: nn.Parameter(torch.empty(shape)) for name, shape in shapes.items()})

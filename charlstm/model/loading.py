@@ -10,12 +10,12 @@ from charlstm.storage.model import ModelFile
 
 def load_language_model(file: ModelFile) -> LanguageModel:
     """The one that reads forwards."""
-    model = load_network(file.half("forward"))
+    model = load_torch_model(file.half("forward"))
     assert isinstance(model, LanguageModel)
     return model
 
 
-def load_network(file: ModelFile) -> LanguageModel | BidirectionalModel:
+def load_torch_model(file: ModelFile) -> LanguageModel | BidirectionalModel:
     """All that the file holds."""
     boundary = file.vocabulary.end_of_document
     device = choose_device(file.config.model, precision="fp32", resets=boundary is not None)

@@ -11,7 +11,7 @@ from charlstm.model.kernels.resets import NOWHERE, Resets
 from charlstm.model.kernels.sequence import TensorState
 from charlstm.model.layers import Engine, Layer
 
-States = list[TensorState]
+TensorStates = list[TensorState]
 
 
 class Stack(nn.Module):
@@ -31,8 +31,8 @@ class Stack(nn.Module):
         self.config, self.regularization = config, regularization
 
     def forward(
-        self, ids: Tensor, table: Tensor, states: States, resets: Resets = NOWHERE
-    ) -> tuple[list[Tensor], States]:
+        self, ids: Tensor, table: Tensor, states: TensorStates, resets: Resets = NOWHERE
+    ) -> tuple[list[Tensor], TensorStates]:
         """The rows of a table [V, E] at ids [T, B], to what goes up from each layer, [T, B, H], before dropout."""
         share = self.regularization.embedding_dropout if self.training else 0.0
         first, *others = self.layers
@@ -60,5 +60,5 @@ class Stack(nn.Module):
         for layer in self.layers:
             layer.core.train()  # type: ignore[union-attr]
 
-    def initial_state(self, batch: int) -> States:
+    def initial_state(self, batch: int) -> TensorStates:
         return [layer.initial_state(batch) for layer in self.layers]  # type: ignore[operator]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from charlstm.config import Config, RegularizationConfig
-from charlstm.model.language_model import Objective, Outputs
+from charlstm.model.language_model import Objective, StackOutputs
 
 
 def total_loss(objectives: list[Objective], config: Config) -> Tensor:
@@ -19,16 +19,16 @@ def total_loss(objectives: list[Objective], config: Config) -> Tensor:
     return torch.stack(terms).sum() / sum(weights[: len(terms)])
 
 
-def add_penalties(loss: Tensor, outputs: Outputs, config: RegularizationConfig) -> Tensor:
+def add_penalties(loss: Tensor, outputs: StackOutputs, config: RegularizationConfig) -> Tensor:
     """The loss to be minimised, from the cross-entropy in nats per character.
 
     The penalties are on the size and on the change of the top layer's output (Merity et al. 2017, sec. 4.7); what
     changes where another document begins is none of it.
     """
     if config.activation_penalty:
-        loss = loss + config.activation_penalty * outputs.dropped.float().square().mean()
-    if config.temporal_penalty and len(outputs.plain) > 1:
-        change = outputs.plain.float().diff(dim=0)
+        loss = loss + config.activation_penalty * outputs.head_input.float().square().mean()
+    if config.temporal_penalty and len(outputs.top) > 1:
+        change = outputs.top.float().diff(dim=0)
         change = change if outputs.keep is None else change * outputs.keep[1:]
         loss = loss + config.temporal_penalty * change.square().mean()
     return loss

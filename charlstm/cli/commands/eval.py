@@ -151,10 +151,10 @@ def all_figures(
 ) -> dict[str, Any]:
     """How well the model predicts the text; of a bidirectional one, from either end and from both sides."""
     from charlstm.evaluation.evaluate import figures
-    from charlstm.model.loading import load_network
+    from charlstm.model.loading import load_torch_model
 
     size = about.pop("bytes")
-    found = figures(load_network(file), ids, file.vocabulary.bos, size)
+    found = figures(load_torch_model(file), ids, file.vocabulary.bos, size)
     assert found is not None
     ends = count(ids, file.vocabulary.end_of_document)
     dynamic = dynamic_figures(console, file, ids, size, adaptation) if adaptation else {}

@@ -28,9 +28,9 @@ def character_scores(file: ModelFile, ids: Tokens) -> dict[str, Scores]:
     from charlstm.evaluation.one_sided import score
     from charlstm.evaluation.two_sided import score_both
     from charlstm.model.language_model import LanguageModel
-    from charlstm.model.loading import load_network
+    from charlstm.model.loading import load_torch_model
 
-    model = load_network(file)
+    model = load_torch_model(file)
     if isinstance(model, LanguageModel):
         return {"": score(model, ids, file.vocabulary.bos)}
     forward, both = score_both(model, ids, file.vocabulary.bos)

@@ -37,7 +37,7 @@ from charlstm.model.kernels.sequence import at_least_float32
 MAX_CHUNK_LOGITS = 2**21
 """Logits in a chunk: 4 MB in bfloat16."""
 
-MIN_CHUNK_PLACES = 256
+MIN_CHUNK_POSITIONS = 256
 """Places in a chunk at least, however many symbols: with fewer, adding up dW costs as much as the products."""
 
 
@@ -63,18 +63,18 @@ class LinearCrossEntropy(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         w, scale = weight.to(x.dtype), 1 / len(x)
         dx, dw, db = torch.empty_like(x), torch.zeros_like(weight), torch.zeros_like(bias)
-        chunk = places_at_once(len(x), len(w))
+        chunk = choose_chunk_size(len(x), len(w))
         buffer = x.new_empty(chunk, len(w))
         loss = own = bias.new_zeros(())
         for x_c, y_c, dx_c in zip(*(part.split(chunk) for part in (x, targets, dx)), strict=True):  # type: ignore[no-untyped-call]
             logits = torch.mm(x_c, w.t(), out=buffer[: len(x_c)])
-            loss_c, own_c = errors_for(logits)(logits, bias, y_c, smoothing, scale, db)
+            loss_c, own_c = choose_softmax_gradient(logits)(logits, bias, y_c, smoothing, scale, db)
             loss, own = loss + loss_c * scale, own + own_c * scale
             torch.mm(logits, w, out=dx_c)
             dw.add_(torch.mm(logits.t(), x_c))
         ctx.save_for_backward(dx, dw, db)
         ctx.mark_non_differentiable(loss)
-        return loss, smoothed(loss, own, x, w, bias, smoothing) if smoothing else loss.clone()
+        return loss, smooth_loss(loss, own, x, w, bias, smoothing) if smoothing else loss.clone()
 
     @staticmethod
     @once_differentiable
@@ -83,27 +83,27 @@ class LinearCrossEntropy(torch.autograd.Function):
         return dx, dw, db, None, None
 
 
-def smoothed(loss: Tensor, own: Tensor, x: Tensor, weight: Tensor, bias: Tensor, smoothing: float) -> Tensor:
+def smooth_loss(loss: Tensor, own: Tensor, x: Tensor, weight: Tensor, bias: Tensor, smoothing: float) -> Tensor:
     """The loss with label smoothing, from that without and the mean of the targets' own logits."""
     mean = (at_least_float32(x).mean(0) * at_least_float32(weight).mean(0)).sum() + bias.mean()
     return loss + smoothing * (own - mean)
 
 
-def places_at_once(places: int, symbols: int) -> int:
+def choose_chunk_size(places: int, symbols: int) -> int:
     """The size of a chunk; chunks are nearly of the same size."""
     chunks = ceil(places * symbols / MAX_CHUNK_LOGITS)
-    return ceil(places / max(min(chunks, places // MIN_CHUNK_PLACES), 1))
+    return ceil(places / max(min(chunks, places // MIN_CHUNK_POSITIONS), 1))
 
 
-def errors_for(logits: Tensor) -> Callable[..., tuple[Any, Any]]:
+def choose_softmax_gradient(logits: Tensor) -> Callable[..., tuple[Any, Any]]:
     """`errors`, or what stands in for it on a CPU, in float32 or bfloat16, where there is numba."""
     fits = logits.device.type == "cpu" and logits.dtype in (torch.float32, torch.bfloat16)
-    compiled = compiled_softmax() if fits else None
-    return compiled.fused_errors if compiled else errors
+    compiled = load_compiled_softmax() if fits else None
+    return compiled.fused_softmax_gradient if compiled else softmax_gradient
 
 
 @cache
-def compiled_softmax() -> ModuleType | None:
+def load_compiled_softmax() -> ModuleType | None:
     """`softmax.py`; None where numba cannot be had."""
     if not load_fused():
         return None
@@ -112,7 +112,7 @@ def compiled_softmax() -> ModuleType | None:
     return softmax
 
 
-def errors(
+def softmax_gradient(
     logits: Tensor, bias: Tensor, targets: Tensor, smoothing: float, scale: float, sums: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Turns logits [n, V], to which the bias is still to be added, into the errors (p - q) * scale on them.

@@ -18,11 +18,11 @@ from numba import types
 from numba.extending import intrinsic, overload
 from torch import Tensor, bfloat16, uint16
 
-F = np.float32
-Array = Any  # float32, or uint16 with the bits of bfloat16, which NumPy does not know
+f32 = np.float32
+NumbaArray = Any  # float32, or uint16 with the bits of bfloat16, which NumPy does not know
 
 
-def to_numba_array(a: Tensor) -> Array:
+def to_numba_array(a: Tensor) -> NumbaArray:
     """The tensor's memory."""
     a = a.detach()
     return (a.view(uint16) if a.dtype == bfloat16 else a).numpy()
@@ -66,22 +66,22 @@ def bits_of_float(context: Any, number: Any) -> Any:
     )
 
 
-def get(a: Array, k: int) -> Any:
+def load(a: NumbaArray, k: int) -> Any:
     """a[k] as float32."""
 
 
-@overload(get, inline="always", strict=False)
+@overload(load, inline="always", strict=False)
 def _get(a: Any, k: Any) -> Any:
     if a.dtype == types.uint16:
         return lambda a, k: float_of_bits(np.uint32(a[k]) << np.uint32(16))
     return lambda a, k: a[k]
 
 
-def put(a: Array, k: int, number: Any) -> None:
+def store(a: NumbaArray, k: int, number: Any) -> None:
     """a[k] = number, to the nearest, of two to the even one."""
 
 
-@overload(put, inline="always", strict=False)
+@overload(store, inline="always", strict=False)
 def _put(a: Any, k: Any, number: Any) -> Any:
     if a.dtype == types.uint16:
 
@@ -104,29 +104,29 @@ def exp_minus(x: Any) -> Any:
     exp(-x) = 2^n exp(r), with n the whole number nearest to -x / ln 2 and |r| <= ln(2)/2, where seven terms of the
     series do. Adding 1.5 * 2^23 leaves n in the last bits of a float32; a float32 of the bits (n + 127) << 23 is 2^n.
     """
-    x = F(87) if x > F(87) else x  # and what is no number stays none
-    x = F(-87) if x < F(-87) else x
-    shifted = x * F(-1.4426950408889634) + F(12582912)
-    n = shifted - F(12582912)
-    r = (-x - n * F(0.693359375)) + n * F(2.12194440e-4)  # ln 2, in two parts: the first times n is exact
-    e = r * F(1 / 720) + F(1 / 120)
-    e = e * r + F(1 / 24)
-    e = e * r + F(1 / 6)
-    e = e * r + F(0.5)
-    e = e * r + F(1)
-    e = e * r + F(1)
+    x = f32(87) if x > f32(87) else x  # and what is no number stays none
+    x = f32(-87) if x < f32(-87) else x
+    shifted = x * f32(-1.4426950408889634) + f32(12582912)
+    n = shifted - f32(12582912)
+    r = (-x - n * f32(0.693359375)) + n * f32(2.12194440e-4)  # ln 2, in two parts: the first times n is exact
+    e = r * f32(1 / 720) + f32(1 / 120)
+    e = e * r + f32(1 / 24)
+    e = e * r + f32(1 / 6)
+    e = e * r + f32(0.5)
+    e = e * r + f32(1)
+    e = e * r + f32(1)
     power = float_of_bits((bits_of_float(shifted) << np.uint32(23)) + np.uint32(127 << 23))
     return e * power
 
 
 @numba.njit(inline="always")
 def fast_sigmoid(x: Any) -> Any:
-    return F(1) / (F(1) + exp_minus(x))
+    return f32(1) / (f32(1) + exp_minus(x))
 
 
 @numba.njit(inline="always")
 def fast_tanh(x: Any) -> Any:
-    return F(2) * fast_sigmoid(F(2) * x) - F(1)
+    return f32(2) * fast_sigmoid(f32(2) * x) - f32(1)
 
 
 # One row each: the blocks of a row are arrays of their own, and the compiler can see that they do not overlap.
@@ -134,36 +134,36 @@ def fast_tanh(x: Any) -> Any:
 
 @compile_inline
 def lstm_row(
-    a_i: Array,
-    a_f: Array,
-    a_g: Array,
-    a_o: Array,
-    c: Array,
-    tanh_c: Array,
-    h: Array,
-    carry: Array,
+    a_i: NumbaArray,
+    a_f: NumbaArray,
+    a_g: NumbaArray,
+    a_o: NumbaArray,
+    c: NumbaArray,
+    tanh_c: NumbaArray,
+    h: NumbaArray,
+    carry: NumbaArray,
 ) -> None:
     for k in range(len(carry)):
         i, f, g, o = (
-            fast_sigmoid(get(a_i, k)),
-            fast_sigmoid(get(a_f, k)),
-            fast_tanh(get(a_g, k)),
-            fast_sigmoid(get(a_o, k)),
+            fast_sigmoid(load(a_i, k)),
+            fast_sigmoid(load(a_f, k)),
+            fast_tanh(load(a_g, k)),
+            fast_sigmoid(load(a_o, k)),
         )
         after = f * carry[k] + i * g
         bounded = fast_tanh(after)
-        put(a_i, k, i)
-        put(a_f, k, f)
-        put(a_g, k, g)
-        put(a_o, k, o)
+        store(a_i, k, i)
+        store(a_f, k, f)
+        store(a_g, k, g)
+        store(a_o, k, o)
         carry[k] = after
-        put(c, k, after)
-        put(tanh_c, k, bounded)
-        put(h, k, o * bounded)
+        store(c, k, after)
+        store(tanh_c, k, bounded)
+        store(h, k, o * bounded)
 
 
 @compile_cached
-def fused_lstm(a: Array, c: Array, tanh_c: Array, h: Array, carry: Array) -> None:
+def fused_lstm(a: NumbaArray, c: NumbaArray, tanh_c: NumbaArray, h: NumbaArray, carry: NumbaArray) -> None:
     """From a_t [B, 4*H]: turns it into the gates and `carry` from c_{t-1} into c_t, and fills c_t, tanh(c_t), h_t."""
     n = carry.shape[1]
     for b in range(len(carry)):
@@ -173,29 +173,30 @@ def fused_lstm(a: Array, c: Array, tanh_c: Array, h: Array, carry: Array) -> Non
 
 @compile_inline
 def lstm_row_backward(
-    dy: Array, gate_i: Array, gate_f: Array, gate_g: Array, gate_o: Array, before: Array, tanh_c: Array,
-    da_i: Array, da_f: Array, da_g: Array, da_o: Array, dh: Array, dc: Array,
+    dy: NumbaArray, gate_i: NumbaArray, gate_f: NumbaArray, gate_g: NumbaArray, gate_o: NumbaArray,
+    before: NumbaArray, tanh_c: NumbaArray,
+    da_i: NumbaArray, da_f: NumbaArray, da_g: NumbaArray, da_o: NumbaArray, dh: NumbaArray, dc: NumbaArray,
 ) -> None:  # fmt: skip
     for k in range(len(dc)):
-        i, f, g, o, t = get(gate_i, k), get(gate_f, k), get(gate_g, k), get(gate_o, k), get(tanh_c, k)
-        error_h = get(dh, k) + get(dy, k)
-        error_c = dc[k] + error_h * o * (F(1) - t * t)
-        put(da_i, k, error_c * g * i * (F(1) - i))
-        put(da_f, k, error_c * get(before, k) * f * (F(1) - f))
-        put(da_g, k, error_c * i * (F(1) - g * g))
-        put(da_o, k, error_h * t * o * (F(1) - o))
+        i, f, g, o, t = load(gate_i, k), load(gate_f, k), load(gate_g, k), load(gate_o, k), load(tanh_c, k)
+        error_h = load(dh, k) + load(dy, k)
+        error_c = dc[k] + error_h * o * (f32(1) - t * t)
+        store(da_i, k, error_c * g * i * (f32(1) - i))
+        store(da_f, k, error_c * load(before, k) * f * (f32(1) - f))
+        store(da_g, k, error_c * i * (f32(1) - g * g))
+        store(da_o, k, error_h * t * o * (f32(1) - o))
         dc[k] = error_c * f
 
 
 @compile_cached
 def fused_lstm_backward(
-    dy: Array,
-    gates: Array,
-    before: Array,
-    tanh_c: Array,
-    da: Array,
-    dh: Array,
-    dc: Array,
+    dy: NumbaArray,
+    gates: NumbaArray,
+    before: NumbaArray,
+    tanh_c: NumbaArray,
+    da: NumbaArray,
+    dh: NumbaArray,
+    dc: NumbaArray,
 ) -> None:
     """From the errors on h_t (that of the next step in `dh`) and c_t: fills da_t, turns `dc` into that on c_{t-1}."""
     n = dc.shape[1]
@@ -209,31 +210,31 @@ def fused_lstm_backward(
 
 @compile_inline
 def gru_row(
-    x_r: Array,
-    x_z: Array,
-    x_n: Array,
-    m_r: Array,
-    m_z: Array,
-    m_n: Array,
-    kept: Array,
-    h: Array,
-    carry: Array,
+    x_r: NumbaArray,
+    x_z: NumbaArray,
+    x_n: NumbaArray,
+    m_r: NumbaArray,
+    m_z: NumbaArray,
+    m_n: NumbaArray,
+    kept: NumbaArray,
+    h: NumbaArray,
+    carry: NumbaArray,
 ) -> None:
     for k in range(len(carry)):
-        product = get(m_n, k)
-        r, z = fast_sigmoid(get(x_r, k) + get(m_r, k)), fast_sigmoid(get(x_z, k) + get(m_z, k))
-        n = fast_tanh(get(x_n, k) + r * product)
+        product = load(m_n, k)
+        r, z = fast_sigmoid(load(x_r, k) + load(m_r, k)), fast_sigmoid(load(x_z, k) + load(m_z, k))
+        n = fast_tanh(load(x_n, k) + r * product)
         after = n + z * (carry[k] - n)
-        put(x_r, k, r)
-        put(x_z, k, z)
-        put(x_n, k, n)
-        put(kept, k, product)
-        put(h, k, after)
+        store(x_r, k, r)
+        store(x_z, k, z)
+        store(x_n, k, n)
+        store(kept, k, product)
+        store(h, k, after)
         carry[k] = after
 
 
 @compile_cached
-def fused_gru(x: Array, kept: Array, h: Array, m: Array, carry: Array) -> None:
+def fused_gru(x: NumbaArray, kept: NumbaArray, h: NumbaArray, m: NumbaArray, carry: NumbaArray) -> None:
     """From x_t and m_t [B, 3*H]: turns x_t into the gates and `carry` from h_{t-1} into h_t, keeps m_n, fills h_t."""
     n = carry.shape[1]
     for b in range(len(carry)):
@@ -245,29 +246,29 @@ def fused_gru(x: Array, kept: Array, h: Array, m: Array, carry: Array) -> None:
 
 @compile_inline
 def gru_row_backward(
-    dy: Array, gate_r: Array, gate_z: Array, gate_n: Array, before: Array, m_n: Array,
-    dm_r: Array, dm_z: Array, dm_n: Array, dx_n: Array, dh: Array,
+    dy: NumbaArray, gate_r: NumbaArray, gate_z: NumbaArray, gate_n: NumbaArray, before: NumbaArray, m_n: NumbaArray,
+    dm_r: NumbaArray, dm_z: NumbaArray, dm_n: NumbaArray, dx_n: NumbaArray, dh: NumbaArray,
 ) -> None:  # fmt: skip
     for k in range(len(dh)):
-        r, z, n = get(gate_r, k), get(gate_z, k), get(gate_n, k)
-        error = dh[k] + get(dy, k)
-        error_n = error * (F(1) - z) * (F(1) - n * n)
-        put(dm_r, k, error_n * get(m_n, k) * r * (F(1) - r))
-        put(dm_z, k, error * (get(before, k) - n) * z * (F(1) - z))
-        put(dm_n, k, error_n * r)
-        put(dx_n, k, error_n)
+        r, z, n = load(gate_r, k), load(gate_z, k), load(gate_n, k)
+        error = dh[k] + load(dy, k)
+        error_n = error * (f32(1) - z) * (f32(1) - n * n)
+        store(dm_r, k, error_n * load(m_n, k) * r * (f32(1) - r))
+        store(dm_z, k, error * (load(before, k) - n) * z * (f32(1) - z))
+        store(dm_n, k, error_n * r)
+        store(dx_n, k, error_n)
         dh[k] = error * z
 
 
 @compile_cached
 def fused_gru_backward(
-    dy: Array,
-    gates: Array,
-    before: Array,
-    m_n: Array,
-    dm: Array,
-    dx_n: Array,
-    dh: Array,
+    dy: NumbaArray,
+    gates: NumbaArray,
+    before: NumbaArray,
+    m_n: NumbaArray,
+    dm: NumbaArray,
+    dx_n: NumbaArray,
+    dh: NumbaArray,
 ) -> None:
     """From the error on h_t: fills dm_t and the candidate's block of dx_t; `dh` becomes what z lets through of it."""
     n = dh.shape[1]

@@ -32,28 +32,28 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from charlstm.model.kernels.pointwise import Arithmetic, KernelActivation, fused_for, identity, sigmoid_backward
+from charlstm.model.kernels.pointwise import KernelActivation, PointwiseOps, identity, load_fused_for, sigmoid_backward
 from charlstm.model.kernels.resets import Resets
 from charlstm.model.kernels.sequence import (
     Kernel,
-    Tensors,
     TensorState,
+    TensorTuple,
     at_least_float32,
     copy_for_accumulation,
     iterate_steps,
     iterate_steps_reversed,
-    new_time_buffer,
+    new_state_buffer,
     weight_gradient,
 )
 
 
-def after_forward(
-    x: Tensor, state: TensorState, weights: Tensors, act: KernelActivation, resets: Resets
-) -> tuple[Tensor, TensorState, Tensors]:
+def gru_forward(
+    x: Tensor, state: TensorState, weights: TensorTuple, act: KernelActivation, resets: Resets
+) -> tuple[Tensor, TensorState, TensorTuple]:
     w, b = weights
-    h, m = new_time_buffer(state[0].to(x.dtype), len(x)), x.new_empty(*x.shape[1:])
+    h, m = new_state_buffer(state[0].to(x.dtype), len(x)), x.new_empty(*x.shape[1:])
     carry, m_n = copy_for_accumulation(state[0]), torch.empty_like(h[1:])
-    see, update, _ = gates_for(x, act)
+    see, update, _ = choose_pointwise(x, act)
     product, carried_on = see(m), see(carry)
     for before, *places in iterate_steps(resets.before(h, carry), *map(see, (x, m_n, h[1:]))):
         torch.addmm(b, before, w.t(), out=m)
@@ -61,12 +61,12 @@ def after_forward(
     return h[1:], (carry,), (x, h, m_n)
 
 
-def after_backward(
-    dy: Tensor, dafter: TensorState, kept: Tensors, weights: Tensors, act: KernelActivation, resets: Resets
-) -> tuple[Tensor, TensorState, Tensors]:
+def gru_backward(
+    dy: Tensor, dafter: TensorState, kept: TensorTuple, weights: TensorTuple, act: KernelActivation, resets: Resets
+) -> tuple[Tensor, TensorState, TensorTuple]:
     (gates, h, m_n), (w, _) = kept, weights
     dm, dn, dh = torch.empty_like(gates), torch.empty_like(m_n), copy_for_accumulation(dafter[0])
-    see, _, update_backward = gates_for(gates, act)
+    see, _, update_backward = choose_pointwise(gates, act)
     seen, error = resets.seen(h), see(dh)
     for dm_t, *places in resets.cut(iterate_steps_reversed(dm, *map(see, (dy, gates, seen, m_n, dm, dn))), dh):
         update_backward(*places, error)
@@ -76,14 +76,14 @@ def after_backward(
     return dm, (dh,), (dw, db)
 
 
-def gates_for(a: Tensor, act: KernelActivation) -> Arithmetic:
+def choose_pointwise(a: Tensor, act: KernelActivation) -> PointwiseOps:
     """What turns x_t and m_t into h_t, and back, for tensors like this one."""
-    if fused := fused_for(a, act):
-        return Arithmetic(fused.to_numba_array, fused.fused_gru, fused.fused_gru_backward)
-    return Arithmetic(identity, partial(update, act), partial(update_backward, act))
+    if fused := load_fused_for(a, act):
+        return PointwiseOps(fused.to_numba_array, fused.fused_gru, fused.fused_gru_backward)
+    return PointwiseOps(identity, partial(apply_gates, act), partial(apply_gates_backward, act))
 
 
-def update(act: KernelActivation, x: Tensor, m_n: Tensor, h: Tensor, m: Tensor, carry: Tensor) -> None:
+def apply_gates(act: KernelActivation, x: Tensor, m_n: Tensor, h: Tensor, m: Tensor, carry: Tensor) -> None:
     """From x_t and m_t [B, 3*H]: turns x_t into the gates and `carry` from h_{t-1} into h_t, keeps m_n, fills h_t."""
     gates = 2 * h.shape[1]
     a_gates, n = x[:, :gates], x[:, gates:]
@@ -92,7 +92,7 @@ def update(act: KernelActivation, x: Tensor, m_n: Tensor, h: Tensor, m: Tensor, 
     h.copy_(torch.lerp(at_least_float32(n), carry, at_least_float32(z), out=carry))
 
 
-def update_backward(
+def apply_gates_backward(
     act: KernelActivation, dy: Tensor, gates: Tensor, before: Tensor, m_n: Tensor, dm: Tensor, dn: Tensor, dh: Tensor
 ) -> None:
     """From the error on h_t: fills dm_t and the candidate's block of dx_t; `dh` becomes what z lets through of it."""
@@ -103,13 +103,13 @@ def update_backward(
     dh.mul_(z)
 
 
-def before_forward(
-    x: Tensor, state: TensorState, weights: Tensors, act: KernelActivation, resets: Resets
-) -> tuple[Tensor, TensorState, Tensors]:
+def gru_cho_forward(
+    x: Tensor, state: TensorState, weights: TensorTuple, act: KernelActivation, resets: Resets
+) -> tuple[Tensor, TensorState, TensorTuple]:
     (w,) = weights
     gates = 2 * w.shape[1]
     w_gates, w_n = w[:gates].t(), w[gates:].t()
-    h = new_time_buffer(state[0].to(x.dtype), len(x))
+    h = new_state_buffer(state[0].to(x.dtype), len(x))
     carry, s = copy_for_accumulation(state[0]), torch.empty_like(h[1:])
     for a_gates, n, s_t, before, h_t in iterate_steps(
         x[..., :gates], x[..., gates:], s, resets.before(h, carry), h[1:]
@@ -120,9 +120,9 @@ def before_forward(
     return h[1:], (carry,), (x, h, s)
 
 
-def before_backward(
-    dy: Tensor, dafter: TensorState, kept: Tensors, weights: Tensors, act: KernelActivation, resets: Resets
-) -> tuple[Tensor, TensorState, Tensors]:
+def gru_cho_backward(
+    dy: Tensor, dafter: TensorState, kept: TensorTuple, weights: TensorTuple, act: KernelActivation, resets: Resets
+) -> tuple[Tensor, TensorState, TensorTuple]:
     (gates, h, s), (w,) = kept, weights
     hidden = w.shape[1]
     w_gates, w_n = w[: 2 * hidden], w[2 * hidden :]
@@ -147,5 +147,5 @@ def mix_backward(
     act.backward(torch.addcmul(error, error, z, value=-1, out=dn), n, dn)
 
 
-GRU = Kernel(("weight_hh", "bias_hh"), after_forward, after_backward)
-GRU_CHO = Kernel(("weight_hh",), before_forward, before_backward)
+GRU = Kernel(("weight_hh", "bias_hh"), gru_forward, gru_backward)
+GRU_CHO = Kernel(("weight_hh",), gru_cho_forward, gru_cho_backward)

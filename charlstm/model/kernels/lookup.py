@@ -12,7 +12,7 @@ from torch.nn.functional import embedding
 from charlstm.model.kernels.sequence import at_least_float32, merge_time_and_batch
 
 ATEN: Any = torch.ops.aten
-PIECE = 1024
+CHUNK_ROWS = 1024
 """Looked up rows whose errors are in float32 at a time: a few MB, which stay in the processor's cache."""
 
 
@@ -34,7 +34,7 @@ class Lookup(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor) -> tuple[None, Tensor]:
         (ids,) = ctx.saved_tensors
         errors, ids = merge_time_and_batch(dy), ids.flatten()
-        piece = max(PIECE, ctx.rows)
+        piece = max(CHUNK_ROWS, ctx.rows)
         sums = [
             ATEN.embedding_dense_backward(
                 at_least_float32(errors[at : at + piece]), ids[at : at + piece], ctx.rows, -1, False

@@ -29,10 +29,10 @@ import torch
 from torch import Tensor
 
 from charlstm.model.kernels.pointwise import (
-    Arithmetic,
     KernelActivation,
-    fused_for,
+    PointwiseOps,
     identity,
+    load_fused_for,
     sigmoid_backward,
     tanh_,
     tanh_backward,
@@ -40,23 +40,23 @@ from charlstm.model.kernels.pointwise import (
 from charlstm.model.kernels.resets import Resets
 from charlstm.model.kernels.sequence import (
     Kernel,
-    Tensors,
     TensorState,
+    TensorTuple,
     copy_for_accumulation,
     iterate_steps,
     iterate_steps_reversed,
-    new_time_buffer,
+    new_state_buffer,
     weight_gradient,
 )
 
 
 def forward(
-    x: Tensor, state: TensorState, weights: Tensors, act: KernelActivation, resets: Resets
-) -> tuple[Tensor, TensorState, Tensors]:
+    x: Tensor, state: TensorState, weights: TensorTuple, act: KernelActivation, resets: Resets
+) -> tuple[Tensor, TensorState, TensorTuple]:
     (w,) = weights
-    h, c = new_time_buffer(state[0].to(x.dtype), len(x)), new_time_buffer(state[1].to(x.dtype), len(x))
+    h, c = new_state_buffer(state[0].to(x.dtype), len(x)), new_state_buffer(state[1].to(x.dtype), len(x))
     carry, tanh_c = copy_for_accumulation(state[1]), torch.empty_like(h[1:])
-    see, remember, _ = gates_for(x, act)
+    see, remember, _ = choose_pointwise(x, act)
     memory = see(carry)
     for a, before, *places in iterate_steps(x, resets.before(h, carry), *map(see, (x, c[1:], tanh_c, h[1:]))):
         a.addmm_(before, w.t())
@@ -65,11 +65,11 @@ def forward(
 
 
 def backward(
-    dy: Tensor, dafter: TensorState, kept: Tensors, weights: Tensors, act: KernelActivation, resets: Resets
-) -> tuple[Tensor, TensorState, Tensors]:
+    dy: Tensor, dafter: TensorState, kept: TensorTuple, weights: TensorTuple, act: KernelActivation, resets: Resets
+) -> tuple[Tensor, TensorState, TensorTuple]:
     (gates, h, c, tanh_c), (w,) = kept, weights
     da, dh, dc = torch.empty_like(gates), dafter[0].clone(), copy_for_accumulation(dafter[1])
-    see, _, remember_backward = gates_for(gates, act)
+    see, _, remember_backward = choose_pointwise(gates, act)
     errors = see(dh), see(dc)
     for da_t, *places in resets.cut(
         iterate_steps_reversed(da, *map(see, (dy, gates, resets.seen(c), tanh_c, da))), dh, dc
@@ -79,14 +79,14 @@ def backward(
     return da, (dh, dc), (weight_gradient(da, resets.seen(h)),)
 
 
-def gates_for(a: Tensor, act: KernelActivation) -> Arithmetic:
+def choose_pointwise(a: Tensor, act: KernelActivation) -> PointwiseOps:
     """What turns a_t into h_t, and back, for tensors like this one."""
-    if fused := fused_for(a, act):
-        return Arithmetic(fused.to_numba_array, fused.fused_lstm, fused.fused_lstm_backward)
-    return Arithmetic(identity, partial(remember, act), partial(remember_backward, act))
+    if fused := load_fused_for(a, act):
+        return PointwiseOps(fused.to_numba_array, fused.fused_lstm, fused.fused_lstm_backward)
+    return PointwiseOps(identity, partial(apply_gates, act), partial(apply_gates_backward, act))
 
 
-def remember(act: KernelActivation, a: Tensor, c: Tensor, tanh_c: Tensor, h: Tensor, carry: Tensor) -> None:
+def apply_gates(act: KernelActivation, a: Tensor, c: Tensor, tanh_c: Tensor, h: Tensor, carry: Tensor) -> None:
     """From a_t [B, 4*H]: turns it into the gates and `carry` from c_{t-1} into c_t, and fills c_t, tanh(c_t), h_t."""
     i, f, g, o = a.chunk(4, 1)
     a[:, : 2 * h.shape[1]].sigmoid_()
@@ -96,7 +96,7 @@ def remember(act: KernelActivation, a: Tensor, c: Tensor, tanh_c: Tensor, h: Ten
     torch.mul(o, tanh_(tanh_c.copy_(carry)), out=h)
 
 
-def remember_backward(
+def apply_gates_backward(
     act: KernelActivation, dy: Tensor, gates: Tensor, before: Tensor, tanh_c: Tensor, da: Tensor, dh: Tensor, dc: Tensor
 ) -> None:
     """From the errors on h_t (`dy` from above, `dh` from the next step; uses it up) and c_t: fills da_t, and turns `dc`

@@ -18,30 +18,30 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from charlstm.model.kernels.lstm import gates_for
+from charlstm.model.kernels.lstm import choose_pointwise
 from charlstm.model.kernels.pointwise import KernelActivation
 from charlstm.model.kernels.resets import Resets
 from charlstm.model.kernels.sequence import (
     Kernel,
-    Tensors,
     TensorState,
+    TensorTuple,
     copy_for_accumulation,
     iterate_steps,
     iterate_steps_reversed,
-    new_time_buffer,
+    new_state_buffer,
     weight_gradient,
 )
 
 
 def forward(
-    x: Tensor, state: TensorState, weights: Tensors, act: KernelActivation, resets: Resets
-) -> tuple[Tensor, TensorState, Tensors]:
+    x: Tensor, state: TensorState, weights: TensorTuple, act: KernelActivation, resets: Resets
+) -> tuple[Tensor, TensorState, TensorTuple]:
     gates = 4 * state[0].shape[1]
     w, w_m = weights[0][:gates].t(), weights[0][gates:].t()
-    h, c = new_time_buffer(state[0].to(x.dtype), len(x)), new_time_buffer(state[1].to(x.dtype), len(x))
+    h, c = new_state_buffer(state[0].to(x.dtype), len(x)), new_state_buffer(state[1].to(x.dtype), len(x))
     carry, tanh_c, v, m = copy_for_accumulation(state[1]), *(torch.empty_like(h[1:]) for _ in range(3))
     a, x_m = x[..., :gates], x[..., gates:]
-    see, remember, _ = gates_for(a, act)
+    see, remember, _ = choose_pointwise(a, act)
     memory = see(carry)
     for a_t, x_m_t, v_t, m_t, before, *places in iterate_steps(
         a, x_m, v, m, resets.before(h, carry), *map(see, (a, c[1:], tanh_c, h[1:]))
@@ -53,14 +53,14 @@ def forward(
 
 
 def backward(
-    dy: Tensor, dafter: TensorState, kept: Tensors, weights: Tensors, act: KernelActivation, resets: Resets
-) -> tuple[Tensor, TensorState, Tensors]:
+    dy: Tensor, dafter: TensorState, kept: TensorTuple, weights: TensorTuple, act: KernelActivation, resets: Resets
+) -> tuple[Tensor, TensorState, TensorTuple]:
     x, h, c, tanh_c, v, m = kept
     gates = 4 * dy.shape[2]
     w, w_m = weights[0][:gates], weights[0][gates:]
     dx, dv, dh, dc = torch.empty_like(x), torch.empty_like(v), dafter[0].clone(), copy_for_accumulation(dafter[1])
     da, dx_m = dx[..., :gates], dx[..., gates:]
-    see, _, remember_backward = gates_for(da, act)
+    see, _, remember_backward = choose_pointwise(da, act)
     errors = see(dh), see(dc)
     passed = map(see, (dy, x[..., :gates], resets.seen(c), tanh_c, da))
     for x_m, v_t, da_t, dx_m_t, dv_t, *places in resets.cut(

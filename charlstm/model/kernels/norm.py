@@ -29,22 +29,22 @@ from charlstm.model.kernels.pointwise import KernelActivation, sigmoid_backward,
 from charlstm.model.kernels.resets import Resets
 from charlstm.model.kernels.sequence import (
     Kernel,
-    Tensors,
     TensorState,
+    TensorTuple,
     at_least_float32,
     copy_for_accumulation,
     iterate_steps,
     iterate_steps_reversed,
-    new_time_buffer,
+    new_state_buffer,
     weight_gradient,
 )
 
 
 def forward(
-    x: Tensor, state: TensorState, weights: Tensors, act: KernelActivation, resets: Resets
-) -> tuple[Tensor, TensorState, Tensors]:
+    x: Tensor, state: TensorState, weights: TensorTuple, act: KernelActivation, resets: Resets
+) -> tuple[Tensor, TensorState, TensorTuple]:
     w, bias, gain_x, gain_h, gain_c, bias_c = weights
-    h, c = new_time_buffer(state[0].to(x.dtype), len(x)), new_time_buffer(at_least_float32(state[1]), len(x))
+    h, c = new_state_buffer(state[0].to(x.dtype), len(x)), new_state_buffer(at_least_float32(state[1]), len(x))
     n_x, s_x = layer_norm(x)
     gates = (n_x * gain_x + bias).to(x.dtype)
     bounded, normal = torch.empty_like(h[1:]), []
@@ -66,8 +66,8 @@ def forward(
 
 
 def backward(
-    dy: Tensor, dafter: TensorState, kept: Tensors, weights: Tensors, act: KernelActivation, resets: Resets
-) -> tuple[Tensor, TensorState, Tensors]:
+    dy: Tensor, dafter: TensorState, kept: TensorTuple, weights: TensorTuple, act: KernelActivation, resets: Resets
+) -> tuple[Tensor, TensorState, TensorTuple]:
     gates, h, c, bounded, n_x, s_x, n_m, s_m, n_c, s_c = kept
     w, _, gain_x, gain_h, gain_c, _ = weights
     da, dm, dk = torch.empty_like(gates), torch.empty_like(gates), torch.empty_like(n_c)

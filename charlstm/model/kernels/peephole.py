@@ -22,22 +22,22 @@ from charlstm.model.kernels.pointwise import KernelActivation, sigmoid_backward,
 from charlstm.model.kernels.resets import Resets
 from charlstm.model.kernels.sequence import (
     Kernel,
-    Tensors,
     TensorState,
+    TensorTuple,
     copy_for_accumulation,
     iterate_steps,
     iterate_steps_reversed,
-    new_time_buffer,
+    new_state_buffer,
     weight_gradient,
 )
 
 
 def forward(
-    x: Tensor, state: TensorState, weights: Tensors, act: KernelActivation, resets: Resets
-) -> tuple[Tensor, TensorState, Tensors]:
+    x: Tensor, state: TensorState, weights: TensorTuple, act: KernelActivation, resets: Resets
+) -> tuple[Tensor, TensorState, TensorTuple]:
     w, p = weights
     p_i, p_f, p_o = p.chunk(3)
-    h, c = new_time_buffer(state[0].to(x.dtype), len(x)), new_time_buffer(state[1].to(x.dtype), len(x))
+    h, c = new_state_buffer(state[0].to(x.dtype), len(x)), new_state_buffer(state[1].to(x.dtype), len(x))
     carry, tanh_c = copy_for_accumulation(state[1]), torch.empty_like(h[1:])
     for a, before, c_before, c_t, tanh_c_t, h_t in iterate_steps(
         x, resets.before(h, carry), resets.before(c), c[1:], tanh_c, h[1:]
@@ -53,8 +53,8 @@ def forward(
 
 
 def backward(
-    dy: Tensor, dafter: TensorState, kept: Tensors, weights: Tensors, act: KernelActivation, resets: Resets
-) -> tuple[Tensor, TensorState, Tensors]:
+    dy: Tensor, dafter: TensorState, kept: TensorTuple, weights: TensorTuple, act: KernelActivation, resets: Resets
+) -> tuple[Tensor, TensorState, TensorTuple]:
     (gates, h, c, tanh_c), (w, p) = kept, weights
     p_i, p_f, p_o = p.chunk(3)
     seen, da, dh, dc = resets.seen(c), torch.empty_like(gates), dafter[0].clone(), copy_for_accumulation(dafter[1])

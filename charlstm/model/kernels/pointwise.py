@@ -53,10 +53,10 @@ KERNEL_ACTIVATIONS = {
 }
 
 
-class Arithmetic(NamedTuple):
+class PointwiseOps(NamedTuple):
     """What a cell does between two products, for one step."""
 
-    see: Callable[[Tensor], Any]
+    view: Callable[[Tensor], Any]
     """How the functions want a tensor; what is given can be taken apart over time like the tensor."""
     forward: Callable[..., None]
     backward: Callable[..., None]
@@ -76,7 +76,7 @@ def load_fused() -> ModuleType | None:
     return fused
 
 
-def fused_for(a: Tensor, act: KernelActivation) -> ModuleType | None:
+def load_fused_for(a: Tensor, act: KernelActivation) -> ModuleType | None:
     """The compiled arithmetic, where it stands in for tensor operations: on a CPU, in float32 or bfloat16, with tanh.
 
     In blocks of a wider array (mLSTM's) it is no faster than they are.

@@ -29,28 +29,28 @@ from charlstm.model.kernels.pointwise import KernelActivation, tanh_, tanh_backw
 from charlstm.model.kernels.resets import Resets
 from charlstm.model.kernels.sequence import (
     Kernel,
-    Tensors,
     TensorState,
+    TensorTuple,
     iterate_steps,
     iterate_steps_reversed,
-    new_time_buffer,
+    new_state_buffer,
     weight_gradient,
 )
 
 
 def elman_forward(
-    x: Tensor, state: TensorState, weights: Tensors, act: KernelActivation, resets: Resets
-) -> tuple[Tensor, TensorState, Tensors]:
+    x: Tensor, state: TensorState, weights: TensorTuple, act: KernelActivation, resets: Resets
+) -> tuple[Tensor, TensorState, TensorTuple]:
     (w,) = weights
-    h = new_time_buffer(state[0].to(x.dtype), len(x))
+    h = new_state_buffer(state[0].to(x.dtype), len(x))
     for x_t, before, h_t in iterate_steps(x, resets.before(h), h[1:]):
         act.apply_(torch.addmm(x_t, before, w.t(), out=h_t))
     return h[1:], (h[-1].clone(),), (h,)
 
 
 def elman_backward(
-    dy: Tensor, dafter: TensorState, kept: Tensors, weights: Tensors, act: KernelActivation, resets: Resets
-) -> tuple[Tensor, TensorState, Tensors]:
+    dy: Tensor, dafter: TensorState, kept: TensorTuple, weights: TensorTuple, act: KernelActivation, resets: Resets
+) -> tuple[Tensor, TensorState, TensorTuple]:
     (w,), (h,) = weights, kept
     da, dh = torch.empty_like(dy), dafter[0].clone()
     for dy_t, h_t, da_t in resets.cut(iterate_steps_reversed(dy, h[1:], da), dh):
@@ -60,10 +60,10 @@ def elman_backward(
 
 
 def jordan_forward(
-    x: Tensor, state: TensorState, weights: Tensors, act: KernelActivation, resets: Resets
-) -> tuple[Tensor, TensorState, Tensors]:
+    x: Tensor, state: TensorState, weights: TensorTuple, act: KernelActivation, resets: Resets
+) -> tuple[Tensor, TensorState, TensorTuple]:
     w, v, b = weights
-    y = new_time_buffer(state[0].to(x.dtype), len(x))
+    y = new_state_buffer(state[0].to(x.dtype), len(x))
     for x_t, before, y_t in iterate_steps(x, resets.before(y), y[1:]):
         h_t = act.apply_(x_t.addmm_(before, w.t()))
         tanh_(torch.addmm(b, h_t, v.t(), out=y_t))
@@ -71,8 +71,8 @@ def jordan_forward(
 
 
 def jordan_backward(
-    dy: Tensor, dafter: TensorState, kept: Tensors, weights: Tensors, act: KernelActivation, resets: Resets
-) -> tuple[Tensor, TensorState, Tensors]:
+    dy: Tensor, dafter: TensorState, kept: TensorTuple, weights: TensorTuple, act: KernelActivation, resets: Resets
+) -> tuple[Tensor, TensorState, TensorTuple]:
     (w, v, _), (y, h) = weights, kept
     da, de = torch.empty_like(dy), torch.empty_like(dy)
     error = dafter[0].clone()

@@ -15,7 +15,7 @@ from charlstm.model.kernels.resets import Resets
 TensorState = tuple[Tensor, ...]
 """As in `cells.py`: each [B, H], the first of them h_t."""
 
-Tensors = tuple[Tensor, ...]
+TensorTuple = tuple[Tensor, ...]
 
 
 class Kernel(NamedTuple):
@@ -27,10 +27,13 @@ class Kernel(NamedTuple):
     """
 
     weights: tuple[str, ...]  # their names, in the order in which the functions take them
-    forward: Callable[[Tensor, TensorState, Tensors, KernelActivation, Resets], tuple[Tensor, TensorState, Tensors]]
+    forward: Callable[
+        [Tensor, TensorState, TensorTuple, KernelActivation, Resets], tuple[Tensor, TensorState, TensorTuple]
+    ]
     """x, state, weights -> y [T, B, H], the state after it, and what `backward` will need."""
     backward: Callable[
-        [Tensor, TensorState, Tensors, Tensors, KernelActivation, Resets], tuple[Tensor, TensorState, Tensors]
+        [Tensor, TensorState, TensorTuple, TensorTuple, KernelActivation, Resets],
+        tuple[Tensor, TensorState, TensorTuple],
     ]
     """errors on y and on the state after it, what was kept, weights -> errors on x, on the state before and on the
     weights."""
@@ -42,7 +45,7 @@ class Sequence(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, kernel: Kernel, activation: str, resets: Resets, states: int, x: Tensor, *tensors: Tensor
-    ) -> Tensors:
+    ) -> TensorTuple:
         state, weights = tensors[:states], tensors[states:]
         y, after, kept = kernel.forward(x, state, weights, KERNEL_ACTIVATIONS[activation], resets)
         ctx.kernel, ctx.activation, ctx.resets, ctx.kept = kernel, activation, resets, len(kept)
@@ -68,7 +71,7 @@ def at_least_float32(a: Tensor) -> Tensor:
     return a.to(torch.promote_types(a.dtype, torch.float32))
 
 
-def new_time_buffer(first: Tensor, length: int) -> Tensor:
+def new_state_buffer(first: Tensor, length: int) -> Tensor:
     """A buffer [T+1, B, H] of which place 0 is the state before the first step."""
     buffer = first.new_empty(length + 1, *first.shape)
     buffer[0] = first

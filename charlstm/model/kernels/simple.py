@@ -19,24 +19,24 @@ from charlstm.model.kernels.pointwise import KernelActivation, sigmoid_backward
 from charlstm.model.kernels.resets import Resets
 from charlstm.model.kernels.sequence import (
     Kernel,
-    Tensors,
     TensorState,
+    TensorTuple,
     copy_for_accumulation,
     iterate_steps,
     iterate_steps_reversed,
-    new_time_buffer,
+    new_state_buffer,
 )
 
 
 def forward(
-    x: Tensor, state: TensorState, weights: Tensors, act: KernelActivation, resets: Resets
-) -> tuple[Tensor, TensorState, Tensors]:
+    x: Tensor, state: TensorState, weights: TensorTuple, act: KernelActivation, resets: Resets
+) -> tuple[Tensor, TensorState, TensorTuple]:
     i, f, g, o = x.chunk(4, 2)
     x[..., : 2 * f.shape[2]].sigmoid_()
     act.apply_(g)
     o.sigmoid_()
     resets.clear(f)  # c_{t-1} counts by way of f only, forwards and backwards
-    c = new_time_buffer(copy_for_accumulation(state[1]), len(x))
+    c = new_state_buffer(copy_for_accumulation(state[1]), len(x))
     torch.mul(i, g, out=c[1:])
     for f_t, before, c_t in iterate_steps(f, c[:-1], c[1:]):
         c_t.addcmul_(f_t, before)
@@ -45,8 +45,8 @@ def forward(
 
 
 def backward(
-    dy: Tensor, dafter: TensorState, kept: Tensors, weights: Tensors, act: KernelActivation, resets: Resets
-) -> tuple[Tensor, TensorState, Tensors]:
+    dy: Tensor, dafter: TensorState, kept: TensorTuple, weights: TensorTuple, act: KernelActivation, resets: Resets
+) -> tuple[Tensor, TensorState, TensorTuple]:
     gates, c = kept
     dx = torch.empty_like(gates)
     (i, f, g, o), (di, df, dg, do) = gates.chunk(4, 2), dx.chunk(4, 2)

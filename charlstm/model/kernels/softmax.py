@@ -17,25 +17,25 @@ import torch
 from torch import Tensor
 
 from charlstm.model.kernels.fused import (
-    Array,
-    F,
+    NumbaArray,
     bits_of_float,
     compile_cached,
     compile_inline,
     exp_minus,
+    f32,
     float_of_bits,
-    get,
-    put,
+    load,
+    store,
     to_numba_array,
 )
 
 
-def fused_errors(
+def fused_softmax_gradient(
     logits: Tensor, bias: Tensor, targets: Tensor, smoothing: float, scale: float, sums: Tensor
 ) -> tuple[float, float]:
     """As `cross_entropy.errors`."""
     row = torch.empty_like(bias)
-    loss, own = compute_errors(
+    loss, own = softmax_gradient_rows(
         to_numba_array(logits),
         to_numba_array(bias),
         to_numba_array(targets),
@@ -48,28 +48,28 @@ def fused_errors(
 
 
 @compile_cached
-def compute_errors(
-    logits: Array,
-    bias: Array,
-    targets: Array,
+def softmax_gradient_rows(
+    logits: NumbaArray,
+    bias: NumbaArray,
+    targets: NumbaArray,
     smoothing: Any,
     scale: Any,
-    row: Array,
-    sums: Array,
+    row: NumbaArray,
+    sums: NumbaArray,
 ) -> tuple[Any, Any]:
     loss, own = 0.0, 0.0
-    even, hit = F(scale * smoothing / len(bias)), F(scale * (1 - smoothing))
+    even, hit = f32(scale * smoothing / len(bias)), f32(scale * (1 - smoothing))
     for n in range(len(logits)):
         target = targets[n]
-        greatest = add(logits[n], bias, row)
+        greatest = add_bias(logits[n], bias, row)
         logit = row[target]
-        raise_(row, greatest)
-        total = sum_of(row)
+        exponentiate(row, greatest)
+        total = sum_row(row)
         loss += greatest + log(total) - logit
         own += logit
-        share = F(scale) / total
-        put_errors(logits[n], row, share, even, sums)
-        put(logits[n], target, row[target] * share - even - hit)
+        share = f32(scale) / total
+        store_gradients(logits[n], row, share, even, sums)
+        store(logits[n], target, row[target] * share - even - hit)
         sums[target] -= hit
     return loss, own
 
@@ -78,43 +78,43 @@ def compute_errors(
 
 
 @compile_inline
-def add(logits: Array, bias: Array, row: Array) -> Any:
+def add_bias(logits: NumbaArray, bias: NumbaArray, row: NumbaArray) -> Any:
     """row = logits + bias, and the greatest number in it."""
     greatest = np.int32(-(2**31))
     for k in range(len(row)):
-        x = get(logits, k) + bias[k]
+        x = load(logits, k) + bias[k]
         row[k] = x
-        key = ordered(np.int32(bits_of_float(x)))
+        key = to_ordered_int(np.int32(bits_of_float(x)))
         greatest = key if key > greatest else greatest
-    return float_of_bits(np.uint32(ordered(greatest)))
+    return float_of_bits(np.uint32(to_ordered_int(greatest)))
 
 
 @numba.njit(inline="always")
-def ordered(bits: Any) -> Any:
+def to_ordered_int(bits: Any) -> Any:
     """The bits of a float32 as a whole number that is greater where that is, and back: whole numbers' maxima vectorise,
     those of floats do not, for the sake of what is no number."""
     return np.int32(bits ^ np.int32((bits >> np.int32(31)) & np.int32(0x7FFFFFFF)))
 
 
 @compile_inline
-def raise_(row: Array, greatest: Any) -> None:
+def exponentiate(row: NumbaArray, greatest: Any) -> None:
     """row = exp(row - greatest)"""
     for k in range(len(row)):
         row[k] = exp_minus(greatest - row[k])
 
 
 @partial(compile_inline, freedom="reassoc")
-def sum_of(row: Array) -> Any:
+def sum_row(row: NumbaArray) -> Any:
     """The sum, in the order that suits the processor."""
-    total = F(0)
+    total = f32(0)
     for k in range(len(row)):
         total += row[k]
     return total
 
 
 @compile_inline
-def put_errors(logits: Array, row: Array, share: Any, even: Any, sums: Array) -> None:
+def store_gradients(logits: NumbaArray, row: NumbaArray, share: Any, even: Any, sums: NumbaArray) -> None:
     for k in range(len(row)):
         error = row[k] * share - even
         sums[k] += error
-        put(logits, k, error)
+        store(logits, k, error)

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from charlstm.architecture import names_by_torch_name
+from charlstm.cells import Array, Weights
 from charlstm.config import ModelConfig
 
-Weights = Mapping[str, NDArray[np.float32]]
 
-
-class SavableModule(nn.Module):
+class ExportableModule(nn.Module):
     """A module whose parameters are the weights of a model file (`charlstm.architecture.list_weights`)."""
 
     config: ModelConfig
 
-    def export_weights(self) -> dict[str, NDArray[np.float32]]:
+    def export_weights(self) -> dict[str, Array]:
         """Return a copy of the parameters by their names in a model file."""
         names = names_by_torch_name(self.config)
         return {names[path]: parameter.detach().cpu().numpy().copy() for path, parameter in self.named_parameters()}
