@@ -66,22 +66,22 @@ def bits_of_float(context: Any, number: Any) -> Any:
     )
 
 
-def load(a: NumbaArray, k: int) -> Any:
+def load_float(a: NumbaArray, k: int) -> Any:
     """a[k] as float32."""
 
 
-@overload(load, inline="always", strict=False)
+@overload(load_float, inline="always", strict=False)
 def _get(a: Any, k: Any) -> Any:
     if a.dtype == types.uint16:
         return lambda a, k: float_of_bits(np.uint32(a[k]) << np.uint32(16))
     return lambda a, k: a[k]
 
 
-def store(a: NumbaArray, k: int, number: Any) -> None:
+def store_float(a: NumbaArray, k: int, number: Any) -> None:
     """a[k] = number, to the nearest, of two to the even one."""
 
 
-@overload(store, inline="always", strict=False)
+@overload(store_float, inline="always", strict=False)
 def _put(a: Any, k: Any, number: Any) -> Any:
     if a.dtype == types.uint16:
 
@@ -145,21 +145,21 @@ def lstm_row(
 ) -> None:
     for k in range(len(carry)):
         i, f, g, o = (
-            fast_sigmoid(load(a_i, k)),
-            fast_sigmoid(load(a_f, k)),
-            fast_tanh(load(a_g, k)),
-            fast_sigmoid(load(a_o, k)),
+            fast_sigmoid(load_float(a_i, k)),
+            fast_sigmoid(load_float(a_f, k)),
+            fast_tanh(load_float(a_g, k)),
+            fast_sigmoid(load_float(a_o, k)),
         )
         after = f * carry[k] + i * g
         bounded = fast_tanh(after)
-        store(a_i, k, i)
-        store(a_f, k, f)
-        store(a_g, k, g)
-        store(a_o, k, o)
+        store_float(a_i, k, i)
+        store_float(a_f, k, f)
+        store_float(a_g, k, g)
+        store_float(a_o, k, o)
         carry[k] = after
-        store(c, k, after)
-        store(tanh_c, k, bounded)
-        store(h, k, o * bounded)
+        store_float(c, k, after)
+        store_float(tanh_c, k, bounded)
+        store_float(h, k, o * bounded)
 
 
 @compile_cached
@@ -178,13 +178,19 @@ def lstm_row_backward(
     da_i: NumbaArray, da_f: NumbaArray, da_g: NumbaArray, da_o: NumbaArray, dh: NumbaArray, dc: NumbaArray,
 ) -> None:  # fmt: skip
     for k in range(len(dc)):
-        i, f, g, o, t = load(gate_i, k), load(gate_f, k), load(gate_g, k), load(gate_o, k), load(tanh_c, k)
-        error_h = load(dh, k) + load(dy, k)
+        i, f, g, o, t = (
+            load_float(gate_i, k),
+            load_float(gate_f, k),
+            load_float(gate_g, k),
+            load_float(gate_o, k),
+            load_float(tanh_c, k),
+        )
+        error_h = load_float(dh, k) + load_float(dy, k)
         error_c = dc[k] + error_h * o * (f32(1) - t * t)
-        store(da_i, k, error_c * g * i * (f32(1) - i))
-        store(da_f, k, error_c * load(before, k) * f * (f32(1) - f))
-        store(da_g, k, error_c * i * (f32(1) - g * g))
-        store(da_o, k, error_h * t * o * (f32(1) - o))
+        store_float(da_i, k, error_c * g * i * (f32(1) - i))
+        store_float(da_f, k, error_c * load_float(before, k) * f * (f32(1) - f))
+        store_float(da_g, k, error_c * i * (f32(1) - g * g))
+        store_float(da_o, k, error_h * t * o * (f32(1) - o))
         dc[k] = error_c * f
 
 
@@ -221,15 +227,18 @@ def gru_row(
     carry: NumbaArray,
 ) -> None:
     for k in range(len(carry)):
-        product = load(m_n, k)
-        r, z = fast_sigmoid(load(x_r, k) + load(m_r, k)), fast_sigmoid(load(x_z, k) + load(m_z, k))
-        n = fast_tanh(load(x_n, k) + r * product)
+        product = load_float(m_n, k)
+        r, z = (
+            fast_sigmoid(load_float(x_r, k) + load_float(m_r, k)),
+            fast_sigmoid(load_float(x_z, k) + load_float(m_z, k)),
+        )
+        n = fast_tanh(load_float(x_n, k) + r * product)
         after = n + z * (carry[k] - n)
-        store(x_r, k, r)
-        store(x_z, k, z)
-        store(x_n, k, n)
-        store(kept, k, product)
-        store(h, k, after)
+        store_float(x_r, k, r)
+        store_float(x_z, k, z)
+        store_float(x_n, k, n)
+        store_float(kept, k, product)
+        store_float(h, k, after)
         carry[k] = after
 
 
@@ -250,13 +259,13 @@ def gru_row_backward(
     dm_r: NumbaArray, dm_z: NumbaArray, dm_n: NumbaArray, dx_n: NumbaArray, dh: NumbaArray,
 ) -> None:  # fmt: skip
     for k in range(len(dh)):
-        r, z, n = load(gate_r, k), load(gate_z, k), load(gate_n, k)
-        error = dh[k] + load(dy, k)
+        r, z, n = load_float(gate_r, k), load_float(gate_z, k), load_float(gate_n, k)
+        error = dh[k] + load_float(dy, k)
         error_n = error * (f32(1) - z) * (f32(1) - n * n)
-        store(dm_r, k, error_n * load(m_n, k) * r * (f32(1) - r))
-        store(dm_z, k, error * (load(before, k) - n) * z * (f32(1) - z))
-        store(dm_n, k, error_n * r)
-        store(dx_n, k, error_n)
+        store_float(dm_r, k, error_n * load_float(m_n, k) * r * (f32(1) - r))
+        store_float(dm_z, k, error * (load_float(before, k) - n) * z * (f32(1) - z))
+        store_float(dm_n, k, error_n * r)
+        store_float(dx_n, k, error_n)
         dh[k] = error * z
 
 

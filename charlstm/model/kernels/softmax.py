@@ -24,8 +24,8 @@ from charlstm.model.kernels.fused import (
     exp_minus,
     f32,
     float_of_bits,
-    load,
-    store,
+    load_float,
+    store_float,
     to_numba_array,
 )
 
@@ -69,7 +69,7 @@ def softmax_gradient_rows(
         own += logit
         share = f32(scale) / total
         store_gradients(logits[n], row, share, even, sums)
-        store(logits[n], target, row[target] * share - even - hit)
+        store_float(logits[n], target, row[target] * share - even - hit)
         sums[target] -= hit
     return loss, own
 
@@ -82,7 +82,7 @@ def add_bias(logits: NumbaArray, bias: NumbaArray, row: NumbaArray) -> Any:
     """row = logits + bias, and the greatest number in it."""
     greatest = np.int32(-(2**31))
     for k in range(len(row)):
-        x = load(logits, k) + bias[k]
+        x = load_float(logits, k) + bias[k]
         row[k] = x
         key = to_ordered_int(np.int32(bits_of_float(x)))
         greatest = key if key > greatest else greatest
@@ -117,4 +117,4 @@ def store_gradients(logits: NumbaArray, row: NumbaArray, share: Any, even: Any, 
     for k in range(len(row)):
         error = row[k] * share - even
         sums[k] += error
-        store(logits, k, error)
+        store_float(logits, k, error)
