@@ -56,7 +56,7 @@ def readings(data: bytes) -> tuple[float, float, float]:
     vocabulary = survey.vocabulary()
     counted = process_time()
     for found in read_codes(reader):
-        vocabulary.fold(found)
+        vocabulary.lookup_or_unknown(found)
     encoded = process_time()
     loop(data, vocabulary)
     return counted - begun, encoded - counted, process_time() - encoded

@@ -19,7 +19,8 @@ from time import perf_counter
 from charlstm import presets
 from charlstm.data.corpus import read_corpus
 from charlstm.settings import Setting, resolve
-from charlstm.storage.run import LAST, STATE, RunFolder
+from charlstm.storage.locate import LAST, STATE
+from charlstm.storage.run import RunFolder
 from charlstm.training.trainer import Trainer
 
 

@@ -18,8 +18,8 @@ import numpy as np
 
 from charlstm.cli.commands.score import character_scores, least_likely
 from charlstm.data.split import Tokens
+from charlstm.storage.locate import find_model
 from charlstm.storage.model import ModelFile
-from charlstm.storage.run import find_model
 
 
 def planted(text: str, count: int, random: Random) -> tuple[str, list[int]]:

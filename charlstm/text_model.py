@@ -16,8 +16,8 @@ from charlstm.sampling.filters import log_softmax
 from charlstm.sampling.generate import Fragment, generate
 from charlstm.sampling.network import Network
 from charlstm.sampling.reversal import reverse_fragments
+from charlstm.storage.locate import find_model
 from charlstm.storage.model import ModelFile
-from charlstm.storage.run import find_model
 from charlstm.vocabulary import Text
 
 
@@ -31,7 +31,7 @@ class TextModel:
         self.file, self.direction = file, direction
         self.config = file.config
         self.vocabulary = file.vocabulary
-        half = file.half(direction)
+        half = file.select_direction(direction)
         self.network = Network(half.config.model, half.weights, file.vocabulary.end_of_document)
 
     def generate(

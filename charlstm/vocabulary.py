@@ -20,7 +20,7 @@ Text = str | bytes
 Codes = NDArray[np.unsignedinteger[Any]]
 """A text as numbers, [length]: code points, or bytes."""
 
-UNKNOWN_PIECE = "\N{REPLACEMENT CHARACTER}".encode()
+UNKNOWN_BYTES = "\N{REPLACEMENT CHARACTER}".encode()
 
 END_OF_DOCUMENT = {"char": 0xD800, "byte": 0x100}
 """What stands between two documents, as a code: half a surrogate pair, which no text holds, or one more than a byte."""
@@ -58,17 +58,17 @@ class Vocabulary(ABC):
         """`lookup` of a text in numbers."""
         return self.table.take(codes, mode="clip")
 
-    def fold(self, codes: Codes) -> NDArray[np.unsignedinteger[Any]]:
+    def lookup_or_unknown(self, codes: Codes) -> NDArray[np.unsignedinteger[Any]]:
         """The ids, in the smallest type, of the text that the vocabulary was made of: what it lacks was folded."""
-        return self.folding_table.take(codes, mode="clip")
+        return self.table_with_unknown.take(codes, mode="clip")
 
     @cached_property
-    def folding_table(self) -> NDArray[np.unsignedinteger[Any]]:
+    def table_with_unknown(self) -> NDArray[np.unsignedinteger[Any]]:
         return np.where(self.table < 0, self.unknown or 0, self.table).astype(self.dtype)
 
     @cached_property
     @abstractmethod
-    def pieces(self) -> list[bytes]:
+    def symbols(self) -> list[bytes]:
         """The bytes that each id is written as, [size]."""
 
     @abstractmethod
@@ -77,24 +77,24 @@ class Vocabulary(ABC):
 
     def decode(self, ids: Ids | Sequence[int]) -> bytes:
         """The text of these ids: UTF-8, or the bytes themselves."""
-        return b"".join(self.pieces[i] for i in ids)
+        return b"".join(self.symbols[i] for i in ids)
 
     def count_bytes(self, ids: NDArray[np.integer]) -> int:
         """The length of their text in bytes; a folded character counts as U+FFFD does, a boundary as a newline."""
-        sizes = np.array([len(piece) for piece in self.pieces])
+        sizes = np.array([len(piece) for piece in self.symbols])
         if self.end_of_document is not None:
             sizes[self.end_of_document] = 1
         return int(sizes[ids].sum())
 
-    def encode(self, text: Text, unknown: str = "fold") -> Ids:
+    def encode(self, text: Text, unknown: str = "symbol") -> Ids:
         """The ids of a text, [length]. What happens to a character the vocabulary lacks:
 
-        `fold` takes the unknown symbol or, without one, raises as `error` does; `replace` takes the unknown
+        `symbol` takes the unknown symbol or, without one, raises as `error` does; `replace` takes the unknown
         symbol or, without one, a space; `skip` leaves it out; `error` raises UsageError that names it.
         """
         return self.encode_codes(self.codes(text), unknown)
 
-    def encode_codes(self, codes: Codes, unknown: str = "fold", at: int = 0) -> Ids:
+    def encode_codes(self, codes: Codes, unknown: str = "symbol", at: int = 0) -> Ids:
         """`encode` of a text in numbers, a chunk that begins at this position."""
         ids = self.lookup_codes(codes).astype(np.int64)
         missing = ids < 0
@@ -102,7 +102,7 @@ class Vocabulary(ABC):
             return ids
         if unknown == "skip":
             return ids[~missing]
-        if unknown == "error" or (unknown == "fold" and self.unknown is None):
+        if unknown == "error" or (unknown == "symbol" and self.unknown is None):
             raise UsageError(
                 describe_unknown(codes[missing], at + int(np.flatnonzero(missing)[0])),
                 "--unknown skip leaves such characters out, --unknown replace puts another in their place",
@@ -147,10 +147,10 @@ class CharVocabulary(Vocabulary):
 
     level = "char"
 
-    def __init__(self, characters: str, folds: bool = False, documents: bool = False) -> None:
+    def __init__(self, characters: str, with_unknown: bool = False, documents: bool = False) -> None:
         self.characters = characters
-        self.unknown = len(characters) if folds else None
-        self.size = len(characters) + folds + documents
+        self.unknown = len(characters) if with_unknown else None
+        self.size = len(characters) + with_unknown + documents
         self.end_of_document = self.size - 1 if documents else None
 
     @classmethod
@@ -186,8 +186,8 @@ class CharVocabulary(Vocabulary):
         return code_points(text if isinstance(text, str) else text.decode("utf-8", "surrogateescape"))
 
     @cached_property
-    def pieces(self) -> list[bytes]:
-        unknown = [UNKNOWN_PIECE] * (self.unknown is not None)
+    def symbols(self) -> list[bytes]:
+        unknown = [UNKNOWN_BYTES] * (self.unknown is not None)
         return (
             [character.encode() for character in self.characters] + unknown + [b""] * (self.end_of_document is not None)
         )
@@ -219,7 +219,7 @@ class ByteVocabulary(Vocabulary):
         return np.frombuffer(data, np.uint8)
 
     @cached_property
-    def pieces(self) -> list[bytes]:
+    def symbols(self) -> list[bytes]:
         return [bytes([value]) for value in range(256)] + [b""] * (self.end_of_document is not None)
 
     def to_dict(self) -> dict[str, Any]:
@@ -235,7 +235,7 @@ def vocabulary_from_dict(tree: dict[str, Any]) -> Vocabulary:
     if not isinstance(characters, str) or list(characters) != sorted(set(characters)) or not characters:
         raise ValueError("the vocabulary is not a sorted list of characters")
     characters.encode()
-    return CharVocabulary(characters, folds=bool(tree["unknown"]), documents=documents)
+    return CharVocabulary(characters, with_unknown=bool(tree["unknown"]), documents=documents)
 
 
 def code_points(text: str) -> Codes:

@@ -60,7 +60,7 @@ def test_objects_say_which_way_was_written(both_ways_run: Path) -> None:
 
 
 def test_forward_a_bidirectional_model_writes_as_its_forward_half_alone(both_ways_run: Path) -> None:
-    ModelFile.load(both_ways_run / "best.safetensors").half("forward").save(Path("half.safetensors"))
+    ModelFile.load(both_ways_run / "best.safetensors").select_direction("forward").save(Path("half.safetensors"))
     arguments = ("-l", 50, "--seed", 4, "-p", "the f")
     whole, half = (charlstm("sample", "-m", model, *arguments).out for model in (both_ways_run, "half.safetensors"))
     assert whole == half
@@ -119,11 +119,13 @@ def test_scores_backward_are_those_of_the_turned_text(both_ways_run: Path) -> No
     model, text = package.load(both_ways_run, "backward"), "the dog and the fox\n"
     ids = model.vocabulary.encode(text)
     expected = score(
-        load_language_model(model.file.half("backward")), ids[::-1].copy(), model.vocabulary.bos
+        load_language_model(model.file.select_direction("backward")), ids[::-1].copy(), model.vocabulary.bos
     ).log_probability[::-1]
     np.testing.assert_allclose(model.score(text), expected, atol=1e-4)  # two engines, both in float32
     with pytest.raises(package.UsageError, match="direction"):
-        TextModel(ModelFile.load(both_ways_run / "best.safetensors").half("forward")).file.half("backward")
+        TextModel(ModelFile.load(both_ways_run / "best.safetensors").select_direction("forward")).file.select_direction(
+            "backward"
+        )
 
 
 def test_a_direction_is_refused_before_the_corpus_is_looked_for(run: Path) -> None:
@@ -171,7 +173,9 @@ def test_bytes_of_a_character_keep_their_order() -> None:
 def test_a_document_scored_backward_is_worth_what_it_is_turned_round(names: Path) -> None:
     model = package.load(names, "backward")
     turned = score(
-        load_language_model(model.file.half("backward")), model.vocabulary.encode("clara")[::-1], model.vocabulary.bos
+        load_language_model(model.file.select_direction("backward")),
+        model.vocabulary.encode("clara")[::-1],
+        model.vocabulary.bos,
     )
     np.testing.assert_allclose(model.score("clara").sum(), turned.log_probability.sum(), atol=1e-4)  # as above
 

@@ -229,7 +229,7 @@ def test_a_model_file_holds_both_directions_and_each_is_a_model_of_its_own(
     other.load_weights(loaded.weights)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
     for direction, half in (("forward", model.forward_lm), ("backward", model.backward_lm)):
-        alone = loaded.half(direction)  # type: ignore[arg-type]
+        alone = loaded.select_direction(direction)  # type: ignore[arg-type]
         alone.save(tmp_path / "half.safetensors")
         weights = ModelFile.load(tmp_path / "half.safetensors").weights
         assert all(np.array_equal(weights[name], weight) for name, weight in half.export_weights().items())
@@ -242,7 +242,7 @@ def test_eval_tells_the_figures_of_both_directions_and_names_the_pseudo_likeliho
     assert [name for name in figures if "bpc" in name] == ["bpc", "backward_bpc"]
     assert figures["pseudo_likelihood_nats"] < min(figures["loss_nats"], figures["backward_loss_nats"])
     assert 0.9 < figures["forward_restored"] <= figures["both_sides_restored"] <= 1
-    ModelFile.load(both_ways_run / "best.safetensors").half("backward").save(Path("backward.safetensors"))
+    ModelFile.load(both_ways_run / "best.safetensors").select_direction("backward").save(Path("backward.safetensors"))
     turned = json.loads(charlstm("eval", "-m", "backward.safetensors", "turned.txt", "--json").text)
     assert figures["backward_loss_nats"] == pytest.approx(turned["loss_nats"], rel=1e-5)
 

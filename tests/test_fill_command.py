@@ -226,7 +226,7 @@ def test_gaps_far_apart_are_filled_each_on_its_own() -> None:
 
 
 def test_nothing_that_is_no_character_is_filled_in() -> None:
-    file = untrained(CharVocabulary("ab", folds=True, documents=True), DataConfig(document="line", min_count=2))
+    file = untrained(CharVocabulary("ab", with_unknown=True, documents=True), DataConfig(document="line", min_count=2))
     for head in ("head.bias", "joint.bias"):
         file.weights[head][2:] = 50
     for proposal in proposed(file, Template.parse("a____b__", "_"), 20):

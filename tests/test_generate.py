@@ -49,7 +49,7 @@ def test_a_sample_does_not_depend_on_how_many_are_drawn(cell: str, monkeypatch: 
 
 
 def test_the_unknown_symbol_is_never_drawn() -> None:
-    model = untrained(CharVocabulary("ab", folds=True))
+    model = untrained(CharVocabulary("ab", with_unknown=True))
     model.network.head[1][2] = 50
     assert set(samples(model, 1, length=300)[0]) == set(b"ab")
 
@@ -78,8 +78,8 @@ class Documents(CharVocabulary):
         self.size += 1
 
     @property
-    def pieces(self) -> list[bytes]:  # type: ignore[override]
-        return [*super().pieces, b""]
+    def symbols(self) -> list[bytes]:  # type: ignore[override]
+        return [*super().symbols, b""]
 
     @property
     def start(self) -> int:

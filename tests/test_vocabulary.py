@@ -52,7 +52,7 @@ def test_a_vocabulary_survives_the_model_file(text: str, min_count: int) -> None
     ):
         again = vocabulary_from_dict(vocabulary.to_dict())
         assert again.to_dict() == vocabulary.to_dict()
-        assert again.pieces == vocabulary.pieces
+        assert again.symbols == vocabulary.symbols
 
 
 @given(texts, texts)
@@ -77,10 +77,10 @@ def test_only_the_most_frequent_are_kept_where_so_many_are_allowed() -> None:
 @pytest.mark.parametrize("vocabulary", [characters_of("ab\n", documents=True), ByteVocabulary(documents=True)])
 def test_documents_have_a_symbol_of_their_own_that_no_text_spells(vocabulary: CharVocabulary | ByteVocabulary) -> None:
     assert vocabulary.end_of_document == vocabulary.size - 1 == vocabulary.bos
-    assert vocabulary.pieces[vocabulary.end_of_document] == b""
+    assert vocabulary.symbols[vocabulary.end_of_document] == b""
     assert vocabulary.end_of_document not in vocabulary.encode("abba\n")
     assert (
-        vocabulary.fold(np.array([ord("a"), END_OF_DOCUMENT[vocabulary.level]], np.uint16))[1]
+        vocabulary.lookup_or_unknown(np.array([ord("a"), END_OF_DOCUMENT[vocabulary.level]], np.uint16))[1]
         == vocabulary.end_of_document
     )
     assert vocabulary.count_bytes(np.array([vocabulary.end_of_document])) == 1, "it stands for a newline"
@@ -89,7 +89,7 @@ def test_documents_have_a_symbol_of_their_own_that_no_text_spells(vocabulary: Ch
 @given(texts, st.integers(1, 3), st.booleans())
 def test_folding_is_encoding_in_the_smallest_type(text: str, min_count: int, documents: bool) -> None:
     vocabulary = characters_of(text * min_count, min_count, documents=documents)
-    ids = vocabulary.fold(code_points(text))
+    ids = vocabulary.lookup_or_unknown(code_points(text))
     assert ids.tolist() == vocabulary.encode(text).tolist()
     assert ids.dtype == (np.uint8 if vocabulary.size <= 256 else np.uint16)
 

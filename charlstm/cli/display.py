@@ -17,8 +17,8 @@ from charlstm.config import Config, SamplingConfig
 from charlstm.console import Console, ProgressBar, escape_controls
 from charlstm.data.corpus import Corpus
 from charlstm.data.split import PART_NAMES, Split, Tokens
+from charlstm.storage.locate import LAST
 from charlstm.storage.model import ModelFile
-from charlstm.storage.run import LAST
 from charlstm.storage.spool import STDIN
 from charlstm.text_model import TextModel
 from charlstm.training.diagnostics import MAX_PAIRS_COUNTED, RunSummary, Validation, diagnose, pair_entropy

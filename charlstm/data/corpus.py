@@ -121,7 +121,7 @@ def read_corpus(
     vocabulary = vocabulary or survey.vocabulary()
     fingerprint = survey.hash.hexdigest()
     if survey.size <= MAX_IN_MEMORY:
-        ids = np.concatenate([vocabulary.fold(found) for found in survey.kept])
+        ids = np.concatenate([vocabulary.lookup_or_unknown(found) for found in survey.kept])
     else:
         ids = load_or_store_ids(reader, vocabulary, fingerprint, survey.length)
     return Corpus(ids, vocabulary, fingerprint, survey.documents, piped, tuple(reader.notes()))
@@ -140,7 +140,7 @@ def fold_ids(reader: CorpusReader, vocabulary: Vocabulary, fingerprint: str) -> 
     """The second reading. Raises CharlstmError, at its end, if the text is not the one that was read first."""
     again = TextSurvey(reader.config)
     for found in read_codes(reader, again.update_hash):
-        yield vocabulary.fold(found)
+        yield vocabulary.lookup_or_unknown(found)
     if again.hash.hexdigest() != fingerprint:
         raise CharlstmError(
             "the corpus changed while it was read", "wait until nobody writes to it, or train on a copy"

@@ -28,7 +28,7 @@ class ExternalText:
     def __init__(
         self, config: DataConfig, vocabulary: Vocabulary, unknown: UnknownPolicy, stdin: BinaryIO | None
     ) -> None:
-        self.vocabulary, self.unknown = vocabulary, "fold" if unknown == "error" else unknown
+        self.vocabulary, self.unknown = vocabulary, "symbol" if unknown == "error" else unknown
         self.read = self.bytes = self.left_out = self.folded = 0
         reader = CorpusReader(config, Spool.from_stdin(config.corpus, stdin))
         self.ids: Ids = cache.gather_ids(self.encode_chunks(reader), vocabulary.dtype, MAX_IN_MEMORY)

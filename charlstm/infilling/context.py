@@ -87,12 +87,12 @@ class Predictors:
         def network(half: ModelFile) -> Network:
             return Network(half.config.model, half.weights, vocabulary.end_of_document)
 
-        forward = network(file.half("forward"))
+        forward = network(file.select_direction("forward"))
         if not config.bidirectional:
             return cls(forward, None, None, never)
         return cls(
             forward,
-            network(file.half("backward")),
+            network(file.select_direction("backward")),
             OutputHead.from_weights(file.weights, JOINT_HEAD, config.head == "tied"),
             never,
         )

@@ -10,7 +10,7 @@ from charlstm.storage.model import ModelFile
 
 def load_language_model(file: ModelFile) -> LanguageModel:
     """The one that reads forwards."""
-    model = load_torch_model(file.half("forward"))
+    model = load_torch_model(file.select_direction("forward"))
     assert isinstance(model, LanguageModel)
     return model
 

@@ -82,7 +82,7 @@ def generate(
     order = -1 if backward else 1
     logits, states = prefill_prompt(network, vocabulary, prompt[::order])
     endings = [stop.encode("utf-8", "surrogateescape")[::order] for stop in stops]
-    pieces = [piece[::order] for piece in vocabulary.pieces]
+    pieces = [piece[::order] for piece in vocabulary.symbols]
     for first in range(0, n, MAX_BATCH):
         indices = range(first, min(first + MAX_BATCH, n))
         writers = [SampleState(index, Random(f"{seed}/{index}"), StopMatcher(endings)) for index in indices]

@@ -67,7 +67,7 @@ class ModelFile:
         check_weights(model, path)
         return model
 
-    def half(self, direction: Direction) -> ModelFile:
+    def select_direction(self, direction: Direction) -> ModelFile:
         """One direction of a bidirectional model, as a model of its own; the backward one reads texts from their end.
 
         Raises UsageError where there is no backward one.
@@ -84,7 +84,7 @@ class ModelFile:
             self, config=alone, weights={name: self.weights[qualify_name(name, direction)] for name in names}
         )
 
-    def with_half(self, direction: Direction, weights: Mapping[str, NDArray[np.float32]]) -> ModelFile:
+    def with_direction(self, direction: Direction, weights: Mapping[str, NDArray[np.float32]]) -> ModelFile:
         """The same with other weights for one direction, under the names that they have in a model of its own."""
         return replace(
             self, weights={**self.weights, **{qualify_name(name, direction): w for name, w in weights.items()}}

@@ -29,15 +29,12 @@ from charlstm.storage.files import (
     write_atomically,
     write_error,
 )
+from charlstm.storage.locate import BEST, CONFIG, GOOD, KEPT_PATTERN, LAST, LOCK, METRICS, RUN_FILES, SPOOL, STATE
 from charlstm.storage.model import ModelFile
 from charlstm.storage.spool import Spool
 from charlstm.storage.state import StateTree, flatten, read_state, write_state
 from charlstm.storage.tensors import tensor_bytes
 
-BEST, LAST, STATE, GOOD = (f"{name}.safetensors" for name in ("best", "last", "state", "good"))
-CONFIG, METRICS, SPOOL, LOCK_FILE = "config.toml", "metrics.jsonl", "stdin.txt", "lock"
-RUN_FILES = (BEST, LAST, STATE, GOOD, METRICS, SPOOL, CONFIG)
-KEPT_PATTERN = f"step-{'[0-9]' * 6}*.safetensors"
 MAX_HEADER_ESTIMATE = 2**16
 """Bytes that a file takes beside its tensors, amply."""
 
@@ -77,9 +74,9 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            file = lock_file(self.path / LOCK_FILE)
+            file = lock_file(self.path / LOCK)
         except BlockingIOError as error:
-            other = escape_controls((self.path / LOCK_FILE).read_text("ascii", "replace").strip())
+            other = escape_controls((self.path / LOCK).read_text("ascii", "replace").strip())
             raise CharlstmError(
                 f"{self.path} is being trained by process {other}",
                 "wait until it has ended, or -o names another folder",
@@ -93,7 +90,7 @@ class RunFolder:
                 self.wait_for_save()
             finally:
                 self.join()
-                (self.path / LOCK_FILE).unlink(missing_ok=True)
+                (self.path / LOCK).unlink(missing_ok=True)
 
     def create(self, config: Config, spool: Spool | None = None, *, overwrite: bool = False) -> None:
         """Begins a run; what its corpus read from stdin is kept, so that it can be resumed and evaluated.
@@ -274,35 +271,3 @@ def parse_step(line: str) -> float:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError, RecursionError):
         return float("inf")
-
-
-def find_model(named: Path | None, environ: Mapping[str, str]) -> Path:
-    """The model file that was named (a file or a run's folder), else `$CHARLSTM_MODEL`'s, else the newest run's.
-
-    Raises UsageError if there is none.
-    """
-    if named is None and environ.get("CHARLSTM_MODEL"):
-        named = Path(environ["CHARLSTM_MODEL"])
-    if named is None:
-        return find_model_in(find_newest_run())
-    if not named.exists():
-        raise UsageError(f"there is no model at {named}", "-m/--model takes a run's folder or a .safetensors file")
-    return find_model_in(named) if named.is_dir() else named
-
-
-def find_model_in(folder: Path) -> Path:
-    """The best model of a run, or its newest if none was validated yet. Raises UsageError if it has neither."""
-    for name in (BEST, LAST):
-        if (folder / name).is_file():
-            return folder / name
-    raise UsageError(f"the folder {folder} holds no model", "-m/--model takes a run's folder or a .safetensors file")
-
-
-def find_newest_run(runs: Path = Path("runs")) -> Path:
-    """The run under `./runs` that was saved last. Raises UsageError if there is none."""
-    saved = [path for name in (BEST, LAST) for path in runs.glob(f"*/{name}")]
-    if not saved:
-        raise UsageError(
-            "there is no run under ./runs", "name a model with -m/--model, or train one: charlstm train corpus.txt"
-        )
-    return max(saved, key=lambda path: path.stat().st_mtime_ns).parent

@@ -126,8 +126,8 @@ class Trainer:
             theirs, ours = getattr(other.config.model, name), getattr(self.config.model, name)
             if theirs != ours:
                 raise UsageError(f"--init-from: {name} is {theirs} in that model and {ours} here")
-        weights, known = self.model.export_weights(), {piece: i for i, piece in enumerate(other.vocabulary.pieces)}
-        rows = [(i, known[piece]) for i, piece in enumerate(self.vocabulary.pieces) if piece in known]
+        weights, known = self.model.export_weights(), {piece: i for i, piece in enumerate(other.vocabulary.symbols)}
+        rows = [(i, known[piece]) for i, piece in enumerate(self.vocabulary.symbols) if piece in known]
         ours, theirs = np.array(rows, np.int64).reshape(-1, 2).T
         per_symbol = names_per_symbol(self.config.model)
         for name in weights.keys() & other.weights.keys():
@@ -137,7 +137,7 @@ class Trainer:
                 weights[name] = other.weights[name]
         self.model.load_weights(weights)
         self.average = WeightAverage(self.model, self.config.training)
-        return b"".join(piece for piece in self.vocabulary.pieces if piece not in known).decode("utf-8", "replace")
+        return b"".join(piece for piece in self.vocabulary.symbols if piece not in known).decode("utf-8", "replace")
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the steps to come depend on."""

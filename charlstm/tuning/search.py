@@ -31,7 +31,8 @@ from charlstm.data.corpus import Corpus
 from charlstm.errors import CharlstmError, DivergedError, UsageError
 from charlstm.settings import Settings
 from charlstm.storage.files import write_atomically, write_error
-from charlstm.storage.run import BEST, RunFolder
+from charlstm.storage.locate import BEST
+from charlstm.storage.run import RunFolder
 from charlstm.training.events import Event, Finished, Validated
 from charlstm.training.run import train
 from charlstm.training.trainer import Trainer

@@ -23,7 +23,7 @@ import numpy as np
 from typer.main import get_command
 
 from charlstm.cli import app as cli
-from charlstm.storage.run import BEST, STATE
+from charlstm.storage.locate import BEST, STATE
 from charlstm.storage.tensors import METADATA_KEY, Tensors, read_tensors, serialize_tensors
 from tests.conftest import ENGLISH, Result, charlstm
 

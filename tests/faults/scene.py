@@ -18,8 +18,9 @@ import numpy as np
 
 from charlstm.cli.app import main
 from charlstm.console import Console
+from charlstm.storage.locate import BEST, CONFIG, GOOD, KEPT_PATTERN, LAST, METRICS, STATE
 from charlstm.storage.model import ModelFile
-from charlstm.storage.run import BEST, CONFIG, GOOD, KEPT_PATTERN, LAST, METRICS, STATE, RunFolder
+from charlstm.storage.run import RunFolder
 from charlstm.storage.state import read_state
 from charlstm.storage.tensors import read_tensors
 from tests.conftest import ENGLISH

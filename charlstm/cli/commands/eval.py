@@ -15,7 +15,7 @@ from charlstm.config import AdaptationConfig, UnknownPolicy
 from charlstm.console import Console, escape_controls
 from charlstm.errors import UsageError
 from charlstm.settings import Settings, build_section, from_environment
-from charlstm.storage.run import find_model
+from charlstm.storage.locate import find_model
 
 if TYPE_CHECKING:
     from numpy import float32

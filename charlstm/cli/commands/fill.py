@@ -13,7 +13,7 @@ from charlstm.config import DataConfig, UnknownPolicy
 from charlstm.console import Console, escape_controls
 from charlstm.errors import UsageError
 from charlstm.settings import Settings
-from charlstm.storage.run import find_model
+from charlstm.storage.locate import find_model
 
 if TYPE_CHECKING:
     from charlstm.infilling.filler import Filler, Filling

@@ -16,7 +16,7 @@ from charlstm.config import AdaptationConfig, Direction, SamplingConfig, Unknown
 from charlstm.console import Console, escape_controls
 from charlstm.errors import UsageError
 from charlstm.settings import Settings, build_section, from_environment
-from charlstm.storage.run import find_model
+from charlstm.storage.locate import find_model
 
 if TYPE_CHECKING:
     from charlstm.cli.novelty import Lookout
@@ -167,7 +167,7 @@ def adapted_to(
     from charlstm.cli.texts import given_text
     from charlstm.runtime import configure_process
 
-    half = file.half(direction)
+    half = file.select_direction(direction)
     configure_process()
     tokens, _ = given_text(console, file, [source], unknown)
     ids = tokens.span(0, len(tokens))[:: -1 if direction == "backward" else 1]
@@ -178,7 +178,7 @@ def adapted_to(
     model = load_language_model(half)
     for _ in watched(console, adapt(model, ids, file.vocabulary.bos, config), len(ids)):
         pass
-    return file.with_half(direction, model.export_weights())
+    return file.with_direction(direction, model.export_weights())
 
 
 def warn_of_stops(console: Console, stops: list[str], vocabulary: Vocabulary) -> None:

@@ -54,7 +54,7 @@ def character_lines(vocabulary: Vocabulary, ids: Tokens, scores: dict[str, Score
 
 
 def labels(vocabulary: Vocabulary) -> list[str]:
-    return [piece.decode("utf-8", "backslashreplace") for piece in vocabulary.pieces]
+    return [piece.decode("utf-8", "backslashreplace") for piece in vocabulary.symbols]
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from charlstm.settings import (
     from_toml,
     resolve,
 )
-from charlstm.storage.run import find_model, find_newest_run
+from charlstm.storage.locate import find_model, find_newest_run
 
 if TYPE_CHECKING:
     from charlstm.data.corpus import Corpus
