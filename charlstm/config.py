@@ -64,6 +64,7 @@ class ModelConfig:
     head: str = setting(
         "top",
         "What predicts from: the top layer, every layer (Graves 2013), or the top by way of the embedding's own rows.",
+        flag=True,
         choices=("top", "all", "tied"),
     )
 

@@ -51,7 +51,7 @@ def test_samples_come_in_order_and_do_not_depend_on_each_other(both_ways_run: Pa
 
 
 def test_objects_say_which_way_was_written(both_ways_run: Path) -> None:
-    arguments = ("sample", "-m", both_ways_run, "-p", "mat", "-l", 7, "-t", 0, "--jsonl", "--seed", 1)
+    arguments = ("sample", "-m", both_ways_run, "-p", "mat", "-l", 7, "-t", 0, "--json", "--seed", 1)
     forward, backward = (json.loads(charlstm(*arguments, "--direction", way).text) for way in ("forward", "backward"))
     assert (forward["direction"], backward["direction"]) == ("forward", "backward")
     assert backward["text"] == "on the "
@@ -81,7 +81,7 @@ def test_what_is_adapted_to_is_read_from_its_end(both_ways_run: Path) -> None:
 
 
 def test_novelty_is_of_the_text_in_reading_order(both_ways_run: Path) -> None:
-    arguments = ("sample", "-m", both_ways_run, *BACKWARD, "-p", "mat", "-l", 30, "-t", 0, "--novelty", "--jsonl")
+    arguments = ("sample", "-m", both_ways_run, *BACKWARD, "-p", "mat", "-l", 30, "-t", 0, "--novelty", "--json")
     assert json.loads(charlstm(*arguments).text)["longest_run_characters"] == 30
 
 
@@ -98,7 +98,7 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_backward_sample_of_a_document_begins_where_it_does(names: Path) -> None:
     assert charlstm("sample", "-m", names, *BACKWARD, "-p", "ara", "-t", 0).out == b"clara\n"
-    lines = charlstm("sample", "-m", names, *BACKWARD, "--jsonl", "-n", 6, stdin=b"").text.splitlines()
+    lines = charlstm("sample", "-m", names, *BACKWARD, "--json", "-n", 6, stdin=b"").text.splitlines()
     whole = [json.loads(line) for line in lines]
     assert {one["stop_reason"] for one in whole} == {"document"}
     assert {one["text"] for one in whole} & {"anna", "berta", "clara"}
@@ -137,7 +137,7 @@ def test_a_direction_is_refused_before_the_corpus_is_looked_for(run: Path) -> No
 
 
 def test_every_sample_is_the_same_however_many_are_made(both_ways_run: Path) -> None:
-    arguments = ("sample", "-m", both_ways_run, *BACKWARD, "-p", "mat", "-l", 12, "-t", 1.5, "--jsonl")
+    arguments = ("sample", "-m", both_ways_run, *BACKWARD, "-p", "mat", "-l", 12, "-t", 1.5, "--json")
     few, many = (charlstm(*arguments, "-n", n).text.splitlines() for n in (3, 70))  # 70 are made in two turns
     assert [json.loads(line)["index"] for line in many] == list(range(70))
     assert many[:3] == few
@@ -146,7 +146,7 @@ def test_every_sample_is_the_same_however_many_are_made(both_ways_run: Path) -> 
 
 def test_samples_that_end_at_different_lengths_stay_in_order(both_ways_run: Path) -> None:
     arguments = ("sample", "-m", both_ways_run, *BACKWARD, "-p", "mat", "-l", 60, "-t", 1.5, "--stop", "a", "--no-echo")
-    lines = [json.loads(line) for line in charlstm(*arguments, "-n", 12, "--jsonl").text.splitlines()]
+    lines = [json.loads(line) for line in charlstm(*arguments, "-n", 12, "--json").text.splitlines()]
     assert len({len(line["text"]) for line in lines}) > 1
     assert charlstm(*arguments, "-n", 12).text == "".join(line["text"] + "\n" for line in lines)
     assert not any("a" in line["text"] for line in lines)

@@ -53,7 +53,7 @@ def test_streamed_or_as_objects_or_one_by_one_it_is_the_same_text(tmp_path: Path
     untrained().save(tmp_path / "m.safetensors")
     options = ("sample", "-m", tmp_path / "m.safetensors", "-l", 30, "--seed", 4, "-p", "A")
     plain = charlstm(*options, "-n", 3).text
-    objects = [json.loads(line) for line in charlstm(*options, "-n", 3, "--jsonl").text.splitlines()]
+    objects = [json.loads(line) for line in charlstm(*options, "-n", 3, "--json").text.splitlines()]
     assert "".join(f"{each['prompt']}{each['text']}\n" for each in objects) == plain
     assert plain.startswith(charlstm(*options).text)
 
@@ -61,7 +61,7 @@ def test_streamed_or_as_objects_or_one_by_one_it_is_the_same_text(tmp_path: Path
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_the_number_of_threads_changes_nothing(tmp_path: Path, cell: str) -> None:
     untrained(cell=cell, hidden=320).save(tmp_path / "m.safetensors")
-    options = ("sample", "-m", tmp_path / "m.safetensors", "-l", 60, "--seed", 4, "-n", 2, "--jsonl")
+    options = ("sample", "-m", tmp_path / "m.safetensors", "-l", 60, "--seed", 4, "-n", 2, "--json")
     runs = [process(*options, environ={"OPENBLAS_NUM_THREADS": n, "OMP_NUM_THREADS": n}) for n in ("1", "2", "3")]
     assert runs[0].code == 0, runs[0].err
     assert runs[0].out == runs[1].out == runs[2].out

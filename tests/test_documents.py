@@ -37,9 +37,9 @@ def test_as_many_names_are_written_as_are_asked_for(names: Path) -> None:
 
 
 def test_why_a_sample_ended_is_told(names: Path) -> None:
-    out = charlstm("sample", "-m", names, "-n", 5, "--seed", 1, "--jsonl").text
+    out = charlstm("sample", "-m", names, "-n", 5, "--seed", 1, "--json").text
     assert {json.loads(line)["stop_reason"] for line in out.splitlines()} == {"document"}
-    short = charlstm("sample", "-m", names, "-l", 2, "--seed", 1, "--jsonl").text
+    short = charlstm("sample", "-m", names, "-l", 2, "--seed", 1, "--json").text
     assert json.loads(short)["stop_reason"] == "length"
 
 

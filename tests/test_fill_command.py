@@ -48,7 +48,7 @@ def proposed(file: ModelFile, template: Template, n: int, seed: int = 1) -> list
 
 
 def objects(*arguments: object, stdin: bytes | None = None) -> list[dict[str, object]]:
-    result = charlstm("fill", *arguments, *SEED, "--jsonl", stdin=stdin)
+    result = charlstm("fill", *arguments, *SEED, "--json", stdin=stdin)
     assert result.code == 0, result.err
     return [json.loads(line) for line in result.text.splitlines()]
 

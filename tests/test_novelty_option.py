@@ -28,7 +28,7 @@ def test_an_object_has_the_longest_run_and_the_share_that_is_copied(
     run: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
     monkeypatch.setattr(novelty, "AT_ONCE", at_once)
-    found = charlstm("sample", "-m", run, "-n", 3, "-l", 60, "--seed", 1, "--novelty", "--jsonl", "-p", TRAINED[:50])
+    found = charlstm("sample", "-m", run, "-n", 3, "-l", 60, "--seed", 1, "--novelty", "--json", "-p", TRAINED[:50])
     results = [json.loads(line) for line in found.text.splitlines()]
     assert [result["index"] for result in results] == [0, 1, 2]
     for result in results:

@@ -162,7 +162,7 @@ def test_english_wants_nothing_special() -> None:
 
 def test_chinese_has_many_symbols() -> None:
     found = suggested(shipped("chinese.txt"))
-    assert str(found) == "--preset chinese --tie"
+    assert str(found) == "--preset chinese --head tied"
     assert (ROOT / "configs" / "chinese.toml").is_file()
     assert "1,367 distinct characters" in found.preset.why
 

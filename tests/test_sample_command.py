@@ -67,7 +67,7 @@ def test_stop_strings_are_not_written(run: Path) -> None:
 
 
 def test_jsonl_is_an_object_a_sample(run: Path) -> None:
-    result = charlstm("sample", "-m", run, "-l", 200, "-n", 4, *SEED, "-p", "Ida", "--stop", ".", "--jsonl")
+    result = charlstm("sample", "-m", run, "-l", 200, "-n", 4, *SEED, "-p", "Ida", "--stop", ".", "--json")
     objects = [json.loads(line) for line in result.text.splitlines()]
     assert [o["index"] for o in objects] == [0, 1, 2, 3]
     assert all(o["prompt"] == "Ida" and o["seed"] == 1 and o["stop_reason"] in ("stop", "length") for o in objects)
@@ -78,7 +78,7 @@ def test_jsonl_is_an_object_a_sample(run: Path) -> None:
 
 def test_low_temperature_is_safer_than_high(run: Path) -> None:
     def score(temperature: float) -> float:
-        result = charlstm("sample", "-m", run, "-l", 200, *SEED, "-t", temperature, "--jsonl")
+        result = charlstm("sample", "-m", run, "-l", 200, *SEED, "-t", temperature, "--json")
         return float(json.loads(result.out)["mean_log_probability_nats"])
 
     assert score(0.2) > score(1.0) > score(3.0)
@@ -94,7 +94,7 @@ def test_a_length_of_0_writes_until_a_stop_string(run: Path) -> None:
     out = charlstm("sample", "-m", run, "-l", 0, "--stop", "\n", *SEED).text
     assert out.count("\n") == 1
     one_sentence(charlstm("sample", "-m", run, "-l", 0, "-n", 2), 2, "-l 0", "--stop")
-    one_sentence(charlstm("sample", "-m", run, "-l", 0, "--jsonl"), 2, "-l 0", "--stop")
+    one_sentence(charlstm("sample", "-m", run, "-l", 0, "--json"), 2, "-l 0", "--stop")
 
 
 def test_an_unknown_prompt_character_is_named_with_the_choices(run: Path) -> None:

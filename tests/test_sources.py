@@ -209,15 +209,15 @@ def test_a_large_pipe_that_cannot_be_trained_on_leaves_nothing_behind(small_memo
 
 
 def test_the_cache_can_be_looked_at_and_emptied(small_memory: Path) -> None:
-    assert "bytes   0" in charlstm("cache").text
+    assert "bytes   0" in charlstm("show", "cache").text
     Path("x.txt").write_text(ENGLISH[:5000], "utf-8")
     corpus("x.txt")
     (small_memory / "store-abandoned.part").write_bytes(b"12345")
     (small_memory / "notes.md").write_text("somebody else's")
-    shown = charlstm("cache").text
+    shown = charlstm("show", "cache").text
     assert str(small_memory) in shown
     assert "files   2" in shown
-    assert charlstm("cache", "--clear").code == 0
+    assert charlstm("show", "cache", "--clear").code == 0
     assert [path.name for path in small_memory.iterdir()] == ["notes.md"]
 
 

@@ -51,12 +51,12 @@ def test_a_model_much_larger_than_its_text_is_remarked_upon(corpus: Path) -> Non
 def test_a_vocabulary_that_is_most_of_the_model_is_remarked_upon_with_ways_out(corpus: Path) -> None:
     chinese = charlstm("train", presets.bundled_corpus().with_name("chinese.txt"), "--hidden", 64, "--dry-run").err
     assert "embedding and head of 1,367 characters take 84% of the parameters" in chinese
-    assert "--min-count 3 would leave 848, --tie shares" in chinese
+    assert "--min-count 3 would leave 848, --head tied shares" in chinese
     tied = charlstm(
-        "train", presets.bundled_corpus().with_name("chinese.txt"), "--hidden", 64, "--tie", "--dry-run"
+        "train", presets.bundled_corpus().with_name("chinese.txt"), "--hidden", 64, "--head", "tied", "--dry-run"
     ).err
     assert "--min-count 3 would leave 848" in tied
-    assert "--tie" not in tied
+    assert "--head" not in tied
     assert "vocabulary:" not in charlstm("train", corpus, *QUICK, "--dry-run").err
 
 
@@ -76,16 +76,16 @@ def test_a_large_vocabulary_beside_larger_layers_is_not_remarked_upon() -> None:
     assert "vocabulary:" not in charlstm("train", chinese, "--hidden", 512, "--layers", 2, "--dry-run").err
 
 
-def test_tie_is_short_for_the_head_that_shares_the_embeddings_rows_and_beats_the_rest(corpus: Path) -> None:
+def test_the_head_option_overrides_set(corpus: Path) -> None:
     for others in ((), ("--set", "model.head=all")):
-        result = charlstm("train", corpus, *QUICK, "--tie", *others, "--dry-run")
+        result = charlstm("train", corpus, *QUICK, "--head", "tied", *others, "--dry-run")
         assert 'head = "tied"' in result.text, result.err
     assert 'head = "top"' in charlstm("train", corpus, *QUICK, "--dry-run").text
 
 
 def test_a_run_that_is_not_tied_is_not_tied_when_it_is_resumed(corpus: Path) -> None:
     assert charlstm("train", corpus, *QUICK).code == 0
-    one_sentence(charlstm("train", corpus, "--resume", "--tie"), 2, "--tie is tied here and top in the run")
+    one_sentence(charlstm("train", corpus, "--resume", "--head", "tied"), 2, "--head is tied here and top in the run")
 
 
 def test_samples_are_shown_unless_not_wanted(corpus: Path) -> None:

@@ -64,7 +64,21 @@ def test_the_same_command_goes_on_and_begins_with_the_settings_as_given(corpus: 
 
 def test_what_is_given_is_kept_wherever_it_is_given(corpus: Path) -> None:
     Path("mine.toml").write_text("[training]\nlr = 5e-3\n", "utf-8")
-    charlstm("tune", corpus, *SMALL, "--layers", 2, "--tie", "--config", "mine.toml", "--time", "0.3s", "--trials", 3)
+    charlstm(
+        "tune",
+        corpus,
+        *SMALL,
+        "--layers",
+        2,
+        "--head",
+        "tied",
+        "--config",
+        "mine.toml",
+        "--time",
+        "0.3s",
+        "--trials",
+        3,
+    )
     found = tomllib.loads(Path("runs/little-tune/best.toml").read_text("utf-8"))
     assert found["model"] | {"hidden": 24, "embedding": 12, "layers": 2, "head": "tied"} == found["model"]
     assert found["training"] | {"seq_len": 16, "batch_size": 4, "lr": 5e-3} == found["training"]

@@ -67,7 +67,7 @@ def vocabulary_remark(config: Config, size: int, left: Callable[[int], int]) -> 
     if size < LARGE or share < MOST:
         return ""
     least = max(RARE, 2 * config.data.min_count)
-    tie = "" if config.model.head == "tied" else ", --tie shares the weights of the two"
+    tie = "" if config.model.head == "tied" else ", --head tied shares the weights of the two"
     return (
         f"vocabulary: embedding and head of {size:,} characters take {share:.0%} of the parameters; "
         f"--min-count {least} would leave {left(least):,}{tie}"

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import Field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+import typer.main
+from typer.core import TyperCommand
 
 from charlstm import presets
+from charlstm.cli.help import COMMON, HELP_OPTIONS, OptionRow, format_page, option_parameter
 from charlstm.config import ALL_SECTIONS
 from charlstm.console import Console
 from charlstm.settings import Setting
@@ -20,7 +23,8 @@ ModelOption = Annotated[
     typer.Option(
         "-m",
         "--model",
-        help="A run's folder or a model file. (default $CHARLSTM_MODEL, else the newest run under ./runs)",
+        help="Run folder or model file. (default $CHARLSTM_MODEL, else the newest run under ./runs)",
+        metavar="MODEL",
         show_default=False,
     ),
 ]
@@ -37,57 +41,72 @@ CorpusArgument = Annotated[
 PresetOption = Annotated[
     str | None,
     typer.Option(
-        help=f"Settings that ship with charlstm: {', '.join(presets.preset_names())}.",
+        help=f"Use the settings of a preset: {', '.join(presets.preset_names())}.",
+        metavar="NAME",
         autocompletion=presets.preset_names,
     ),
 ]
 
-ConfigOption = Annotated[Path | None, typer.Option(help="Settings from a TOML file, as a run's config.toml.")]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(help="Read settings from a TOML file such as a run's config.toml; - is stdin.", metavar="FILE"),
+]
 
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="Any setting. Repeatable.", metavar="SECTION.KEY=VALUE")
+    list[str] | None,
+    typer.Option("--set", help="Set any setting, also one without an option. Repeatable.", metavar="SECTION.KEY=VALUE"),
 ]
 
-TieOption = Annotated[
-    bool,
-    typer.Option(
-        "--tie",
-        help="Predict by way of the embedding's own rows, as --set model.head=tied: far fewer weights in a large "
-        "vocabulary.",
-        rich_help_panel="Model",
-    ),
-]
+JsonOption = Annotated[bool, typer.Option("--json", help="Write one JSON object.")]
+JsonLinesOption = Annotated[bool, typer.Option("--json", help="Write one JSON object per line.")]
 
-COMMON = [
+COMMON_OPTIONS: Sequence[OptionRow] = (
     (
         "quiet",
         bool,
         False,
-        typer.Option("-q", "--quiet", help="Nothing on stderr but errors.", rich_help_panel="Common"),
+        typer.Option("-q", "--quiet", help="Print nothing but errors on stderr.", rich_help_panel=COMMON),
     ),
     (
         "color",
         Literal["auto", "always", "never"],
         "auto",
-        typer.Option("--color", help="Colours.", rich_help_panel="Common"),
+        typer.Option("--color", help="Use color.", rich_help_panel=COMMON),
     ),
-    ("debug", bool, False, typer.Option("--debug", help="Show the traceback of an error.", rich_help_panel="Common")),
-]
+    ("debug", bool, False, typer.Option("--debug", help="Show the traceback of an error.", rich_help_panel=COMMON)),
+    *HELP_OPTIONS,
+)
 
 
-def command(app: typer.Typer, *wanted: str) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:
-    """Registers a function as a subcommand whose options are its own, those of these settings and the common ones.
+class DocumentedCommand(TyperCommand):
+    """A command whose help says which options are on the short page, and has examples."""
 
-    `wanted` are sections, for all their flags, or single settings as "model.hidden". The function is called with
-    `console`, with `settings` (what was given on the command line) and its own arguments.
+    short: Sequence[str] = ()
+    """Names of parameters, as the function has them."""
+    examples: Sequence[str] = ()
+
+    def get_help(self, ctx: Any) -> str:
+        return format_page(ctx, short=False)
+
+
+def command(
+    *wanted: str, short: str = "", examples: Sequence[str] = (), name: str = ""
+) -> Callable[[Callable[..., int | None]], DocumentedCommand]:
+    """Make a command of a function; its options are its own parameters, those of these settings and the common ones.
+
+    The function is called with `console`, with `settings` (those given on the command line) and its own arguments.
+
+    wanted: sections, for all their flags, or single settings as "model.hidden".
+    short: names of the parameters on the short help page; all others are only on the full one.
+    examples: command lines for the help page.
     """
 
-    def register(function: Callable[..., int | None]) -> Callable[..., int | None]:
+    def build(function: Callable[..., int | None]) -> DocumentedCommand:
         flags = {
             key: f
             for section in dict.fromkeys(name.partition(".")[0] for name in wanted)
             for f in fields(ALL_SECTIONS[section])
-            if f.metadata["flag"] and {section, key := name_of(section, f)} & set(wanted)
+            if f.metadata["flag"] and {section, key := f"{section}.{f.name}"} & set(wanted)
         }
 
         def run(ctx: typer.Context, **values: Any) -> int | None:
@@ -104,22 +123,25 @@ def command(app: typer.Typer, *wanted: str) -> Callable[[Callable[..., int | Non
             for p in inspect.signature(function, eval_str=True).parameters.values()
             if p.name not in ("console", "settings")
         ]
-        made = [parameter(f.name, kind_of(f), None, option(f, section_panel(key))) for key, f in flags.items()]
+        made = [option_parameter(f.name, kind_of(f), None, option(f, section_panel(key))) for key, f in flags.items()]
+        common = [option_parameter(*each) for each in COMMON_OPTIONS]
         context = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
-        run.__signature__ = inspect.Signature([context, *own, *made, *(parameter(*c) for c in COMMON)])  # type: ignore[attr-defined]
+        run.__signature__ = inspect.Signature([context, *own, *made, *common])  # type: ignore[attr-defined]
         run.__doc__ = function.__doc__
-        app.command(function.__name__.rstrip("_"))(run)
-        return function
+        app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+        app.command(name or function.__name__, cls=DocumentedCommand, add_help_option=False)(run)
+        built = typer.main.get_command(app)
+        assert isinstance(built, DocumentedCommand)
+        built.short, built.examples = short.split(), examples
+        return built
 
-    return register
+    return build
 
 
 def configure(console: Console, values: dict[str, Any]) -> None:
-    console.quiet, console.color, console.debug = (values.pop(name) for name in ("quiet", "color", "debug"))
-
-
-def parameter(name: str, kind: Any, default: Any, info: Any) -> inspect.Parameter:
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info])
+    """Take the common options out of the values."""
+    common = {name: values.pop(name) for name, *_ in COMMON_OPTIONS}
+    console.quiet, console.color, console.debug = common["quiet"], common["color"], common["debug"]
 
 
 def kind_of(f: Field[Any]) -> Any:
@@ -156,10 +178,6 @@ def shown(default: Any) -> str:
         if isinstance(default, float)
         else str(default)
     )
-
-
-def name_of(section: str, f: Field[Any]) -> str:
-    return f"{section}.{f.name}"
 
 
 def section_panel(key: str) -> str:

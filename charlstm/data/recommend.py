@@ -147,7 +147,7 @@ def advise_tying(profile: Profile) -> Iterator[Advice]:
     symbols = profile.distinct - profile.rarer_than(choose_min_count(profile)).distinct
     if symbols >= MANY_SYMBOLS:
         why = f"One matrix for reading and writing {symbols:,} characters instead of two makes the model much smaller."
-        yield Advice("--tie", why)
+        yield Advice("--head tied", why)
 
 
 def advise_small_batch(profile: Profile) -> Iterator[Advice]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from charlstm.cli.options import command
 from charlstm.config import DataConfig
 from charlstm.console import Console, escape_controls
 from charlstm.errors import UsageError
@@ -25,6 +26,11 @@ SHOWN = 6
 """Scripts in the table; --json has them all."""
 
 
+@command(
+    *FLAGS,
+    short="files glob encoding lower as_json",
+    examples=("charlstm corpus book.txt", "zcat books.gz | charlstm corpus -"),
+)
 def corpus(
     files: Annotated[
         list[str], typer.Argument(help="Files, folders or - for stdin.", metavar="CORPUS ...", show_default=False)
@@ -34,7 +40,7 @@ def corpus(
     settings: Settings,
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object.")] = False,
 ) -> None:
-    """Look at a corpus before training: its characters and lines, what a model has to beat, and a preset to try."""
+    """Describe a corpus before training and suggest a preset."""
     given = {**from_environment(console.environ, "data"), **settings}
     config = replace(build_section(DataConfig, given, "data"), corpus=tuple(files), level="char", errors="replace")
     if "-" in files and not console.piped:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from charlstm.cli.gaps import bounds, share
-from charlstm.cli.options import ModelOption
+from charlstm.cli.options import ModelOption, command
 from charlstm.cli.texts import Part, count, given_text, own_part
 from charlstm.config import AdaptationConfig, UnknownPolicy
 from charlstm.console import Console, escape_controls
@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 Errors = Literal["strict", "replace"]
 
 
+@command(
+    "adaptation",
+    name="eval",
+    short="files model part unknown dynamic gaps as_json",
+    examples=("charlstm eval", "charlstm eval -m runs/mine other.txt --json"),
+)
 def eval_(
     files: Annotated[
         list[str] | None,

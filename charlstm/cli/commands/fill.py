@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from charlstm.cli.options import ModelOption
+from charlstm.cli.options import ModelOption, command
 from charlstm.cli.prompt import read_prompt
 from charlstm.config import DataConfig, UnknownPolicy
 from charlstm.console import Console, escape_controls
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from charlstm.sampling.network import Ids
 
 
+@command(
+    short="text model gap any_ num seed as_json",
+    examples=("charlstm fill 'To be, or ___ to be'", "charlstm fill -n 5 --any 8 'the _ sat' < /dev/null"),
+)
 def fill(
     text: Annotated[
         str | None,
@@ -54,11 +58,11 @@ def fill(
         ),
     ] = None,
     unknown: Annotated[UnknownPolicy, typer.Option(help="Characters that the model has never seen.")] = "error",
-    jsonl: Annotated[
-        bool, typer.Option("--jsonl", help="Write a JSON object for each proposal, with its log-probability.")
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Write a JSON object for each proposal, with its log-probability.")
     ] = False,
 ) -> None:
-    """Fill the gaps of a text: charlstm fill 'To be, or ___ to be'."""
+    """Fill the gaps of a text."""
     text = read_prompt(console, None if text == "-" else text, None, "text")
     if not text:
         raise UsageError("there is no text to fill", "charlstm fill 'To be, or ___ to be', or pipe one in")
@@ -77,7 +81,7 @@ def fill(
     console.note(f"{escape_controls(str(path))}, by {filler.method}{shown}", "dim")
     for number, template in enumerate(found, 1):
         proposals = filled(console, filler, template, fixed[number - 1], num)
-        write(console, filler, template, proposals, number, jsonl)
+        write(console, filler, template, proposals, number, as_json)
 
 
 def texts_of(text: str, data: DataConfig) -> list[str]:
@@ -102,10 +106,10 @@ def filled(console: Console, filler: Filler, template: Template, fixed: list[Ids
 
 
 def write(
-    console: Console, filler: Filler, template: Template, proposals: list[Filling], line: int, jsonl: bool
+    console: Console, filler: Filler, template: Template, proposals: list[Filling], line: int, as_json: bool
 ) -> None:
     for index, proposal in enumerate(proposals):
-        if jsonl:
+        if as_json:
             entry = as_object(filler, template, proposal, index, line)
             console.write(json.dumps(entry, ensure_ascii=False).encode() + b"\n")
             continue

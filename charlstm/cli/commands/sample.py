@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from charlstm.cli.options import ModelOption
+from charlstm.cli.options import ModelOption, command
 from charlstm.cli.prompt import read_prompt
 from charlstm.config import AdaptationConfig, Direction, SamplingConfig, UnknownPolicy
 from charlstm.console import Console, escape_controls
@@ -27,6 +27,15 @@ if TYPE_CHECKING:
 LONG_PROMPT = 20_000
 
 
+@command(
+    "sampling",
+    "adaptation",
+    short="model prompt num length temperature top_p stop seed no_echo as_json",
+    examples=(
+        "charlstm sample --prompt 'Once upon a time' -t 0.8",
+        "charlstm sample -m runs/names -n 20 --stop $'\\n' | sort -u",
+    ),
+)
 def sample(
     *,
     console: Console,
@@ -64,7 +73,7 @@ def sample(
     ] = "error",
     no_echo: Annotated[bool, typer.Option("--no-echo", help="Write the sample without the prompt.")] = False,
     raw: Annotated[bool, typer.Option("--raw", help="Do not write a newline after the sample.")] = False,
-    jsonl: Annotated[bool, typer.Option("--jsonl", help="Write a JSON object for each sample.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Write a JSON object for each sample.")] = False,
     novelty: Annotated[
         bool, typer.Option("--novelty", help="Tell how much of each sample stands word for word in the training text.")
     ] = False,
@@ -74,7 +83,7 @@ def sample(
     adaptation = build_section(
         AdaptationConfig, from_environment(console.environ, "adaptation") | settings, "adaptation"
     )
-    check(config, num, stop or [], jsonl, novelty, prompt, prompt_file, direction)
+    check(config, num, stop or [], as_json, novelty, prompt, prompt_file, direction)
     check_adapt(settings, adapt, prompt_file)
     text = "" if adapt == "-" and prompt is None and prompt_file is None else read_prompt(console, prompt, prompt_file)
 
@@ -101,9 +110,9 @@ def sample(
 
     echoed = b"" if no_echo else as_bytes(text)
     fragments = in_order(
-        text_model.stream_fragments(text, config, seed=seed, n=num, stop=stop or [], unknown=unknown, scored=jsonl)
+        text_model.stream_fragments(text, config, seed=seed, n=num, stop=stop or [], unknown=unknown, scored=as_json)
     )
-    if jsonl:
+    if as_json:
         write_objects(console, objects(fragments, text, seed, direction), lookout)
         return
     fragments = lookout.noting(console, fragments) if lookout else fragments
@@ -124,7 +133,7 @@ def check(
     config: SamplingConfig,
     num: int,
     stops: list[str],
-    jsonl: bool,
+    as_json: bool,
     novelty: bool,
     prompt: str | None,
     prompt_file: str | None,
@@ -135,8 +144,8 @@ def check(
         raise UsageError("--prompt and --prompt-file cannot both be given")
     if "" in stops:
         raise UsageError("--stop must not be empty")
-    if config.length == 0 and jsonl and not stops:
-        raise UsageError("-l 0 never ends the object that --jsonl would write", "give a --stop, or a length")
+    if config.length == 0 and as_json and not stops:
+        raise UsageError("-l 0 never ends the object that --json would write", "give a --stop, or a length")
     if config.length == 0 and novelty and not stops:
         raise UsageError("-l 0 never ends the sample that --novelty is about", "give a --stop, or a length")
     if config.length == 0 and direction == "backward" and not stops:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, NamedTuple
 import typer
 
 from charlstm import presets
-from charlstm.cli.options import ConfigOption, CorpusArgument, PresetOption, SetOption, TieOption
+from charlstm.cli.options import ConfigOption, CorpusArgument, PresetOption, SetOption, command
 from charlstm.config import SECTIONS, Config, ModelConfig
 from charlstm.console import Console, escape_controls
 from charlstm.errors import UsageError
@@ -51,6 +51,13 @@ MAY_CHANGE = {
 """Settings of a run that may be others when it is resumed; with the rest it would be another run."""
 
 
+@command(
+    "model",
+    "data",
+    "training",
+    short="corpus output preset resume document hidden layers cell dropout lr epochs max_time dry_run",
+    examples=("charlstm train book.txt --max-time 10m", "charlstm train --resume -o runs/book --epochs 40"),
+)
 def train(
     corpus: CorpusArgument = None,
     *,
@@ -63,7 +70,6 @@ def train(
     preset: PresetOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
-    tie: TieOption = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a run: the one in -o, the corpus's, or the newest.")
     ] = False,
@@ -80,7 +86,9 @@ def train(
     ] = False,
     no_samples: Annotated[bool, typer.Option("--no-samples", help="Do not show a sample at each validation.")] = False,
 ) -> int:
-    """Train a model on text. Prints the run's folder."""
+    """Train a model on text.
+
+    Prints the run's folder."""
     if "" in (corpus or []):
         raise UsageError("the name of a corpus must not be empty")
     if resume and (overwrite or init_from or dry_run):
@@ -92,7 +100,7 @@ def train(
             "--find-lr tries rates on a fresh model and saves nothing: it does not go with --resume, --overwrite, "
             "--init-from or --dry-run"
         )
-    given = all_given(console, preset, config, set_, settings | tied(tie))
+    given = all_given(console, preset, config, set_, settings)
     first = weights_of(init_from) if init_from else None
     plan = resumed(output, corpus, given) if resume else begun(console, output, corpus, given, first, overwrite)
     if not (resume or dry_run or find_lr):
@@ -140,11 +148,6 @@ def all_given(
     given = presets.load_preset(preset) if preset else {}
     given |= config_settings(console, config)
     return given | from_environment(console.environ, *SECTIONS) | from_assignments(assignments or []) | flags
-
-
-def tied(tie: bool) -> Settings:
-    """What `--tie` gives."""
-    return {"model.head": Setting("tied", "--tie")} if tie else {}
 
 
 class Plan(NamedTuple):

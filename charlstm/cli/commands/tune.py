@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from charlstm.cli.commands.train import all_given, default_folder, openable, tied
-from charlstm.cli.options import ConfigOption, CorpusArgument, PresetOption, SetOption, TieOption, dashed
+from charlstm.cli.commands.train import all_given, default_folder, openable
+from charlstm.cli.options import ConfigOption, CorpusArgument, PresetOption, SetOption, command, dashed
 from charlstm.config import TrainingConfig
 from charlstm.console import Console, escape_controls
 from charlstm.errors import CharlstmError, UsageError
@@ -37,6 +37,13 @@ SHOWN = 5
 """Trials in the table of the best."""
 
 
+@command(
+    "model",
+    "data",
+    *FLAGS,
+    short="corpus output trials time preset set_ document cell",
+    examples=("charlstm tune book.txt --trials 30", "charlstm tune book.txt --time 5m --cell gru"),
+)
 def tune(
     corpus: CorpusArgument = None,
     *,
@@ -55,9 +62,10 @@ def tune(
     preset: PresetOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
-    tie: TieOption = False,
 ) -> int:
-    """Search for the settings that suit a text, by short trainings. Prints a file for train --config.
+    """Search for good settings with many short training runs.
+
+    Prints a file for train --config.
 
     Whatever you give is kept; what is searched of the rest is said first.
 
@@ -66,7 +74,7 @@ def tune(
     if "" in (corpus or []):
         raise UsageError("the name of a corpus must not be empty")
     check_optuna()
-    given = UNLESS_GIVEN | all_given(console, preset, config, set_, settings | tied(tie))
+    given = UNLESS_GIVEN | all_given(console, preset, config, set_, settings)
     if time is not None:
         given["training.max_time"] = Setting(time, "--time")
     space = unset_space(given)
