@@ -19,7 +19,7 @@ configure_process()
 import numpy as np
 
 from charlstm.config import ModelConfig
-from charlstm.evaluation.one_sided import evaluate
+from charlstm.evaluation.evaluate import evaluate
 from charlstm.model.device import choose_device, has_torch_layer
 from charlstm.model.language_model import LanguageModel
 

@@ -11,7 +11,7 @@ import pytest
 
 import charlstm as package
 from charlstm.config import SamplingConfig
-from charlstm.evaluation.one_sided import score
+from charlstm.evaluation.evaluate import score_characters
 from charlstm.model.loading import load_language_model
 from charlstm.storage.model import ModelFile
 from charlstm.text_model import TextModel
@@ -118,10 +118,9 @@ def test_characters_of_several_bytes_stay_whole() -> None:
 def test_scores_backward_are_those_of_the_turned_text(both_ways_run: Path) -> None:
     model, text = package.load(both_ways_run, "backward"), "the dog and the fox\n"
     ids = model.vocabulary.encode(text)
-    expected = score(
-        load_language_model(model.file.select_direction("backward")), ids[::-1].copy(), model.vocabulary.bos
-    ).log_probability[::-1]
-    np.testing.assert_allclose(model.score(text), expected, atol=1e-4)  # two engines, both in float32
+    backward_lm = load_language_model(model.file.select_direction("backward"))
+    expected = score_characters(backward_lm, ids[::-1].copy(), model.vocabulary.bos).forward.log_probability
+    np.testing.assert_allclose(model.score(text), expected[::-1], atol=1e-4)  # two engines, both in float32
     with pytest.raises(package.UsageError, match="direction"):
         TextModel(ModelFile.load(both_ways_run / "best.safetensors").select_direction("forward")).file.select_direction(
             "backward"
@@ -172,12 +171,12 @@ def test_bytes_of_a_character_keep_their_order() -> None:
 
 def test_a_document_scored_backward_is_worth_what_it_is_turned_round(names: Path) -> None:
     model = package.load(names, "backward")
-    turned = score(
+    backward_lm, reversed_ids = (
         load_language_model(model.file.select_direction("backward")),
         model.vocabulary.encode("clara")[::-1],
-        model.vocabulary.bos,
     )
-    np.testing.assert_allclose(model.score("clara").sum(), turned.log_probability.sum(), atol=1e-4)  # as above
+    expected = score_characters(backward_lm, reversed_ids, model.vocabulary.bos).forward.log_probability
+    np.testing.assert_allclose(model.score("clara").sum(), expected.sum(), atol=1e-4)  # as above
 
 
 def test_python_writes_what_the_command_does(both_ways_run: Path) -> None:

@@ -17,10 +17,12 @@ from charlstm.architecture import weight_shapes
 from charlstm.cells import CELLS
 from charlstm.cli.commands.score import suspects
 from charlstm.config import Config, ModelConfig, RegularizationConfig
-from charlstm.evaluation import one_sided, two_sided
+from charlstm.evaluation import streams as streams_module
+from charlstm.evaluation import two_sided
+from charlstm.evaluation.evaluate import evaluate
 from charlstm.evaluation.metrics import Scores
-from charlstm.evaluation.one_sided import evaluate
-from charlstm.evaluation.two_sided import chunk_edges, evaluate_both, predict_both_sides
+from charlstm.evaluation.streams import Streams
+from charlstm.evaluation.two_sided import predict_both_sides
 from charlstm.infilling.context import Predictors
 from charlstm.model.bidirectional import BidirectionalModel
 from charlstm.model.layers import TORCH_LAYERS, Engine
@@ -56,9 +58,9 @@ def model_of(
 def views(model: BidirectionalModel, ids: np.ndarray[Any, Any]) -> tuple[Tensor, Tensor, Tensor]:
     """The logits at every place of a text, [3][N, V]."""
     chunks = list(predict_both_sides(model, ids, START))
-    order = np.argsort(np.concatenate([places for places, *_ in chunks]))
+    order = np.argsort(np.concatenate([chunk.places for chunk in chunks]))
     forward, backward, both = (
-        torch.cat([getattr(found, name) for _, found, _ in chunks])[order] for name in two_sided.Views._fields
+        torch.cat(logits)[order] for logits in zip(*(chunk.views for chunk in chunks), strict=True)
     )
     return forward, backward, both
 
@@ -154,34 +156,34 @@ def test_what_is_minimised_is_the_weighted_mean_of_the_three() -> None:
 def test_the_figures_are_those_of_each_direction_alone(
     length: int, streams: int, boundary: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(one_sided, "MIN_STREAM", 1000)
-    monkeypatch.setattr(one_sided, "MAX_LOGITS", 7 * SIZE * streams)  # chunks of 7 characters
+    monkeypatch.setattr(streams_module, "MIN_STREAM", 1000)
+    monkeypatch.setattr(streams_module, "MAX_CHUNK_LOGITS", 7 * SIZE * streams)  # chunks of 7 characters
     model = model_of(layers=1, boundary=boundary)
     ids = np.random.default_rng(1).integers(SIZE, size=length)
-    found = evaluate_both(model, ids, START, length)
+    found = evaluate(model, ids, START, length)
     assert found is not None
-    assert len(one_sided.cut_streams(length)[1]) == streams
-    for figures, alone, text in (
-        (found.forward, model.forward_lm, ids),
-        (found.backward, model.backward_lm, ids[::-1]),
+    assert len(Streams.for_evaluation(length).starts) == streams
+    for nats, alone, text in (
+        (found.total_nats, model.forward_lm, ids),
+        (found.backward_total_nats, model.backward_lm, ids[::-1]),
     ):
         single = evaluate(alone, text.copy(), START, length)
         assert single is not None
-        assert figures.nats == pytest.approx(single.nats, rel=1e-5)
+        assert nats == pytest.approx(single.total_nats, rel=1e-5)
 
 
 @pytest.mark.parametrize("length", [40, 2100, 3001])
 def test_a_text_of_several_segments_has_the_same_figures(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(one_sided, "MIN_STREAM", 1000)
-    monkeypatch.setattr(one_sided, "MAX_LOGITS", 7 * SIZE * max(length // 1000, 1))
+    monkeypatch.setattr(streams_module, "MIN_STREAM", 1000)
+    monkeypatch.setattr(streams_module, "MAX_CHUNK_LOGITS", 7 * SIZE * max(length // 1000, 1))
     model, ids = model_of(layers=1), np.random.default_rng(1).integers(SIZE, size=length)
-    whole = evaluate_both(model, ids, START, length)
+    whole = evaluate(model, ids, START, length)
     monkeypatch.setattr(two_sided, "CHUNKS_PER_SEGMENT", 2)
-    parts = evaluate_both(model, ids, START, length)
+    parts = evaluate(model, ids, START, length)
     assert whole is not None
     assert parts is not None
-    assert parts.backward.nats == pytest.approx(whole.backward.nats, rel=1e-5)
-    assert parts.pseudo_nats == pytest.approx(whole.pseudo_nats, rel=1e-5)
+    assert parts.backward_loss_nats == pytest.approx(whole.backward_loss_nats, rel=1e-5)
+    assert parts.pseudo_likelihood_nats == pytest.approx(whole.pseudo_likelihood_nats, rel=1e-5)
 
 
 def test_a_text_that_a_window_with_its_look_ahead_does_not_fit_into_is_refused(corpus: Path) -> None:
@@ -190,8 +192,9 @@ def test_a_text_that_a_window_with_its_look_ahead_does_not_fit_into_is_refused(c
 
 
 def test_chunks_cut_where_the_last_stream_ends() -> None:
-    assert chunk_edges(10, 10, 4) == [0, 4, 8, 10]
-    assert chunk_edges(10, 9, 4) == [0, 4, 8, 9, 10]
+    starts = np.array([0, 10])
+    assert Streams(20, 10, starts).chunks_to_each_end(4) == [(0, 4), (4, 8), (8, 10)]
+    assert Streams(19, 10, starts).chunks_to_each_end(4) == [(0, 4), (4, 8), (8, 9), (9, 10)]
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -241,7 +244,7 @@ def test_eval_tells_the_figures_of_both_directions_and_names_the_pseudo_likeliho
     figures = json.loads(charlstm("eval", "-m", both_ways_run, "text.txt", "--json").text)
     assert [name for name in figures if "bpc" in name] == ["bpc", "backward_bpc"]
     assert figures["pseudo_likelihood_nats"] < min(figures["loss_nats"], figures["backward_loss_nats"])
-    assert 0.9 < figures["forward_restored"] <= figures["both_sides_restored"] <= 1
+    assert 0.9 < figures["forward_accuracy"] <= figures["both_sides_accuracy"] <= 1
     ModelFile.load(both_ways_run / "best.safetensors").select_direction("backward").save(Path("backward.safetensors"))
     turned = json.loads(charlstm("eval", "-m", "backward.safetensors", "turned.txt", "--json").text)
     assert figures["backward_loss_nats"] == pytest.approx(turned["loss_nats"], rel=1e-5)
@@ -303,7 +306,7 @@ def test_training_tells_of_both_directions_and_keeps_their_figures(both_ways_run
     lines = [json.loads(line) for line in (both_ways_run / "metrics.jsonl").read_text().splitlines()]
     last = next(line for line in reversed(lines) if "validation_loss_nats" in line)
     figures = ModelFile.load(both_ways_run / "best.safetensors").metrics["validation"]
-    for name in ("backward_loss_nats", "pseudo_likelihood_nats", "both_sides_restored"):
+    for name in ("backward_loss_nats", "pseudo_likelihood_nats", "both_sides_accuracy"):
         assert last[f"validation_{name}"] > 0
         assert figures[name] > 0
 

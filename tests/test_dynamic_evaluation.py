@@ -11,7 +11,7 @@ import torch
 from charlstm.config import CELL_NAMES, AdaptationConfig, ModelConfig
 from charlstm.errors import DivergedError
 from charlstm.evaluation.dynamic import WINDOW, DynamicUpdate, adapt, score_dynamically
-from charlstm.evaluation.one_sided import score
+from charlstm.evaluation.evaluate import score_characters
 from charlstm.model.language_model import LanguageModel
 from charlstm.storage.model import ModelFile
 from tests.conftest import ENGLISH
@@ -35,7 +35,7 @@ def ids(run: Path) -> np.ndarray:
 def test_every_character_is_scored_once_and_the_first_window_before_anything_is_learnt(
     model: LanguageModel, ids: np.ndarray
 ) -> None:
-    static = score(model, ids, 0).log_probability
+    static = score_characters(model, ids, 0).forward.log_probability
     windows = list(score_dynamically(model, ids, 0, CONFIG))
     assert [len(window) for window in windows] == [WINDOW] * 25 + [10]
     np.testing.assert_allclose(windows[0], static[:WINDOW], atol=1e-5)
@@ -52,7 +52,9 @@ def test_a_window_is_scored_by_weights_that_have_not_seen_it(model: LanguageMode
 
 def test_at_rate_0_it_is_the_evaluation_of_the_model_as_it_is(model: LanguageModel, ids: np.ndarray) -> None:
     windows = score_dynamically(model, ids, 0, AdaptationConfig(adapt_rate=0))
-    np.testing.assert_allclose(np.concatenate(list(windows)), score(model, ids, 0).log_probability, atol=1e-4)
+    np.testing.assert_allclose(
+        np.concatenate(list(windows)), score_characters(model, ids, 0).forward.log_probability, atol=1e-4
+    )
 
 
 def test_the_model_is_the_same_afterwards_bit_for_bit(model: LanguageModel, ids: np.ndarray) -> None:
@@ -72,7 +74,7 @@ def test_the_model_is_the_same_afterwards_bit_for_bit(model: LanguageModel, ids:
 def test_what_a_text_repeats_is_learnt(model: LanguageModel, run: Path) -> None:
     ids = ModelFile.load(run / "best.safetensors").vocabulary.encode("zog mab quiv lux " * 100)
     static, windows = (
-        score(model, ids, 0).log_probability,
+        score_characters(model, ids, 0).forward.log_probability,
         np.concatenate(list(score_dynamically(model, ids, 0, CONFIG))),
     )
     assert windows.mean() > static.mean() + 0.3
@@ -80,10 +82,10 @@ def test_what_a_text_repeats_is_learnt(model: LanguageModel, run: Path) -> None:
 
 
 def test_an_adapted_model_keeps_what_it_learnt(model: LanguageModel, ids: np.ndarray) -> None:
-    before = score(model, ids, 0).log_probability.mean()
+    before = score_characters(model, ids, 0).forward.log_probability.mean()
     for _ in adapt(model, ids, 0, CONFIG):
         pass
-    assert score(model, ids, 0).log_probability.mean() > before
+    assert score_characters(model, ids, 0).forward.log_probability.mean() > before
 
 
 def test_decay_leads_back_to_the_trained_weights() -> None:

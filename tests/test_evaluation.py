@@ -10,9 +10,11 @@ import pytest
 import torch
 
 import charlstm
-from charlstm.evaluation import one_sided
+from charlstm.evaluation import streams
+from charlstm.evaluation.evaluate import evaluate, score_characters
+from charlstm.evaluation.forward import predict_forward
 from charlstm.evaluation.metrics import Metrics
-from charlstm.evaluation.one_sided import cut_streams, evaluate, predict_forward, score
+from charlstm.evaluation.streams import Streams
 from charlstm.model.language_model import LanguageModel
 from charlstm.storage.model import ModelFile
 from tests.conftest import ENGLISH
@@ -34,22 +36,22 @@ def ids(run: Path) -> np.ndarray:
 @pytest.mark.parametrize("length", [1, 2, 4095, 4096, 8192, 8193, 100_003])
 def test_every_place_comes_exactly_once(model: LanguageModel, ids: np.ndarray, length: int) -> None:
     text = np.resize(ids, length)
-    places = np.concatenate([places for places, _, _ in predict_forward(model, text, 0)])
+    places = np.concatenate([chunk.places for chunk in predict_forward(model, text, 0)])
     np.testing.assert_array_equal(np.sort(places), np.arange(length))
 
 
 def test_streams_cover_the_text() -> None:
     for length in (1, 5000, 8191, 8192, 1_000_000, 12_345_678):
-        stream_len, begins = cut_streams(length)
-        assert begins[-1] < length <= begins[-1] + stream_len
-        assert len(begins) <= one_sided.MAX_STREAMS
+        cut = Streams.for_evaluation(length)
+        assert cut.starts[-1] < length <= cut.starts[-1] + cut.steps
+        assert len(cut.starts) <= streams.MAX_STREAMS
 
 
 def test_parallel_streams_give_the_figure_of_one_long_read(
     model: LanguageModel, ids: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parallel = evaluate(model, ids, 0, len(ids))
-    monkeypatch.setattr(one_sided, "MIN_STREAM", 10**9)
+    monkeypatch.setattr(streams, "MIN_STREAM", 10**9)
     whole = evaluate(model, ids, 0, len(ids))
     assert parallel is not None and whole is not None
     assert parallel.loss_nats == pytest.approx(whole.loss_nats, abs=1e-4)
@@ -58,13 +60,13 @@ def test_parallel_streams_give_the_figure_of_one_long_read(
 def test_torch_and_numpy_give_a_text_the_same_score(model: LanguageModel, run: Path, ids: np.ndarray) -> None:
     text_model = charlstm.load(run)
     text = text_model.vocabulary.decode(ids[:500]).decode()
-    scores = score(model, ids[:500], text_model.vocabulary.bos)
+    scores = score_characters(model, ids[:500], text_model.vocabulary.bos).forward
     np.testing.assert_allclose(scores.log_probability, text_model.score(text), atol=1e-4)
     assert scores.rank.min() >= 1
 
 
 def test_the_figures_follow_from_the_nats() -> None:
-    figures = Metrics(characters=100, bytes=200, nats=100 * log(2))
+    figures = Metrics(characters=100, bytes=200, total_nats=100 * log(2))
     assert figures.bpc == pytest.approx(1)
     assert figures.bits_per_byte == pytest.approx(0.5)
     assert figures.perplexity == pytest.approx(2)

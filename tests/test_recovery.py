@@ -105,7 +105,7 @@ def test_a_validation_loss_that_is_no_number_is_never_the_best(tmp_path: Path, m
         read += 1
         return real(*args, **kwargs) * (float("nan") if read == 2 else 1)
 
-    monkeypatch.setattr("charlstm.evaluation.one_sided.torch.nn.functional.cross_entropy", broken)
+    monkeypatch.setattr("charlstm.evaluation.evaluate.torch.nn.functional.cross_entropy", broken)
     folder = RunFolder(tmp_path / "run")
     (back,) = fallen(list(train(CORPUS, config(), folder)))
     assert (back.step, back.to_step) == (20, 10)

@@ -18,7 +18,7 @@ from charlstm.cells import CELLS
 from charlstm.config import OPTIMIZER_NAMES, Config, DataConfig, ModelConfig, RegularizationConfig, TrainingConfig
 from charlstm.data.corpus import Corpus
 from charlstm.errors import CharlstmError, UsageError
-from charlstm.evaluation.one_sided import evaluate
+from charlstm.evaluation.evaluate import evaluate
 from charlstm.model.language_model import LanguageModel
 from charlstm.model.layers import TORCH_LAYERS
 from charlstm.storage.model import ModelFile

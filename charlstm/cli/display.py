@@ -155,9 +155,9 @@ class Display:
         losses = (
             f"loss {event.train_loss_nats:.4f}  validation {figures.loss_nats:.4f} nats/char, {figures.bpc:.4f} bpc"
         )
-        if event.beside:
-            losses += "  backward {backward_loss_nats:.4f}, from both sides {pseudo_likelihood_nats:.4f}".format_map(
-                event.beside
+        if figures.backward_loss_nats is not None:
+            losses += (
+                f"  backward {figures.backward_loss_nats:.4f}, from both sides {figures.pseudo_likelihood_nats:.4f}"
             )
         best = "  best so far" if event.best else ""
         self.console.note(f"step {event.step:,}  {duration(event.seconds)}  {losses}{best}")

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from charlstm.config import AdaptationConfig
 from charlstm.errors import DivergedError
-from charlstm.evaluation.one_sided import IdSequence, evaluation_mode, preceding_ids
+from charlstm.evaluation.forward import evaluation_mode
+from charlstm.evaluation.streams import IdSequence, preceding_ids
 from charlstm.model.language_model import LanguageModel, detach_states
 
 WINDOW = 20

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from charlstm.evaluation.metrics import Metrics
@@ -43,7 +42,6 @@ class Validated:
     train_loss_nats: float  # mean since the last validation
     metrics: Metrics
     best: bool
-    beside: Mapping[str, float] = field(default_factory=dict)  # further figures, of a bidirectional model
 
 
 @dataclass(frozen=True)

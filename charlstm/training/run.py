@@ -8,7 +8,8 @@ from time import monotonic
 from charlstm.config import Config
 from charlstm.data.corpus import Corpus
 from charlstm.errors import DivergedError
-from charlstm.evaluation.evaluate import Figures, figures
+from charlstm.evaluation.evaluate import evaluate
+from charlstm.evaluation.metrics import Metrics
 from charlstm.storage.model import ModelFile
 from charlstm.storage.run import RunFolder
 from charlstm.training.clock import Clock
@@ -121,29 +122,30 @@ def is_validation_due(trainer: Trainer, done: float, validate_at: Callable[[floa
     )
 
 
-def validate(trainer: Trainer, stop: Callable[[], bool]) -> Figures | None:
-    """The figures of the validation part; None if it was stopped. Raises DivergedError if the loss is no number."""
+def validate(trainer: Trainer, stop: Callable[[], bool]) -> Metrics | None:
+    """The metrics of the validation part; None if it was stopped. Raises DivergedError if the loss is no number."""
     ids = trainer.tokens.part("val")
     with trainer.average.applied():
-        found = figures(trainer.model, ids, trainer.vocabulary.bos, trainer.validation_bytes, stop)
-    if found is not None:
-        check_finite(trainer, found.evaluation)
-    return found
+        metrics = evaluate(trainer.model, ids, trainer.vocabulary.bos, trainer.validation_bytes, stop)
+    if metrics is not None:
+        check_finite(trainer, metrics)
+    return metrics
 
 
-def save_validated(trainer: Trainer, folder: RunFolder, found: Figures, place: dict[str, float]) -> Validated:
-    """Saves the run with its new figures. The best model is the one with the lowest loss forwards."""
-    progress, evaluation = trainer.progress, found.evaluation
-    best, train_loss = progress.record_validation(evaluation.loss_nats), progress.pop_mean_loss()
-    trainer.average.observe_loss(evaluation.loss_nats)
-    losses = {"loss_nats": train_loss, "validation_loss_nats": evaluation.loss_nats, "validation_bpc": evaluation.bpc}
-    folder.append_metrics({**place, **losses, **{f"validation_{name}": value for name, value in found.beside.items()}})
-    save_run(trainer, folder, found, best=best)
+def save_validated(trainer: Trainer, folder: RunFolder, metrics: Metrics, place: dict[str, float]) -> Validated:
+    """Saves the run with its new metrics. The best model is the one with the lowest forward loss."""
+    progress = trainer.progress
+    best, train_loss = progress.record_validation(metrics.loss_nats), progress.pop_mean_loss()
+    trainer.average.observe_loss(metrics.loss_nats)
+    losses = {"loss_nats": train_loss, "validation_loss_nats": metrics.loss_nats, "validation_bpc": metrics.bpc}
+    two_sided = {f"validation_{key}": value for key, value in metrics.two_sided().items()}
+    folder.append_metrics({**place, **losses, **two_sided})
+    save_run(trainer, folder, metrics, best=best)
     folder.mark_good()
-    return Validated(progress.step, progress.seconds, train_loss, evaluation, best, found.beside)
+    return Validated(progress.step, progress.seconds, train_loss, metrics, best)
 
 
-def save_run(trainer: Trainer, folder: RunFolder, found: Figures | None = None, *, best: bool = False) -> None:
-    validation = {"validation": found.to_dict()} if found else {}
-    keep = trainer.config.training.keep if found else None
+def save_run(trainer: Trainer, folder: RunFolder, metrics: Metrics | None = None, *, best: bool = False) -> None:
+    validation = {"validation": metrics.to_dict()} if metrics else {}
+    keep = trainer.config.training.keep if metrics else None
     folder.save(trainer.model_file(validation), trainer.state_dict(), best=best, keep=keep)

@@ -156,11 +156,11 @@ def all_figures(
     console: Console, file: ModelFile, ids: Tokens, about: dict[str, Any], adaptation: AdaptationConfig | None
 ) -> dict[str, Any]:
     """How well the model predicts the text; of a bidirectional one, from either end and from both sides."""
-    from charlstm.evaluation.evaluate import figures
+    from charlstm.evaluation.evaluate import evaluate
     from charlstm.model.loading import load_torch_model
 
     size = about.pop("bytes")
-    found = figures(load_torch_model(file), ids, file.vocabulary.bos, size)
+    found = evaluate(load_torch_model(file), ids, file.vocabulary.bos, size)
     assert found is not None
     ends = count(ids, file.vocabulary.end_of_document)
     dynamic = dynamic_figures(console, file, ids, size, adaptation) if adaptation else {}

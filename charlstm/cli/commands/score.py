@@ -25,16 +25,11 @@ CONTEXT = 30
 def character_scores(file: ModelFile, ids: Tokens) -> dict[str, Scores]:
     """Of every character given those before it and, with a bidirectional model, given all the others, by the prefix of
     their names in JSON."""
-    from charlstm.evaluation.one_sided import score
-    from charlstm.evaluation.two_sided import score_both
-    from charlstm.model.language_model import LanguageModel
+    from charlstm.evaluation.evaluate import score_characters
     from charlstm.model.loading import load_torch_model
 
-    model = load_torch_model(file)
-    if isinstance(model, LanguageModel):
-        return {"": score(model, ids, file.vocabulary.bos)}
-    forward, both = score_both(model, ids, file.vocabulary.bos)
-    return {"": forward, "both_sides_": both}
+    scores = score_characters(load_torch_model(file), ids, file.vocabulary.bos)
+    return {"": scores.forward} | ({"both_sides_": scores.both_sides} if scores.both_sides else {})
 
 
 def write_characters(console: Console, file: ModelFile, ids: Tokens) -> None:
@@ -112,7 +107,7 @@ def suspects(vocabulary: Vocabulary, text: NDArray[np.integer], scores: Scores, 
             pieces[text[place]],
             "".join(pieces[i] for i in after),
             float(scores.log_probability[place]),
-            pieces[scores.likeliest[place]],
+            pieces[scores.expected[place]],
         )
 
 

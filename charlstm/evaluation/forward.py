@@ -1,0 +1,82 @@
+"""Predict each character of a text from those before it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from charlstm.evaluation.streams import WARMUP, IdSequence, Places, Streams, preceding_ids
+from charlstm.model.head import Head
+from charlstm.model.language_model import LanguageModel
+from charlstm.model.stack import TensorStates
+
+
+class Predictions(NamedTuple):
+    """The logits of some characters of a text, [n, V] each: given those before, those after, or all the others."""
+
+    places: Places  # [n], where in the text
+    targets: Tensor  # [n], the ids that are there
+    forward: Tensor
+    backward: Tensor | None = None
+    both_sides: Tensor | None = None
+
+    @property
+    def views(self) -> list[Tensor]:
+        """The logits that this model has, in the order above."""
+        return [logits for logits in (self.forward, self.backward, self.both_sides) if logits is not None]
+
+
+@torch.inference_mode()
+def predict_forward(model: LanguageModel, ids: IdSequence, bos: int) -> Iterator[Predictions]:
+    """Predict every character of a text, ids [length], once, in chunks. The text is read after BOS in warmed streams.
+
+    The model keeps its mode.
+    """
+    device = model.head.weight.device
+    with evaluation_mode(model):
+        streams = Streams.for_evaluation(len(ids))
+        states = warm_up(model, ids, bos, streams)
+        for first, last in streams.chunks(streams.chunk_steps(model.head.out_features)):
+            places = streams.places(first, last)  # [T, B]
+            inside = places < len(ids)
+            x = torch.from_numpy(preceding_ids(ids, np.minimum(places, len(ids) - 1), bos)).to(device)
+            outputs, states = model.unroll(x, states)
+            targets = torch.from_numpy(ids[places[inside]].astype(np.int64)).to(device)
+            head_inputs = outputs.head_input[torch.from_numpy(inside).to(device)]
+            yield Predictions(places[inside], targets, compute_logits(model.head, head_inputs))
+
+
+def warm_up(model: LanguageModel, ids: IdSequence, bos: int, streams: Streams) -> TensorStates:
+    """Return the state at the start of each stream, once it has read its warm-up. The first stream's is fresh."""
+    states: TensorStates = model.initial_state(len(streams.starts))
+    if len(streams.starts) == 1:
+        return states
+    places = np.maximum(streams.places(-WARMUP, 0), 0)
+    _, states = model.unroll(torch.from_numpy(preceding_ids(ids, places, bos)).to(model.head.weight.device), states)
+    for state in states:
+        for part in state:
+            part[0] = 0
+    return states
+
+
+def compute_logits(head: Head, head_inputs: Tensor) -> Tensor:
+    """Return float32 logits [n, V] from what a head reads, [n, R]."""
+    logits: Tensor = head(head.project(head_inputs)).float()
+    return logits
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Turn dropout off, and TF32 in cuDNN's layers, which would round float32. Afterwards the mode is as before."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            yield
+    finally:
+        model.train(training)
