@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, Field, dataclass, fields
+from dataclasses import Field, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from charlstm.config import ALL_SECTIONS, SECTIONS, Config, DataConfig
+from charlstm.config import ALL_SECTIONS, SECTIONS, Config, resumable_keys
 from charlstm.errors import UsageError
+from charlstm.fields import DURATION, check_value, invalid_value, suggest_match
 
 Section = TypeVar("Section")
 
@@ -35,14 +36,66 @@ Settings = dict[str, Setting]
 
 
 def resolve(given: Settings) -> Config:
-    """Defaults, overridden by what was given. Raises UsageError for a value that cannot be."""
-    return Config(**{name: build_section(section, given, name) for name, section in SECTIONS.items()})
+    """Return the defaults with the given settings in their place. Raises UsageError for an invalid value."""
+    return Config(**{name: build_section(section, given, name) for name, section in SECTIONS.items()})  # type: ignore[arg-type]
+
+
+def updated(config: Config, values: Mapping[str, Any], where: str) -> Config:
+    """Return `config` with other values of some settings.
+
+    values: the new values, by `section.key`. A `Setting` carries its own origin for error messages.
+    where: the origin of the other values, for error messages.
+    Raises UsageError for an unknown key or an invalid value.
+    """
+    given = {
+        check_key(key, where): value if isinstance(value, Setting) else Setting(value, f"{where}: {key}")
+        for key, value in values.items()
+    }
+    sections = {
+        name: replace(getattr(config, name), **check_section(section, given, name))
+        for name, section in SECTIONS.items()
+    }
+    return replace(config, **sections)
 
 
 def build_section(section: type[Section], given: Settings, name: str) -> Section:
-    """One section from what was given under `name.key`; the rest are its defaults."""
-    values = {f.name: check_value(f, given[key]) for f in fields(section) if (key := f"{name}.{f.name}") in given}  # type: ignore[arg-type]
-    return section(**values)
+    """Return a section with the settings given under `name.key` and the defaults of the others.
+
+    Raises UsageError for an invalid value.
+    """
+    return section(**check_section(section, given, name))
+
+
+def check_section(section: type[Any], given: Settings, name: str) -> dict[str, Any]:
+    """Return the values given under `name.key`, parsed and checked, by key. Raises UsageError for an invalid one."""
+    return {f.name: check_setting(f, given[key]) for f in fields(section) if (key := f"{name}.{f.name}") in given}
+
+
+def check_setting(f: Field[Any], given: Setting) -> Any:
+    """Return the value of a setting, parsed if it is text, and checked. Raises UsageError that names its origin."""
+    try:
+        return check_value(f, parse_value(f, given.value) if isinstance(given.value, str) else given.value)
+    except ValueError:
+        raise invalid_value(f, given.value, given.where) from None
+
+
+def check_resumable(saved: Config, config: Config, given: Mapping[str, Setting] = {}) -> None:
+    """Check that a run saved with other settings can be resumed with these.
+
+    given: the settings that the user gave, whose origin the error names.
+    Raises UsageError if a setting differs that a resumed run must keep.
+    """
+    before, after = saved.to_dict(), config.to_dict()
+    for key in (f"{section}.{name}" for section, values in before.items() for name in values):
+        section, _, name = key.partition(".")
+        old, new = before[section][name], after[section][name]
+        if old != new and key not in resumable_keys():
+            where = given[key].where if key in given else key
+            names = ", ".join(sorted(key.partition(".")[2] for key in resumable_keys()))
+            raise UsageError(
+                f"cannot resume: {where} is {new} here and {old} in the run",
+                f"only these can change: {names}; a new run can start from its weights (--init-from)",
+            )
 
 
 def from_dict(tree: Mapping[str, Any], where: str) -> Settings:
@@ -136,85 +189,30 @@ def unknown_key(key: str, known: Iterable[str], where: str) -> UsageError:
 
 
 def suggest_name(word: str, known: Iterable[str]) -> str:
-    """A hint: the known word nearest to this one, or all of them."""
-    import difflib  # here, because a right command line does not need it
-
+    """Return a hint with the known name that is most similar, or with all of them if none is."""
     known = list(known)
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+    return suggest_match(word, known) or f"choose from {', '.join(known)}"
 
 
-def check_value(f: Field[Any], given: Setting) -> Any:
-    """The given value in the setting's own type. Raises UsageError with the value, the range and where it stood."""
-    default = f.default
-    assert default is not MISSING
-    try:
-        value = convert_value(given.value, default, f.metadata["metavar"])
-    except (ValueError, TypeError):
-        raise invalid_value(f, given) from None
-    if f.metadata["choices"] and value not in f.metadata["choices"]:
-        raise invalid_value(f, given)
-    if f.name == "split":
-        return check_split(value, given)
-    if not in_range(value, f.metadata["minimum"], f.metadata["maximum"]):
-        raise invalid_value(f, given)
-    return value
-
-
-def convert_value(value: Any, default: Any, metavar: str) -> Any:
-    """The value as the type of the default; text is parsed, a TOML value must already fit. Raises ValueError."""
-    if metavar == "TIME" and isinstance(value, str):
-        return parse_duration(value)
-    if isinstance(default, tuple):
-        items = value.split(",") if isinstance(value, str) else list(value)
-        return tuple(float(item) if default else str(item) for item in items)
-    if isinstance(default, bool):
-        return parse_bool(value)
-    if isinstance(value, bool) or (isinstance(default, str) and not isinstance(value, str)):
-        raise ValueError(value)
-    if isinstance(default, int) and isinstance(value, float) and not value.is_integer():
-        raise ValueError(value)
-    return type(default)(value)
-
-
-def parse_bool(value: Any) -> bool:
-    """True or false, as TOML, a variable or `--set` spells it. Raises ValueError."""
-    try:
-        return {"true": True, "1": True, "false": False, "0": False}[str(value).lower()]
-    except KeyError:
-        raise ValueError(value) from None
-
-
-def in_range(value: Any, least: float | None, most: float | None) -> bool:
-    return (least is None or value >= least) and (most is None or value <= most)
-
-
-def invalid_value(f: Field[Any], given: Setting) -> UsageError:
-    return UsageError(f"{given.where} must be {describe_range(f)}, not {given.value!r}")
-
-
-def describe_range(f: Field[Any]) -> str:
-    """The values a setting takes, in words."""
-    about = f.metadata
-    if about["choices"]:
-        return "one of " + ", ".join(about["choices"])
-    if f.name == "split":
-        return "two or three shares as 0.9,0.1 that add up to 1"
-    if about["metavar"] == "TIME":
-        return "a time as 90s, 5m or 1h30m, at most a year"
+def parse_value(f: Field[Any], text: str) -> Any:
+    """Return the value of a setting that a flag, a variable or a string in a file spells. Raises ValueError."""
+    if f.metadata["metavar"] == DURATION:
+        return parse_duration(text)
+    if isinstance(f.default, tuple):
+        items = text.split(",")
+        return tuple(map(float, items)) if f.default else tuple(items)
     if isinstance(f.default, bool):
-        return "true or false"
-    if isinstance(f.default, str):
-        return "text"
-    if isinstance(f.default, int):
-        return f"a whole number from {about['minimum']:.0f} to {about['maximum']:.0f}"
-    return f"a number from {about['minimum']:g} to {about['maximum']:g}"
+        return parse_bool(text)
+    kind: Any = type(f.default)
+    return kind(text)
 
 
-def check_split(shares: tuple[float, ...], given: Setting) -> tuple[float, ...]:
-    if len(shares) in (2, 3) and all(0 < share < 1 for share in shares) and abs(sum(shares) - 1) < 1e-6:
-        return shares
-    raise invalid_value(next(f for f in fields(DataConfig) if f.name == "split"), given)
+def parse_bool(text: str) -> bool:
+    """Return the value of "true" or "1", "false" or "0". Raises ValueError."""
+    try:
+        return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+    except KeyError:
+        raise ValueError(text) from None
 
 
 def parse_duration(text: str) -> float:

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from charlstm import settings
 from charlstm.config import ALL_SECTIONS, Config
-from charlstm.settings import Setting
+from charlstm.fields import check_value
 from tests.conftest import SMALL, charlstm
 
 
 def test_every_default_is_within_its_own_range() -> None:
     for section in ALL_SECTIONS.values():
         for f in fields(section):
-            assert settings.check_value(f, Setting(f.default, "default")) == f.default
+            assert check_value(f, f.default) == f.default
 
 
 def test_a_config_survives_toml(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_a_flag_beats_a_variable_beats_a_file_beats_a_preset_beats_a_default(cor
         ("--cell", "lstn", "one of lstm, lstm-peephole"),
         ("--split", "0.5,0.6", "add up to 1"),
         ("--split", "1", "add up to 1"),
-        ("--max-time", "soon", "a time as 90s, 5m or 1h30m"),
+        ("--max-time", "soon", "a time such as 90s, 5m or 1h30m"),
         ("--precision", "fp16", "one of auto, fp32, bf16"),
     ],
 )

@@ -195,7 +195,7 @@ def test_what_is_written_in_the_background_is_the_run_as_it_was_then(tmp_path: P
 def test_what_may_change_when_a_run_is_resumed_is_said(corpus: Path) -> None:
     assert charlstm("train", corpus, *SMALL, "--epochs", 1, "-o", "run").code == 0
     refused = charlstm("train", "--resume", "-o", "run", "--batch-size", 8)
-    one_sentence(refused, 2, "--batch-size is 8 here and 4 in the run", "what can is", "epochs", "lr", "max_time")
+    one_sentence(refused, 2, "--batch-size is 8 here and 4 in the run", "only these can change: device, engine, epochs")
     changed = charlstm("train", "--resume", "-o", "run", "--epochs", 2, "--lr", 1e-3, "--keep", 1, "--save-every", "5m")
     assert changed.code == 0, changed.err
 

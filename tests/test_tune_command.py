@@ -13,9 +13,9 @@ import pytest
 
 from charlstm.config import Config
 from charlstm.errors import DivergedError
-from charlstm.settings import Setting, resolve
+from charlstm.settings import Setting, resolve, updated
 from charlstm.training.trainer import Trainer
-from charlstm.tuning.space import SPACE, get_setting, unset_space, with_values
+from charlstm.tuning.space import SPACE, get_setting, unset_space
 from tests.conftest import ENGLISH, SMALL, Result, charlstm, one_sentence
 
 PLAIN = [
@@ -178,5 +178,5 @@ def test_the_defaults_and_both_ends_of_every_range_can_be_tried(key: str) -> Non
     assert values.value(values.drawn(default)) == default
     for end in str(values).split(" to ") if " to " in str(values) else str(values).split(", "):
         given = {key: Setting(end, "a test")}
-        assert get_setting(with_values(Config(), {key: end}), key) == get_setting(resolve(given), key)
+        assert get_setting(updated(Config(), {key: end}, "the search"), key) == get_setting(resolve(given), key)
         assert key not in unset_space(given)

@@ -16,7 +16,7 @@ from charlstm.architecture import count_parameters
 from charlstm.config import Config
 from charlstm.data.corpus import Corpus
 from charlstm.errors import CharlstmError
-from charlstm.settings import Settings, from_dict, resolve
+from charlstm.settings import updated
 from charlstm.training.trainer import Trainer
 
 
@@ -150,9 +150,8 @@ def choose_validate_every(best: Choice) -> int:
 
 
 def override_defaults(config: Config, given: Collection[str], tree: dict[str, dict[str, Any]]) -> Config:
-    ours: Settings = {key: value for key, value in from_dict(tree, "what was chosen").items() if key not in given}
-    everything = from_dict(config.to_dict(), "the settings")
-    return resolve(everything | ours)
+    ours = {f"{section}.{name}": value for section, values in tree.items() for name, value in values.items()}
+    return updated(config, {key: value for key, value in ours.items() if key not in given}, "what was chosen")
 
 
 def is_too_large(config: Config, corpus: Corpus, characters: int) -> bool:

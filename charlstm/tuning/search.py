@@ -29,7 +29,7 @@ from charlstm.config import Config
 from charlstm.data.batches import Batches
 from charlstm.data.corpus import Corpus
 from charlstm.errors import CharlstmError, DivergedError, UsageError
-from charlstm.settings import Settings
+from charlstm.settings import Settings, updated
 from charlstm.storage.files import write_atomically, write_error
 from charlstm.storage.locate import BEST
 from charlstm.storage.run import RunFolder
@@ -37,7 +37,7 @@ from charlstm.training.events import Event, Finished, Validated
 from charlstm.training.run import train
 from charlstm.training.trainer import Trainer
 from charlstm.tuning.events import TrialEnded
-from charlstm.tuning.space import Categorical, Space, Value, comparable_terms, get_setting, with_values
+from charlstm.tuning.space import Categorical, Space, Value, comparable_terms, get_setting
 
 JOURNAL, SETTINGS, LOCK = "journal.jsonl", "best.toml", "lock"
 
@@ -114,7 +114,7 @@ class Search:
         cells = self.space.get("model.cell")
         for cell in cells.values if isinstance(cells, Categorical) else (self.config.model.cell,):
             with suppress(CharlstmError, MemoryError, RuntimeError):  # a trial will tell
-                Trainer(self.corpus, with_values(self.config, {"model.cell": cell})).step(0.0)
+                Trainer(self.corpus, updated(self.config, {"model.cell": cell}, "the search")).step(0.0)
 
     def trial(self, stop: Callable[[], bool]) -> Iterator[Event | TrialEnded]:
         """One trial: the events of its training, then how it ended. It has failed if `stop()` or an error ended it."""
@@ -124,7 +124,7 @@ class Search:
         state = TrialState.FAIL
         try:
             values = {key: values.draw(trial, key) for key, values in self.space.items()}
-            yield from self.train(attempt, with_values(self.config, values), folder, stop)
+            yield from self.train(attempt, updated(self.config, values, "the search"), folder, stop)
             if not attempt.stopped:
                 state = TrialState.PRUNED if attempt.outcome else TrialState.COMPLETE
         finally:
@@ -185,7 +185,7 @@ class Search:
     def settings_of(self, trial: FrozenTrial) -> str:
         """What was given and what was found; the rest are the defaults."""
         found = self.values_of(trial)
-        config = with_values(self.config, found)
+        config = updated(self.config, found, "the search")
         time = f"{config.training.max_time:g}s"
         about = (
             f"Trial {trial.number} of a search: {trial.value:.4f} nats/char after {time}; --max-time trains for longer."

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from charlstm.config import SECTIONS, Config
-from charlstm.settings import Setting, Settings, from_dict, resolve
+from charlstm.settings import Settings
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -98,12 +97,6 @@ SPACE: Space = {
 def unset_space(given: Settings) -> Space:
     """What is left to search: who gives a setting wants it kept."""
     return {key: values for key, values in SPACE.items() if key not in given}
-
-
-def with_values(config: Config, values: Mapping[str, Value]) -> Config:
-    """The settings with these in place of theirs."""
-    drawn = {key: Setting(value, f"the search: {key}") for key, value in values.items()}
-    return resolve(from_dict(config.to_dict(), "the search") | drawn)
 
 
 def get_setting(config: Config, key: str) -> Any:

@@ -18,12 +18,14 @@ from charlstm.errors import UsageError
 from charlstm.settings import (
     Setting,
     Settings,
+    check_resumable,
     from_assignments,
     from_dict,
     from_environment,
     from_file,
     from_toml,
     resolve,
+    updated,
 )
 from charlstm.storage.locate import find_model, find_newest_run
 
@@ -32,23 +34,6 @@ if TYPE_CHECKING:
     from charlstm.storage.model import ModelFile
     from charlstm.storage.run import RunFolder
     from charlstm.storage.spool import Spool
-
-MAY_CHANGE = {
-    f"training.{name}"
-    for name in (
-        "epochs",
-        "max_time",
-        "lr",
-        "patience",
-        "device",
-        "precision",
-        "engine",
-        "validate_every",
-        "save_every",
-        "keep",
-    )
-}
-"""Settings of a run that may be others when it is resumed; with the rest it would be another run."""
 
 
 @command(
@@ -296,18 +281,8 @@ def weights_of(model: Path) -> ModelFile:
 
 def changed(was: Config, given: Settings, corpus: list[str] | None) -> Config:
     """A run's settings with those changed that may change. Raises UsageError that names one that may not."""
-    before = from_dict(was.to_dict(), "the run")
-    after = resolve(before | given)
-    for section, values in was.to_dict().items():
-        for name, old in values.items():
-            new = after.to_dict()[section][name]
-            if new != old and f"{section}.{name}" not in MAY_CHANGE:
-                where = given[f"{section}.{name}"].where
-                may = ", ".join(sorted(key.partition(".")[2] for key in MAY_CHANGE))
-                raise UsageError(
-                    f"{where} is {new} here and {old} in the run, and cannot change when it is resumed",
-                    f"what can is {may}; --init-from begins another run with its weights",
-                )
+    after = updated(was, given, "the command line")
+    check_resumable(was, after, given)
     if not corpus or "-" in corpus:
         return after
     return replace(after, data=replace(after.data, corpus=tuple(map(absolute, corpus))))
