@@ -1,79 +1,139 @@
-"""`charlstm corpus`, as a user sees it."""
+"""`charlstm corpus`: the table, the JSON object, and recommendations that `train` accepts."""
 
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.conftest import ENGLISH, ROOT, charlstm, one_sentence
 
 
 def table(text: str) -> dict[str, str]:
-    """The rows of a table by their names."""
-    return {name.strip(): value for name, _, value in (line.partition("  ") for line in text.splitlines())}
+    """Return the rows of a table by name."""
+    return {name.strip(): value.strip() for name, _, value in (line.partition("  ") for line in text.splitlines())}
 
 
-def test_it_shows_what_a_text_is_made_of() -> None:
-    found = charlstm("corpus", ROOT / "corpora" / "english.txt")
-    assert found.code == 0
-    assert found.err == ""
-    shown = {name: value.strip() for name, value in table(found.text).items()}
-    assert shown["characters"] == "166,420 (166,420 bytes in UTF-8)"
-    assert shown["distinct"] == "74, 1 of them seen once"
-    assert shown["scripts"] == "Latin 75.0% (51), Common 25.0% (23)"
-    assert shown["rarest"].startswith("X (U+0058) 1, 7 (U+0037) 3, ")
-    assert shown["lines"] == "3,624, 959 of them blank; the longest has 76 characters"
-    assert shown["repeated lines"] == "0.2%"
-    assert shown["entropy"] == "4.468 bits/char"
-    assert shown["given 3 before"] == "2.071 bits/char"
-    assert shown["xz"] == "2.771 bits/char"
-    assert "tiny is for texts of" in shown["--preset tiny"]
+def recommended_options(*arguments: object) -> list[str]:
+    """Return the options that `charlstm corpus --json` recommends."""
+    shown = charlstm("corpus", *arguments, "--json")
+    assert shown.code == 0, shown.err
+    return shlex.split(json.loads(shown.text)["suggestion"]["options"])
 
 
-def test_json_has_all_of_it_and_the_suggestion() -> None:
-    found = json.loads(charlstm("corpus", ROOT / "corpora" / "places.txt", "--json").text)
-    assert found["lines"] == 1249
-    assert found["order3_bpc"] is None
-    assert found["scripts"][0] == {"name": "Latin", "distinct": 51, "count": 12189}
-    assert found["suggestion"]["options"] == "--preset names --document line"
+def test_the_table_shows_statistics_baselines_and_a_preset() -> None:
+    shown = charlstm("corpus", ROOT / "corpora" / "english.txt")
+    assert shown.code == 0
+    assert shown.err == ""
+    rows = table(shown.text)
+    assert rows["characters"] == "166,420 (166,420 bytes in UTF-8)"
+    assert rows["distinct characters"] == "74 (1 occur once)"
+    assert rows["scripts"] == "Latin 75.0% (51), Common 25.0% (23)"
+    assert rows["rarest"].startswith("X (U+0058) 1, 7 (U+0037) 3, ")
+    assert rows["lines"] == "3,624 (959 blank), the longest with 76 characters"
+    assert rows["repeated lines"] == "0.2%"
+    assert rows["order-0 entropy"] == "4.468 bits/char"
+    assert rows["order-3 entropy"] == "2.071 bits/char"
+    assert rows["xz"] == "2.771 bits/char"
+    assert "tiny is for texts of" in rows["--preset tiny"]
 
 
-def test_what_it_suggests_can_be_typed() -> None:
-    for name in ("english.txt", "chinese.txt", "places.txt"):
-        path = ROOT / "corpora" / name
-        options = json.loads(charlstm("corpus", path, "--json").text)["suggestion"]["options"]
-        tried = charlstm("train", path, *options.split(), "--dry-run")
-        assert tried.code == 0, tried.err
+def test_json_has_all_statistics_and_the_recommendation() -> None:
+    shown = json.loads(charlstm("corpus", ROOT / "corpora" / "places.txt", "--json").text)
+    assert shown["lines"] == 1249
+    assert shown["order3_bpc"] is None
+    assert shown["scripts"][0] == {"name": "Latin", "distinct": 51, "count": 12189}
+    assert shown["suggestion"]["options"] == "--preset names --document line"
+    assert shown["suggestion"]["too_small"] is None
 
 
-def test_it_reads_a_pipe_and_a_folder_and_in_lower_case(tmp_path: Path) -> None:
-    assert table(charlstm("corpus", "-", stdin=b"AB\nab\n").text)["characters"].strip().startswith("6 ")
+def accepts(path: Path, options: list[str]) -> None:
+    """Assert that `charlstm train` accepts these options for this text."""
+    dry = charlstm("train", path, *options, "--dry-run")
+    assert dry.code == 0, (options, dry.err)
+
+
+@pytest.mark.parametrize("name", ["english.txt", "chinese.txt", "places.txt"])
+def test_train_accepts_the_options_recommended_for_a_bundled_corpus(name: str) -> None:
+    path = ROOT / "corpora" / name
+    accepts(path, recommended_options(path))
+
+
+words = st.text(st.sampled_from("abcdefg") | st.characters(exclude_categories=["Cs"]), max_size=12)
+repeated = st.tuples(st.text(max_size=40), st.integers(1, 40)).map(lambda pair: pair[0] * pair[1])
+item_lists = st.lists(words, min_size=25, max_size=200).map("\n".join)
+distinct_characters = st.integers(900, 3000).map(lambda n: "".join(map(chr, range(0x4E00, 0x4E00 + n))))
+mostly_text = st.tuples(st.integers(0, 6000), st.binary(max_size=20)).map(
+    lambda pair: ENGLISH[: pair[0]].encode() + pair[1]
+)
+texts = (words | repeated | item_lists | distinct_characters).map(str.encode)
+
+
+@settings(max_examples=50, deadline=None)
+@given(texts | st.binary(max_size=400) | mostly_text)
+def test_train_accepts_the_options_recommended_for_a_random_corpus(data: bytes) -> None:
+    Path("random.txt").write_bytes(data)
+    shown = charlstm("corpus", "random.txt", "--json")
+    if shown.code == 1:
+        assert "the corpus is empty" in shown.err or "archive" in shown.err
+        return
+    suggestion = json.loads(shown.text)["suggestion"]
+    if suggestion["options"] is None:
+        assert "training needs at least 100" in suggestion["too_small"]
+    else:
+        accepts(Path("random.txt"), shlex.split(suggestion["options"]))
+
+
+def test_a_text_too_small_for_training_gets_no_options() -> None:
+    Path("x.txt").write_text("short")
+    rows = table(charlstm("corpus", "x.txt").text)
+    assert rows["too small"] == "The text has 5 characters; training needs at least 100."
+    assert not [name for name in rows if name.startswith("--")]
+
+
+def test_a_text_of_100_characters_can_be_trained_on_as_recommended() -> None:
+    Path("x.txt").write_text(ENGLISH[:100])
+    trained = charlstm("train", "x.txt", *recommended_options("x.txt"), "--epochs", 2, "-o", "run")
+    assert trained.code == 0, trained.err
+
+
+def test_the_recommended_options_repeat_the_flags_that_determine_the_text() -> None:
+    Path("latin.txt").write_bytes("Grüße aus Wien. ".encode("latin-1") * 100)
+    options = recommended_options("latin.txt", "--encoding", "latin-1", "--lower")
+    assert options == ["--preset", "tiny", "--batch-size", "1", "--encoding", "latin-1", "--lower"]
+    accepts(Path("latin.txt"), options)
+
+
+def test_stdin_and_folders_can_be_described(tmp_path: Path) -> None:
+    assert table(charlstm("corpus", "-", stdin=b"AB\nab\n").text)["characters"].startswith("6 ")
     (tmp_path / "one.txt").write_text("AB\nab\n")
     lower = json.loads(charlstm("corpus", tmp_path, "--lower", "--json").text)
     assert lower["distinct_characters"] == 3
     assert lower["duplicate_lines_share"] == 0.5
 
 
-def test_what_is_not_text_is_looked_at_as_well(tmp_path: Path) -> None:
+def test_a_binary_file_can_be_described(tmp_path: Path) -> None:
     (tmp_path / "picture").write_bytes(bytes(range(256)) * 40)
-    found = charlstm("corpus", tmp_path / "picture")
-    assert found.code == 0
-    assert "--level byte" in found.text
-    assert "characters are not utf-8 and count as U+FFFD; --encoding names another" in found.err
+    shown = charlstm("corpus", tmp_path / "picture")
+    assert shown.code == 0
+    assert "--level byte" in shown.text
+    assert "characters are not utf-8 and count as U+FFFD; try another --encoding" in shown.err
 
 
-def test_another_encoding_is_named(tmp_path: Path) -> None:
+def test_undecodable_bytes_are_counted_in_a_warning(tmp_path: Path) -> None:
     (tmp_path / "latin.txt").write_bytes("Grüße ".encode("latin-1") * 100)
     assert "200 characters are not utf-8" in charlstm("corpus", tmp_path / "latin.txt").err
-    named = charlstm("corpus", tmp_path / "latin.txt", "--encoding", "latin-1", "--json")
-    assert named.err == ""
-    assert json.loads(named.text)["bytes"] == 800
+    decoded = charlstm("corpus", tmp_path / "latin.txt", "--encoding", "latin-1", "--json")
+    assert decoded.err == ""
+    assert json.loads(decoded.text)["bytes"] == 800
 
 
-def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
-    one_sentence(charlstm("corpus", "nothing.txt"), 2, "there is no corpus nothing.txt")
+def test_missing_and_empty_corpora_are_errors(tmp_path: Path) -> None:
+    one_sentence(charlstm("corpus", "nothing.txt"), 2, "corpus not found: nothing.txt")
     one_sentence(charlstm("corpus", "-"), 2, "- reads stdin, and nothing was piped in")
     (tmp_path / "empty.txt").touch()
     one_sentence(charlstm("corpus", tmp_path / "empty.txt"), 1, "the corpus is empty")
@@ -85,8 +145,8 @@ def test_no_control_character_reaches_the_terminal(tmp_path: Path, control: str)
     assert control[0] not in charlstm("corpus", tmp_path / "x.txt").text
 
 
-def test_what_is_read_otherwise_than_it_stands_there_is_told() -> None:
+def test_changes_made_while_reading_are_reported() -> None:
     Path("x.txt").write_bytes("one\r\ntwo".encode("utf-16"))
-    looked = charlstm("corpus", "x.txt")
-    assert "x.txt says that it is UTF-16" in looked.err
-    assert "line ends CR LF were made LF" in looked.err
+    shown = charlstm("corpus", "x.txt")
+    assert "x.txt starts with a byte order mark: read as UTF-16" in shown.err
+    assert "converted CR LF newlines to LF" in shown.err

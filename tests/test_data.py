@@ -1,4 +1,4 @@
-"""Parts and batches."""
+"""The parts of a split and the windows of a batch."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ splits = st.sampled_from([(0.9, 0.1), (0.8, 0.1, 0.1), (0.5, 0.5), (0.98, 0.01, 
 
 
 @given(st.integers(100, 300), splits)
-def test_the_parts_are_the_whole_in_order(length: int, split: tuple[float, ...]) -> None:
+def test_the_parts_of_a_split_in_order_are_the_whole_corpus(length: int, split: tuple[float, ...]) -> None:
     store = Split(np.arange(length).astype(np.uint16), split)
     parts = [store.part(name) for name in PART_NAMES]
     np.testing.assert_array_equal(np.concatenate([chunk for part in parts for chunk in part.chunks()]), store.ids)
 
 
 @given(st.lists(st.integers(0, 12), min_size=20, max_size=60), splits)
-def test_documents_are_whole_in_one_part(lengths: list[int], split: tuple[float, ...]) -> None:
+def test_each_document_is_whole_in_one_part_of_a_split(lengths: list[int], split: tuple[float, ...]) -> None:
     ids = np.concatenate([np.append(np.ones(length, np.uint8), np.uint8(9)) for length in lengths])
     try:
         store = Split(ids, split, end_of_document=9)
@@ -36,23 +36,23 @@ def test_documents_are_whole_in_one_part(lengths: list[int], split: tuple[float,
     assert sum(len(store.part(name)) for name in PART_NAMES) == len(ids)
 
 
-def test_too_few_documents_to_share_out_is_said() -> None:
-    with pytest.raises(CharlstmError, match="in too few documents"):
+def test_a_split_of_too_few_documents_is_an_error() -> None:
+    with pytest.raises(CharlstmError, match=r"in too few documents; a validation part of 0\.5 needs"):
         Split(np.array([1, 1, 1, 1, 9], np.uint8), (0.5, 0.5), end_of_document=9)
 
 
-def test_a_large_corpus_keeps_no_more_for_validation_than_is_needed() -> None:
+def test_the_default_validation_part_of_a_large_corpus_has_five_million_characters() -> None:
     assert default_shares(1_000_000, (0.9, 0.1)) == (0.9, 0.1)
     assert default_shares(100_000_000, (0.9, 0.1)) == (0.95, 0.05)
 
 
-def test_ids_in_a_file_are_those_in_memory_however_much_is_read(tmp_path: Path) -> None:
+def test_ids_mapped_from_a_file_stay_right_after_their_pages_are_released(tmp_path: Path) -> None:
     ids = np.random.default_rng(1).integers(256, size=3 * MAX_MAPPED).astype(np.uint8)
     np.save(tmp_path / "ids.npy", ids)
     part = Tokens(np.load(tmp_path / "ids.npy", mmap_mode="r"), 100, 2 * MAX_MAPPED + 777)
-    places = np.arange(0, len(part), 977)
+    positions = np.arange(0, len(part), 977)
     for _ in range(2):
-        np.testing.assert_array_equal(part[places], ids[100:][places])
+        np.testing.assert_array_equal(part[positions], ids[100:][positions])
         np.testing.assert_array_equal(np.concatenate(list(part.chunks())), ids[100 : 2 * MAX_MAPPED + 777])
 
 
@@ -60,7 +60,7 @@ sizes = st.tuples(st.integers(1, 7), st.integers(1, 5))
 
 
 @given(sizes, st.integers(0, 100), st.integers(0, 9))
-def test_streams_are_contiguous_and_targets_one_character_on(size: tuple[int, int], extra: int, seed: int) -> None:
+def test_streams_are_contiguous_and_targets_follow_their_inputs(size: tuple[int, int], extra: int, seed: int) -> None:
     seq_len, batch_size = size
     tokens = Tokens(np.arange(seq_len * batch_size + 1 + extra).astype(np.uint16))
     batches = Batches(tokens, seq_len, batch_size, seed)
@@ -77,7 +77,7 @@ def test_streams_are_contiguous_and_targets_one_character_on(size: tuple[int, in
 
 
 @given(sizes, st.integers(0, 50), st.integers(0, 9))
-def test_no_character_is_read_twice_in_an_epoch(size: tuple[int, int], extra: int, seed: int) -> None:
+def test_an_epoch_reads_no_character_twice(size: tuple[int, int], extra: int, seed: int) -> None:
     seq_len, batch_size = size
     tokens = Tokens(np.arange(seq_len * batch_size + 1 + extra).astype(np.uint16))
     batches = Batches(tokens, seq_len, batch_size, seed)
@@ -87,7 +87,7 @@ def test_no_character_is_read_twice_in_an_epoch(size: tuple[int, int], extra: in
 
 
 @given(st.integers(0, 30))
-def test_batches_go_on_from_a_saved_place(steps: int) -> None:
+def test_batches_continue_from_a_saved_position(steps: int) -> None:
     one, two = (Batches(Tokens(np.arange(100).astype(np.uint8)), 5, 3, seed=4) for _ in range(2))
     for _ in range(steps):
         one.next_window()
@@ -96,7 +96,7 @@ def test_batches_go_on_from_a_saved_place(steps: int) -> None:
         np.testing.assert_array_equal(one.next_window(), two.next_window())
 
 
-def test_epochs_cut_the_text_in_other_places() -> None:
+def test_each_epoch_starts_at_another_offset() -> None:
     batches = Batches(Tokens(np.arange(1000).astype(np.uint16)), 10, 4, seed=1)
     offsets = set()
     for _ in range(5):
@@ -106,8 +106,15 @@ def test_epochs_cut_the_text_in_other_places() -> None:
     assert len(offsets) == 5
 
 
-def test_a_text_too_small_says_how_small_and_what_to_lower() -> None:
+def test_a_text_shorter_than_a_window_of_each_stream_is_an_error_that_names_the_options() -> None:
     with pytest.raises(
         CharlstmError, match=r"has 50 characters, and 4 streams of 16 need at least 65; lower --batch-size or"
     ):
         Batches(Tokens(np.zeros(50, np.uint8)), 16, 4, 0)
+
+
+@pytest.mark.parametrize(("name", "size"), [("seq_len", 6), ("batch_size", 2)])
+def test_batches_reject_a_saved_position_of_other_windows(name: str, size: int) -> None:
+    batches = Batches(Tokens(np.arange(100).astype(np.uint8)), 5, 3, seed=4)
+    with pytest.raises(ValueError, match=f"{name} is {size} in the state"):
+        batches.load_state_dict(batches.state_dict() | {name: size})

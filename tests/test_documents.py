@@ -1,4 +1,4 @@
-"""`--document`: every line, or every file, for itself, from the corpus to the sample."""
+"""`--document`: each line or file is a document, in training, sampling and evaluation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LINES = (*SMALL, "--hidden", 48, "--document", "line", "--lr", 0.02)
 
 @pytest.fixture(scope="module")
 def names(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on names of places, a line each."""
+    """A run on place names, one per line."""
     folder = tmp_path_factory.mktemp("names")
     (folder / "places.txt").write_text(PLACES, "utf-8")
     trained = charlstm("train", folder / "places.txt", "-o", folder / "run", *LINES, "--epochs", 6, "--batch-size", 8)
@@ -26,52 +26,52 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-def test_as_many_names_are_written_as_are_asked_for(names: Path) -> None:
+def test_samples_of_documents_end_by_themselves(names: Path) -> None:
     written = charlstm("sample", "-m", names, "-n", 20, "--seed", 1)
     lines = written.text.splitlines()
     assert len(lines) == 20
     known = PLACES.split()
-    assert all(len(line) < 60 for line in lines), "each ended by itself, not at the length"
+    assert all(len(line) < 60 for line in lines), "each sample ended with its document, not at the maximum length"
     mean = sum(map(len, lines)) / 20
-    assert 4 < mean < 16, f"as long as names are: {sum(map(len, known)) / len(known)}"
+    assert 4 < mean < 16, f"the names in the corpus have {sum(map(len, known)) / len(known)} characters on average"
 
 
-def test_why_a_sample_ended_is_told(names: Path) -> None:
+def test_json_reports_why_a_sample_ended(names: Path) -> None:
     out = charlstm("sample", "-m", names, "-n", 5, "--seed", 1, "--json").text
     assert {json.loads(line)["stop_reason"] for line in out.splitlines()} == {"document"}
     short = charlstm("sample", "-m", names, "-l", 2, "--seed", 1, "--json").text
     assert json.loads(short)["stop_reason"] == "length"
 
 
-def test_a_prompt_begins_a_document(names: Path) -> None:
+def test_a_prompt_is_the_start_of_a_document(names: Path) -> None:
     written = charlstm("sample", "-m", names, "-p", "Ross", "-n", 4, "--seed", 3)
     assert all(line.startswith("Ross") for line in written.text.splitlines())
 
 
-def test_a_document_does_not_depend_on_those_before_it(names: Path) -> None:
+def test_the_loss_of_a_document_does_not_depend_on_the_documents_before_it(names: Path) -> None:
     def loss(text: str) -> float:
         Path("x.txt").write_text(text, "utf-8")
-        figures = json.loads(charlstm("eval", "-m", names, "x.txt", "--json").text)
-        return float(figures["loss_nats"] * figures["characters"])
+        metrics = json.loads(charlstm("eval", "-m", names, "x.txt", "--json").text)
+        return float(metrics["loss_nats"] * metrics["characters"])
 
     one, two, both = loss("Ambleside\n"), loss("Keswick\n"), loss("Ambleside\nKeswick\n")
     assert both == pytest.approx(one + two, rel=1e-5)
     assert loss("\n\nAmbleside\n\n\nKeswick") == pytest.approx(both, rel=1e-5)
 
 
-def test_end_symbols_are_counted_and_told(names: Path) -> None:
+def test_eval_counts_end_of_document_symbols(names: Path) -> None:
     Path("x.txt").write_text("Ambleside\nKeswick\n", "utf-8")
-    figures = json.loads(charlstm("eval", "-m", names, "x.txt", "--json").text)
-    assert figures["end_symbols"] == 2
-    assert figures["characters"] == figures["bytes"] == len("Ambleside\nKeswick\n")
+    metrics = json.loads(charlstm("eval", "-m", names, "x.txt", "--json").text)
+    assert metrics["end_symbols"] == 2
+    assert metrics["characters"] == metrics["bytes"] == len("Ambleside\nKeswick\n")
     assert "end symbols" in charlstm("eval", "-m", names).text
     characters = charlstm("eval", "-m", names, "x.txt", "--per-char").text.splitlines()
     assert [json.loads(line)["character"] for line in characters] == [*"Ambleside", "", *"Keswick", ""]
 
 
-def test_resuming_is_exact_with_documents_too() -> None:
+def test_a_resumed_run_on_documents_ends_with_the_same_state() -> None:
     Path("places.txt").write_text(PLACES[:5000], "utf-8")
-    constant = (*LINES, "--schedule", "constant", "--set", "training.warmup=0")  # the rate knows nothing of the epochs
+    constant = (*LINES, "--schedule", "constant", "--set", "training.warmup=0")  # independent of --epochs
     assert charlstm("train", "places.txt", "-o", "whole", *constant, "--epochs", 4).code == 0
     assert charlstm("train", "places.txt", "-o", "parts", *constant, "--epochs", 2).code == 0
     assert charlstm("train", "-o", "parts", "--resume", "--epochs", 4).code == 0
@@ -82,7 +82,7 @@ def test_resuming_is_exact_with_documents_too() -> None:
         np.testing.assert_array_equal(parts[name], tensor, err_msg=name)
 
 
-def test_files_are_documents_of_several_lines() -> None:
+def test_files_can_be_documents_of_several_lines() -> None:
     Path("poems").mkdir()
     for k in range(60):
         Path(f"poems/{k}.txt").write_text(f"{k}\nab\n")
@@ -95,7 +95,7 @@ def test_files_are_documents_of_several_lines() -> None:
     assert written.count("\n") == 2
 
 
-def test_what_documents_cannot_do_is_said() -> None:
+def test_unsupported_uses_of_documents_are_errors() -> None:
     Path("places.txt").write_text(PLACES, "utf-8")
     one_sentence(charlstm("train", "places.txt", *LINES, "--engine", "torch"), 2, "--engine", "document")
     Path("one.txt").write_text("a" * 4000)
@@ -105,7 +105,7 @@ def test_what_documents_cannot_do_is_said() -> None:
     one_sentence(changed, 2, "--document", "stream", "line")
 
 
-def test_a_model_of_documents_adapts_to_others(names: Path) -> None:
+def test_a_model_of_documents_adapts_to_other_documents(names: Path) -> None:
     Path("x.txt").write_text("Blencathra\nBlencow\nBlennerhasset\n" * 20, "utf-8")
     adapted = charlstm("sample", "-m", names, "--adapt", "x.txt", "--adapt-rate", 0.01, "-n", 10, "--seed", 1)
     assert adapted.code == 0, adapted.err

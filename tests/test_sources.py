@@ -1,4 +1,4 @@
-"""Files, folders, pipes and archives: what a corpus can be, and what is said of what cannot."""
+"""The sources of a corpus: files, folders, pipes and archives, and the errors about them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from charlstm.errors import CharlstmError, UsageError
 from charlstm.storage.spool import Spool
 from tests.conftest import ENGLISH, SMALL, charlstm, one_sentence
 
-PACKERS: dict[str, Callable[[bytes], bytes]] = {
+COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,
     "xz": lzma.compress,
     "bzip2": bz2.compress,
@@ -42,60 +42,60 @@ def read(*names: object, stdin: bytes | None = None, **settings: object) -> str 
     return text if found.vocabulary.level == "byte" else text.decode()
 
 
-def test_a_folder_is_its_text_files_in_order(tmp_path: Path) -> None:
+def test_a_folder_is_read_as_its_text_files_in_order(tmp_path: Path) -> None:
     (tmp_path / "deep" / "er").mkdir(parents=True)
     for name, text in {"b.txt": "B", "a.txt": "A\n", "deep/er/c.txt": "C", "d.md": "no"}.items():
         (tmp_path / name).write_text(text)
     (tmp_path / ".venv").mkdir()
-    (tmp_path / ".venv" / "licence.txt").write_text("hidden")
+    (tmp_path / ".venv" / "license.txt").write_text("hidden")
     assert read(tmp_path) == "A\nB\nC\n"
     assert read(tmp_path / "b.txt", "-", stdin=b"piped") == "B\npiped\n"
     assert read(tmp_path, level="byte") == b"A\nBC"
     assert read(tmp_path, glob="*.md") == "no"
     assert read(tmp_path, separator="\n--\n") == "A\n\n--\nB\n--\nC"
     assert read(tmp_path, separator="|", level="byte") == b"A\n|B|C"
-    with pytest.raises(UsageError, match=r"holds no \*\.rst file; --glob"):
+    with pytest.raises(UsageError, match=r"contains no \*\.rst file; .*--glob"):
         read(tmp_path, glob="*.rst")
     with pytest.raises(UsageError, match="--glob must be a pattern"):
         read(tmp_path, glob="/etc/*")
 
 
-def test_one_file_is_read_as_it_is(tmp_path: Path) -> None:
+def test_a_single_file_is_read_unchanged(tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_bytes(b"no newline\nat the end")
     assert read(tmp_path / "x.txt") == "no newline\nat the end"
 
 
-@pytest.mark.parametrize("packer", PACKERS)
-def test_a_packed_file_is_its_content_whatever_its_name(packer: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", COMPRESSORS)
+def test_a_compressed_file_is_decompressed_whatever_its_name(kind: str, tmp_path: Path) -> None:
     text = ENGLISH[:100_000]
-    (tmp_path / "packed.txt").write_bytes(PACKERS[packer](text.encode()))
-    assert read(tmp_path / "packed.txt") == text
-    assert read("-", stdin=PACKERS[packer](text.encode())) == text
-    assert read(tmp_path / "packed.txt", level="byte") == text.encode()
+    (tmp_path / "compressed.txt").write_bytes(COMPRESSORS[kind](text.encode()))
+    assert read(tmp_path / "compressed.txt") == text
+    assert read("-", stdin=COMPRESSORS[kind](text.encode())) == text
+    assert read(tmp_path / "compressed.txt", level="byte") == text.encode()
 
 
-def test_packed_and_plain_files_mix() -> None:
+def test_compressed_and_plain_files_can_be_mixed() -> None:
     Path("a.gz").write_bytes(gzip.compress(b"A\n"))
     Path("b.txt").write_text("B\n")
     assert read("a.gz", "b.txt", "-", stdin=zstd.compress(b"C\n")) == "A\nB\nC\n"
 
 
-@pytest.mark.parametrize("packer", PACKERS)
-def test_a_broken_archive_is_refused_by_name(packer: str) -> None:
-    data = PACKERS[packer](ENGLISH.encode())
+@pytest.mark.parametrize("kind", COMPRESSORS)
+def test_a_broken_archive_is_an_error_that_names_it(kind: str) -> None:
+    data = COMPRESSORS[kind](ENGLISH.encode())
     Path("short.txt").write_bytes(data[: len(data) // 2])
-    one_sentence(charlstm("train", "short.txt", *SMALL), 1, f"short.txt is a broken {packer} archive")
+    one_sentence(charlstm("train", "short.txt", *SMALL), 1, f"short.txt is a broken {kind} archive")
     garbled = bytearray(data)
     for at in range(len(data) // 3, len(data) // 3 + 40):
         garbled[at] ^= 0x5A
     Path("bad.txt").write_bytes(bytes(garbled))
-    one_sentence(charlstm("train", "bad.txt", *SMALL), 1, f"bad.txt is a broken {packer} archive")
+    one_sentence(charlstm("train", "bad.txt", *SMALL), 1, f"bad.txt is a broken {kind} archive")
 
 
-def test_what_is_not_there_is_said(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"there is no corpus .*nothing\.txt"):
+def test_missing_and_empty_sources_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"corpus not found: .*nothing\.txt"):
         read(tmp_path / "nothing.txt")
-    with pytest.raises(UsageError, match=r"holds no \*\.txt file"):
+    with pytest.raises(UsageError, match=r"contains no \*\.txt file"):
         read(tmp_path)
     with pytest.raises(UsageError, match="stdin is closed"):
         read("-")
@@ -104,35 +104,35 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
         read(tmp_path / "empty.txt")
 
 
-def test_a_file_that_may_not_be_read_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_without_read_permission_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("secret.txt").write_text(ENGLISH[:2000])
     Path("secret.txt").chmod(0)
-    if os.geteuid() == 0:  # who may read everything
-        monkeypatch.setattr(sources, "open_source", refused)
+    if os.geteuid() == 0:  # root can read every file
+        monkeypatch.setattr(sources, "open_source", deny)
     one_sentence(charlstm("train", "secret.txt"), 2, "cannot read", "secret.txt", "Permission denied")
 
 
-def refused(source: str, _: object) -> None:
+def deny(source: str, _: object) -> None:
     raise PermissionError(13, "Permission denied", source)
 
 
 @pytest.fixture
 def small_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Every text is too large to be kept in memory; the cache folder is this."""
+    """Make every text too large to keep in memory, and return a temporary cache folder."""
     for module in ("storage.spool", "data.corpus", "data.external"):
         monkeypatch.setattr(f"charlstm.{module}.MAX_IN_MEMORY", 100)
     monkeypatch.setenv("CHARLSTM_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
-def test_a_large_text_is_the_same_as_a_small_one(small_memory: Path) -> None:
+def test_a_text_too_large_for_memory_has_the_same_ids(small_memory: Path) -> None:
     Path("x.txt").write_text(ENGLISH[:5000], "utf-8")
     large = corpus("x.txt")
     assert large.vocabulary.decode(large.ids).decode() == ENGLISH[:5000]
     assert [path.suffix for path in small_memory.iterdir()] == [".npy"]
 
 
-def test_a_changed_text_is_never_served_from_the_cache(small_memory: Path) -> None:
+def test_a_changed_text_is_not_read_from_the_cache(small_memory: Path) -> None:
     Path("x.txt").write_text(ENGLISH[:5000], "utf-8")
     times = Path("x.txt").stat()
     first = corpus("x.txt")
@@ -147,7 +147,7 @@ def test_a_changed_text_is_never_served_from_the_cache(small_memory: Path) -> No
 
 
 @pytest.mark.parametrize("change", ["grown", "other", "gone"])
-def test_a_file_that_changes_between_the_readings_leaves_nothing_behind(
+def test_a_file_that_changes_between_the_readings_is_an_error_and_leaves_no_cache(
     change: str, small_memory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = Path("x.txt")
@@ -165,7 +165,7 @@ def test_a_file_that_changes_between_the_readings_leaves_nothing_behind(
     assert list(small_memory.iterdir()) == []
 
 
-def test_a_store_that_is_not_whole_is_made_again(small_memory: Path) -> None:
+def test_a_damaged_cache_file_is_written_again(small_memory: Path) -> None:
     Path("x.txt").write_text(ENGLISH[:5000], "utf-8")
     corpus("x.txt")
     (store,) = small_memory.iterdir()
@@ -176,7 +176,7 @@ def test_a_store_that_is_not_whole_is_made_again(small_memory: Path) -> None:
         assert store.read_bytes() == whole
 
 
-def test_a_cache_folder_without_permission_or_room_is_said(small_memory: Path) -> None:
+def test_a_cache_folder_that_cannot_be_written_is_an_error(small_memory: Path) -> None:
     Path("x.txt").write_text(ENGLISH[:5000], "utf-8")
     small_memory.write_text("a file, where the folder should be")
     one_sentence(charlstm("train", "x.txt", *SMALL), 1, "cannot write", "CHARLSTM_CACHE names another folder")
@@ -191,7 +191,7 @@ def test_a_cache_folder_without_permission_or_room_is_said(small_memory: Path) -
     assert list(small_memory.iterdir()) == []
 
 
-def test_a_large_pipe_is_kept_on_the_disk_and_then_belongs_to_the_run(small_memory: Path) -> None:
+def test_a_large_text_from_stdin_moves_from_the_cache_to_the_run_folder(small_memory: Path) -> None:
     trained = charlstm("train", "-", *SMALL, "--epochs", 1, "-o", "run", stdin=ENGLISH[:4000].encode())
     assert trained.code == 0, trained.err
     assert Path("run/stdin.txt").read_text("utf-8") == ENGLISH[:4000]
@@ -200,7 +200,7 @@ def test_a_large_pipe_is_kept_on_the_disk_and_then_belongs_to_the_run(small_memo
     assert charlstm("eval", "-m", "run").code == 0
 
 
-def test_a_large_pipe_that_cannot_be_trained_on_leaves_nothing_behind(small_memory: Path) -> None:
+def test_a_large_text_from_stdin_is_removed_if_training_fails(small_memory: Path) -> None:
     one_sentence(charlstm("train", "-", "--batch-size", 4000, stdin=ENGLISH[:4000].encode()), 1, "--batch-size")
     piped = Spool.from_stream(io.BytesIO(b"x" * 4000))
     assert list(small_memory.glob("stdin-*"))
@@ -213,7 +213,7 @@ def test_the_cache_can_be_looked_at_and_emptied(small_memory: Path) -> None:
     Path("x.txt").write_text(ENGLISH[:5000], "utf-8")
     corpus("x.txt")
     (small_memory / "store-abandoned.part").write_bytes(b"12345")
-    (small_memory / "notes.md").write_text("somebody else's")
+    (small_memory / "notes.md").write_text("not a cache file")
     shown = charlstm("show", "cache").text
     assert str(small_memory) in shown
     assert "files   2" in shown
@@ -221,17 +221,17 @@ def test_the_cache_can_be_looked_at_and_emptied(small_memory: Path) -> None:
     assert [path.name for path in small_memory.iterdir()] == ["notes.md"]
 
 
-def test_a_large_file_is_evaluated_like_a_small_one(run: Path, small_memory: Path) -> None:
+def test_a_text_too_large_for_memory_has_the_same_metrics(run: Path, small_memory: Path) -> None:
     Path("x.txt").write_text(ENGLISH[:3000], "utf-8")
     large = charlstm("eval", "-m", run, "x.txt", "--json")
     assert large.code == 0, large.err
-    assert list(small_memory.iterdir()) == [], "its file has no name"
+    assert list(small_memory.iterdir()) == [], "the ids are in an unnamed file"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("charlstm.data.external.MAX_IN_MEMORY", 1 << 20)
         assert charlstm("eval", "-m", run, "x.txt", "--json").text == large.text
 
 
-def test_a_named_pipe_is_a_corpus() -> None:
+def test_a_named_pipe_can_be_a_corpus() -> None:
     os.mkfifo("pipe")
     with subprocess.Popen(["bash", "-c", f"head -c 4000 > pipe <<'E'\n{ENGLISH[:4000]}\nE"]):
         trained = charlstm("train", "pipe", *SMALL, "--epochs", 1, "-o", "run")
@@ -239,7 +239,7 @@ def test_a_named_pipe_is_a_corpus() -> None:
     assert Path("run/stdin.txt").stat().st_size == 4000
 
 
-def test_a_run_is_named_after_its_first_text() -> None:
+def test_a_run_is_named_after_its_first_source() -> None:
     assert derive_run_name(["a/novel.txt", "b.txt"]) == "novel"
     assert derive_run_name(["novel.txt.gz"]) == "novel"
     assert derive_run_name(["-"]) == "stdin"
@@ -258,8 +258,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 
 
 @pytest.fixture
-def grown(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
-    """Makes a text of so many MB."""
+def write_text_of(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """Return a function that writes a text of N MB."""
 
     def make(megabytes: int) -> Path:
         path = tmp_path / f"{megabytes}.txt"
@@ -274,10 +274,10 @@ def grown(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
         path.unlink()
 
 
-def test_memory_does_not_grow_with_the_corpus(grown: Callable[[int], Path], tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_corpus(write_text_of: Callable[[int], Path], tmp_path: Path) -> None:
     def peak(megabytes: int) -> int:
         environ = {**os.environ, "CHARLSTM_CACHE": str(tmp_path / "cache")}
-        command = [sys.executable, "-c", MEMORY, str(grown(megabytes)), str(tmp_path / f"run-{megabytes}")]
+        command = [sys.executable, "-c", MEMORY, str(write_text_of(megabytes)), str(tmp_path / f"run-{megabytes}")]
         return int(subprocess.run(command, env=environ, capture_output=True, check=True).stdout)
 
     assert peak(300) < peak(2) + 200

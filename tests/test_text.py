@@ -1,4 +1,4 @@
-"""From bytes to text: encodings, line ends, normal forms and documents, whatever chunk they fall into."""
+"""From bytes to text: encodings, newlines, normal forms and documents, for every size of chunk."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.conftest import ENGLISH, SMALL, charlstm, one_sentence
 NEWLINES = {"keep": lambda text: text, "lf": lambda text: text.replace("\r\n", "\n").replace("\r", "\n")}
 
 HARD = "aé\u0301\u0308ςΣσ漢😀\r\n \u1100\u1161\u11a8가ｶﾞﾞ\u1165İß'.\u0345"
-"""What a chunk's end could tear: accents, syllables, surrogate pairs, line ends, a sigma from its word."""
+"""Text that a border between chunks could break: accents, syllables, surrogate pairs, newlines, a final sigma."""
 
 texts = st.text(st.sampled_from(HARD) | st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=60)
 
@@ -46,7 +46,7 @@ def chunks_of(size: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-be", "utf-32", "gb18030", "utf-7"])
 @given(texts, st.integers(1, 9))
-def test_a_character_in_two_chunks_is_one(encoding: str, text: str, size: int) -> None:
+def test_the_size_of_the_chunks_does_not_change_the_decoded_text(encoding: str, text: str, size: int) -> None:
     with chunks_of(size):
         data = text.encode(encoding)
         found = text_of(data, encoding=encoding, newlines="keep")
@@ -54,17 +54,19 @@ def test_a_character_in_two_chunks_is_one(encoding: str, text: str, size: int) -
 
 
 @pytest.mark.parametrize("text", ["naïve 漢字 😀\r\nend"])
-def test_every_border_is_right(text: str) -> None:
+def test_every_border_between_chunks_gives_the_same_text(text: str) -> None:
     for size in range(1, len(text.encode()) + 1):
         with chunks_of(size):
             assert text_of(text.encode()) == NEWLINES["lf"](text), size
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(
     texts, st.integers(1, 9), st.sampled_from(["none", "nfc", "nfkc"]), st.booleans(), st.sampled_from(["lf", "keep"])
 )
-def test_spelling_in_chunks_is_that_of_the_whole(text: str, size: int, form: str, lower: bool, newlines: str) -> None:
+def test_normalizing_chunks_equals_normalizing_the_whole_text(
+    text: str, size: int, form: str, lower: bool, newlines: str
+) -> None:
     with chunks_of(size):
         found = text_of(text.encode(), normalize=form, lower=lower, newlines=newlines)
     expected = NEWLINES[newlines](text.removeprefix("\ufeff"))
@@ -73,14 +75,14 @@ def test_spelling_in_chunks_is_that_of_the_whole(text: str, size: int, form: str
     assert found == (expected.lower() if lower else expected)
 
 
-def test_what_combines_without_end_is_not_held_back_forever(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endless_run_of_accents_is_normalized_in_bounded_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(normalize, "MAX_TAIL", 50)
     with chunks_of(20):
         found = text_of(("e" + "\u0301" * 500).encode(), normalize="nfc")
     assert unicodedata.normalize("NFD", found) == "e" + "\u0301" * 500
 
 
-def test_a_prompt_is_spelled_as_the_corpus_was() -> None:
+def test_a_prompt_is_normalized_as_the_corpus_was() -> None:
     Path("x.txt").write_text(ENGLISH[:4000].replace("e", "e\u0301"), "utf-8")
     trained = charlstm("train", "x.txt", *SMALL, "--epochs", 1, "--lower", "--normalize", "nfc")
     assert trained.code == 0, trained.err
@@ -90,23 +92,23 @@ def test_a_prompt_is_spelled_as_the_corpus_was() -> None:
     one_sentence(charlstm("train", "x.txt", "--level", "byte", "--lower", "-o", "y"), 2, "--lower", "--level byte")
 
 
-def test_folded_line_ends_are_told() -> None:
+def test_train_reports_converted_newlines() -> None:
     Path("x.txt").write_bytes(ENGLISH[:4000].replace("\n", "\r\n").encode())
     folded = charlstm("train", "x.txt", *SMALL, "--dry-run")
-    assert "line ends CR LF were made LF" in folded.err
+    assert "converted CR LF newlines to LF" in folded.err
     kept = charlstm("train", "x.txt", *SMALL, "--dry-run", "--newlines", "keep")
-    assert "line ends" not in kept.err
+    assert "newlines" not in kept.err
     assert read_corpus(DataConfig(corpus=("x.txt",))).fingerprint == Corpus.from_text(ENGLISH[:4000]).fingerprint
 
 
 @pytest.mark.parametrize("bom", [codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_LE])
-def test_a_file_that_says_how_it_is_encoded_is_read_so(bom: bytes) -> None:
+def test_a_byte_order_mark_determines_the_encoding(bom: bytes) -> None:
     encoding = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}.get(bom)
     data = bom + "grüße 漢".encode(encoding or "utf-32-le")
     assert text_of(data) == "grüße 漢"
 
 
-def test_a_bad_byte_is_named_with_file_and_offset(tmp_path: Path) -> None:
+def test_an_undecodable_byte_is_an_error_with_file_and_offset(tmp_path: Path) -> None:
     def read(**config: object) -> str:
         return "".join(map(str, CorpusReader(DataConfig(corpus=("bad.txt",), **config)).read_chunks()))  # type: ignore[arg-type]
 
@@ -126,46 +128,46 @@ def test_a_bad_byte_is_named_with_file_and_offset(tmp_path: Path) -> None:
     assert Corpus.from_text("grüße".encode() + b"\xff!").ids.tolist() == [*"grüße".encode(), 255, ord("!")]
 
 
-def test_files_of_mixed_encodings_are_told_apart() -> None:
+def test_an_undecodable_byte_is_reported_for_the_file_that_contains_it() -> None:
     Path("a.txt").write_text("grüße", "utf-8")
     Path("b.txt").write_text("grüße", "latin-1")
     one_sentence(charlstm("train", "a.txt", "b.txt"), 1, "b.txt", "0xfc", "offset 2", "--encoding")
 
 
-def test_half_a_surrogate_pair_is_not_text() -> None:
+def test_a_lone_surrogate_is_not_text() -> None:
     for data, encoding in ((b"\xed\xa0\x80", "utf-8"), (b"\x00\xd8", "utf-16-le"), (b"\\ud800", "unicode_escape")):
         with pytest.raises(CharlstmError, match="is not"):
             text_of(b"a" * (2 if "16" in encoding else 1) + data, encoding=encoding)
 
 
-def test_a_nul_is_not_text_but_may_be_a_byte() -> None:
+def test_a_nul_is_an_error_in_text_but_not_in_bytes() -> None:
     Path("x.txt").write_bytes(b"some text\0 and more")
-    one_sentence(charlstm("train", "x.txt"), 1, "x.txt holds a NUL", "--encoding utf-16-le", "--level byte")
+    one_sentence(charlstm("train", "x.txt"), 1, "x.txt contains a NUL", "--encoding utf-16-le", "--level byte")
     assert text_of(b"a\0b", errors="replace") == "a\ufffdb"
     assert 0 in Corpus.from_text(b"a\0b").ids
 
 
-def test_an_encoding_that_there_is_not_is_refused() -> None:
+def test_an_unknown_encoding_is_a_usage_error() -> None:
     for encoding in ("klingon", "undefined", "hex"):
         with pytest.raises(UsageError, match=encoding):
             reading(b"", encoding=encoding)
 
 
 def documents(data: bytes, document: str, **config: object) -> list[str]:
-    """The documents, each as its text; fails if one has no end."""
+    """Return the text of each document. Fails if a document has no end."""
     level = str(config.get("level", "char"))
     found = [code for chunk in read_codes(reading(data, document=document, **config)) for code in chunk.tolist()]
-    boundary = 0xD800 if level == "char" else 0x100
+    end = 0xD800 if level == "char" else 0x100
     pieces: list[str] = [""]
     for code in found:
-        pieces = [*pieces, ""] if code == boundary else [*pieces[:-1], pieces[-1] + chr(code)]
+        pieces = [*pieces, ""] if code == end else [*pieces[:-1], pieces[-1] + chr(code)]
     assert pieces.pop() == ""
     return pieces
 
 
 @pytest.mark.parametrize("level", ["char", "byte"])
 @given(st.lists(st.text("ab\n", max_size=5), max_size=6), st.integers(1, 4))
-def test_each_line_is_a_document_and_empty_ones_are_none(level: str, pieces: list[str], size: int) -> None:
+def test_each_line_except_empty_ones_is_a_document(level: str, pieces: list[str], size: int) -> None:
     text = "\n".join(pieces)
     with chunks_of(size):
         found = documents(text.encode(), "line", level=level)
@@ -173,13 +175,13 @@ def test_each_line_is_a_document_and_empty_ones_are_none(level: str, pieces: lis
 
 
 @given(st.text("ab\n", max_size=12), st.integers(1, 4))
-def test_a_file_is_a_document_without_its_last_newline(text: str, size: int) -> None:
+def test_a_file_is_one_document_without_its_last_newline(text: str, size: int) -> None:
     with chunks_of(size):
         found = documents(text.encode(), "file")
     assert found == ([text.removesuffix("\n")] if text.removesuffix("\n") else [])
 
 
-def test_files_are_documents_or_hold_lines_that_end_with_them() -> None:
+def test_documents_end_at_the_end_of_their_file() -> None:
     for name, text in {"a": "one\ntwo", "b": "three\n", "c": ""}.items():
         Path(name).write_text(text)
 
@@ -191,10 +193,10 @@ def test_files_are_documents_or_hold_lines_that_end_with_them() -> None:
     lines = read("line")
     assert lines.ids[-1] == lines.vocabulary.end_of_document
     fingerprints = {read(document).fingerprint for document in ("line", "stream")}
-    assert len(fingerprints) == 2, "two files of documents are not one"
+    assert len(fingerprints) == 2, "the borders of files separate documents"
 
 
-def test_one_line_of_a_gigabyte_needs_no_more_memory_than_many(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_of_50_megabytes_is_read_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     longest = 0
     piped = Spool(b"x" * 50_000_000)
     for chunk in read_codes(CorpusReader(DataConfig(corpus=("-",), normalize="nfc"), piped)):

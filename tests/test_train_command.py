@@ -229,7 +229,7 @@ def test_init_from_takes_the_models_shape_and_names_new_characters(run: Path, tm
 def test_bad_input_is_refused_in_one_sentence(tmp_path: Path) -> None:
     one_sentence(charlstm("train", "missing.txt"), 2, "missing.txt")
     Path("folder").mkdir()
-    one_sentence(charlstm("train", "folder"), 2, "holds no *.txt file")
+    one_sentence(charlstm("train", "folder"), 2, "contains no *.txt file")
     Path("empty.txt").touch()
     one_sentence(charlstm("train", "empty.txt"), 1, "empty")
     Path("short.txt").write_text("too short by far")

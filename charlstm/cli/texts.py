@@ -38,7 +38,7 @@ def given_text(
     text = ExternalText(reading, file.vocabulary, unknown, console.stdin)
     for remark in text.notes:
         console.note(escape_controls(remark), "dim")
-    left = {"characters_left_out": text.left_out, "characters_folded": text.folded}
+    left = {"characters_left_out": text.skipped, "characters_folded": text.replaced}
     return Tokens(text.ids), {"text": ", ".join(files), "bytes": text.bytes, **left}
 
 

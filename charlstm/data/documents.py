@@ -1,4 +1,4 @@
-"""A corpus's text in numbers, with a boundary after each document where the text is one of documents."""
+"""The text of a corpus as codes, with the end-of-document code after each document."""
 
 from __future__ import annotations
 
@@ -11,18 +11,22 @@ from charlstm.vocabulary import END_OF_DOCUMENT, Codes, Text, code_points
 
 NEWLINE_CODE = ord("\n")
 FILE_END = b"\xff"
-"""Stands in no UTF-8, so that a text in two files is another one than the same in one, where that matters."""
+"""Passed to `on_text` after each file of documents. This byte does not occur in UTF-8, so a text in two files has
+another fingerprint than the same text in one file."""
 
 
 def read_codes(reader: CorpusReader, on_text: Callable[[Text], None] = lambda text: None) -> Iterator[Codes]:
-    """The codes of the text, [n] at a time. `hear` is told the text itself, and where each file of documents ends."""
+    """Read the codes of the text in chunks [n].
+
+    `on_text` is called with each chunk of text and, with documents, with `FILE_END` after each file.
+    """
     config = reader.config
     if config.document == "stream":
         yield from (to_codes(chunk) for chunk in tee_chunks(reader.read_chunks(), on_text))
         return
-    cut = end_lines if config.document == "line" else end_file
+    mark = mark_lines if config.document == "line" else mark_file
     for file in reader.files:
-        yield from cut(
+        yield from mark(
             (to_codes(chunk) for chunk in tee_chunks(reader.read_file(file), on_text)), END_OF_DOCUMENT[config.level]
         )
         on_text(FILE_END)
@@ -38,33 +42,33 @@ def to_codes(text: Text) -> Codes:
     return code_points(text) if isinstance(text, str) else np.frombuffer(text, np.uint8)
 
 
-def end_lines(chunks: Iterable[Codes], boundary: int) -> Iterator[Codes]:
-    """Each line with a boundary for its newline; lines with nothing in them are left out."""
+def mark_lines(chunks: Iterable[Codes], end: int) -> Iterator[Codes]:
+    """Replace each newline by the code `end`, add it to an unfinished last line, and drop empty lines."""
     ended = True
     for chunk in chunks:
-        found = widen(chunk)
-        found[found == NEWLINE_CODE] = boundary
-        ends = found == boundary
-        found = found[~(ends & np.concatenate([[ended], ends[:-1]]))]
+        codes = widen(chunk)
+        codes[codes == NEWLINE_CODE] = end
+        ends = codes == end
+        codes = codes[~(ends & np.concatenate([[ended], ends[:-1]]))]
         ended = bool(ends[-1])
-        yield found
+        yield codes
     if not ended:
-        yield np.array([boundary], np.uint16)
+        yield np.array([end], np.uint16)
 
 
-def end_file(chunks: Iterable[Codes], boundary: int) -> Iterator[Codes]:
-    """All of it, without a newline at its very end, and a boundary; nothing where it is empty."""
-    held = np.empty(0, np.uint8)
-    begun = False
+def mark_file(chunks: Iterable[Codes], end: int) -> Iterator[Codes]:
+    """Replace the newline at the end of a file by the code `end`, or append it. An empty file yields no codes."""
+    pending = np.empty(0, np.uint8)  # a newline that may be the last character of the file
+    empty = True
     for chunk in chunks:
-        found = np.concatenate([held, chunk])
-        cut = len(found) - int(found[-1] == NEWLINE_CODE)
-        yield found[:cut]
-        held, begun = found[cut:], begun or cut > 0
-    if begun:
-        yield np.array([boundary], np.uint16)
+        codes = np.concatenate([pending, chunk])
+        cut = len(codes) - int(codes[-1] == NEWLINE_CODE)
+        yield codes[:cut]
+        pending, empty = codes[cut:], empty and not cut
+    if not empty:
+        yield np.array([end], np.uint16)
 
 
 def widen(codes: Codes) -> Codes:
-    """A copy in a type that holds a boundary too."""
+    """Copy the codes into a type that can hold the end-of-document code."""
     return codes.astype(np.promote_types(codes.dtype, np.uint16))

@@ -1,4 +1,4 @@
-"""A text that is not a model's corpus, in the ids of that model's vocabulary: what is evaluated or adapted to."""
+"""A text to evaluate a model on or adapt it to, as ids of that model's vocabulary."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from charlstm.config import DataConfig, UnknownPolicy
 from charlstm.data.documents import FILE_END, read_codes
-from charlstm.data.split import Ids
+from charlstm.data.split import TokenIds
 from charlstm.data.text import CorpusReader
 from charlstm.errors import CharlstmError
 from charlstm.storage import cache
@@ -18,33 +18,36 @@ from charlstm.vocabulary import Text, Vocabulary
 
 
 class ExternalText:
-    """Its ids [length], and what was left out of it or folded into the unknown symbol on the way.
+    """The ids [length] of a text, and the number of characters that the vocabulary lacks.
 
-    `unknown` is as in `Vocabulary.encode`, but that `error` spares a character that the vocabulary folds. Raises
-    UsageError for a source that cannot be read or an unknown character, CharlstmError for bytes that are not text or
-    if nothing is left.
+    `unknown` is as in `Vocabulary.encode`, except that `error` accepts a character if the vocabulary has an unknown
+    symbol. `skipped` counts the characters left out, `replaced` those encoded as another symbol, and `bytes` the size of
+    the text in UTF-8.
+
+    Raises UsageError for a source that cannot be read or an unknown character, CharlstmError for bytes that cannot be
+    decoded or a text without characters.
     """
 
     def __init__(
         self, config: DataConfig, vocabulary: Vocabulary, unknown: UnknownPolicy, stdin: BinaryIO | None
     ) -> None:
         self.vocabulary, self.unknown = vocabulary, "symbol" if unknown == "error" else unknown
-        self.read = self.bytes = self.left_out = self.folded = 0
+        self.read = self.bytes = self.skipped = self.replaced = 0
         reader = CorpusReader(config, Spool.from_stdin(config.corpus, stdin))
-        self.ids: Ids = cache.gather_ids(self.encode_chunks(reader), vocabulary.dtype, MAX_IN_MEMORY)
+        self.ids: TokenIds = cache.gather_ids(self.encode_chunks(reader), vocabulary.dtype, MAX_IN_MEMORY)
         self.notes = tuple(reader.notes())
         if not len(self.ids):
-            raise CharlstmError(f"there is nothing to read: {', '.join(config.corpus)} is empty")
-        if self.left_out:
+            raise CharlstmError(f"the text is empty: {', '.join(config.corpus)}")
+        if self.skipped:
             self.bytes = vocabulary.count_bytes(self.ids)
 
-    def encode_chunks(self, reader: CorpusReader) -> Iterator[Ids]:
-        for found in read_codes(reader, self.add_bytes):
-            ids = self.vocabulary.encode_codes(found, self.unknown, self.read)
-            self.read += len(found)
-            self.left_out += len(found) - len(ids)
+    def encode_chunks(self, reader: CorpusReader) -> Iterator[TokenIds]:
+        for codes in read_codes(reader, self.add_bytes):
+            ids = self.vocabulary.encode_codes(codes, self.unknown, self.read)
+            self.read += len(codes)
+            self.skipped += len(codes) - len(ids)
             if self.unknown != "skip":
-                self.folded += int(np.count_nonzero(self.vocabulary.lookup_codes(found) < 0))
+                self.replaced += int(np.count_nonzero(self.vocabulary.lookup_codes(codes) < 0))
             yield ids.astype(self.vocabulary.dtype)
 
     def add_bytes(self, text: Text) -> None:

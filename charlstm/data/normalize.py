@@ -1,4 +1,4 @@
-"""How a text is spelled: its Unicode normal form, its case, its line ends; in chunks, as if it were one piece."""
+"""Unicode normalization, lower case and newlines, in chunks, with the same result as for the whole text."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from charlstm.config import DataConfig
 from charlstm.vocabulary import Text
 
 MAX_TAIL = 1 << 16
-"""Characters that are held back at most, for what may still combine with them."""
+"""Characters carried over to the next chunk at most, because that chunk may combine with them."""
 
 
 def normalize_chunks(chunks: Iterator[str], config: DataConfig) -> Iterator[str]:
-    """The text normalised and in lower case, if that is wanted; chunks that are not empty."""
+    """Apply the normal form and lower case of `config`. Yields no empty chunk."""
     if config.normalize == "none" and not config.lower:
         yield from filter(None, chunks)
         return
@@ -29,7 +29,7 @@ def normalize_chunks(chunks: Iterator[str], config: DataConfig) -> Iterator[str]
 
 
 def normalize_text(text: Text, config: DataConfig) -> Text:
-    """A text that somebody typed, in the spelling that the corpus was read in."""
+    """Normalize a prompt or another short text as the corpus was: normal form, lower case and newlines."""
     if isinstance(text, bytes) or config.level == "byte":
         return text
     text = apply_form(text, config)
@@ -43,26 +43,26 @@ def apply_form(text: str, config: DataConfig) -> str:
 
 
 def find_safe_cut(text: str) -> int:
-    """The last place at which the text can be cut without its halves being spelled otherwise than the whole.
+    """Find the last position where cutting the text does not change the normalized result.
 
-    That is before a character that combines with none before it, and after one that is no part of a word: a capital
-    sigma is another letter in lower case at a word's end. Where there is no such place near the end, 0, or the end
-    once too much would be held back.
+    The character after the cut must not combine with those before it. The character before the cut must not be part of
+    a word, because the lower case of a capital sigma depends on whether it ends its word. Returns 0 if there is no such
+    position, or the length of the text if it is longer than `MAX_TAIL`.
     """
     for at in range(len(text) - 1, max(len(text) - MAX_TAIL, 0), -1):
-        if starts_cluster(text[at]) and not continues_word(text[at - 1]):
+        if never_combines(text[at]) and not affects_case(text[at - 1]):
             return at
     return 0 if len(text) < MAX_TAIL else len(text)
 
 
-def starts_cluster(character: str) -> bool:
-    """Whether it never combines with what stands before it, in any normal form."""
+def never_combines(character: str) -> bool:
+    """Whether the character stays separate from those before it in every normal form."""
     if character < "\u0300":
         return True
     first = unicodedata.normalize("NFKD", character)[0]
     return unicodedata.category(first)[0] != "M" and not "\u1160" <= first <= "\u11ff"  # vowels and finals of Hangul
 
 
-def continues_word(character: str) -> bool:
-    """Whether the case of letters around it may depend on it."""
+def affects_case(character: str) -> bool:
+    """Whether the lower case of the letters around this character may depend on it."""
     return unicodedata.category(character) not in ("Lo", "Nd", "Zs", "Zl", "Zp", "Cc")

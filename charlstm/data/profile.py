@@ -1,7 +1,8 @@
-"""What a corpus is made of, to be looked at before training: its characters, its lines, and what there is to beat."""
+"""Statistics of a corpus before training: its characters, its lines, and the baselines that a model has to beat."""
 
 from __future__ import annotations
 
+import sys
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -17,11 +18,10 @@ from charlstm.errors import CharlstmError
 from charlstm.vocabulary import code_points
 
 STEP = 1 << 20
-"""Characters that are counted at a time."""
+"""Characters counted at a time."""
 
 RAREST = 10
-
-CODE_POINTS = 0x110000
+"""Characters in the list of the rarest."""
 
 CLASSES = {
     "L": "letters",
@@ -32,12 +32,12 @@ CLASSES = {
     "Z": "spaces",
     "C": "control and other",
 }
-"""The major classes of Unicode's general categories; a line's end is a control character."""
+"""The major classes of Unicode's general categories. A newline is a control character."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Characters that have something in common."""
+    """A group of characters: the number of distinct ones, and how often they occur in total."""
 
     name: str
     distinct: int
@@ -46,33 +46,37 @@ class Group:
 
 @dataclass(frozen=True, eq=False)
 class Profile:
-    """A text's distinct characters, ascending, how often each occurs, and the rest that is found in one reading."""
+    """The statistics of a text.
+
+    `points` are its distinct code points, ascending, [distinct]; `counts` says how often each occurs, [distinct].
+    `order3` and `xz` are baselines.
+    """
 
     points: NDArray[np.uint32]
     counts: NDArray[np.int64]
     lines: Lines
-    order3: Baseline | None  # None where the text is too short to tell
+    order3: Baseline | None  # None for a text that is too short for an estimate
     xz: Baseline
 
     @classmethod
     def from_chunks(cls, chunks: Iterable[str]) -> Profile:
-        """Of a text whose chunks may be cut anywhere; they are read once, and some 250 MB of memory are enough for any.
+        """Read a text once, in chunks of any size, in about 250 MB of memory.
 
         Raises CharlstmError for an empty text.
         """
-        counts = np.zeros(CODE_POINTS, np.int64)
-        lines, beginning, xz = LineCounter(), TextPrefix(), XzBaseline()
-        for piece in split_chunks(chunks):
-            points = code_points(piece)
-            found = np.bincount(points)
-            counts[: len(found)] += found
-            lines.add(piece, points)
-            beginning.add(points)
-            xz.add(piece)
+        counts = np.zeros(sys.maxunicode + 1, np.int64)
+        lines, prefix, xz = LineCounter(), TextPrefix(), XzBaseline()
+        for chunk in split_chunks(chunks):
+            points = code_points(chunk)
+            new = np.bincount(points)
+            counts[: len(new)] += new
+            lines.add(chunk, points)
+            prefix.add(points)
+            xz.add(chunk)
         seen = np.flatnonzero(counts)
         if not len(seen):
             raise CharlstmError("the corpus is empty")
-        order3 = beginning.context_entropy()
+        order3 = prefix.context_entropy()
         return cls(seen.astype(np.uint32), counts[seen], lines.finish(), order3, xz.finish())
 
     @property
@@ -81,7 +85,7 @@ class Profile:
 
     @property
     def bytes(self) -> int:
-        """Of the text in UTF-8."""
+        """The size of the text in UTF-8."""
         return int((self.counts * (1 + np.searchsorted([0x80, 0x800, 0x10000], self.points, side="right"))).sum())
 
     @property
@@ -90,7 +94,7 @@ class Profile:
 
     @property
     def order0(self) -> float:
-        """Entropy of a character by itself, in bits."""
+        """The entropy of single characters in bits per character."""
         return entropy(self.counts)
 
     @property
@@ -105,27 +109,28 @@ class Profile:
 
     @property
     def rarest(self) -> list[tuple[str, int]]:
-        """The ten rarest characters and how often each occurs, the rarest first."""
+        """The ten rarest characters and their counts, the rarest first."""
         order = np.argsort(self.counts, kind="stable")[:RAREST]
         return [(chr(self.points[i]), int(self.counts[i])) for i in order]
 
     def count_of(self, *characters: str) -> int:
-        """How often these occur, together."""
+        """Return how often these characters occur in total."""
         return int(self.counts[np.isin(self.points, [ord(character) for character in characters])].sum())
 
     def rarer_than(self, count: int) -> Group:
-        """The characters that occur fewer times than that."""
+        """Return the characters that occur fewer than `count` times."""
         rare = self.counts < count
         return Group(f"fewer than {count} times", int(rare.sum()), int(self.counts[rare].sum()))
 
     def group_by(self, names: list[str]) -> list[Group]:
-        found, group = np.unique(names, return_inverse=True)
+        """Group the characters by the name given for each, the most frequent group first."""
+        distinct_names, group = np.unique(names, return_inverse=True)
         distinct, counts = np.bincount(group), np.bincount(group, self.counts)
-        rows = zip(found.tolist(), distinct.tolist(), counts.astype(np.int64).tolist(), strict=True)
+        rows = zip(distinct_names.tolist(), distinct.tolist(), counts.astype(np.int64).tolist(), strict=True)
         return sorted((Group(*row) for row in rows), key=lambda group: -group.count)
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it, fit for JSON."""
+        """Return all statistics as JSON values."""
         return {
             "characters": self.characters,
             "bytes": self.bytes,
@@ -151,5 +156,5 @@ class Profile:
 
 
 def split_chunks(chunks: Iterable[str]) -> Iterator[str]:
-    """The text in pieces of a size that is good to work with, however large the chunks are."""
+    """Split large chunks into chunks of at most `STEP` characters."""
     return (chunk[first : first + STEP] for chunk in chunks for first in range(0, len(chunk), STEP))

@@ -1,6 +1,7 @@
-"""What to train a corpus with, from its profile: a preset, the options that suit it, and why.
+"""A recommended preset and options for a corpus, from its profile.
 
-A place to begin, by rules of thumb; `charlstm train --max-time` measures instead, and `charlstm tune` searches.
+These are rules of thumb for a first run. `charlstm train --max-time` measures speed on this machine instead, and
+`charlstm tune` searches.
 """
 
 from __future__ import annotations
@@ -8,42 +9,75 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from charlstm.data.profile import Profile
 
-SIZES = (
-    (200_000, "tiny", "for texts of up to a few hundred kilobytes"),
-    (3_000_000, "small", "for a text of a megabyte or so"),
-    (20_000_000, "medium", "for some megabytes and an hour or two"),
-    (None, "large", "for ten megabytes and more, on a GPU; without one, take medium and --max-time"),
+
+class PresetSize(NamedTuple):
+    """A preset for texts of fewer than `below` characters (None: any number)."""
+
+    below: int | None
+    name: str
+    about: str
+
+
+PRESET_SIZES = (
+    PresetSize(200_000, "tiny", "for texts of up to a few hundred kilobytes"),
+    PresetSize(3_000_000, "small", "for a text of about a megabyte"),
+    PresetSize(20_000_000, "medium", "for a few megabytes and an hour or two of training"),
+    PresetSize(None, "large", "for ten megabytes and more, on a GPU; without one, use medium and --max-time"),
 )
-"""Presets by the characters below which they suit."""
+
+MIN_CHARACTERS = 100
+"""Fewer characters do not fill a window of 32 and a validation part of a tenth."""
+
+SHORT_TEXT = 5_000
+"""Characters below which the batch sizes of the presets leave only a few steps per epoch, or none."""
 
 MANY_SYMBOLS = 1000
-"""From so many distinct characters on, the network's first and last matrices are most of it."""
+"""Distinct characters from which most weights of a network are in its embedding and its head."""
 
-LIST_LINES, LIST_MEAN, LIST_LONGEST, LIST_BLANK, LIST_REPEATED = 30, 30, 100, 0.02, 0.1
-"""A list has at least so many lines, of so many characters on average and at most, and few blank or repeated ones."""
+LIST_MIN_LINES = 30
+"""Lines of a list at least: fewer say nothing about the kind of text."""
+
+LIST_MEAN_LENGTH = 30
+"""Mean characters per line of a list at most: prose and source code have longer lines."""
+
+LIST_MAX_LENGTH = 100
+"""Characters in the longest line of a list at most: an item is a name, a title or a word."""
+
+LIST_BLANK_SHARE = 0.02
+"""Share of blank lines in a list at most: stanzas and paragraphs are separated by more."""
+
+LIST_REPEATED_SHARE = 0.1
+"""Share of repeated lines in a list at most: dialogs and logs repeat more."""
 
 LONG_LIST = 500_000
-"""Characters beyond which the model that suits short lists is too small."""
+"""Characters of a list beyond which the model of the preset `names` is too small."""
 
-FOLDED, FEWER, FEW = 0.002, 0.1, 20
-"""Share of the text that folding rare characters may cost; and the share and number of characters it must save."""
+MIN_COUNTS = (10, 5, 3, 2)
+"""Values of --min-count to consider, the largest first."""
 
-FOLDS = (10, 5, 3, 2)
+MAX_UNKNOWN_TEXT = 0.002
+"""Share of the text that --min-count may turn into the unknown symbol: more would be missing from samples."""
 
-STRANGE = 0.05
-"""Share of characters that no text has, beyond which it is none."""
+MIN_SAVED_SHARE = 0.1
+"""Share of the distinct characters that --min-count must save to be worth it."""
 
-SHORT = 5_000
-"""Characters below which a preset's batches leave only a few steps in each pass over the text."""
+MIN_SAVED_SYMBOLS = 20
+"""Distinct characters that --min-count must save to be worth it."""
+
+MAX_PRESET_UNKNOWN_TEXT = 0.1
+"""Share of the text beyond which the --min-count 2 of the preset `chinese` is turned off."""
+
+MAX_NON_TEXT = 0.05
+"""Share of control characters and undecodable bytes beyond which the corpus is treated as binary."""
 
 
 @dataclass(frozen=True)
 class Advice:
-    """Options as they are typed, and a sentence why."""
+    """An option of `charlstm train` as typed, and the reason in one sentence."""
 
     option: str
     why: str
@@ -51,61 +85,79 @@ class Advice:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """A preset and what to set besides."""
+    """The options to train a corpus with, the preset first; or none, and why the text is too small."""
 
-    preset: Advice
-    settings: tuple[Advice, ...]
+    advice: tuple[Advice, ...]
+    too_small: str = ""
 
     def __str__(self) -> str:
-        """What to type after `charlstm train FILE`."""
-        return " ".join(advice.option for advice in (self.preset, *self.settings))
+        """The options to type after `charlstm train CORPUS`."""
+        return " ".join(each.option for each in self.advice)
 
     def to_dict(self) -> dict[str, Any]:
-        """Fit for JSON."""
-        advice = [{"option": each.option, "why": each.why} for each in (self.preset, *self.settings)]
-        return {"options": str(self), "advice": advice}
+        """Return the recommendation as JSON values."""
+        advice = [{"option": each.option, "why": each.why} for each in self.advice]
+        return {"options": str(self) or None, "advice": advice, "too_small": self.too_small or None}
 
 
 def recommend(profile: Profile) -> Recommendation:
-    """What suits a corpus of this profile."""
+    """Recommend options for a corpus with this profile."""
+    if profile.characters < MIN_CHARACTERS:
+        reason = f"The text has {profile.characters:,} characters; training needs at least {MIN_CHARACTERS}."
+        return Recommendation((), reason)
     if is_binary(profile):
-        return Recommendation(choose_by_size(profile), (*advise_bytes(profile), *advise_small_batch(profile)))
-    settings = (*advise_lines(profile), *advise_folding(profile), *advise_tying(profile), *advise_small_batch(profile))
-    return Recommendation(choose_preset(profile), settings)
+        advice = (choose_by_size(profile), *advise_bytes(profile))
+    else:
+        advice = (
+            choose_preset(profile),
+            *advise_lines(profile),
+            *advise_min_count(profile),
+            *advise_tying(profile),
+            *advise_replacing(profile),
+        )
+    return Recommendation((*advice, *advise_small_batch(profile)))
 
 
 def choose_preset(profile: Profile) -> Advice:
-    symbols = profile.distinct - profile.rarer_than(choose_min_count(profile)).distinct
-    if symbols >= MANY_SYMBOLS:
-        return Advice("--preset chinese", f"{symbols:,} distinct characters want a wide embedding.")
+    if has_many_symbols(profile):
+        symbols = count_symbols(profile)
+        return Advice("--preset chinese", f"The text has {symbols:,} distinct characters, which need a wide embedding.")
     if is_list(profile) and profile.characters < LONG_LIST:
-        return Advice("--preset names", f"It looks like a list, of {profile.lines.count:,} items, one a line.")
+        items = profile.lines.count - profile.lines.blank
+        return Advice("--preset names", f"The text looks like a list of {items:,} items, one per line.")
     return choose_by_size(profile)
 
 
 def choose_by_size(profile: Profile) -> Advice:
-    name, about = next((name, about) for below, name, about in SIZES if below is None or profile.characters < below)
-    return Advice(f"--preset {name}", f"It has {profile.characters:,} characters, and {name} is {about}.")
+    size = next(size for size in PRESET_SIZES if size.below is None or profile.characters < size.below)
+    why = f"The text has {profile.characters:,} characters; {size.name} is {size.about}."
+    return Advice(f"--preset {size.name}", why)
 
 
 def is_list(profile: Profile) -> bool:
-    """Whether its lines are short and nearly all different, with none left blank: items, not a text that is wrapped."""
+    """Whether the lines are separate items: many short ones, hardly any blank or repeated."""
     lines = profile.lines
     return (
-        lines.count >= LIST_LINES
-        and (profile.characters - lines.count) / lines.count <= LIST_MEAN
-        and lines.longest <= LIST_LONGEST
-        and lines.blank / lines.count <= LIST_BLANK
-        and lines.duplicates <= LIST_REPEATED
+        lines.count >= LIST_MIN_LINES
+        and (profile.characters - lines.count) / lines.count <= LIST_MEAN_LENGTH
+        and lines.longest <= LIST_MAX_LENGTH
+        and lines.blank / lines.count <= LIST_BLANK_SHARE
+        and lines.duplicates <= LIST_REPEATED_SHARE
+        and fills_validation(profile)
     )
 
 
+def fills_validation(profile: Profile) -> bool:
+    """Whether the validation part, a tenth of the text, has at least one whole line."""
+    return 10 * (profile.lines.longest + 2) <= profile.characters - profile.lines.blank
+
+
 def is_binary(profile: Profile) -> bool:
-    return count_non_text(profile) > STRANGE * profile.characters
+    return count_non_text(profile) > MAX_NON_TEXT * profile.characters
 
 
 def count_non_text(profile: Profile) -> int:
-    """Control characters but for those that lay out a text, and the stand-ins for bytes that could not be decoded."""
+    """Count control characters, except those that lay out a text, and replacements for undecodable bytes."""
     seen = map(chr, profile.points.tolist())
     control = [each for each in seen if unicodedata.category(each) == "Cc" and each not in "\t\n\f\r"]
     return profile.count_of("\N{REPLACEMENT CHARACTER}", *control)
@@ -113,44 +165,63 @@ def count_non_text(profile: Profile) -> int:
 
 def advise_bytes(profile: Profile) -> Iterator[Advice]:
     share = count_non_text(profile) / profile.characters
-    yield Advice("--level byte", f"{share:.0%} of it are control characters or bytes that are no text.")
+    yield Advice("--level byte", f"{share:.0%} of the text are control characters or bytes that cannot be decoded.")
 
 
 def advise_lines(profile: Profile) -> Iterator[Advice]:
     if is_list(profile):
-        why = f"{1 - profile.lines.duplicates:.0%} of the lines are different: each stands for itself."
-        yield Advice("--document line", why)
+        yield Advice("--document line", f"{1 - profile.lines.duplicates:.0%} of the lines are different items.")
 
 
-def advise_folding(profile: Profile) -> Iterator[Advice]:
+def advise_min_count(profile: Profile) -> Iterator[Advice]:
     count = choose_min_count(profile)
     if count > 1:
         rare = profile.rarer_than(count)
         why = (
-            f"{rare.distinct:,} of its {profile.distinct:,} distinct characters are seen fewer than {count} times, "
-            f"{rare.count / profile.characters:.2%} of the text: too seldom to be learnt."
+            f"{rare.distinct:,} of {profile.distinct:,} distinct characters occur fewer than {count} times and make up "
+            f"{rare.count / profile.characters:.2%} of the text: too rare to learn."
         )
         yield Advice(f"--min-count {count}", why)
+    elif has_many_symbols(profile) and (rare := profile.rarer_than(2)).count > (
+        MAX_PRESET_UNKNOWN_TEXT * profile.characters
+    ):
+        share = rare.count / profile.characters
+        why = f"The preset would make unknown the characters that occur once, {share:.0%} of the text."
+        yield Advice("--min-count 1", why)
 
 
 def choose_min_count(profile: Profile) -> int:
-    """The most that can be folded without the text losing much; 1 where folding saves little."""
-    for count in FOLDS:
+    """Choose the largest count that loses little of the text, or 1 if none saves many symbols."""
+    for count in MIN_COUNTS:
         rare = profile.rarer_than(count)
-        enough = rare.distinct >= max(FEW, FEWER * profile.distinct)
-        if enough and rare.count <= FOLDED * profile.characters:
+        enough = rare.distinct >= max(MIN_SAVED_SYMBOLS, MIN_SAVED_SHARE * profile.distinct)
+        if enough and rare.count <= MAX_UNKNOWN_TEXT * profile.characters:
             return count
     return 1
 
 
+def count_symbols(profile: Profile) -> int:
+    """Count the distinct characters that --min-count keeps."""
+    return profile.distinct - profile.rarer_than(choose_min_count(profile)).distinct
+
+
+def has_many_symbols(profile: Profile) -> bool:
+    return count_symbols(profile) >= MANY_SYMBOLS
+
+
 def advise_tying(profile: Profile) -> Iterator[Advice]:
-    symbols = profile.distinct - profile.rarer_than(choose_min_count(profile)).distinct
-    if symbols >= MANY_SYMBOLS:
-        why = f"One matrix for reading and writing {symbols:,} characters instead of two makes the model much smaller."
+    if has_many_symbols(profile):
+        why = f"One matrix for the input and the output of {count_symbols(profile):,} symbols makes the model smaller."
         yield Advice("--head tied", why)
 
 
+def advise_replacing(profile: Profile) -> Iterator[Advice]:
+    if broken := profile.count_of("\N{REPLACEMENT CHARACTER}"):
+        why = f"{broken:,} characters could not be decoded and count as U+FFFD; another --encoding may read them."
+        yield Advice("--errors replace", why)
+
+
 def advise_small_batch(profile: Profile) -> Iterator[Advice]:
-    if profile.characters < SHORT:
-        why = f"{profile.characters:,} characters are few: so there are more steps in a pass. More text would do more."
+    if profile.characters < SHORT_TEXT:
+        why = f"The text has only {profile.characters:,} characters: one stream gives more steps per epoch."
         yield Advice("--batch-size 1", why)

@@ -1,4 +1,4 @@
-"""Where the bytes of a corpus come from: files, folders and a pipe, unpacked where they are packed."""
+"""The bytes of a corpus: files, folders and stdin, decompressed if necessary."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ from charlstm.errors import CharlstmError, UsageError
 from charlstm.storage.spool import STDIN, Spool
 
 READ_BYTES = 1 << 20
-"""Bytes read at a time: what follows from them stays in the processor's cache."""
+"""Bytes per read, small enough for the decoded text to stay in the processor's cache."""
 
 
 def expand_sources(sources: Iterable[str], glob: str) -> list[str]:
-    """Folders replaced by the files below them that match, sorted. Raises UsageError for what is not there."""
+    """Replace each folder by the files below it that match `glob`, sorted.
+
+    Hidden files and folders are skipped. Raises UsageError for a source that does not exist or is not a file.
+    """
     files = []
     for source in sources:
         path = Path(source)
@@ -28,12 +31,14 @@ def expand_sources(sources: Iterable[str], glob: str) -> list[str]:
                 str(file) for file in match_glob(path, glob) if file.is_file() and not is_hidden(file, path)
             )
             if not inside:
-                raise UsageError(f"the folder {source} holds no {glob} file", "--glob names others, as --glob '*.md'")
+                raise UsageError(
+                    f"the folder {source} contains no {glob} file", "choose others with --glob, such as --glob '*.md'"
+                )
             files += inside
         elif source != STDIN and not path.exists():
-            raise UsageError(f"there is no corpus {source}")
+            raise UsageError(f"corpus not found: {source}")
         elif source != STDIN and not path.is_file():
-            raise UsageError(f"{source} is neither a file nor a folder", "cat can read it: cat ... | charlstm train -")
+            raise UsageError(f"{source} is neither a file nor a folder", f"pipe it: cat {source} | charlstm train -")
         else:
             files.append(source)
     return files
@@ -43,31 +48,32 @@ def match_glob(folder: Path, glob: str) -> Iterator[Path]:
     try:
         yield from folder.rglob(glob)
     except (ValueError, NotImplementedError) as error:
-        raise UsageError(f"--glob must be a pattern of names as *.txt, not {glob!r}") from error
+        raise UsageError(f"--glob must be a pattern of file names such as *.txt, not {glob!r}") from error
 
 
 def is_hidden(file: Path, folder: Path) -> bool:
-    """Whether it lies in a folder such as .git or .venv."""
+    """Whether the file, or a folder between it and `folder`, has a name that starts with a dot."""
     return any(part.startswith(".") for part in file.relative_to(folder).parts)
 
 
-def source_bytes(source: str, piped: Spool | None) -> int:
-    """Bytes of a file or of the pipe, as they are packed; 0 for what cannot be looked at."""
+def source_bytes(source: str, spool: Spool | None) -> int:
+    """Return the size of a file or of stdin in bytes, as compressed; 0 for a file that does not exist."""
     if source == STDIN:
-        return piped.size if piped else 0
+        return spool.size if spool else 0
     return Path(source).stat().st_size if Path(source).exists() else 0
 
 
-def read_source(source: str, piped: Spool | None, on_read: Callable[[int], None]) -> Iterator[bytes]:
-    """The bytes of a file or of the pipe, unpacked, a chunk at a time. `watch` is told how many were read, packed.
+def read_source(source: str, spool: Spool | None, on_read: Callable[[int], None]) -> Iterator[bytes]:
+    """Read a file or stdin in chunks, decompressed.
 
-    Raises UsageError for what cannot be read, CharlstmError for a broken archive.
+    `on_read` is called with the number of compressed bytes read for each chunk. Raises UsageError for a source that
+    cannot be read, CharlstmError for a broken archive.
     """
     with ExitStack() as stack:
         try:
-            file = stack.enter_context(open_source(source, piped))
-            kind, unpack = detect_compression(file)
-            stream = stack.enter_context(unpack(file)) if unpack else file
+            file = stack.enter_context(open_source(source, spool))
+            kind, decompress = detect_compression(file)
+            stream = stack.enter_context(decompress(file)) if decompress else file
         except OSError as error:
             raise UsageError(f"cannot read {source}: {error.strerror}") from error
         at = 0
@@ -77,42 +83,42 @@ def read_source(source: str, piped: Spool | None, on_read: Callable[[int], None]
             yield chunk
 
 
-def open_source(source: str, piped: Spool | None) -> BufferedReader:
+def open_source(source: str, spool: Spool | None) -> BufferedReader:
     if source != STDIN:
         return Path(source).open("rb")
-    if piped is None:
+    if spool is None:
         raise UsageError("- reads stdin, and stdin is closed")
-    return BufferedReader(piped.open())  # type: ignore[arg-type]
+    return BufferedReader(spool.open())  # type: ignore[arg-type]
 
 
 def read_chunk(stream: BinaryIO, source: str, kind: str) -> bytes:
     name = "stdin" if source == STDIN else source
     try:
         return stream.read(READ_BYTES)
-    except Exception as error:  # each unpacker has its own
+    except Exception as error:  # each decompressor raises its own type
         if isinstance(error, OSError) and error.errno is not None:
             raise UsageError(f"cannot read {name}: {error.strerror}") from error
         if not kind:
             raise
-        said = "it ends too early" if isinstance(error, EOFError) else str(error).rstrip(".")
-        raise CharlstmError(f"{name} is a broken {kind} archive: {said}") from error
+        reason = "it ends too early" if isinstance(error, EOFError) else str(error).rstrip(".")
+        raise CharlstmError(f"{name} is a broken {kind} archive: {reason}") from error
 
 
 def detect_compression(file: BufferedReader) -> tuple[str, Callable[[BinaryIO], Any] | None]:
-    """What a file is packed with, told by its first bytes, and what unpacks it; nothing for any other file."""
+    """Identify a compressed file by its first bytes: the kind and its decompressor, or "" and None."""
     head = file.peek(6)
-    for kind, (magic, unpack) in DECOMPRESSORS.items():
+    for kind, (magic, decompress) in DECOMPRESSORS.items():
         if head.startswith(magic):
-            return kind, unpack
+            return kind, decompress
     return "", None
 
 
 def open_zstd(file: BinaryIO) -> Any:
-    return load_zstd().ZstdFile(file)
+    return import_zstd().ZstdFile(file)
 
 
-def load_zstd() -> Any:
-    """The standard library's module, or its backport to Pythons before 3.14."""
+def import_zstd() -> Any:
+    """Import the module of the standard library, or its backport to Python before 3.14."""
     try:
         from compression import zstd as module  # type: ignore[import-not-found, unused-ignore]
     except ImportError:
@@ -126,4 +132,4 @@ DECOMPRESSORS: dict[str, tuple[bytes, Callable[[BinaryIO], Any]]] = {
     "zstd": (b"\x28\xb5\x2f\xfd", open_zstd),
     "bzip2": (b"BZh", bz2.BZ2File),
 }
-"""By the bytes that such a file begins with."""
+"""The first bytes of each kind of compressed file, and its decompressor."""

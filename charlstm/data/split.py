@@ -1,4 +1,4 @@
-"""A corpus as ids, cut by position into the parts to train on, to validate with and to test with."""
+"""The ids of a corpus, split by position into training, validation and test parts."""
 
 from __future__ import annotations
 
@@ -15,49 +15,51 @@ from charlstm.errors import CharlstmError
 
 PART_NAMES = ("train", "val", "test")
 
-Ids = NDArray[np.unsignedinteger[Any]]
+TokenIds = NDArray[np.unsignedinteger[Any]]
+"""The ids of a text, in the smallest type that holds them."""
 
 CHUNK_IDS = 1 << 20
-"""Ids read at a time."""
+"""Ids per chunk."""
 
 MAX_MAPPED = 16 << 20
-"""Ids read from a file after which the memory that it was mapped to is given back."""
+"""Ids read from a mapped file before its pages are released."""
 
 MAX_VALIDATION = 5_000_000
-"""Ids that are set aside for validation where nobody said how many: reading them takes a minute or so on two cores."""
+"""Largest validation part by default, in ids; evaluating it takes about a minute on two cores."""
 
 
 class Tokens:
-    """A part of a corpus, [length]: `tokens[places]` gives the ids there, a copy.
+    """A part of a corpus, [length]; `tokens[positions]` copies the ids at these positions.
 
-    The ids may be a file mapped into memory. However much of it is read, little of it stays there.
+    The ids may be a file mapped into memory. Its pages are released from time to time, so reading all of it takes
+    little memory. `start` and `stop` are positions in `ids`.
     """
 
-    def __init__(self, ids: Ids, start: int = 0, stop: int | None = None) -> None:
+    def __init__(self, ids: TokenIds, start: int = 0, stop: int | None = None) -> None:
         self.ids, self.start = ids, start
         self.length = (len(ids) if stop is None else stop) - start
-        self.read = 0
+        self.read = 0  # ids since the pages were last released
         self.map: Any = getattr(ids, "_mmap", None)
 
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, places: NDArray[np.integer]) -> Ids:
-        """The ids at these places, which must not be negative, in the shape of `places`."""
-        self.release(places.size)
-        return np.asarray(self.ids[places + self.start])
+    def __getitem__(self, positions: NDArray[np.integer]) -> TokenIds:
+        """Return the ids at these positions, which must not be negative, in the shape of `positions`."""
+        self.release_pages(positions.size)
+        return np.asarray(self.ids[positions + self.start])
 
-    def span(self, start: int, stop: int) -> Ids:
-        """The ids of places next to each other."""
-        self.release(stop - start)
+    def span(self, start: int, stop: int) -> TokenIds:
+        """Return a copy of the ids from `start` to `stop`."""
+        self.release_pages(stop - start)
         return np.array(self.ids[self.start + start : self.start + min(stop, self.length)])
 
-    def chunks(self) -> Iterator[Ids]:
-        """All of them in order, some at a time."""
+    def chunks(self) -> Iterator[TokenIds]:
+        """Read all ids in order, in chunks of `CHUNK_IDS`."""
         for at in range(0, self.length, CHUNK_IDS):
             yield self.span(at, at + CHUNK_IDS)
 
-    def release(self, about_to_read: int) -> None:
+    def release_pages(self, about_to_read: int) -> None:
         self.read += about_to_read
         if self.map is not None and self.read > MAX_MAPPED:
             self.map.madvise(mmap.MADV_DONTNEED)
@@ -65,41 +67,42 @@ class Tokens:
 
 
 class Split:
-    """The ids of a whole corpus and the shares of its parts. Documents are whole in one part, if there is a boundary.
+    """The ids of a corpus, split into parts of these shares.
 
-    Raises CharlstmError if none are left to train on or to validate with.
+    With an `end_of_document` id, each document is whole in one part. Raises CharlstmError if the training or the
+    validation part would be empty.
     """
 
-    def __init__(self, ids: Ids, shares: tuple[float, ...], end_of_document: int | None = None) -> None:
+    def __init__(self, ids: TokenIds, shares: tuple[float, ...], end_of_document: int | None = None) -> None:
         self.ids, self.shares = ids, shares
-        self.edges = [0, *(self.edge(round(len(ids) * share), end_of_document) for share in accumulate(shares))]
-        for name, share in zip(PART_NAMES[:2], shares, strict=False):
+        self.edges = [0, *(self.find_edge(round(len(ids) * share), end_of_document) for share in accumulate(shares))]
+        for name, label, share in zip(PART_NAMES, ("training", "validation"), shares, strict=False):
             if not len(self.part(name)):
-                unit = "characters" if end_of_document is None else "characters, in too few documents"
+                unit = "characters" if end_of_document is None else "characters in too few documents"
                 raise CharlstmError(
-                    f"the corpus has {len(ids):,} {unit}, and to {'validate with' if name == 'val' else 'train on'} "
-                    f"a share of {share:g} it needs at least {ceil(1 / share):,}",
-                    "give it more text, or other shares by --split",
+                    f"the corpus has {len(ids):,} {unit}; a {label} part of {share:g} "
+                    f"needs at least {ceil(1 / share):,} characters",
+                    "add more text or change the shares with --split",
                 )
 
-    def edge(self, place: int, boundary: int | None) -> int:
-        """This place or, with documents, the end of the one it lies in."""
-        if boundary is None or place == 0:
-            return place
-        whole = Tokens(self.ids)
-        for at in range(place - 1, len(self.ids), CHUNK_IDS):
-            ends = np.flatnonzero(whole.span(at, at + CHUNK_IDS) == boundary)
+    def find_edge(self, position: int, end_of_document: int | None) -> int:
+        """Return the position or, with documents, the end of the document that it is in."""
+        if end_of_document is None or position == 0:
+            return position
+        tokens = Tokens(self.ids)
+        for at in range(position - 1, len(self.ids), CHUNK_IDS):
+            ends = np.flatnonzero(tokens.span(at, at + CHUNK_IDS) == end_of_document)
             if len(ends):
                 return at + int(ends[0]) + 1
         return len(self.ids)
 
     def part(self, name: str) -> Tokens:
-        """The ids of `train`, `val` or `test`. Empty for a part that the split does not have."""
+        """Return the part `train`, `val` or `test`, empty if the split does not have it."""
         spans = dict(zip(PART_NAMES, pairwise(self.edges), strict=False))
         return Tokens(self.ids, *spans.get(name, (0, 0)))
 
 
 def default_shares(length: int, shares: tuple[float, ...]) -> tuple[float, ...]:
-    """The default shares, or those that leave no more than enough to validate with of a corpus so large."""
+    """Return the default shares, with at most `MAX_VALIDATION` ids for validation."""
     share = min(shares[1], MAX_VALIDATION / max(length, 1))
     return (1 - share, share)

@@ -1,7 +1,7 @@
-"""From the bytes of a corpus to its text, in chunks: decoded, line ends and spelling made uniform, files joined.
+"""From the bytes of a corpus to its text, in chunks: decoded, newlines and normal form made uniform, files joined.
 
-However large the corpus, memory holds a chunk or two of it. What belongs together (a character's bytes, a carriage
-return and its newline, a letter and its accent) is never torn by a chunk's end.
+Memory use does not grow with the corpus. The end of a chunk never separates the bytes of a character, a carriage return
+from its newline, or a letter from its accent.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-"""No UTF-8 begins so: such a file says itself what it is."""
+"""Byte order marks and the encoding that each identifies. None of them is valid UTF-8."""
 
 WITHOUT_SURROGATES = ("utf-8", "utf-16", "utf-32", "ascii", "iso8859-1")
-"""Encodings, by their first letters, whose decoders never give half a surrogate pair, which is no character."""
+"""Prefixes of encodings whose decoders never produce a lone surrogate, which is not a character."""
 
 
 class CorpusReader:
-    """The text of the sources of a configuration, to be read as often as one likes.
+    """The text of the sources that a configuration names. It can be read several times.
 
-    `watch` is told which share of them was read. Raises UsageError for a source that cannot be read and for settings
-    that make no sense.
+    `spool` is the text from stdin. `on_progress` is called with the share of the sources that was read. Raises
+    UsageError for a source that cannot be read or settings that contradict each other.
     """
 
     def __init__(
@@ -45,40 +45,40 @@ class CorpusReader:
         self.files = expand_sources(config.corpus, config.glob)
         self.size = sum(source_bytes(source, spool) for source in self.files)
         self.read = 0  # bytes, over all readings
-        self.newlines: set[str] = set()  # the kinds of line ends that were folded, as far as was read
-        self.encodings: dict[str, str] = {}  # by file, where it was not that of the configuration
+        self.newlines: set[str] = set()  # kinds of newlines converted so far
+        self.encodings: dict[str, str] = {}  # by file, if it is not that of the configuration
 
-    def documents(self) -> Iterator[Iterator[Text]]:
-        """Each file's text, in chunks; each one is to be read to its end before the next."""
+    def read_files(self) -> Iterator[Iterator[Text]]:
+        """Read the text of each file in chunks. Each file must be read to its end before the next."""
         for source in self.files:
             yield self.read_file(source)
 
     def read_chunks(self) -> Iterator[Text]:
-        """The text of all files: joined by the separator or, without one, each file's last line ended.
+        """Read the text of all files, joined by the separator or by a newline if a file does not end with one.
 
-        Raises CharlstmError, naming file and offset, for bytes that are not text.
+        Raises CharlstmError, with the file and the offset, for bytes that cannot be decoded.
         """
         empty: Text = b"" if self.config.level == "byte" else ""
         separator: Text = self.config.separator.encode() if self.config.level == "byte" else self.config.separator
-        for k, document in enumerate(self.documents()):
+        for k, file in enumerate(self.read_files()):
             if k and separator:
                 yield separator
             last = empty
-            for chunk in document:
+            for chunk in file:
                 yield (last := chunk)
             if isinstance(last, str) and len(self.files) > 1 and not separator and last and not last.endswith("\n"):
                 yield "\n"
 
     def notes(self) -> Iterator[str]:
-        """What was read otherwise than it stood there, in words."""
+        """Describe what was changed while reading, one sentence each."""
         for name, encoding in self.encodings.items():
-            yield f"{name} says that it is {encoding.upper()}, and was read as that"
+            yield f"{name} starts with a byte order mark: read as {encoding.upper()}"
         if self.newlines:
             kinds = " and ".join(sorted({"\r\n": "CR LF", "\r": "CR"}[kind] for kind in self.newlines))
-            yield f"line ends {kinds} were made LF"
+            yield f"converted {kinds} newlines to LF"
 
     def read_file(self, source: str) -> Iterator[Text]:
-        """One file's text, in chunks that are not empty."""
+        """Read the text of one file, in chunks that are not empty."""
         data = read_source(source, self.spool, self.report_progress)
         if self.config.level == "byte":
             return data
@@ -90,7 +90,7 @@ class CorpusReader:
 
     def decode_chunks(self, data: Iterator[bytes], name: str) -> Iterator[str]:
         first = next(data, b"")
-        encoding = next((own for bom, own in BOMS if first.startswith(bom)), self.config.encoding)
+        encoding = next((marked for bom, marked in BOMS if first.startswith(bom)), self.config.encoding)
         if is_utf_8(self.config.encoding) and encoding != self.config.encoding:
             self.encodings[name] = encoding
         else:
@@ -105,57 +105,59 @@ class CorpusReader:
 
 
 class TextDecoder:
-    """The characters of a file's bytes, a chunk at a time."""
+    """Decodes the bytes of one file, in chunks, and converts its newlines.
+
+    `name` is the name of the file in errors; `encoding`, `errors` and `newlines` are as in `DataConfig`.
+    """
 
     def __init__(self, name: str, encoding: str, errors: str, newlines: str) -> None:
         self.name, self.encoding, self.errors = name, encoding, errors
-        self.inner = codecs.getincrementaldecoder(encoding)(errors)
-        self.folding = IncrementalNewlineDecoder(None, translate=newlines == "lf")
+        self.bytes_decoder = codecs.getincrementaldecoder(encoding)(errors)
+        self.newline_decoder = IncrementalNewlineDecoder(None, translate=newlines == "lf")
         self.read = 0  # bytes
-        self.checked = codecs.lookup(encoding).name.startswith(WITHOUT_SURROGATES)
+        self.without_surrogates = codecs.lookup(encoding).name.startswith(WITHOUT_SURROGATES)
 
     @property
     def newlines(self) -> set[str]:
-        """The kinds of line ends that have been seen."""
-        seen: Any = self.folding.newlines
+        """The kinds of newlines read so far."""
+        seen: Any = self.newline_decoder.newlines
         return set() if seen is None else {seen} if isinstance(seen, str) else set(seen)
 
     def decode(self, data: bytes, final: bool = False) -> str:
-        """Raises CharlstmError that names file and offset for a byte that is not text."""
-        waiting = self.waiting()
+        """Decode a chunk. Raises CharlstmError, with the file and the offset, for a byte that cannot be decoded."""
+        pending = self.count_pending()
         try:
-            text = self.inner.decode(data, final)
-            if not self.checked:
+            text = self.bytes_decoder.decode(data, final)
+            if not self.without_surrogates:
                 text.encode()
         except UnicodeDecodeError as error:
-            at = self.read - waiting + error.start
+            at = self.read - pending + error.start
             raise CharlstmError(
                 f"{self.name}: byte 0x{error.object[error.start]:02x} at offset {at} is not {self.encoding}",
-                "--encoding names another encoding, --errors replace puts U+FFFD in its place, --level byte reads any "
-                "file",
+                "try another --encoding, --errors replace to read such bytes as U+FFFD, or --level byte for any file",
             ) from error
         except UnicodeError as error:
             raise CharlstmError(f"{self.name} is not {self.encoding}: {error}") from error
         if "\0" in text:
-            text = self.without_nul(text)
+            text = self.replace_nul(text)
         self.read += len(data)
-        return self.folding.decode(text, final)
+        return self.newline_decoder.decode(text, final)
 
-    def waiting(self) -> int:
-        """Bytes of a character that has begun."""
+    def count_pending(self) -> int:
+        """Count the bytes of an incomplete character at the end of the last chunk."""
         try:
-            return len(self.inner.getstate()[0])
-        except (AttributeError, NotImplementedError, UnicodeError):  # some encodings have no such state
+            return len(self.bytes_decoder.getstate()[0])
+        except (AttributeError, NotImplementedError, UnicodeError):  # some decoders have no such state
             return 0
 
-    def without_nul(self, text: str) -> str:
-        """Raises CharlstmError, unless errors are replaced: where there is a NUL, there is no text in this encoding."""
+    def replace_nul(self, text: str) -> str:
+        """Replace NUL by U+FFFD. Raises CharlstmError unless errors are replaced, because a text contains no NUL."""
         if self.errors == "replace":
             return text.replace("\0", "\ufffd")
         raise CharlstmError(
-            f"{self.name} holds a NUL near byte {self.read:,}, so it is not text in {self.encoding}",
-            "--encoding utf-16-le or utf-16-be may read it; --errors replace writes U+FFFD for it; "
-            "--level byte reads any file",
+            f"{self.name} contains a NUL near byte {self.read:,}, so it is not text in {self.encoding}",
+            "try --encoding utf-16-le or utf-16-be, --errors replace to read NUL as U+FFFD, or --level byte for any "
+            "file",
         )
 
 
@@ -164,14 +166,15 @@ def is_utf_8(encoding: str) -> bool:
 
 
 def check_data_config(config: DataConfig) -> None:
-    """Raises UsageError for an encoding that there is not, and for spelling where the unit is the byte."""
+    """Raise UsageError for an unknown encoding, or for a normal form or lower case at byte level."""
     try:
-        b"a".decode(config.encoding, "replace")  # of nothing at all, any encoding decodes
+        b"a".decode(config.encoding, "replace")  # decoding zero bytes succeeds with any name
         codecs.getincrementaldecoder(config.encoding)
     except (LookupError, UnicodeError):
         raise UsageError(
-            f"--encoding must be an encoding that Python knows, as utf-8, latin-1 or gb18030, not {config.encoding!r}"
+            f"--encoding must be a text encoding that Python knows, such as utf-8, latin-1 or gb18030, "
+            f"not {config.encoding!r}"
         ) from None
     if config.level == "byte" and (config.lower or config.normalize != "none"):
         option = "--lower" if config.lower else "--normalize"
-        raise UsageError(f"{option} is for characters, and --level byte reads bytes as they are")
+        raise UsageError(f"{option} applies to characters and cannot be combined with --level byte")

@@ -1,29 +1,32 @@
-"""`charlstm corpus`: what a text is made of, before a model is trained on it."""
+"""`charlstm corpus`: describe a text before training."""
 
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from charlstm.cli.options import command
 from charlstm.config import DataConfig
 from charlstm.console import Console, escape_controls
+from charlstm.data.profile import Group, Profile
+from charlstm.data.recommend import Advice, Recommendation, recommend
+from charlstm.data.text import CorpusReader
 from charlstm.errors import UsageError
-from charlstm.settings import Settings, build_section, from_environment
+from charlstm.settings import Setting, Settings, build_section, from_environment
+from charlstm.storage.spool import Spool
 
-if TYPE_CHECKING:
-    from charlstm.data.profile import Group, Profile
-    from charlstm.data.recommend import Recommendation
+SOURCE_FLAGS = ("data.glob", "data.separator")
+TEXT_FLAGS = ("data.encoding", "data.newlines", "data.normalize", "data.lower")
+FLAGS = SOURCE_FLAGS + TEXT_FLAGS
+"""The settings that determine which text is read, and how it is decoded."""
 
-FLAGS = tuple(f"data.{name}" for name in ("glob", "separator", "encoding", "newlines", "normalize", "lower"))
-"""What decides which text is read."""
-
-SHOWN = 6
-"""Scripts in the table; --json has them all."""
+MAX_SCRIPTS = 6
+"""Scripts and categories in the table; --json has all of them."""
 
 
 @command(
@@ -33,7 +36,8 @@ SHOWN = 6
 )
 def corpus(
     files: Annotated[
-        list[str], typer.Argument(help="Files, folders or - for stdin.", metavar="CORPUS ...", show_default=False)
+        list[str],
+        typer.Argument(help="Files, folders or - for stdin.", metavar="CORPUS ...", show_default=False),
     ],
     *,
     console: Console,
@@ -45,60 +49,78 @@ def corpus(
     config = replace(build_section(DataConfig, given, "data"), corpus=tuple(files), level="char", errors="replace")
     if "-" in files and not console.piped:
         raise UsageError("- reads stdin, and nothing was piped in")
-
-    from charlstm.data.recommend import recommend
-
-    profile = read(console, config)
-    advice = recommend(profile)
+    profile = read_profile(console, config)
+    recommendation = repeat_flags(recommend(profile), settings)
     if as_json:
-        found = {**profile.to_dict(), "suggestion": advice.to_dict()}
-        console.write(json.dumps(found, ensure_ascii=False).encode() + b"\n")
+        document = {**profile.to_dict(), "suggestion": recommendation.to_dict()}
+        console.write(json.dumps(document, ensure_ascii=False).encode() + b"\n")
     else:
-        console.table(dict(rows(profile, advice)))
+        console.table(dict(table_rows(profile, recommendation)))
 
 
-def read(console: Console, config: DataConfig) -> Profile:
-    from charlstm.data.profile import Profile
-    from charlstm.data.text import CorpusReader
-    from charlstm.storage.spool import Spool
-
+def read_profile(console: Console, config: DataConfig) -> Profile:
+    """Read the corpus with a progress bar, and report what was changed in it on stderr."""
     with console.progress() as bar:
-        piped = Spool.from_stdin(config.corpus, console.stdin)
-        reader = CorpusReader(config, piped, lambda share: bar.update(share, "reading the corpus"))
+        spool = Spool.from_stdin(config.corpus, console.stdin)
+        reader = CorpusReader(config, spool, lambda share: bar.update(share, "reading the corpus"))
         profile = Profile.from_chunks(chunk for chunk in reader.read_chunks() if isinstance(chunk, str))
-    for remark in reader.notes():
-        console.note(escape_controls(remark))
+    for note in reader.notes():
+        console.note(escape_controls(note))
     if broken := profile.count_of("\N{REPLACEMENT CHARACTER}"):
-        console.warn(f"{broken:,} characters are not {config.encoding} and count as U+FFFD; --encoding names another")
+        console.warn(f"{broken:,} characters are not {config.encoding} and count as U+FFFD; try another --encoding")
     return profile
 
 
-def rows(profile: Profile, advice: Recommendation) -> Iterator[tuple[str, str]]:
-    """The table: what it is made of, what there is to beat, what to try."""
-    lines, size = profile.lines, profile.characters
-    yield "characters", f"{size:,} ({profile.bytes:,} bytes in UTF-8)"
-    yield "distinct", f"{profile.distinct:,}, {profile.rarer_than(2).distinct:,} of them seen once"
-    yield "scripts", shares(profile.scripts, size)
-    yield "categories", shares(profile.categories, size)
-    yield (
-        "rarest",
-        ", ".join(f"{escape_controls(each)} (U+{ord(each):04X}) {count:,}" for each, count in profile.rarest),
-    )
-    yield "lines", f"{lines.count:,}, {lines.blank:,} of them blank; the longest has {lines.longest:,} characters"
-    first = f" (among the first {lines.compared:,})" if lines.compared < lines.count - lines.blank else ""
-    yield "repeated lines", f"{lines.duplicates:.1%}{first}"
-    yield "entropy", f"{profile.order0:.3f} bits/char"
+def repeat_flags(recommendation: Recommendation, settings: Settings) -> Recommendation:
+    """Add the flags of this command, so that the recommended options read the text in the same way."""
+    if recommendation.too_small:
+        return recommendation
+    binary = any(advice.option == "--level byte" for advice in recommendation.advice)
+    flags = [as_flag(settings[name]) for name in (SOURCE_FLAGS if binary else FLAGS) if name in settings]
+    repeated = [Advice(flag, "Reads the text as this command did.") for flag in flags]
+    return replace(recommendation, advice=(*recommendation.advice, *repeated))
+
+
+def as_flag(setting: Setting) -> str:
+    """Return the flag as it was typed."""
+    if isinstance(setting.value, bool):
+        return setting.where if setting.value else setting.where.replace("--", "--no-", 1)
+    return f"{setting.where} {shlex.quote(str(setting.value))}"
+
+
+def table_rows(profile: Profile, recommendation: Recommendation) -> Iterator[tuple[str, str]]:
+    """Generate the rows of the table: statistics, baselines, recommended options."""
+    lines, characters = profile.lines, profile.characters
+    yield "characters", f"{characters:,} ({profile.bytes:,} bytes in UTF-8)"
+    yield "distinct characters", f"{profile.distinct:,} ({profile.rarer_than(2).distinct:,} occur once)"
+    yield "scripts", format_groups(profile.scripts, characters)
+    yield "categories", format_groups(profile.categories, characters)
+    yield "rarest", ", ".join(f"{escape_controls(each)} (U+{ord(each):04X}) {n:,}" for each, n in profile.rarest)
+    yield "lines", f"{lines.count:,} ({lines.blank:,} blank), the longest with {lines.longest:,} characters"
+    scope = f" (of the first {lines.compared:,})" if lines.compared < lines.count - lines.blank else ""
+    yield "repeated lines", f"{lines.duplicates:.1%}{scope}"
+    yield "order-0 entropy", f"{profile.order0:.3f} bits/char"
     order3 = profile.order3
-    yield "given 3 before", measured(order3.bpc, order3.characters, size) if order3 else "too little text to tell"
-    yield "xz", measured(profile.xz.bpc, profile.xz.characters, size)
-    for each in (advice.preset, *advice.settings):
-        yield each.option, each.why
+    yield (
+        "order-3 entropy",
+        format_bpc(order3.bpc, order3.characters, characters) if order3 else "not available: the text is too short",
+    )
+    yield "xz", format_bpc(profile.xz.bpc, profile.xz.characters, characters)
+    if recommendation.too_small:
+        yield "too small", recommendation.too_small
+    for advice in recommendation.advice:
+        yield escape_controls(advice.option), advice.why
 
 
-def measured(bpc: float, characters: int, size: int) -> str:
-    return f"{bpc:.3f} bits/char" + (f" (of the first {characters:,} characters)" if characters < size else "")
+def format_bpc(bpc: float, measured: int, characters: int) -> str:
+    scope = f" (first {measured:,} characters)" if measured < characters else ""
+    return f"{bpc:.3f} bits/char{scope}"
 
 
-def shares(groups: Sequence[Group], size: int) -> str:
-    more = f" and {len(groups) - SHOWN} more" if len(groups) > SHOWN else ""
-    return ", ".join(f"{group.name} {group.count / size:.1%} ({group.distinct:,})" for group in groups[:SHOWN]) + more
+def format_groups(groups: Sequence[Group], characters: int) -> str:
+    """Format the share of each group and, in parentheses, its number of distinct characters."""
+    more = f" and {len(groups) - MAX_SCRIPTS} more" if len(groups) > MAX_SCRIPTS else ""
+    return (
+        ", ".join(f"{group.name} {group.count / characters:.1%} ({group.distinct:,})" for group in groups[:MAX_SCRIPTS])
+        + more
+    )
