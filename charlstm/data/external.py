@@ -21,8 +21,8 @@ class ExternalText:
     """The ids [length] of a text, and the number of characters that the vocabulary lacks.
 
     `unknown` is as in `Vocabulary.encode`, except that `error` accepts a character if the vocabulary has an unknown
-    symbol. `skipped` counts the characters left out, `replaced` those encoded as another symbol, and `bytes` the size of
-    the text in UTF-8.
+    symbol. `skipped` counts the characters left out and `replaced` those encoded as another symbol. `bytes` is the size
+    of the text in UTF-8.
 
     Raises UsageError for a source that cannot be read or an unknown character, CharlstmError for bytes that cannot be
     decoded or a text without characters.
