@@ -145,7 +145,7 @@ def test_a_write_that_fails_leaves_what_was_there(
         monkeypatch.setattr(os, "fsync", fail)
     else:
         monkeypatch.setattr(os, "fdopen", fail)
-    with pytest.raises(CharlstmError, match=r"cannot write .*: No space left on device; make room"):
+    with pytest.raises(CharlstmError, match=r"cannot write .*: No space left on device; free disk space"):
         write_atomically(path, b"after")
     monkeypatch.undo()
     assert path.read_bytes() == b"before"

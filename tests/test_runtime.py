@@ -1,33 +1,37 @@
-"""How a process that trains uses the machine."""
+"""How a process that trains uses the machine: threads, memory, and where numba keeps what it has compiled."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import charlstm as package
 from charlstm.runtime import SPIN_COUNT, limit_spinning
+from charlstm.storage.cache import cache_folder, clear_cache, list_cache
+from tests.conftest import SMALL, process
 
 
 @pytest.mark.parametrize(
-    ("already", "expected"),
+    ("set_by_user", "expected"),
     [({}, SPIN_COUNT), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)],
 )
-def test_threads_give_up_their_core_unless_the_user_said_how_they_wait(
-    already: dict[str, str], expected: str | None, monkeypatch: pytest.MonkeyPatch
+def test_spinning_is_limited_unless_the_user_has_set_how_threads_wait(
+    set_by_user: dict[str, str], expected: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
-    for name, value in already.items():
+    for name, value in set_by_user.items():
         monkeypatch.setenv(name, value)
     limit_spinning()
     assert os.environ.get("GOMP_SPINCOUNT") == expected
 
 
-FAULTS = """
+COUNT_PAGE_FAULTS = """
 from charlstm.runtime import retain_freed_memory
 import resource, numpy as np
 retain_freed_memory()
@@ -37,12 +41,66 @@ for _ in range(10):
     np.ones(4_000_000)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
+MAX_PAGE_FAULTS = 1000
+"""One array of 32 MB that is mapped again has 7,800."""
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="it is glibc whose habit is changed")
-@pytest.mark.parametrize(("environ", "kept"), [({}, True), ({"MALLOC_TRIM_THRESHOLD_": "131072"}, False)])
-def test_freed_memory_is_used_again_unless_the_user_said_otherwise(environ: dict[str, str], kept: bool) -> None:
-    command = [sys.executable, "-c", FAULTS]
+@pytest.mark.skipif(sys.platform != "linux", reason="changes a setting of glibc")
+@pytest.mark.parametrize(("environ", "reused"), [({}, True), ({"MALLOC_TRIM_THRESHOLD_": "131072"}, False)])
+def test_freed_memory_is_reused_unless_the_user_has_configured_malloc(environ: dict[str, str], reused: bool) -> None:
+    command = [sys.executable, "-c", COUNT_PAGE_FAULTS]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
-    faults = int(subprocess.run(command, env=inherited | environ, capture_output=True, check=True).stdout)
-    assert (faults < 1000) == kept, "a fault is a page cleared and mapped anew; an array of 32 MB has 7,800"
+    page_faults = int(subprocess.run(command, env=inherited | environ, capture_output=True, check=True).stdout)
+    assert (page_faults < MAX_PAGE_FAULTS) == reused
+
+
+def compiled_files(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob("*") if path.suffix in (".nbi", ".nbc")}
+
+
+TRAIN_IN_PYTHON = """
+import charlstm
+from charlstm.config import Config, DataConfig, ModelConfig, TrainingConfig
+small = Config(ModelConfig(cell="rnn", hidden=8), training=TrainingConfig(epochs=1, batch_size=4, seq_len=16, device="cpu"))
+for _ in charlstm.train("little.txt", small, "library"):
+    pass
+"""
+
+
+def test_numba_writes_to_the_cache_folder_and_not_to_the_package(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the command and from Python. The cell is one for which little is compiled."""
+    before = compiled_files(Path(package.__file__).parent)
+    command = process(
+        "train", corpus, *SMALL, "--cell", "rnn", "--epochs", 1, environ={"CHARLSTM_CACHE": str(tmp_path / "cache")}
+    )
+    assert command.code == 0, command.err
+    environ = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
+    library = [sys.executable, "-c", TRAIN_IN_PYTHON]
+    subprocess.run(library, env=environ | {"XDG_CACHE_HOME": str(tmp_path / "xdg")}, check=True)
+    assert compiled_files(Path(package.__file__).parent) == before
+
+    assert compiled_files(tmp_path / "xdg" / "charlstm" / "numba")
+    monkeypatch.setenv("CHARLSTM_CACHE", str(tmp_path / "cache"))
+    compiled = compiled_files(tmp_path / "cache" / "numba")
+    assert compiled
+    assert list_cache() == {str(path.relative_to(cache_folder())): path.stat().st_size for path in compiled}
+    clear_cache()
+    assert not compiled_files(tmp_path / "cache")
+    assert not list((tmp_path / "cache" / "numba").iterdir())
+
+
+@pytest.mark.parametrize("folder", ["chosen", "unwritable"])
+def test_numba_cache_dir_of_the_user_is_kept_and_an_unwritable_folder_is_no_error(
+    corpus: Path, tmp_path: Path, folder: str
+) -> None:
+    (tmp_path / "unwritable").write_text("a file where the cache folder should be")
+    before = compiled_files(Path(package.__file__).parent)
+    environ = {"CHARLSTM_CACHE": str(tmp_path / "unwritable")}
+    if folder == "chosen":
+        environ["NUMBA_CACHE_DIR"] = str(tmp_path / "chosen")
+    done = process("train", corpus, *SMALL, "--cell", "rnn", "--epochs", 1, environ=environ)
+    assert done.code == 0, done.err
+    assert bool(compiled_files(tmp_path / "chosen")) == (folder == "chosen")
+    assert compiled_files(Path(package.__file__).parent) == before

@@ -65,7 +65,7 @@ def test_where_there_is_no_room_nothing_is_begun(corpus: Path, monkeypatch: pyte
     with monkeypatch.context() as patch:
         patch.setattr(os, "statvfs", full)
         result = charlstm("train", "--resume", "-o", "run", "--epochs", 2)
-    one_sentence(result, 1, "cannot write run: saving takes", "MB and the disk has 0.0 MB left", "make room")
+    one_sentence(result, 1, "cannot write run: a save needs", "MB and the disk has 0.0 MB free", "free disk space")
     assert {path.name: path.read_bytes() for path in Path("run").glob("*.safetensors")} == before
     assert charlstm("train", "--resume", "-o", "run", "--epochs", 2).code == 0
 

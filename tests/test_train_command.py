@@ -258,7 +258,7 @@ def test_a_full_disk_ends_in_a_sentence_and_keeps_what_was_saved(corpus: Path) -
         resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, 9_000))
 
     result = process("train", "--resume", "-o", "run", "--epochs", 2, prepare=little_room)
-    one_sentence(result, 1, "cannot write run/last.safetensors: File too large", "make room")
+    one_sentence(result, 1, "cannot write run/last.safetensors: File too large", "free disk space")
     for name in ("best.safetensors", "last.safetensors", "state.safetensors"):
         assert Path("run", name).read_bytes() == before[name]
     assert {path.name for path in Path("run").iterdir()} == set(before)

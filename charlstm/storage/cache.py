@@ -1,6 +1,6 @@
-"""The cache folder: the ids of large corpora, by what they were made from, so that a changed file has other ones.
+"""The cache folder: the ids of large corpora, and what numba has compiled. Everything in it can be made again.
 
-A store is there whole or not at all. Nothing in it is needed: what is missing is made again.
+The ids of a corpus are a .npy file whose name depends on the text and the vocabulary: a changed text has another file.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,30 +19,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.errors import CharlstmError
-from charlstm.storage.files import write_error
+from charlstm.storage.files import PARTIAL_SUFFIX, open_atomically, write_error
 
 IdStore = NDArray[np.unsignedinteger[Any]]
 
-SUFFIX, PARTIAL_STORE = ".npy", ".part"
 CACHE_FORMAT = 1
-"""To be raised when the ids of a text would be others."""
+"""Part of every name: increase it when the same text and vocabulary lead to other ids."""
+
+SUFFIX = ".npy"
+COMPILED = "numba"
+PRIVATE = 0o600
+"""Permissions of the ids: a text may be readable for its owner only."""
 
 
 def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
-    """$CHARLSTM_CACHE, else $XDG_CACHE_HOME/charlstm, else ~/.cache/charlstm."""
+    """Return $CHARLSTM_CACHE, else $XDG_CACHE_HOME/charlstm, else ~/.cache/charlstm."""
     if own := environ.get("CHARLSTM_CACHE"):
         return Path(own)
     return Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "charlstm"
 
 
 def store_name(fingerprint: str, vocabulary: Mapping[str, Any], document: str) -> str:
-    """The name of the ids of a text: other text, other symbols or other documents, another name."""
+    """Return the name of the ids of a text, which depends on the text, the vocabulary and where documents end."""
     about = json.dumps([CACHE_FORMAT, fingerprint, vocabulary, document], sort_keys=True)
     return hashlib.sha256(about.encode()).hexdigest()[:32]
 
 
 def load_ids(name: str, length: int, dtype: np.dtype[Any]) -> IdStore | None:
-    """The ids of this name, [length], mapped into memory; None where there are none, or not these."""
+    """Map stored ids [length] into memory. Return None if there are none of this name, length and type."""
     try:
         store: IdStore = np.load(cache_folder() / (name + SUFFIX), mmap_mode="r")
     except (OSError, ValueError, EOFError):
@@ -51,29 +55,41 @@ def load_ids(name: str, length: int, dtype: np.dtype[Any]) -> IdStore | None:
 
 
 def save_ids(name: str, chunks: Iterable[IdStore], length: int, dtype: np.dtype[Any]) -> IdStore:
-    """Keeps ids under this name and gives them back, mapped into memory.
+    """Store ids [length] under this name and map them into memory.
 
-    Raises CharlstmError where there is no room or no permission, or where the chunks are not so many ids.
+    Raises CharlstmError if the file cannot be written, or if the chunks do not add up to `length` ids.
     """
-    with open_store(name + SUFFIX) as file:
-        np.lib.format.write_array_header_1_0(
-            file, {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (length,)}
-        )
-        written = 0
-        for chunk in chunks:
-            file.write(np.ascontiguousarray(chunk, dtype).data)
-            written += len(chunk)
-        if written != length:
-            raise CharlstmError("the corpus changed while it was read", "wait until nobody writes to it")
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with open_atomically(folder / (name + SUFFIX), PRIVATE) as file:
+            write_array(file, chunks, length, dtype)
+    except OSError as error:
+        raise cache_error(folder, error) from error
     store = load_ids(name, length, dtype)
     assert store is not None
     return store
 
 
-def gather_ids(chunks: Iterable[IdStore], dtype: np.dtype[Any], most: int) -> IdStore:
-    """Ids side by side: in memory or, beyond so many bytes, in a file without a name, which goes with the process.
+def write_array(file: BinaryIO, chunks: Iterable[IdStore], length: int, dtype: np.dtype[Any]) -> None:
+    """Write a .npy file chunk by chunk."""
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (length,)}
+    np.lib.format.write_array_header_1_0(file, header)
+    written = 0
+    for chunk in chunks:
+        file.write(np.ascontiguousarray(chunk, dtype).data)
+        written += len(chunk)
+    if written != length:
+        raise CharlstmError(
+            f"the corpus changed while it was read: {length:,} characters at first, {written:,} the second time",
+            "wait until no other program writes to it, or train on a copy",
+        )
 
-    Raises CharlstmError where there is no room for it.
+
+def gather_ids(chunks: Iterable[IdStore], dtype: np.dtype[Any], max_bytes: int) -> IdStore:
+    """Concatenate ids: in memory or, beyond `max_bytes`, in an unnamed file that is removed with the process.
+
+    Raises CharlstmError if the file cannot be written.
     """
     kept: list[IdStore] = []
     size = 0
@@ -83,7 +99,7 @@ def gather_ids(chunks: Iterable[IdStore], dtype: np.dtype[Any], most: int) -> Id
             for chunk in chunks:
                 kept.append(chunk.astype(dtype))
                 size += kept[-1].nbytes
-                if size > most:
+                if size > max_bytes:
                     file = file or stack.enter_context(open_unnamed())
                     file.writelines(ids.data for ids in kept)
                     kept.clear()
@@ -96,52 +112,51 @@ def gather_ids(chunks: Iterable[IdStore], dtype: np.dtype[Any], most: int) -> Id
 
 
 def open_unnamed() -> Any:
-    """A file that is gone once nobody has it open or mapped."""
+    """Open a file that exists only while it is open or mapped."""
     cache_folder().mkdir(parents=True, exist_ok=True)
     return tempfile.TemporaryFile(dir=cache_folder())
 
 
-@contextmanager
-def open_store(name: str) -> Iterator[BinaryIO]:
-    """A file of the cache folder: in place once it is whole, and gone if it never is. Raises CharlstmError."""
-    folder = cache_folder()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix="store-", suffix=PARTIAL_STORE, delete=False) as file:
-            try:
-                yield file  # type: ignore[misc]
-                file.flush()
-                os.fsync(file.fileno())
-                Path(file.name).replace(folder / name)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    Path(file.name).unlink()
-                raise
-    except OSError as error:
-        raise cache_error(folder, error) from error
-
-
 def cache_error(folder: Path, error: OSError) -> CharlstmError:
-    said = write_error(folder, error)
-    return CharlstmError(said.message, "it keeps the ids of large corpora: CHARLSTM_CACHE names another folder")
+    return CharlstmError(
+        write_error(folder, error).message,
+        "this folder holds the ids of large corpora; set CHARLSTM_CACHE to use another one",
+    )
+
+
+def compiled_folder() -> Path | None:
+    """Return the folder for what numba compiles, made if necessary; None if it cannot be written to."""
+    folder = cache_folder() / COMPILED
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder if os.access(folder, os.W_OK) else None
 
 
 def list_cache() -> dict[str, int]:
-    """The files of the cache by name, with their bytes; unfinished ones are another process's, or a dead one's."""
+    """Return the size in bytes of every file of the cache, by its path in the folder.
+
+    Temporary files (`.part`) belong to a running process or were left behind by one that was killed.
+    """
     folder = cache_folder()
     if not folder.is_dir():
         return {}
-    return {
-        path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.suffix in (SUFFIX, PARTIAL_STORE)
-    }
+    stores = [path for path in folder.iterdir() if path.suffix in (SUFFIX, PARTIAL_SUFFIX)]
+    compiled = [path for path in (folder / COMPILED).rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): path.stat().st_size for path in sorted([*stores, *compiled])}
 
 
 def clear_cache() -> int:
-    """Removes all of them; a store in use stays whole for who has it mapped. Gives the bytes. Raises CharlstmError."""
+    """Remove every file of the cache and return their size in bytes. Raises CharlstmError if one cannot be removed.
+
+    A process that has a file mapped keeps its content.
+    """
     found = list_cache()
     for name in found:
         try:
             (cache_folder() / name).unlink(missing_ok=True)
         except OSError as error:
             raise CharlstmError(f"cannot remove {cache_folder() / name}: {error.strerror}") from error
+    for folder in (cache_folder() / COMPILED).glob("*"):
+        with contextlib.suppress(OSError):  # another process has just compiled something
+            folder.rmdir()
     return sum(found.values())

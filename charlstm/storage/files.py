@@ -1,44 +1,86 @@
-"""Files written whole or not at all: temporary file, fsync, rename."""
+"""Durable writing: a file is replaced as a whole, by way of a temporary file, fsync and rename.
+
+Whoever reads at the same time, or after a crash, finds the old file or the new one, never a part of either.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
+import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from charlstm.errors import CharlstmError
 
+PARTIAL_SUFFIX = ".part"
+"""End of the names of temporary files, which are hidden: `.best.safetensors.x1y2.part`."""
+
+COPY_BYTES = 1 << 20
+
+DISK_FULL_HINT = "free disk space and continue with --resume"
+
 
 def write_atomically(path: Path, *pieces: bytes | memoryview) -> None:
-    """To a temporary file beside it, flushed to the disk, then renamed into place. Raises CharlstmError."""
+    """Replace the file with these bytes. Raises CharlstmError, with the old file still there, if that fails."""
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL_SUFFIX)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                for piece in pieces:
-                    file.write(piece)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).chmod(0o666 & ~read_umask())
-            Path(temporary).replace(path)
-            sync_folder(path.parent)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                Path(temporary).unlink()
-            raise
+        with open_atomically(path) as file:
+            for piece in pieces:
+                file.write(piece)
     except OSError as error:
         raise write_error(path, error) from error
 
 
-PARTIAL_SUFFIX = ".part"
+@contextmanager
+def open_atomically(path: Path, mode: int | None = None) -> Iterator[BinaryIO]:
+    """Open a temporary file next to `path` that replaces it at the end of the block.
+
+    If the block raises, the temporary file is removed and `path` stays as it was. `mode` are the permissions, by
+    default those of any new file. Raises OSError; the caller turns it into an error that names the file.
+    """
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL_SUFFIX)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(default_mode() if mode is None else mode)
+        Path(temporary).replace(path)
+        sync_folder(path.parent)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(temporary).unlink()
+        raise
+
+
+def move_atomically(source: Path, path: Path) -> None:
+    """Move a file to `path`: rename it or, where `path` is on another file system, copy it. Raises CharlstmError."""
+    try:
+        with source.open("rb") as file:
+            os.fsync(file.fileno())
+        source.chmod(default_mode())
+        try:
+            source.replace(path)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            with source.open("rb") as file, open_atomically(path) as copy:
+                shutil.copyfileobj(file, copy, COPY_BYTES)
+            source.unlink()
+        sync_folder(path.parent)
+    except OSError as error:
+        raise write_error(path, error) from error
 
 
 def link_atomically(path: Path, other: Path) -> None:
-    """Makes `other` a second name of this file as it is now, which costs nothing; or a copy, where the file system has
-    no links. Raises CharlstmError."""
+    """Make `other` a hard link to the file that `path` is now, or a copy where the file system has no links.
+
+    A link takes no time and no space. `path` may be replaced later; `other` keeps the content. Raises CharlstmError.
+    """
     temporary = other.with_name(f".{other.name}.{os.getpid()}{PARTIAL_SUFFIX}")
     try:
         if other.exists() and other.samefile(path):
@@ -58,14 +100,14 @@ def link_atomically(path: Path, other: Path) -> None:
 
 
 def remove_partial_files(folder: Path, names: Sequence[str]) -> None:
-    """Removes what processes that were killed while they wrote these files have left behind."""
+    """Remove the temporary files that killed processes left behind while they wrote files of these names."""
     for name in names:
         for part in folder.glob(f".{name}.*{PARTIAL_SUFFIX}"):
             part.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes the rename itself last through a power cut."""
+    """Flush a folder to the disk, so that a rename in it survives a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -74,7 +116,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def check_free_space(folder: Path, needed: int) -> None:
-    """Raises CharlstmError where the disk has less room than this many bytes; where it does not say, it may have it."""
+    """Raise CharlstmError if the disk has less than `needed` bytes free; pass if the file system does not report it."""
     try:
         disk = os.statvfs(folder)
     except OSError:
@@ -82,21 +124,19 @@ def check_free_space(folder: Path, needed: int) -> None:
     free = disk.f_bavail * disk.f_frsize
     if disk.f_blocks and free < needed:
         raise CharlstmError(
-            f"cannot write {folder}: saving takes {needed / 1e6:.1f} MB and the disk has {free / 1e6:.1f} MB left",
+            f"cannot write {folder}: a save needs {needed / 1e6:.1f} MB and the disk has {free / 1e6:.1f} MB free",
             DISK_FULL_HINT,
         )
 
 
-DISK_FULL_HINT = "make room and go on with --resume"
-
-
 def write_error(path: Path, error: OSError) -> CharlstmError:
+    """Return the error that names the file that could not be written, the reason and, on a full disk, what to do."""
     full = error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
     return CharlstmError(f"cannot write {path}: {error.strerror}", DISK_FULL_HINT if full else "")
 
 
-def read_umask() -> int:
-    """The process's file mode mask, which can only be read by setting it."""
+def default_mode() -> int:
+    """Return the permissions of a new file under the umask of the process, which can only be read by setting it."""
     mask = os.umask(0)
     os.umask(mask)
-    return mask
+    return 0o666 & ~mask

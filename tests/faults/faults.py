@@ -109,7 +109,7 @@ def full_disks(scene: Scene, sizes: Iterable[int]) -> int | None:
         try:
             ended = scene.train(name).result()
             if ended.code:
-                check_refused(ended, "cannot write", "make room")
+                check_refused(ended, "cannot write", "free disk space")
                 failed += 1
             check_whole(disk)
             subprocess.run(["mount", "-o", "remount,size=10m", disk], check=True)

@@ -18,6 +18,8 @@ from numba import types
 from numba.extending import intrinsic, overload
 from torch import Tensor, bfloat16, uint16
 
+from charlstm.storage.cache import compiled_folder
+
 f32 = np.float32
 NumbaArray = Any  # float32, or uint16 with the bits of bfloat16, which NumPy does not know
 
@@ -29,11 +31,19 @@ def to_numba_array(a: Tensor) -> NumbaArray:
 
 
 def compile_cached(function: Any) -> Any:
-    """Compiled when it is first called, and kept on disk for the next process where a folder can be written to."""
+    """Compile a function at its first call and keep the result for later processes in the cache folder.
+
+    If the user has set NUMBA_CACHE_DIR, that is the folder. If it cannot be written to, nothing is kept.
+    """
+    own = numba.config.CACHE_DIR
+    folder = own or compiled_folder()
     try:
-        return numba.njit(cache=True, **numba_options("contract"))(function)
-    except RuntimeError:  # numba's for: no such folder
+        numba.config.CACHE_DIR = str(folder)  # read when the function is decorated, and by no other function
+        return numba.njit(cache=folder is not None, **numba_options("contract"))(function)
+    except RuntimeError:  # numba has found no folder to write to
         return numba.njit(**numba_options("contract"))(function)
+    finally:
+        numba.config.CACHE_DIR = own
 
 
 def compile_inline(function: Any, freedom: str = "contract") -> Any:
