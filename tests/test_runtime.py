@@ -61,7 +61,8 @@ def compiled_files(folder: Path) -> set[Path]:
 TRAIN_IN_PYTHON = """
 import charlstm
 from charlstm.config import Config, DataConfig, ModelConfig, TrainingConfig
-small = Config(ModelConfig(cell="rnn", hidden=8), training=TrainingConfig(epochs=1, batch_size=4, seq_len=16, device="cpu"))
+training = TrainingConfig(epochs=1, batch_size=4, seq_len=16, device="cpu")
+small = Config(ModelConfig(cell="rnn", hidden=8), training=training)
 for _ in charlstm.train("little.txt", small, "library"):
     pass
 """

@@ -104,7 +104,7 @@ def test_a_run_is_saved_before_its_last_validation_if_it_has_a_time_limit(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(training_run, "figures", killed)
+        patch.setattr(training_run, "evaluate", killed)
         with pytest.raises(KeyboardInterrupt):
             list(train(CORPUS, settings, folder))
     assert ModelFile.load(folder.path / "last.safetensors").metrics["step"] == 70

@@ -146,13 +146,13 @@ def signal_in_validation(scene: Scene) -> None:
 
 
 def stop_in_validation() -> None:
-    figures = training_run.figures
+    evaluate = training_run.evaluate
 
     def interrupted(*arguments: Any) -> Any:
         os.kill(os.getpid(), signal.SIGTERM)
-        return figures(*arguments)
+        return evaluate(*arguments)
 
-    training_run.figures = interrupted
+    training_run.evaluate = interrupted
 
 
 def clock_set_back(scene: Scene) -> None:
