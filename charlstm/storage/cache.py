@@ -82,7 +82,7 @@ def write_array(file: BinaryIO, chunks: Iterable[IdStore], length: int, dtype: n
     if written != length:
         raise CharlstmError(
             f"the corpus changed while it was read: {length:,} characters at first, {written:,} the second time",
-            "wait until no other program writes to it, or train on a copy",
+            "wait until no program writes to it, or train on a copy",
         )
 
 
