@@ -103,7 +103,7 @@ class TextModel:
         (template,) = parse_templates([text], gap, most)
         filler = Filler(self.file, draw_seed() if seed is None else seed)
         proposals = filler.fill(template, filler.encode(template), n)
-        return [(template.text(found.fills).decode("utf-8", "replace"), found.log_probability) for found in proposals]
+        return [(template.render(found.fills).decode("utf-8", "replace"), found.log_probability) for found in proposals]
 
     @property
     def step(self) -> int:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import charlstm as package
 from charlstm.architecture import weight_shapes
 from charlstm.config import Config, DataConfig, ModelConfig
+from charlstm.infilling.candidates import resample
 from charlstm.infilling.filler import (
     MAX_GROUP,
     MIN_APART,
@@ -23,7 +24,6 @@ from charlstm.infilling.filler import (
     best_pairs,
     group_gaps,
 )
-from charlstm.infilling.gibbs import resample
 from charlstm.infilling.template import Template
 from charlstm.storage.model import ModelFile
 from charlstm.text_model import TextModel
@@ -179,7 +179,7 @@ texts = st.text("abc_", min_size=1, max_size=24).filter(lambda text: "_" in text
 def test_no_fixed_character_ever_changes(text: str, both: bool, seed: int) -> None:
     template = Template.parse(text, "_")
     for proposal in proposed(MODELS[both], template, 3, seed):
-        filled = template.text(proposal.fills).decode()
+        filled = template.render(proposal.fills).decode()
         assert len(filled) == len(text)
         assert all(mine == theirs for mine, theirs in zip(filled, text, strict=True) if theirs != "_")
 
@@ -199,7 +199,7 @@ def test_the_log_probability_is_that_of_the_gaps_and_what_is_around_them(both: b
     template = Template.parse(f"{before}_c__{after}", "_", most)
     file = MODELS[both]
     for proposal in proposed(file, template, 4, 3):
-        filled = template.text(proposal.fills).decode()
+        filled = template.render(proposal.fills).decode()
         end = len(filled) - len(after)
         expected = TextModel(file).score(filled)[len(before) : end + SCORED_CONTEXT].sum(dtype=float)
         if both:

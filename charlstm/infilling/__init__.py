@@ -1,1 +1,1 @@
-"""Filling the gaps of a text, without torch."""
+"""Fill the gaps of a text, without torch."""

@@ -1,171 +1,192 @@
-"""How often what was hidden in a text is found again: each gap on its own, with all the rest of the text in place."""
+"""The gap benchmark: hide gaps in a text, fill each with the rest of the text in place, compare with the original."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from math import ceil
 
 import numpy as np
+from numpy.random import Generator
 
 from charlstm.errors import CharlstmError
+from charlstm.evaluation.streams import Streams, preceding_ids
 from charlstm.infilling.context import Context, Predictors, initial_context
 from charlstm.infilling.filler import METHODS, SCORED_CONTEXT
-from charlstm.infilling.gibbs import GapBatch, Random, fill_gaps
+from charlstm.infilling.gaps import GapBatch
+from charlstm.infilling.ranking import fill_gaps
 from charlstm.sampling.filters import greedy
 from charlstm.sampling.network import Ids, Network
 
-STREAMS, BENCHMARK_WARMUP = 128, 256
-"""Streams that a text is cut into to be read, and characters that each reads before its own."""
+BENCHMARK_STREAMS = 128
+"""Streams in which the text is read."""
 
-ATTEMPTS = {"candidates": 64, "gibbs": 16}
-"""At each gap. `charlstm fill` makes more, as it has one text to fill."""
+BENCHMARK_WARMUP = 256
+"""Characters that a stream reads before its own."""
+
+BENCHMARK_ATTEMPTS = {"candidates": 64, "gibbs": 16}
+"""Attempts at each gap: fewer than `charlstm fill` makes at the gaps of one text."""
 
 MAX_ROWS = 2048
-"""Attempts that advance together."""
-
+"""Attempts that advance together, which bounds the memory."""
 
 MAX_GAPS = 5000
-"""Gaps that are filled of a text, however long it is: the share restored is then sure to within 0.014."""
+"""Gaps that are filled of a long text: the 95 % confidence interval of a share is then at most 0.014 on either side."""
 
 
 def characters_needed(share: float, shortest: int, longest: int) -> int:
-    """Characters of a text of which this share is in as many gaps as are filled at most."""
+    """Return how many characters have MAX_GAPS gaps with this share of them in gaps."""
     return int(MAX_GAPS * (shortest + longest) / 2 / share) + 2 * SCORED_CONTEXT
 
 
-@dataclass
+@dataclass(frozen=True)
 class GapResults:
-    """Gaps and characters, of so many, that are found again by each method."""
+    """Gaps and their characters, and how many of either each method recovered exactly."""
 
     gaps: int = 0
     characters: int = 0
-    whole: dict[str, int] = field(default_factory=dict)
-    right: dict[str, int] = field(default_factory=dict)
+    exact_gaps: Mapping[str, int] = field(default_factory=dict)
+    correct_characters: Mapping[str, int] = field(default_factory=dict)
 
-    def add(self, method: str, found: Ids, truth: Ids) -> None:
-        """Takes in what a method found, [gaps, length], and what had stood there."""
-        same = found == truth
-        self.whole[method] = self.whole.get(method, 0) + int(same.all(1).sum())
-        self.right[method] = self.right.get(method, 0) + int(same.sum())
+    @classmethod
+    def compare(cls, fills: Mapping[str, Ids], original: Ids) -> GapResults:
+        """Compare what each method filled in with the original, [gaps, length] each."""
+        same = {method: ids == original for method, ids in fills.items()}
+        return cls(
+            len(original),
+            original.size,
+            {method: int(mask.all(1).sum()) for method, mask in same.items()},
+            {method: int(mask.sum()) for method, mask in same.items()},
+        )
+
+    def __add__(self, other: GapResults) -> GapResults:
+        return GapResults(
+            self.gaps + other.gaps,
+            self.characters + other.characters,
+            add_counts(self.exact_gaps, other.exact_gaps),
+            add_counts(self.correct_characters, other.correct_characters),
+        )
 
     def to_dict(self) -> dict[str, float]:
-        """Shares of gaps that are as they were, and of characters, under the names that JSON output gives them."""
-        return {
-            "gaps": self.gaps,
-            "gap_characters": self.characters,
-            **{f"gaps_restored_{method}": count / self.gaps for method, count in self.whole.items()},
-            **{f"gap_characters_restored_{method}": count / self.characters for method, count in self.right.items()},
+        """Return the counts, and the shares of gaps and of characters recovered, by their JSON keys."""
+        exact = {f"gap_exact_match_{method}": count / self.gaps for method, count in self.exact_gaps.items()}
+        correct = {
+            f"gap_character_accuracy_{method}": count / self.characters
+            for method, count in self.correct_characters.items()
         }
+        return {"gaps": self.gaps, "gap_characters": self.characters, **exact, **correct}
+
+
+def add_counts(a: Mapping[str, int], b: Mapping[str, int]) -> dict[str, int]:
+    """Add counts by key, and keep those that are 0."""
+    return {key: a.get(key, 0) + b.get(key, 0) for key in {**a, **b}}
 
 
 @dataclass(frozen=True)
 class HiddenGaps:
-    """Where gaps are, [gaps], and how long."""
+    """The places where gaps start, [gaps], and their lengths."""
 
     starts: Ids
     lengths: Ids
 
     @classmethod
-    def draw(cls, ids: Ids, never: Ids, share: float, shortest: int, longest: int, random: Random) -> HiddenGaps:
-        """So many that this share of a text [length] is in gaps whose lengths are all as likely; no two overlap.
+    def draw(cls, ids: Ids, excluded: Ids, share: float, shortest: int, longest: int, random: Generator) -> HiddenGaps:
+        """Draw gaps that hide this share of a text, ids [length].
 
-        None has an id in it that is `never` filled in. Raises CharlstmError for a text with no room for one.
+        Their lengths are uniform between `shortest` and `longest`. They do not overlap, and none contains an id of
+        `excluded`. Raises CharlstmError if the text is too short for one.
         """
         room = len(ids) - 2 * SCORED_CONTEXT
         count = int(room * share / ((shortest + longest) / 2))
         if count < 1 or room // count < longest:
             raise CharlstmError(
                 f"the text has {len(ids):,} characters, too few to hide {share:g} of them in gaps of up to {longest}",
-                "raise --gaps or give it more text",
+                "raise --gaps, or evaluate a longer text",
             )
         lengths = random.integers(shortest, longest + 1, count)
-        each = room // count
-        begins = (
-            SCORED_CONTEXT + np.arange(count) * each + (random.random(count) * (each - lengths + 1)).astype(np.int64)
-        )
-        barred = np.cumsum([0, *np.isin(ids, never)])
-        clear = barred[begins] == barred[begins + lengths]
+        slot = room // count
+        offsets = (random.random(count) * (slot - lengths + 1)).astype(np.int64)
+        starts = SCORED_CONTEXT + np.arange(count) * slot + offsets
+        excluded_before = np.cumsum([0, *np.isin(ids, excluded)])
+        clear = excluded_before[starts] == excluded_before[starts + lengths]
         if not clear.any():
             raise CharlstmError(
-                f"every gap of {shortest} to {longest} characters would reach beyond the end of a document",
-                "lower --gap-length",
+                f"no document has room for a gap of {shortest} to {longest} characters", "lower --gap-length"
             )
-        return cls(begins[clear], lengths[clear])
+        return cls(starts[clear], lengths[clear])
 
 
-def fill_hidden_gaps(sides: Predictors, ids: Ids, bos: int, hidden: HiddenGaps, random: Random) -> Iterator[GapResults]:
-    """Fills the gaps of a text given as ids [length], and tells after each lot of them how many are as they were."""
-    left = contexts_at(sides.forward, ids, bos, hidden.starts)
+def fill_hidden_gaps(
+    predictors: Predictors, ids: Ids, bos: int, hidden: HiddenGaps, random: Generator
+) -> Iterator[GapResults]:
+    """Fill the gaps of a text, ids [length]. Yield the results of all gaps so far after each batch."""
+    left = contexts_at(predictors.forward, ids, bos, hidden.starts)
     right = None
-    if sides.backward is not None:
-        right = contexts_at(sides.backward, ids[::-1], bos, len(ids) - hidden.starts - hidden.lengths)
-    restored = GapResults()
+    if predictors.backward is not None:
+        right = contexts_at(predictors.backward, ids[::-1], bos, len(ids) - hidden.starts - hidden.lengths)
+    results = GapResults()
+    batch_size = max(MAX_ROWS // max(BENCHMARK_ATTEMPTS.values()), 1)
     for length in np.unique(hidden.lengths).tolist():
-        same = np.flatnonzero(hidden.lengths == length)
-        most = max(MAX_ROWS // max(ATTEMPTS.values()), 1)
-        for first in range(0, len(same), most):
-            lot = same[first : first + most]
-            rows = gap_batch(ids, hidden.starts[lot], length, left.select(lot), right.select(lot) if right else None)
-            fill_lot(sides, rows, restored, random)
-            yield restored
+        same_length = np.flatnonzero(hidden.lengths == length)
+        for first in range(0, len(same_length), batch_size):
+            rows = same_length[first : first + batch_size]
+            right_rows = right.select(rows) if right else None
+            batch = make_batch(ids, hidden.starts[rows], length, left.select(rows), right_rows)
+            results = results + GapResults.compare(fill_by_each_method(predictors, batch, random), batch.ids)
+            yield results
 
 
-def fill_lot(sides: Predictors, rows: GapBatch, restored: GapResults, random: Random) -> None:
-    """Fills gaps of one length by every method there is for the model."""
-    restored.gaps += len(rows.ids)
-    restored.characters += rows.ids.size
-    restored.add("forward", fill_greedily(sides, rows), rows.ids)
-    alone = replace(sides, backward=None, joint=None)
-    for method, with_sides in {METHODS[False]: alone, METHODS[sides.backward is not None]: sides}.items():
-        attempts = np.repeat(np.arange(len(rows.ids)), ATTEMPTS[method])
-        found = fill_gaps(with_sides, rows.select(attempts), random).rows
-        best = np.unique(found.problem, return_index=True)[1]
-        restored.add(method, found.ids[best], rows.ids)
+def fill_by_each_method(predictors: Predictors, batch: GapBatch, random: Generator) -> dict[str, Ids]:
+    """Fill gaps of one length by every method that the model has. Return the ids, [gaps, length], by method."""
+    fills = {"forward": fill_greedily(predictors, batch)}
+    forward_only = replace(predictors, backward=None, joint=None)
+    methods = {METHODS[False]: forward_only, METHODS[predictors.backward is not None]: predictors}
+    for method, used in methods.items():
+        attempts = np.repeat(np.arange(len(batch.ids)), BENCHMARK_ATTEMPTS[method])
+        ranked = fill_gaps(used, batch.select(attempts), random).rows
+        best = np.unique(ranked.problem, return_index=True)[1]
+        fills[method] = ranked.ids[best]
+    return fills
 
 
-def fill_greedily(sides: Predictors, rows: GapBatch) -> Ids:
-    """What the forward network would write, the likeliest character after each other, [N, n]: the rest is not seen."""
-    ids, reading = rows.ids.copy(), rows.left
-    for t in range(ids.shape[1]):
-        ids[:, t] = greedy(sides.mask_non_characters(sides.forward.head.logits(reading.head_input)))
-        reading = reading.advance(sides.forward, ids[:, t])
-    return ids
+def fill_greedily(predictors: Predictors, batch: GapBatch) -> Ids:
+    """Fill each gap with the most likely next character, again and again, [N, n]. The text after it is not read."""
+    columns, context = [], batch.left
+    for _ in range(batch.ids.shape[1]):
+        logits = predictors.forward.head.logits(context.head_input)
+        columns.append(greedy(predictors.mask_non_characters(logits)))
+        context = context.advance(predictors.forward, columns[-1])
+    return np.stack(columns, 1)
 
 
-def gap_batch(ids: Ids, begins: Ids, length: int, left: Context, right: Context | None) -> GapBatch:
-    """A row for each of these gaps, with the truth in it."""
+def make_batch(ids: Ids, starts: Ids, length: int, left: Context, right: Context | None) -> GapBatch:
+    """Return one row per gap, with the original characters in it."""
     around = np.arange(SCORED_CONTEXT)
     return GapBatch(
-        problem=np.arange(len(begins)),
-        ids=ids[begins[:, None] + np.arange(length)],
+        problem=np.arange(len(starts)),
+        ids=ids[starts[:, None] + np.arange(length)],
         hidden=np.ones(length, np.bool_),
-        absent=np.zeros((len(begins), length), np.bool_),
-        before=ids[begins[:, None] - SCORED_CONTEXT + around],
-        after=ids[begins[:, None] + length + around],
+        absent=np.zeros((len(starts), length), np.bool_),
+        before=ids[starts[:, None] - SCORED_CONTEXT + around],
+        after=ids[starts[:, None] + length + around],
         left=left,
         right=right,
     )
 
 
 def contexts_at(network: Network, ids: Ids, bos: int, places: Ids) -> Context:
-    """What a network that reads a text [length] from its beginning has come to before each of these places.
-
-    The text is cut into streams, each warmed on what comes before it.
-    """
-    each = ceil(len(ids) / STREAMS)
-    begins = np.arange(STREAMS) * each
-    number = np.full(len(ids), -1)
-    number[places] = np.arange(len(places))
-    reading, found, order = initial_context(network, STREAMS), [], []
-    for t in range(-BENCHMARK_WARMUP, each):
-        at = begins + t
+    """Return the context before each of these places of a text, ids [length], that is read in warmed streams."""
+    streams = Streams.cut(len(ids), BENCHMARK_STREAMS)
+    row_of_place = np.full(len(ids), -1)
+    row_of_place[places] = np.arange(len(places))
+    context, found, order = initial_context(network, BENCHMARK_STREAMS), [], []
+    for step in range(-BENCHMARK_WARMUP, streams.steps):
+        (at,) = streams.places(step, step + 1)
         inside = (at >= 0) & (at < len(ids))
-        read = np.where(at > 0, ids[np.clip(at - 1, 0, len(ids) - 1)], bos)
-        reading = reading.advance(network, read, ~inside)
-        wanted = np.where(inside & (t >= 0), number[np.where(inside, at, 0)], -1)
+        within = np.clip(at, 0, len(ids) - 1)
+        context = context.advance(network, preceding_ids(ids, within, bos), ~inside)
+        wanted = np.where(inside & (step >= 0), row_of_place[within], -1)
         rows = np.flatnonzero(wanted >= 0)
         if len(rows):
-            found.append(reading.select(rows))
+            found.append(context.select(rows))
             order.append(wanted[rows])
     return Context.concatenate(found).select(np.argsort(np.concatenate(order)))

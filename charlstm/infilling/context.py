@@ -1,4 +1,4 @@
-"""Rows of text read character by character from either end, and what two networks say of a place between them."""
+"""The networks of a model as predictors of a gap, and what N rows of text have read so far from either end."""
 
 from __future__ import annotations
 
@@ -18,86 +18,89 @@ Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Context:
-    """Where N rows have got to with one network: what its head reads now, [N, R], and the state."""
-
-    head_input: Array
-    states: States
-
-    def advance(self, network: Network, ids: Ids, absent: Mask | None = None) -> Context:
-        """One more character a row, [N], but for the rows that have none here."""
-        after = Context(*network.advance(ids, self.states))
-        if absent is None or not absent.any():
-            return after
-        stay = absent[:, None]
-        kept = [
-            tuple(np.where(stay, was, now) for was, now in zip(*pair, strict=True))
-            for pair in zip(self.states, after.states, strict=True)
-        ]
-        return Context(np.where(stay, self.head_input, after.head_input), kept)
-
-    def select(self, chosen: Ids) -> Context:
-        """These of the rows, each as often as it is named."""
-        return Context(self.head_input[chosen], select_rows(self.states, chosen))
-
-    @classmethod
-    def concatenate(cls, readings: Sequence[Context]) -> Context:
-        """The rows of all of these, in their order."""
-        states = [
-            tuple(np.concatenate(parts) for parts in zip(*layers, strict=True))
-            for layers in zip(*(reading.states for reading in readings), strict=True)
-        ]
-        return cls(np.concatenate([reading.head_input for reading in readings]), states)
-
-
-def initial_context(network: Network, count: int) -> Context:
-    """Rows that have read nothing."""
-    states = network.initial_state(count)
-    read, _ = network.advance(np.zeros(count, np.int64), states)
-    return Context(np.zeros_like(read), states)
-
-
-def log_likelihood(
-    network: Network, reading: Context, columns: Iterable[tuple[Ids, Mask | None]]
-) -> NDArray[np.float64]:
-    """The natural log-probability of the characters of these columns, [N], where a row has one, read on from here."""
-    total = np.zeros(len(reading.head_input))
-    for ids, absent in columns:
-        own = log_softmax(network.head.logits(reading.head_input))[np.arange(len(ids)), ids]
-        total += own if absent is None else np.where(absent, 0, own)
-        reading = reading.advance(network, ids, absent)
-    return total
-
-
-@dataclass(frozen=True)
 class Predictors:
-    """The networks of a model, each read from its own end; a unidirectional one has the first only."""
+    """The networks of a model, each of which reads from its own end. A unidirectional model has the first only."""
 
     forward: Network
     backward: Network | None
     joint: OutputHead | None
     non_characters: Ids
-    """The ids that stand for no character: that of unknown ones, and that of a document's end."""
+    """The ids that are never filled in: the unknown symbol and the end-of-document symbol."""
 
     @classmethod
     def from_file(cls, file: ModelFile) -> Predictors:
+        """Build the networks of a model file."""
         vocabulary, config = file.vocabulary, file.config.model
-        never = np.array([i for i in (vocabulary.unknown, vocabulary.end_of_document) if i is not None], np.int64)
+        symbols = [i for i in (vocabulary.unknown, vocabulary.end_of_document) if i is not None]
+        non_characters = np.array(symbols, np.int64)
 
-        def network(half: ModelFile) -> Network:
+        def build(half: ModelFile) -> Network:
             return Network(half.config.model, half.weights, vocabulary.end_of_document)
 
-        forward = network(file.select_direction("forward"))
+        forward = build(file.select_direction("forward"))
         if not config.bidirectional:
-            return cls(forward, None, None, never)
-        return cls(
-            forward,
-            network(file.select_direction("backward")),
-            OutputHead.from_weights(file.weights, JOINT_HEAD, config.head == "tied"),
-            never,
-        )
+            return cls(forward, None, None, non_characters)
+        backward = build(file.select_direction("backward"))
+        joint = OutputHead.from_weights(file.weights, JOINT_HEAD, config.head == "tied")
+        return cls(forward, backward, joint, non_characters)
 
     def mask_non_characters(self, logits: Array) -> Array:
-        """The logits [N, V] with what is no character made impossible."""
-        logits[:, self.non_characters] = -np.inf
-        return logits
+        """Return logits [N, V] under which only characters are possible."""
+        masked = logits.copy()
+        masked[:, self.non_characters] = -np.inf
+        return masked
+
+
+@dataclass(frozen=True)
+class Context:
+    """What N rows have read with one network: the input of its head now, [N, R], and its state."""
+
+    head_input: Array
+    states: States
+
+    def advance(self, network: Network, ids: Ids, absent: Mask | None = None) -> Context:
+        """Read one more character per row, [N]. Rows that are `absent` read none."""
+        after = Context(*network.advance(ids, self.states))
+        if absent is None or not absent.any():
+            return after
+        stay = absent[:, None]
+        states = [
+            tuple(np.where(stay, old, new) for old, new in zip(*pair, strict=True))
+            for pair in zip(self.states, after.states, strict=True)
+        ]
+        return Context(np.where(stay, self.head_input, after.head_input), states)
+
+    def select(self, rows: Ids) -> Context:
+        """Return these rows. A row may be selected several times."""
+        return Context(self.head_input[rows], select_rows(self.states, rows))
+
+    @classmethod
+    def concatenate(cls, contexts: Sequence[Context]) -> Context:
+        """Return the rows of all contexts in order."""
+        states = [
+            tuple(np.concatenate(parts) for parts in zip(*layers, strict=True))
+            for layers in zip(*(context.states for context in contexts), strict=True)
+        ]
+        return cls(np.concatenate([context.head_input for context in contexts]), states)
+
+
+def initial_context(network: Network, count: int) -> Context:
+    """Return `count` rows that have read nothing."""
+    states = network.initial_state(count)
+    head_input, _ = network.advance(np.zeros(count, np.int64), states)
+    return Context(np.zeros_like(head_input), states)
+
+
+def log_likelihood(
+    network: Network, context: Context, columns: Iterable[tuple[Ids, Mask | None]]
+) -> NDArray[np.float64]:
+    """Return the natural log-probability of the characters in `columns` after a context, [N].
+
+    A column is the ids of the next character of each row, [N], and the rows where it is absent.
+    """
+    total = np.zeros(len(context.head_input))
+    for ids, absent in columns:
+        log_p = log_softmax(network.head.logits(context.head_input))[np.arange(len(ids)), ids]
+        total += log_p if absent is None else np.where(absent, 0, log_p)
+        context = context.advance(network, ids, absent)
+    return total

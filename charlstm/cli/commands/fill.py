@@ -121,12 +121,12 @@ def write(
 def as_text(console: Console, template: Template, proposal: Filling) -> bytes:
     """The filled text; on a terminal with colours, what was filled in is bold."""
     bold = b"\x1b[1m%b\x1b[0m" if console.uses_color(console.stdout) else b"%b"
-    return b"".join(bold % piece if new else piece for piece, new in template.filled(proposal.fills))
+    return b"".join(bold % piece if new else piece for piece, new in template.pieces(proposal.fills))
 
 
 def as_object(filler: Filler, template: Template, proposal: Filling, index: int, line: int) -> dict[str, Any]:
     return {
-        "text": template.text(proposal.fills).decode("utf-8", "replace"),
+        "text": template.render(proposal.fills).decode("utf-8", "replace"),
         "fills": [fill.decode("utf-8", "replace") for fill in proposal.fills],
         "log_probability_nats": round(proposal.log_probability, 6),
         "line": line,

@@ -1,0 +1,66 @@
+"""Fill gaps by every method that the model has, and rank what was found by the likelihood of the text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from charlstm.infilling.candidates import draw_candidates
+from charlstm.infilling.context import Predictors, log_likelihood
+from charlstm.infilling.gaps import GapBatch
+from charlstm.infilling.gibbs import run_sweeps
+
+
+@dataclass(frozen=True)
+class RankedFillings:
+    """Distinct fillings of some texts, sorted by text and within a text by their log-probability, highest first."""
+
+    rows: GapBatch
+    log_probability: NDArray[np.float64]  # [N], natural
+
+
+def fill_gaps(predictors: Predictors, batch: GapBatch, random: Generator) -> RankedFillings:
+    """Fill the gaps of some texts. The batch has one row per attempt.
+
+    Candidates are drawn first. With a bidirectional model Gibbs sampling starts from them, and the fillings after each
+    sweep are ranked too.
+    """
+    candidates = draw_candidates(predictors, batch, random)
+    attempts = [candidates]
+    if predictors.backward is not None:
+        attempts += [candidates.with_ids(ids) for ids in run_sweeps(predictors, candidates, random)]
+    return rank(predictors, deduplicate(attempts))
+
+
+def deduplicate(attempts: list[GapBatch]) -> GapBatch:
+    """Return each filling of each text once."""
+    keys = np.concatenate([np.concatenate([batch.problem[:, None], batch.present_ids], 1) for batch in attempts])
+    _, first = np.unique(keys, axis=0, return_index=True)
+    attempt, row = np.divmod(first, len(attempts[0].ids))
+    ids = np.stack([batch.ids for batch in attempts])[attempt, row]
+    absent = np.stack([batch.absent for batch in attempts])[attempt, row]
+    return replace(attempts[0].select(row), ids=ids, absent=absent)
+
+
+def rank(predictors: Predictors, batch: GapBatch) -> RankedFillings:
+    """Sort the rows by text and log-probability."""
+    log_p = log_probability(predictors, batch)
+    order = np.lexsort((-log_p, batch.problem))
+    return RankedFillings(batch.select(order), log_p[order])
+
+
+def log_probability(predictors: Predictors, batch: GapBatch) -> NDArray[np.float64]:
+    """Return the natural log-probability of each row with the fixed text after it, given the text before, [N].
+
+    With a bidirectional model it is the mean of that and of the row with the text before it, given the text after.
+    """
+    columns = list(zip(batch.ids.T, batch.absent.T, strict=True))
+    after = [(ids, None) for ids in batch.after.T]
+    forward = log_likelihood(predictors.forward, batch.left, [*columns, *after])
+    if predictors.backward is None or batch.right is None:
+        return forward
+    before = [(ids, None) for ids in batch.before.T[::-1]]
+    return (forward + log_likelihood(predictors.backward, batch.right, [*reversed(columns), *before])) / 2
