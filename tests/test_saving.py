@@ -156,7 +156,7 @@ def test_a_run_on_a_pipe_is_resumed_exactly(tmp_path: Path, step: int) -> None:
 
 def test_a_save_in_the_background_that_fails_ends_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, writes = RunFolder(tmp_path / "run"), 0
-    real = RunFolder.write
+    real = RunFolder.write_files
 
     def failing(self: RunFolder, *arguments: Any) -> None:
         nonlocal writes
@@ -166,7 +166,7 @@ def test_a_save_in_the_background_that_fails_ends_training(tmp_path: Path, monke
         real(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(RunFolder, "write", failing)
+        patch.setattr(RunFolder, "write_files", failing)
         with pytest.raises(CharlstmError, match="No space left"):
             list(train(CORPUS, config(save_every=1e-6), folder))
     assert writes == 4

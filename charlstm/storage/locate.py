@@ -1,4 +1,4 @@
-"""The names of a run's files, and which model file a command reads. Imports no NumPy, so that the help starts fast."""
+"""The names of a run's files, and which model file a command reads. Does not import NumPy, so that --help is fast."""
 
 from __future__ import annotations
 
@@ -11,37 +11,39 @@ BEST, LAST, STATE, GOOD = (f"{name}.safetensors" for name in ("best", "last", "s
 CONFIG, METRICS, SPOOL, LOCK = "config.toml", "metrics.jsonl", "stdin.txt", "lock"
 
 RUN_FILES = (BEST, LAST, STATE, GOOD, METRICS, SPOOL, CONFIG)
-"""What a run writes, besides its lock and the models of `--keep`."""
+"""The files of a run, except its lock and the models of `--keep`."""
 
 KEPT_PATTERN = f"step-{'[0-9]' * 6}*.safetensors"
 """The models of `--keep`."""
 
+MODEL_HINT = "-m/--model takes a run folder or a .safetensors file"
 
-def find_model(named: Path | None, environ: Mapping[str, str]) -> Path:
-    """The model file that was named (a file or a run's folder), else `$CHARLSTM_MODEL`'s, else the newest run's.
 
-    Raises UsageError if there is none.
+def find_model(path: Path | None, environ: Mapping[str, str]) -> Path:
+    """Return the model file at `path`, else at $CHARLSTM_MODEL, else of the newest run.
+
+    A path may be a model file or a run folder. Raises UsageError if there is no model.
     """
-    if named is None and environ.get("CHARLSTM_MODEL"):
-        named = Path(environ["CHARLSTM_MODEL"])
-    if named is None:
+    if path is None and environ.get("CHARLSTM_MODEL"):
+        path = Path(environ["CHARLSTM_MODEL"])
+    if path is None:
         return find_model_in(find_newest_run())
-    if not named.exists():
-        raise UsageError(f"there is no model at {named}", "-m/--model takes a run's folder or a .safetensors file")
-    return find_model_in(named) if named.is_dir() else named
+    if not path.exists():
+        raise UsageError(f"there is no model at {path}", MODEL_HINT)
+    return find_model_in(path) if path.is_dir() else path
 
 
 def find_model_in(folder: Path) -> Path:
-    """The best model of a run, or its newest if none was validated yet. Raises UsageError if it has neither."""
+    """Return the best model of a run or, before its first validation, the last one. Raises UsageError for neither."""
     for name in (BEST, LAST):
         if (folder / name).is_file():
             return folder / name
-    raise UsageError(f"the folder {folder} holds no model", "-m/--model takes a run's folder or a .safetensors file")
+    raise UsageError(f"the folder {folder} holds no model: neither {BEST} nor {LAST}", MODEL_HINT)
 
 
-def find_newest_run(runs: Path = Path("runs")) -> Path:
-    """The run under `./runs` that was saved last. Raises UsageError if there is none."""
-    saved = [path for name in (BEST, LAST) for path in runs.glob(f"*/{name}")]
+def find_newest_run() -> Path:
+    """Return the run under `./runs` that was saved last. Raises UsageError if there is none."""
+    saved = [path for name in (BEST, LAST) for path in Path("runs").glob(f"*/{name}")]
     if not saved:
         raise UsageError(
             "there is no run under ./runs", "name a model with -m/--model, or train one: charlstm train corpus.txt"

@@ -1,4 +1,4 @@
-"""The state of a run as a file: a tree of dicts with arrays as leaves."""
+"""The training state as a file: a tree of dicts with arrays as leaves."""
 
 from __future__ import annotations
 
@@ -9,41 +9,38 @@ from typing import Any
 import numpy as np
 
 from charlstm.errors import ModelFileError
-from charlstm.storage.tensors import Tensors, read_tensors, write_tensors
+from charlstm.storage.tensors import Tensors, check_format, read_tensors, write_tensors
 
 STATE_FORMAT = 3
-"""Format 2 had the optimizer's moments under `optimiser`."""
+READABLE_STATE_FORMATS = (2, STATE_FORMAT)
+"""Format 2 has the optimizer's moments under `optimiser`."""
 
 StateTree = dict[str, Any]
 
 
 def write_state(path: Path, state: StateTree) -> None:
-    """Writes the tree whole or not at all. Raises CharlstmError."""
+    """Replace the file with this tree. Raises CharlstmError if that fails."""
     tensors, document = flatten(state)
     write_tensors(path, tensors, {"format": STATE_FORMAT, "state": document})
 
 
 def read_state(path: Path) -> StateTree:
-    """The tree that was saved there. Raises ModelFileError."""
+    """Return the tree in a file. Raises ModelFileError if the file is damaged or has another format."""
     tensors, document = read_tensors(path)
-    if document.get("format") not in (2, STATE_FORMAT):
-        raise ModelFileError(
-            f"{path} has format {document.get('format')!r} and this charlstm reads {STATE_FORMAT}",
-            "a newer charlstm may read it",
-        )
+    check_format(path, document, READABLE_STATE_FORMATS)
     if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
-        raise ModelFileError(f"{path} holds numbers that are not finite")
+        raise ModelFileError(f"{path} holds numbers that are not finite", "restore it from a copy")
     try:
         state = unflatten(tensors, document["state"])
         if document["format"] == 2:
             state["optimizer"] = state.pop("optimiser", {})
         return state
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise ModelFileError(f"{path} is not the state of a run") from error
+        raise ModelFileError(f"{path} is not the state of a run", "restore it from a copy") from error
 
 
 def flatten(tree: StateTree) -> tuple[Tensors, StateTree]:
-    """The arrays of a tree, by their path in it, and the rest of it as JSON."""
+    """Return the arrays of a tree by their paths (`optimizer/head.bias/exp_avg`), and the rest of the tree."""
     tensors: Tensors = {}
     document: StateTree = {}
     for key, value in tree.items():
@@ -58,7 +55,7 @@ def flatten(tree: StateTree) -> tuple[Tensors, StateTree]:
 
 
 def unflatten(tensors: Tensors, document: StateTree) -> StateTree:
-    """The inverse of `flatten`."""
+    """Return the tree: the inverse of `flatten`."""
     tree = json.loads(json.dumps(document))
     for path, array in tensors.items():
         *parents, name = path.split("/")

@@ -1,7 +1,8 @@
-"""A .safetensors file with a JSON document in its header: written whole or not at all, mapped and checked when read.
+"""A .safetensors file with a JSON document in the metadata of its header: written as a whole, read by mapping it.
 
-The layout is safetensors' (8 bytes with the header's length, a JSON header, the tensors one after the other), read and
-written here so that no number in a file is believed before it has been held against the file's size.
+The layout is that of safetensors: 8 bytes with the length of the header, the header as JSON, the tensors one after the
+other. The files are read here, and not by the safetensors package, so that every number in an untrusted file is checked
+against the size of the file before it is used.
 """
 
 from __future__ import annotations
@@ -23,32 +24,35 @@ from charlstm.storage.files import write_atomically
 Tensors = dict[str, NDArray[Any]]
 
 METADATA_KEY = "charlstm"
-"""The document is one entry of the header's metadata."""
+"""The key of the document in the metadata of the header."""
 
 DTYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1",
     "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1", "BOOL": "|b1",
 }  # fmt: skip
-"""safetensors' names of the types, and NumPy's."""
+"""NumPy's name of a type by that of safetensors."""
 
-DTYPE_NAMES = {np.dtype(theirs): ours for ours, theirs in DTYPES.items()}
+DTYPE_NAMES = {np.dtype(numpy_name): name for name, numpy_name in DTYPES.items()}
 
 MAX_HEADER_BYTES = 2**25
-"""Bytes: twice what a vocabulary of every character there is takes."""
+"""Twice the size of a vocabulary with every Unicode character."""
 
 MAX_DIMENSIONS = 8
 
 
 def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], document: Mapping[str, Any]) -> None:
-    """Writes both so that `path` holds either what it held before or all of this. Raises CharlstmError."""
+    """Replace the file at `path` with tensors and a JSON document. Raises CharlstmError if that fails."""
     write_atomically(path, *serialize_tensors(tensors, document))
 
 
 def serialize_tensors(tensors: Mapping[str, NDArray[Any]], document: Mapping[str, Any]) -> list[bytes | memoryview]:
-    """The file, in pieces: the same content makes the same bytes. The widest types come first, so that all align."""
+    """Return the bytes of the file in pieces. The same content leads to the same bytes.
+
+    The widest types come first, so that every tensor is aligned.
+    """
     ordered = {name: np.asarray(tensors[name], order="C") for name in sorted(tensors)}
-    signed = {**document, "crc32": compute_checksum(ordered, document)}
-    header: dict[str, Any] = {"__metadata__": {METADATA_KEY: json.dumps(signed, ensure_ascii=True)}}
+    checked = {**document, "crc32": compute_checksum(ordered, document)}
+    header: dict[str, Any] = {"__metadata__": {METADATA_KEY: json.dumps(checked, ensure_ascii=True)}}
     pieces: list[bytes | memoryview] = []
     end = 0
     for name, tensor in sorted(ordered.items(), key=lambda entry: -entry[1].itemsize):
@@ -61,34 +65,48 @@ def serialize_tensors(tensors: Mapping[str, NDArray[Any]], document: Mapping[str
 
 
 def read_tensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
-    """The tensors and the document. Raises ModelFileError for a file that is not one of ours, or not whole.
+    """Return the tensors and the document of a file. Raises ModelFileError if it is damaged or another kind of file.
 
-    The tensors are the file's own memory, mapped: processes that read one file share it, and what one of them writes
-    to its tensors stays with it. A file replaced by renaming stays as it was for who has it open.
+    The tensors are views of the mapped file: processes that read the same file share its memory, and writing to a
+    tensor changes neither the file nor another process. A file that is replaced by renaming stays as it was for
+    the process that has mapped it.
     """
     try:
         data = map_file(path)
         tensors, document = parse_tensors(data)
-        whole = document.pop("crc32") == compute_checksum(tensors, document)
+        intact = document.pop("crc32") == compute_checksum(tensors, document)
     except OSError as error:
         raise CharlstmError(f"cannot read {path}: {error.strerror or error}") from error
     except (LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise ModelFileError(f"{path} is not a charlstm model file, or only part of one") from error
-    if not whole:
-        raise ModelFileError(f"{path} is damaged: its checksum does not fit what it holds")
+        raise ModelFileError(f"{path} is not a charlstm model file, or it is incomplete") from error
+    if not intact:
+        raise ModelFileError(f"{path} is damaged: its checksum does not match its content", "restore it from a copy")
     return tensors, document
 
 
+def check_format(path: Path, document: Mapping[str, Any], readable: tuple[int, ...]) -> None:
+    """Raise ModelFileError unless the format of a document is among those that can be read, the newest last."""
+    found = document.get("format")
+    if type(found) is not int or found not in readable:
+        raise ModelFileError(
+            f"{path} has format {found!r} and this charlstm reads formats up to {readable[-1]}",
+            "a newer charlstm may read it",
+        )
+
+
 def map_file(path: Path) -> mmap:
-    """The bytes of a file. Raises OSError or, for what is no file or an empty one, ValueError."""
-    if path.exists() and not path.is_file():  # to open a pipe would be to wait for somebody to write to it
+    """Map a file into memory. Raises OSError, or ValueError if it is empty or not a regular file."""
+    if path.exists() and not path.is_file():  # opening a named pipe would block until another process writes to it
         raise ValueError(path)
     with path.open("rb") as file:
         return mmap(file.fileno(), 0, access=ACCESS_COPY)
 
 
 def parse_tensors(data: mmap) -> tuple[Tensors, dict[str, Any]]:
-    """What is in the file, not yet held against its checksum. Raises as a careless reader would."""
+    """Return tensors and document, whose checksum is still to be checked.
+
+    Raises LookupError, ValueError, TypeError, AttributeError or RecursionError for a malformed file.
+    """
     begin = 8 + int.from_bytes(data[:8], "little")
     if not 8 < begin <= min(len(data), 8 + MAX_HEADER_BYTES):
         raise ValueError("the header does not fit into the file")
@@ -102,7 +120,7 @@ def parse_tensors(data: mmap) -> tuple[Tensors, dict[str, Any]]:
 
 
 def map_array(data: mmap, begin: int, entry: Mapping[str, Any]) -> NDArray[Any]:
-    """The array that an entry of the header describes, in the file's own memory if it lies at a fitting address."""
+    """Return the array that an entry of the header describes: a view or, if it is not aligned, a copy."""
     dtype, shape, (first, last) = np.dtype(DTYPES[entry["dtype"]]), entry["shape"], entry["data_offsets"]
     if len(shape) > MAX_DIMENSIONS or not all(type(n) is int and 0 <= n <= len(data) for n in (*shape, first, last)):
         raise ValueError("a shape or an offset is impossible")
@@ -113,7 +131,10 @@ def map_array(data: mmap, begin: int, entry: Mapping[str, Any]) -> NDArray[Any]:
 
 
 def compute_checksum(tensors: Mapping[str, NDArray[Any]], document: Mapping[str, Any]) -> int:
-    """CRC-32 of the document and of each tensor's name, type, shape and bytes: finds damage, not malice."""
+    """Return the CRC-32 of the document and of every tensor's name, type, shape and bytes.
+
+    It detects damage, not intent: whoever forges a file can compute it, too.
+    """
     crc = zlib.crc32(json.dumps(document, sort_keys=True, ensure_ascii=True).encode())
     for name, tensor in tensors.items():
         crc = zlib.crc32(f"{name} {tensor.dtype} {tensor.shape}".encode(), crc)
@@ -122,5 +143,5 @@ def compute_checksum(tensors: Mapping[str, NDArray[Any]], document: Mapping[str,
 
 
 def tensor_bytes(tensors: Mapping[str, NDArray[Any]]) -> int:
-    """Bytes, without the header's."""
+    """Return the size of the tensors in bytes, without the header."""
     return sum(tensor.nbytes for tensor in tensors.values())
