@@ -5,19 +5,19 @@ import sys
 
 
 def run() -> None:
-    """Runs the command line; Ctrl-C is quiet even while modules are still being imported."""
+    """Run the command line and exit with its status. Ctrl-C during the imports ends it without a traceback."""
     try:
         from charlstm.cli.app import main
 
         status = main()
     except KeyboardInterrupt:
         status = 130
-    settle()
+    flush_streams()
     sys.exit(status)
 
 
-def settle() -> None:
-    """Empties the streams now. What one of them no longer takes is dropped: Python would complain of it at exit."""
+def flush_streams() -> None:
+    """Flush stdout and stderr. If one was closed, redirect it to /dev/null, or Python reports the error at exit."""
     for stream in (sys.stdout, sys.stderr):
         if stream is None:
             continue

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import tomli_w
 
 from charlstm.errors import UsageError
-from charlstm.fields import DURATION, CheckedFields, setting
+from charlstm.fields import DURATION, CheckedFields, document_fields, setting
 
 CELL_NAMES = ("lstm", "lstm-peephole", "lstm-simple", "lstm-norm", "mlstm", "gru", "gru-cho", "rnn", "jordan")
 OPTIMIZER_NAMES = ("adamw", "adam", "rmsprop", "adagrad", "sgd", "nt-asgd")
@@ -395,6 +395,9 @@ SECTIONS: dict[str, type[CheckedFields]] = {
 
 ALL_SECTIONS = SECTIONS | {"sampling": SamplingConfig, "adaptation": AdaptationConfig}
 """`SECTIONS` and the sections that belong to a command, not to a run."""
+
+for _section in ALL_SECTIONS.values():
+    _section.__doc__ = document_fields(_section)  # each setting is described once, in its declaration
 
 
 def resumable_keys() -> list[str]:

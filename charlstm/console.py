@@ -1,4 +1,4 @@
-"""The only door out: results to stdout, everything else to stderr."""
+"""The outside world of a command: results go to stdout, everything else to stderr."""
 
 from __future__ import annotations
 
@@ -17,16 +17,20 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 FLUSH_EVERY = 0.1
-"""Seconds that text for a pipe may wait; a terminal gets every character at once."""
+"""Seconds between flushes of stdout to a pipe. A terminal is flushed at every write."""
 
 LINE_EVERY = 5.0
-"""Seconds between lines of progress where there is no terminal to draw a bar on."""
+"""Seconds between lines of progress if stderr is not a terminal."""
+
+REFRESH_EVERY = 0.1
+"""Seconds between redrawings of a progress bar."""
 
 STYLES = {"dim": "2", "bold": "1", "warning": "33", "error": "31"}
+"""SGR codes of ANSI terminals."""
 
 
 class Console:
-    """The outside world, as one object that a test can replace."""
+    """Standard streams and environment of a command, as one object that a test can replace."""
 
     def __init__(self, stdin: BinaryIO | None, stdout: BinaryIO, stderr: TextIO, environ: Mapping[str, str]) -> None:
         self.stdin, self.stdout, self.stderr, self.environ = stdin, stdout, stderr, environ
@@ -36,12 +40,12 @@ class Console:
 
     @classmethod
     def from_process(cls) -> Console:
-        """The real one. A stream that was closed before the start is as if it were empty."""
+        """Return the console of this process. A stream that was closed before the start counts as empty."""
         stdout = sys.stdout.buffer if sys.stdout else BytesIO()
         return cls(sys.stdin.buffer if sys.stdin else None, stdout, sys.stderr or StringIO(), os.environ)
 
     def write(self, data: bytes) -> None:
-        """Text for stdout. Raises ReaderGoneError once nobody reads it, CharlstmError if it cannot be written."""
+        """Write to stdout. Raises OutputClosedError if its reader closed it, CharlstmError for another failure."""
         with self.translate_errors():
             self.stdout.write(data)
             if self.stdout.isatty() or monotonic() - self.flushed_at > FLUSH_EVERY:
@@ -49,7 +53,7 @@ class Console:
                 self.flushed_at = monotonic()
 
     def flush(self) -> None:
-        """Nothing written so far stays behind. Raises as `write`."""
+        """Flush stdout. Raises as `write` does."""
         with self.translate_errors():
             self.stdout.flush()
 
@@ -63,24 +67,24 @@ class Console:
             raise CharlstmError(f"cannot write to stdout: {error.strerror}") from error
 
     def table(self, rows: Mapping[str, str]) -> None:
-        """Names and values on stdout: framed on a terminal, plain columns elsewhere."""
+        """Write names and values to stdout: a framed table on a terminal, plain columns elsewhere."""
         if not self.stdout.isatty():
             width = max(map(len, rows))
             self.write("".join(f"{name:{width}}  {value}\n" for name, value in rows.items()).encode())
             return
-        from rich.console import Console as RichConsole
+        from rich.console import Console as RichConsole  # deferred: slow to import, and only terminals need it
         from rich.table import Table
         from rich.text import Text
 
         table = Table(show_header=False)
         for row in rows.items():
             table.add_row(*map(Text, row))
-        drawing = StringIO()
-        RichConsole(file=drawing, force_terminal=True, no_color=not self.uses_color(self.stdout)).print(table)
-        self.write(drawing.getvalue().encode())
+        rendered = StringIO()
+        RichConsole(file=rendered, force_terminal=True, no_color=not self.uses_color(self.stdout)).print(table)
+        self.write(rendered.getvalue().encode())
 
     def note(self, text: str, style: str = "") -> None:
-        """A line for people, on stderr; not with --quiet."""
+        """Print a line to stderr, unless --quiet."""
         if not self.quiet:
             self.print_line(text, style)
 
@@ -88,13 +92,13 @@ class Console:
         self.note(f"warning: {escape_controls(text)}", "warning")
 
     def error(self, text: str) -> None:
-        """Why it failed: said even with --quiet."""
+        """Print why the command failed to stderr, even with --quiet."""
         self.print_line(f"charlstm: {escape_controls(text)}", "error")
 
     def print_line(self, text: str, style: str = "") -> None:
         if self.bar:
             self.bar.clear()
-        with suppress(OSError):  # nobody listens: no reason to lose the work
+        with suppress(OSError):  # a closed stderr must not end the training
             self.stderr.write(self.styled(text, style) + "\n")
             self.stderr.flush()
 
@@ -102,19 +106,19 @@ class Console:
         return f"\x1b[{STYLES[style]}m{text}\x1b[0m" if style and self.uses_color(self.stderr) else text
 
     def uses_color(self, stream: TextIO | BinaryIO) -> bool:
-        """Whether to colour what goes to this stream."""
+        """Return whether output to this stream is colored: --color, else NO_COLOR and TERM of a terminal."""
         if self.color != "auto":
             return self.color == "always"
         return stream.isatty() and not self.environ.get("NO_COLOR") and self.environ.get("TERM") != "dumb"
 
     @property
     def can_animate(self) -> bool:
-        """Whether stderr can show something that moves."""
+        """Whether stderr can show a progress bar."""
         return self.stderr.isatty() and self.environ.get("TERM") != "dumb" and not self.quiet
 
     @property
     def width(self) -> int:
-        """Columns of the terminal that stderr is; 80 where it is none."""
+        """Columns of the terminal on stderr, or 80."""
         try:
             return os.get_terminal_size(self.stderr.fileno()).columns or 80
         except (OSError, ValueError):
@@ -122,34 +126,34 @@ class Console:
 
     @property
     def piped(self) -> bool:
-        """Whether stdin is a pipe or a file, and so meant to be read."""
+        """Whether stdin is a pipe, a file or a socket: input that the user means to be read."""
         if self.stdin is None:
             return False
         try:
             mode = os.fstat(self.stdin.fileno()).st_mode
-        except (OSError, ValueError):  # a stand-in without a file descriptor: a test's
+        except (OSError, ValueError):  # a test's replacement has no file descriptor
             return not self.stdin.isatty()
         return stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
 
     def progress(self) -> ProgressBar:
-        """A bar on a terminal, a plain line every few seconds elsewhere."""
+        """Return a progress bar on a terminal, or a line every few seconds elsewhere."""
         self.bar = ProgressBar(self)
         return self.bar
 
 
 class ProgressBar:
-    """How far something has come. Use as a context manager."""
+    """Progress of a task, as a context manager."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.drawn: tqdm[Never] | None = None
-        self.said_at = monotonic()
+        self.tqdm: tqdm[Never] | None = None
+        self.shown_at = monotonic()
 
     def __enter__(self) -> ProgressBar:
         if self.console.can_animate:
-            from tqdm import tqdm
+            from tqdm import tqdm  # deferred: slow to import, and only terminals need it
 
-            self.drawn = tqdm(
+            self.tqdm = tqdm(
                 total=1.0,
                 file=self.console.stderr,
                 leave=False,
@@ -159,28 +163,28 @@ class ProgressBar:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.drawn is not None:
-            self.drawn.close()
+        if self.tqdm is not None:
+            self.tqdm.close()
         self.console.bar = None
 
     def update(self, done: float, text: str) -> None:
-        """`done` is a share from 0 to 1."""
-        if self.drawn is not None:
-            self.drawn.n = min(done, 1.0)
-            self.drawn.set_description_str(text, refresh=False)
-            self.drawn.update(0)
-            if monotonic() - self.said_at > 0.1:
-                self.said_at = monotonic()
-                self.drawn.refresh()
-        elif monotonic() - self.said_at >= LINE_EVERY:
-            self.said_at = monotonic()
+        """Show the share of the task that is done, 0 to 1, and a text."""
+        if self.tqdm is not None:
+            self.tqdm.n = min(done, 1.0)
+            self.tqdm.set_description_str(text, refresh=False)
+            self.tqdm.update(0)
+            if monotonic() - self.shown_at > REFRESH_EVERY:
+                self.shown_at = monotonic()
+                self.tqdm.refresh()
+        elif monotonic() - self.shown_at >= LINE_EVERY:
+            self.shown_at = monotonic()
             self.console.note(f"{done:4.0%}  {text}")
 
     def clear(self) -> None:
-        if self.drawn is not None:
+        if self.tqdm is not None:
             self.console.stderr.write("\r\x1b[K")
 
 
 def escape_controls(text: str) -> str:
-    """Text from a file, fit to be shown as a label: control characters are escaped, so none reaches the terminal."""
+    """Escape the characters of a text that are not printable, so that untrusted text cannot control the terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)

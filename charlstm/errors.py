@@ -1,10 +1,11 @@
-"""What can go wrong, said in one sentence, with the exit status it ends in."""
+"""The exceptions that charlstm raises, with their exit statuses."""
 
 
 class CharlstmError(Exception):
-    """A failure that a user can act on.
+    """A failure that the user can fix.
 
-    `message` is one sentence with the offending value in it; `hint` says what to do about it.
+    message: what was wrong, in one sentence, with the value.
+    hint: what to do about it, if anything is known.
     """
 
     exit_code = 1
@@ -19,27 +20,39 @@ class CharlstmError(Exception):
 
 
 class UsageError(CharlstmError):
-    """The command line, environment or a config file asks for something that cannot be."""
+    """An argument, option, variable or config file that is invalid."""
 
     exit_code = 2
 
 
 class DivergedError(CharlstmError):
-    """The loss or its gradient is no longer a finite number."""
+    """The loss or the gradient is not finite."""
 
     exit_code = 3
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    """torch has no MemoryError of its own on a CPU, and one of another family on a GPU."""
-    said = str(error).lower()
-    words = ("out of memory", "alloc_cpu", "can't allocate", "bad allocation", "bad_alloc", "could not create a memory")
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(word in said for word in words))
+class ModelFileError(CharlstmError):
+    """A model file or training state that is damaged, incomplete or not supported."""
 
 
 class OutputClosedError(Exception):
-    """Nobody reads stdout any more, as after `| head`: a reason to end, not a failure."""
+    """The reader of stdout closed it, as `| head` does. The command ends without an error message."""
 
 
-class ModelFileError(CharlstmError):
-    """A file that should hold a model or a training state does not hold a whole one."""
+def is_out_of_memory(error: Exception) -> bool:
+    """Return whether an exception means that memory ran out.
+
+    On a CPU torch raises a plain RuntimeError, so its message decides.
+    """
+    message = str(error).lower()
+    phrases = (
+        "out of memory",
+        "alloc_cpu",
+        "can't allocate",
+        "bad allocation",
+        "bad_alloc",
+        "could not create a memory",
+    )
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(phrase in message for phrase in phrases)
+    )

@@ -90,13 +90,15 @@ def convert_value(value: Any, default: Any) -> Any:
         return value
     if isinstance(default, tuple) and isinstance(value, Iterable) and not isinstance(value, str):
         return tuple(float(item) if default else str(item) for item in value)
-    if isinstance(default, (bool, str, tuple)) or isinstance(value, bool):
+    if isinstance(default, (bool, str, tuple)) or isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(value)
-    if isinstance(default, int) and (isinstance(value, Integral) or float(value).is_integer()):
-        return int(value)
-    if isinstance(default, float) and isinstance(value, Real):
+    if isinstance(default, float):
         return float(value)
-    raise TypeError(value)
+    if isinstance(value, Integral):
+        return int(value)
+    if float(value).is_integer():
+        return int(float(value))
+    raise ValueError(value)
 
 
 def in_range(value: Any, minimum: float | None, maximum: float | None) -> bool:
@@ -125,6 +127,18 @@ def describe_range(f: Field[Any]) -> str:
     if isinstance(f.default, int):
         return f"a whole number from {metadata['minimum']:.0f} to {metadata['maximum']:.0f}"
     return f"a number from {metadata['minimum']:g} to {metadata['maximum']:g}"
+
+
+def document_fields(section: type[CheckedFields]) -> str:
+    """Return the docstring of a section, with a line for each of its settings."""
+    lines = [f"{f.name}: {f.metadata['help']} {describe_default(f)}" for f in fields(section)]
+    return "\n".join([*(section.__doc__ or "").splitlines(), "", *(f"    {line}" for line in lines), ""])
+
+
+def describe_default(f: Field[Any]) -> str:
+    """Return the allowed values and the default of a setting, in words."""
+    allowed = describe_range(f)
+    return f"{allowed[0].upper()}{allowed[1:]}; the default is {f.default!r}."
 
 
 def suggest_match(word: str, known: Iterable[str]) -> str:

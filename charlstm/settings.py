@@ -1,4 +1,8 @@
-"""From what was given (flags, variables, files) to a configuration: precedence, types and ranges."""
+"""From flags, environment variables, files and presets to a `Config`.
+
+Each source is read into `Settings`: values by `section.key`, each with its origin for error messages. Sources are
+merged with `|`, the one with the highest precedence last, and `resolve` turns the result into a `Config`.
+"""
 
 from __future__ import annotations
 
@@ -18,33 +22,38 @@ Section = TypeVar("Section")
 
 @dataclass(frozen=True)
 class Setting:
-    """A value somebody gave for a setting, and where: a flag, a variable or a key of a file."""
+    """A value that the user gave for a setting.
+
+    value: text from the command line or the environment, or a value from TOML.
+    where: its origin (a flag, a variable or a key of a file), which error messages name.
+    """
 
     value: Any
     where: str
 
 
+Settings = dict[str, Setting]
+"""The values that the user gave, by `section.key`."""
+
 RENAMED_SECTIONS = {"regularisation": "regularization"}
 RENAMED_KEYS = {"training.optimiser": "training.optimizer", "data.unit": "data.level"}
-"""Names of earlier versions, which stay readable in model files, run folders and config files."""
+"""Names of earlier versions. Model files, run folders and config files may use them; flags and variables may not."""
 
 REMOVED_KEYS = {"training.batch_size_start": 0, "training.seq_len_start": 0, "training.clip_value": 0.0}
-"""Settings of earlier versions and their defaults, with which they are still accepted in files."""
-
-Settings = dict[str, Setting]
-"""What was given, by `section.key`. Later sources are merged over earlier ones with `|`."""
+"""Settings of earlier versions, and the default with which files may still contain them."""
 
 
 def resolve(given: Settings) -> Config:
-    """Return the defaults with the given settings in their place. Raises UsageError for an invalid value."""
+    """Return the defaults, replaced by the given settings. Raises UsageError for an invalid value."""
     return Config(**{name: build_section(section, given, name) for name, section in SECTIONS.items()})  # type: ignore[arg-type]
 
 
 def updated(config: Config, values: Mapping[str, Any], where: str) -> Config:
-    """Return `config` with other values of some settings.
+    """Return `config` with some settings replaced.
 
-    values: the new values, by `section.key`. A `Setting` carries its own origin for error messages.
-    where: the origin of the other values, for error messages.
+    values: the new values by `section.key`. A `Setting` among them carries its own origin.
+    where: the origin of the other values, which error messages name.
+
     Raises UsageError for an unknown key or an invalid value.
     """
     given = {
@@ -59,20 +68,17 @@ def updated(config: Config, values: Mapping[str, Any], where: str) -> Config:
 
 
 def build_section(section: type[Section], given: Settings, name: str) -> Section:
-    """Return a section with the settings given under `name.key` and the defaults of the others.
-
-    Raises UsageError for an invalid value.
-    """
+    """Return one section: its defaults, replaced by the settings given under `name.key`. Raises as `resolve` does."""
     return section(**check_section(section, given, name))
 
 
 def check_section(section: type[Any], given: Settings, name: str) -> dict[str, Any]:
-    """Return the values given under `name.key`, parsed and checked, by key. Raises UsageError for an invalid one."""
+    """Return the values given under `name.key` by key, parsed and checked. Raises UsageError for an invalid value."""
     return {f.name: check_setting(f, given[key]) for f in fields(section) if (key := f"{name}.{f.name}") in given}
 
 
 def check_setting(f: Field[Any], given: Setting) -> Any:
-    """Return the value of a setting, parsed if it is text, and checked. Raises UsageError that names its origin."""
+    """Return the value of a setting, parsed if it is text, and checked. Raises UsageError, which names its origin."""
     try:
         return check_value(f, parse_value(f, given.value) if isinstance(given.value, str) else given.value)
     except ValueError:
@@ -80,10 +86,13 @@ def check_setting(f: Field[Any], given: Setting) -> Any:
 
 
 def check_resumable(saved: Config, config: Config, given: Mapping[str, Setting] = {}) -> None:
-    """Check that a run saved with other settings can be resumed with these.
+    """Check that a run can be resumed with other settings than it was saved with.
 
-    given: the settings that the user gave, whose origin the error names.
-    Raises UsageError if a setting differs that a resumed run must keep.
+    saved: the settings of the run.
+    config: the settings to resume it with.
+    given: the settings that the user gave, whose origins the error names.
+
+    Raises UsageError if they differ in a setting that a resumed run must keep.
     """
     before, after = saved.to_dict(), config.to_dict()
     for key in (f"{section}.{name}" for section, values in before.items() for name in values):
@@ -98,32 +107,8 @@ def check_resumable(saved: Config, config: Config, given: Mapping[str, Setting] 
             )
 
 
-def from_dict(tree: Mapping[str, Any], where: str) -> Settings:
-    """The settings of a TOML document. Raises UsageError for a key that no section has."""
-    given = {}
-    for written, values in tree.items():
-        section = RENAMED_SECTIONS.get(written, written)
-        if section not in SECTIONS or not isinstance(values, Mapping):
-            raise unknown_key(written, SECTIONS, where)
-        for name, value in values.items():
-            key = RENAMED_KEYS.get(f"{section}.{name}", f"{section}.{name}")
-            if key in REMOVED_KEYS:
-                check_removed(key, value, where)
-            else:
-                given[check_key(key, where)] = Setting(value, f"{where}: {written}.{name}")
-    return given
-
-
-def check_removed(key: str, value: Any, where: str) -> None:
-    """Raises UsageError for a removed setting, unless it has the default that it had when it was removed."""
-    if value != REMOVED_KEYS[key]:
-        raise UsageError(
-            f"{where}: {key} = {value} is not supported any more", f"remove it: {REMOVED_KEYS[key]} was off"
-        )
-
-
 def from_file(path: Path) -> Settings:
-    """The settings of a TOML file. Raises UsageError."""
+    """Read the settings of a TOML file. Raises UsageError."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -132,17 +117,36 @@ def from_file(path: Path) -> Settings:
 
 
 def from_toml(data: bytes, where: str) -> Settings:
-    """The settings of a TOML document; its `about` line is for people. Raises UsageError naming where and the line."""
+    """Read the settings of a TOML document. A top-level `about` is ignored. Raises UsageError, which names `where`."""
     try:
         tree = tomllib.loads(data.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UsageError(f"{where} is not TOML: {error}") from error
+        raise UsageError(f"{where} is not valid TOML: {error}") from error
     tree.pop("about", None)
     return from_dict(tree, where)
 
 
+def from_dict(tree: Mapping[str, Any], where: str) -> Settings:
+    """Read settings from nested dicts, as TOML has them; names of earlier versions are translated.
+
+    Raises UsageError for an unknown section or key, or for a removed setting that was in use.
+    """
+    given = {}
+    for written, values in tree.items():
+        section = RENAMED_SECTIONS.get(written, written)
+        if section not in SECTIONS or not isinstance(values, Mapping):
+            raise unknown_key(written, SECTIONS, where)
+        for name, value in values.items():
+            key = current_key(f"{section}.{name}")
+            if key in REMOVED_KEYS:
+                check_removed(key, value, where)
+            else:
+                given[check_key(key, where)] = Setting(value, f"{where}: {written}.{name}")
+    return given
+
+
 def from_assignments(assignments: Iterable[str]) -> Settings:
-    """The settings of `--set section.key=value`."""
+    """Read the settings of `--set section.key=value`. Raises UsageError."""
     given = {}
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
@@ -153,49 +157,68 @@ def from_assignments(assignments: Iterable[str]) -> Settings:
 
 
 def from_environment(environ: Mapping[str, str], *sections: str) -> Settings:
-    """The settings of `CHARLSTM_SEQ_LEN` and its like: a variable for every setting that has a flag."""
+    """Read the settings of these sections from the environment: `CHARLSTM_SEQ_LEN` for a setting with a flag.
+
+    Empty variables are ignored. Raises UsageError for a variable under a name of an earlier version.
+    """
     for old, new in RENAMED_KEYS.items():
-        check_variable(environ, old.partition(".")[2].upper(), new.partition(".")[2].upper())
+        section, _, name = new.partition(".")
+        if section in sections and environ.get(variable_name(old.partition(".")[2])):
+            raise UsageError(f"{variable_name(old.partition('.')[2])} is now {variable_name(name)}")
     return {
         f"{name}.{f.name}": Setting(environ[variable], variable)
         for name in sections
         for f in fields(ALL_SECTIONS[name])
-        if f.metadata["flag"] and environ.get(variable := f"CHARLSTM_{f.name.upper()}")
+        if f.metadata["flag"] and environ.get(variable := variable_name(f.name))
     }
 
 
-def check_variable(environ: Mapping[str, str], old: str, new: str) -> None:
-    """Raises UsageError for a variable under its name of an earlier version."""
-    if environ.get(f"CHARLSTM_{old}"):
-        raise UsageError(f"CHARLSTM_{old} is now CHARLSTM_{new}")
+def variable_name(name: str) -> str:
+    """Return the environment variable of a setting."""
+    return f"CHARLSTM_{name.upper()}"
+
+
+def current_key(key: str) -> str:
+    """Return the name that this version uses for a `section.key` of an earlier one."""
+    section, dot, name = key.partition(".")
+    key = f"{RENAMED_SECTIONS.get(section, section)}{dot}{name}"
+    return RENAMED_KEYS.get(key, key)
 
 
 def check_key(key: str, where: str) -> str:
+    """Return `key` if it is a setting of a run. Raises UsageError."""
     keys = [f"{name}.{f.name}" for name, section in SECTIONS.items() for f in fields(section)]
     if key in keys:
         return key
     raise unknown_key(key, keys, where)
 
 
+def check_removed(key: str, value: Any, where: str) -> None:
+    """Raise UsageError for a removed setting, unless it has its old default."""
+    if value != REMOVED_KEYS[key]:
+        raise UsageError(f"{where}: {key} = {value} is no longer supported", "remove this setting")
+
+
 def unknown_key(key: str, known: Iterable[str], where: str) -> UsageError:
-    section, dot, name = key.partition(".")
-    section = RENAMED_SECTIONS.get(section, section)
-    renamed = RENAMED_KEYS.get(f"{section}.{name}", f"{section}{dot}{name}")
-    if renamed != key and renamed in known:
-        return UsageError(f"{where}: {key} is now {renamed}")
-    if renamed in REMOVED_KEYS:
-        return UsageError(f"{where}: {key} is not supported any more")
-    return UsageError(f"{where}: there is no setting {key!r}", suggest_name(key, known))
+    """Return the error for a key that is not a setting: its new name, that it was removed, or a suggestion."""
+    known, current = list(known), current_key(key)
+    if current != key and current in known:
+        return UsageError(f"{where}: {key} is now {current}")
+    if current in REMOVED_KEYS:
+        return UsageError(f"{where}: {key} is no longer supported")
+    same_name = [k for k in known if k.partition(".")[2] == key]
+    hint = f"did you mean {same_name[0]!r}?" if same_name else suggest_name(key, known)
+    return UsageError(f"{where}: unknown setting {key!r}", hint)
 
 
 def suggest_name(word: str, known: Iterable[str]) -> str:
-    """Return a hint with the known name that is most similar, or with all of them if none is."""
+    """Return a hint with the most similar known name, or with all of them if none is similar."""
     known = list(known)
     return suggest_match(word, known) or f"choose from {', '.join(known)}"
 
 
 def parse_value(f: Field[Any], text: str) -> Any:
-    """Return the value of a setting that a flag, a variable or a string in a file spells. Raises ValueError."""
+    """Return the value of a setting that is given as text. Raises ValueError."""
     if f.metadata["metavar"] == DURATION:
         return parse_duration(text)
     if isinstance(f.default, tuple):
@@ -216,11 +239,11 @@ def parse_bool(text: str) -> bool:
 
 
 def parse_duration(text: str) -> float:
-    """A duration: "90", "90s", "5m", "1h30m". Raises ValueError."""
+    """Return the seconds that "90", "90s", "5m" or "1h30m" spells. Raises ValueError."""
     if re.fullmatch(r"\d+(\.\d+)?", text):
         return float(text)
     match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text)
     if not text or not match:
         raise ValueError(text)
-    hours, minutes, rest = (float(part or 0) for part in match.groups())
-    return hours * 3600 + minutes * 60 + rest
+    hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    return hours * 3600 + minutes * 60 + seconds

@@ -1,4 +1,4 @@
-"""A trained model as Python users meet it: load, generate, score. No torch."""
+"""A trained model for use from Python: load it, sample from it, score text, fill gaps. Does not import torch."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from charlstm.config import Direction, SamplingConfig
 from charlstm.data.normalize import normalize_text
+from charlstm.infilling.filler import Filler
+from charlstm.infilling.template import parse_templates
 from charlstm.sampling.filters import log_softmax
 from charlstm.sampling.generate import Fragment, generate
 from charlstm.sampling.network import Network
@@ -22,9 +24,13 @@ from charlstm.vocabulary import Text
 
 
 class TextModel:
-    """A model file, ready to write and to read, in this direction.
+    """A trained model that samples, scores and fills text in one direction. `charlstm.load` returns one.
 
-    Raises UsageError for one that the model does not have.
+    file: the contents of the model file: configuration, vocabulary, weights, metrics.
+    direction: "forward" reads and writes from the beginning of a text, "backward" from its end. Only a bidirectional
+        model has both.
+
+    Raises UsageError for a direction that the model does not have.
     """
 
     def __init__(self, file: ModelFile, direction: Direction = "forward") -> None:
@@ -42,10 +48,17 @@ class TextModel:
         seed: int | None = None,
         stop: Sequence[str] = (),
     ) -> Iterator[str]:
-        """The characters of one sample, as they are drawn; the prompt is not among them. Backward, they lead up to the
-        prompt, and come in reading order once all of them are drawn.
+        """Sample one text after the prompt and yield its characters as they are drawn, without the prompt.
 
-        Raises UsageError if the prompt has a character that the model has never seen.
+        A backward model writes the text that leads up to the prompt, and yields it once it is complete.
+
+        prompt: the text to continue; `bytes` for a model of bytes. Empty starts a new text.
+        config: temperature, filters and length. With a length of 0 the sample ends at a stop string, at the end of the
+            document (if the model has documents) or never.
+        seed: the same seed gives the same text. None draws one.
+        stop: stop strings, at which the sample ends. They are not part of it.
+
+        Raises UsageError for a character in the prompt that is not in the vocabulary.
         """
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         for fragment in self.stream_fragments(prompt, config, seed=draw_seed() if seed is None else seed, stop=stop):
@@ -62,61 +75,79 @@ class TextModel:
         unknown: str = "error",
         scored: bool = False,
     ) -> Iterator[Fragment]:
-        """`n` samples at once, as bytes; see `charlstm.sampling.generate`. `unknown` is as in `Vocabulary.encode`.
+        """Sample `n` texts after the prompt together and yield their fragments, interleaved, as UTF-8.
 
-        Backward, each is one fragment.
+        A backward model yields each text as one fragment.
+
+        prompt: the text to continue; `bytes` for a model of bytes.
+        config: temperature, filters and length.
+        seed: a sample depends on the seed and its own index only, not on `n`.
+        n: number of samples.
+        stop: stop strings, at which a sample ends.
+        unknown: what to do with characters of the prompt that are not in the vocabulary, as in `Vocabulary.encode`.
+        scored: compute the `mean_log_probability` of the fragments, which takes some time.
+
+        Raises UsageError for an unknown character, unless `unknown` allows it.
         """
-        ids, backward = self.vocabulary.encode(normalize_text(prompt, self.config.data), unknown), self.step == -1
+        ids = self.vocabulary.encode(normalize_text(prompt, self.config.data), unknown)
+        backward = self.direction == "backward"
         fragments = generate(
             self.network, self.vocabulary, ids, config, seed=seed, n=n, stops=stop, scored=scored, backward=backward
         )
         return reverse_fragments(fragments) if backward else fragments
 
     def score(self, text: Text) -> NDArray[np.float32]:
-        """The natural log-probability of every character of a text given those before it, [length]; backward, given
-        those after it.
+        """Return the natural log-probability of each character given those before it, [length].
 
-        The loss in nats per character is minus its mean. Raises UsageError for a character the model has never
-        seen, unless it has an unknown symbol to count it as.
+        A backward model scores each character given those after it. The loss in nats per character is minus the mean.
+
+        text: the text to score, of any length; `bytes` for a model of bytes. `charlstm.evaluate` is faster for long
+            texts.
+
+        Raises UsageError for a character that is not in the vocabulary, unless the vocabulary has an unknown symbol.
         """
-        ids = self.vocabulary.encode(normalize_text(text, self.config.data))[:: self.step]
+        order = -1 if self.direction == "backward" else 1
+        ids = self.vocabulary.encode(normalize_text(text, self.config.data))[::order]
         states = self.network.initial_state(1)
-        before = np.concatenate([[self.vocabulary.bos], ids[:-1]])
+        inputs = np.concatenate([[self.vocabulary.bos], ids[:-1]])
         scores = np.empty(len(ids), np.float32)
         for t in range(len(ids)):
-            logits, states = self.network.step(before[t : t + 1], states)
+            logits, states = self.network.step(inputs[t : t + 1], states)
             scores[t] = log_softmax(logits)[0, ids[t]]
-        return scores[:: self.step]
+        return scores[::order]
 
     def fill(
-        self, text: str, n: int = 1, *, gap: str = "_", most: int | None = None, seed: int | None = None
+        self, text: str, n: int = 1, *, gap: str = "_", max_gap: int | None = None, seed: int | None = None
     ) -> list[tuple[str, float]]:
-        """The `n` likeliest ways of filling a text's gaps that were found, and their natural log-probabilities, the
-        likeliest first.
+        """Return the most likely ways found to fill the gaps of a text, as (filled text, log-probability), best first.
 
-        `gap` stands for one unknown character, or a run of it, with `most`, for 1 to so many. Raises UsageError for a
-        text without gaps and as `generate` does.
+        A bidirectional model considers the text on both sides of a gap, and fills it far better than another.
+
+        text: the text, with a gap marker for each unknown character.
+        n: number of fillings to return. Fewer are returned if fewer are found.
+        gap: the gap marker, one character.
+        max_gap: if given, a run of markers is a gap of 1 to this many characters.
+        seed: the same seed gives the same fillings. None draws one.
+
+        Raises UsageError for a text without gaps, an invalid marker or a character that is not in the vocabulary.
         """
-        from charlstm.infilling.filler import Filler  # here, as sampling needs none of it
-        from charlstm.infilling.template import parse_templates
-
-        (template,) = parse_templates([text], gap, most)
+        (template,) = parse_templates([text], gap, max_gap)
         filler = Filler(self.file, draw_seed() if seed is None else seed)
-        proposals = filler.fill(template, filler.encode(template), n)
-        return [(template.render(found.fills).decode("utf-8", "replace"), found.log_probability) for found in proposals]
-
-    @property
-    def step(self) -> int:
-        """The step from a character to the one that is read after it."""
-        return -1 if self.direction == "backward" else 1
+        fillings = filler.fill(template, filler.encode(template), n)
+        return [(template.render(found.fills).decode("utf-8", "replace"), found.log_probability) for found in fillings]
 
 
 def load(path: str | Path, direction: Direction = "forward") -> TextModel:
-    """The model of a run's folder or a model file; `direction` is of a bidirectional one. Raises UsageError or
-    ModelFileError."""
+    """Load a trained model.
+
+    path: a run folder, whose best model is loaded, or a model file.
+    direction: "forward" or, for a bidirectional model, "backward".
+
+    Raises UsageError if there is no model at `path` or it lacks the direction, ModelFileError if the file is damaged.
+    """
     return TextModel(ModelFile.load(find_model(Path(path), {})), direction)
 
 
 def draw_seed() -> int:
-    """A seed short enough to be typed again."""
+    """Return a random seed of at most ten digits, short enough to type."""
     return SystemRandom().randrange(2**32)

@@ -269,7 +269,7 @@ def test_the_likeliest_filling_so_far_is_read_before_the_next_gap(monkeypatch: p
 @pytest.mark.parametrize(("marker", "most"), [("", None), ("ab", None), ("_", 0), ("_", 1001)])
 def test_python_refuses_what_is_no_gap(both_ways_run: Path, marker: str, most: int | None) -> None:
     with pytest.raises(package.UsageError):
-        package.load(both_ways_run).fill("the f_x", gap=marker, most=most)
+        package.load(both_ways_run).fill("the f_x", gap=marker, max_gap=most)
 
 
 @given(
@@ -290,4 +290,4 @@ def test_python_fills_as_the_command_does(both_ways_run: Path) -> None:
     found = package.load(both_ways_run).fill("the ___ and the dog", 3, seed=1)
     entries = objects("-m", both_ways_run, "the ___ and the dog", "-n", 3)
     assert [text for text, _ in found] == [entry["text"] for entry in entries]
-    assert package.load(both_ways_run).fill("the f*", gap="*", most=5, seed=1)[0][0].startswith("the f")
+    assert package.load(both_ways_run).fill("the f*", gap="*", max_gap=5, seed=1)[0][0].startswith("the f")

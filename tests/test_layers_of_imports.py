@@ -32,7 +32,7 @@ FLOORS = {
     "infilling": 7,
     "training": 7,
     "text_model": 8,
-    "api": 8,
+    "api": 9,
     "tuning": 8,
     "cli": 9,
     "": 10,

@@ -1,4 +1,4 @@
-"""What ships with the package."""
+"""The presets and corpora that ship with the package."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ from tests.conftest import ROOT, charlstm
 
 
 @pytest.mark.parametrize("name", presets.preset_names())
-def test_a_preset_resolves_and_says_what_it_is_for(name: str) -> None:
-    assert "on 2 cores" in presets.describe_preset(name)
+def test_a_preset_resolves_and_its_description_states_the_time_on_2_cores(name: str) -> None:
+    about = presets.describe_preset(name)
+    assert "on 2 cores" in about
+    assert len(about) < 110
     assert presets.load_preset(name)
     assert charlstm("train", "--preset", name, "--dry-run").code == 0
 
 
-def test_the_presets_are_named_in_the_help() -> None:
+def test_the_help_of_train_names_every_preset() -> None:
     out = charlstm("train", "--help").text
     assert all(name in out for name in presets.preset_names())
 
 
-def test_the_corpora_are_large_and_not_made_from_templates() -> None:
+def test_the_corpora_are_large_and_are_not_generated_from_templates() -> None:
     english = (presets.bundled_folder("corpora") / "english.txt").read_bytes()
     assert len(english) >= 100_000
     assert len(lzma.compress(english, preset=9 | lzma.PRESET_EXTREME)) * 8 / len(english) > 2.5
@@ -35,7 +37,7 @@ def test_the_corpora_are_large_and_not_made_from_templates() -> None:
     assert len(set(places)) == len(places) > 500
 
 
-def test_the_wheel_carries_presets_and_corpora_and_runs_without_the_checkout(tmp_path: Path) -> None:
+def test_the_wheel_contains_presets_and_corpora_and_trains_without_the_checkout(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "pip", "wheel", str(ROOT), "-q", "--no-deps", "--no-build-isolation", "-w", "dist"]
     subprocess.run(build, check=True, timeout=120)
     (wheel,) = Path("dist").glob("charlstm-*.whl")
