@@ -1,12 +1,12 @@
-"""Reading a corpus: how fast, and in how much memory.
+"""Measure the speed of reading a corpus, and the memory it takes.
 
     python benchmarks/corpus.py [FILE ...] [--rounds 5] [--large 2000]
 
-For the corpora that ship with charlstm, or the FILEs, MB of UTF-8 a second of one core's time: the first reading
-(decode, fold line ends, fingerprint, count), the second (decode, look up), and beside them a loop over the characters
-with a dictionary.
-With --large, a text of so many MB is made, and one of 2 MB: seconds until a model's first training step, from the start
-of the process, and the process's peak memory. The large one is trained on twice: its ids are in the cache then.
+For the bundled corpora, or each FILE, prints MB of UTF-8 per second on one core: for the first reading (decode, convert
+newlines, hash, count), for the second reading (decode, look up the ids), and for comparison a Python loop that looks up
+each character in a dictionary. With --large N, makes texts of 2 MB and N MB and prints the seconds until the first
+training step, from the start of the process, and the peak memory of the process. The large text is trained on twice:
+the second time its ids are in the cache.
 """
 
 from __future__ import annotations
@@ -26,10 +26,9 @@ from charlstm.data.corpus import TextSurvey
 from charlstm.data.documents import read_codes
 from charlstm.data.text import CorpusReader
 from charlstm.storage.spool import Spool
-from charlstm.vocabulary import Vocabulary
 
 SIZE = 30_000_000
-"""Bytes of a text that is read, made by repeating what there is."""
+"""Bytes to read at least; a smaller text is repeated."""
 
 FIRST_STEP = """
 import resource, sys, time
@@ -46,31 +45,31 @@ print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 
 
-def readings(data: bytes) -> tuple[float, float, float]:
-    """Seconds for the first reading, the second and the loop."""
-    begun = process_time()
+def measure_readings(data: bytes) -> tuple[float, float, float]:
+    """Return the seconds of the first reading, the second reading and the dictionary loop."""
+    start = process_time()
     survey = TextSurvey(DataConfig(corpus=("-",)))
     reader = CorpusReader(survey.config, Spool(data))
-    for found in read_codes(reader, survey.update_hash):
-        survey.add(found)
+    for codes in read_codes(reader, survey.update_hash):
+        survey.add(codes)
     vocabulary = survey.vocabulary()
     counted = process_time()
-    for found in read_codes(reader):
-        vocabulary.lookup_or_unknown(found)
+    for codes in read_codes(reader):
+        vocabulary.lookup_or_unknown(codes)
     encoded = process_time()
-    loop(data, vocabulary)
-    return counted - begun, encoded - counted, process_time() - encoded
+    encode_with_dictionary(data)
+    return counted - start, encoded - counted, process_time() - encoded
 
 
-def loop(data: bytes, vocabulary: Vocabulary) -> list[int]:
-    """What most programs of this kind do."""
+def encode_with_dictionary(data: bytes) -> list[int]:
+    """Encode a text as most character-level programs do, for comparison."""
     text = data.decode()
     ids = {character: i for i, character in enumerate(sorted(set(text)))}
     return [ids[character] for character in text]
 
 
-def first_step(path: Path, folder: Path) -> tuple[float, float]:
-    """Seconds until the first step and MB of memory after 200 steps."""
+def measure_first_step(path: Path, folder: Path) -> tuple[float, float]:
+    """Return the seconds until the first step, and the peak memory in MB after 200 steps."""
     environment = {**os.environ, "CHARLSTM_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", FIRST_STEP, str(path), str(time()), str(folder / f"run-{path.stem}")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
@@ -84,28 +83,28 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--large", type=int, default=0, metavar="MB")
     arguments = parser.parse_args()
-    shipped = [presets.bundled_folder("corpora") / name for name in ("english.txt", "chinese.txt")]
-    for path in arguments.files or shipped:
+    bundled = [presets.bundled_folder("corpora") / name for name in ("english.txt", "chinese.txt")]
+    for path in arguments.files or bundled:
         data = path.read_bytes()
         data *= -(-SIZE // len(data))
-        times = [median(side) for side in zip(*(readings(data) for _ in range(arguments.rounds)), strict=True)]
+        times = [median(side) for side in zip(*(measure_readings(data) for _ in range(arguments.rounds)), strict=True)]
         rates = [len(data) / 1e6 / seconds for seconds in times]
         both = len(data) / 1e6 / (times[0] + times[1])
         print(
             f"{path.name}: first reading {rates[0]:,.0f} MB/s, second {rates[1]:,.0f} MB/s, both {both:,.0f} MB/s; "
-            f"a dictionary loop {rates[2]:,.0f} MB/s",
+            f"dictionary loop {rates[2]:,.0f} MB/s",
             flush=True,
         )
     if arguments.large:
         with TemporaryDirectory() as name:
             folder = Path(name)
-            text = shipped[0].read_bytes()
+            text = bundled[0].read_bytes()
             for megabytes in (2, arguments.large):
                 with (folder / f"{megabytes}.txt").open("wb") as file:
                     for _ in range(megabytes * 1_000_000 // len(text) + 1):
                         file.write(text)
             for label, megabytes in (("", 2), ("", arguments.large), (", again", arguments.large)):
-                seconds, memory = first_step(folder / f"{megabytes}.txt", folder)
+                seconds, memory = measure_first_step(folder / f"{megabytes}.txt", folder)
                 print(f"{megabytes:,} MB{label}: first step after {seconds:.1f} s, {memory:,.0f} MB", flush=True)
 
 

@@ -1,15 +1,15 @@
-"""Training with a large vocabulary: characters/s at 65 and at 4,743 symbols (a Chinese novel's).
+"""Measure training speed with a large vocabulary: characters/s with 65 and with 4,743 symbols (a Chinese novel).
 
-    python benchmarks/vocabulary.py [--rounds 5] [--json] [--threads 1] [--tie] [--model 2x512] [BATCHxTIME ...]
+    python benchmarks/vocabulary.py [--rounds 5] [--json] [--threads 1] [--head top] [--model 2x512] [BATCHxTIME ...]
 
-One step is forward, loss, backward, clip, AdamW, of an LSTM in the precision that charlstm takes on this machine. Four
-steps take turns in one process: both vocabularies with charlstm's loss, and both with torch's: logits of all places, a
-copy of them in float32, `cross_entropy`. Medians; on one thread of the processor's time, which is what a step takes
-where nothing else runs. `ratio` is that of the large vocabulary's characters/s to
-the small one's. Peak memory is what two steps add to a process of their own.
+A step is forward, loss, backward, clipping and AdamW, of an LSTM in the precision that charlstm chooses on this
+machine. Four steps take turns in one process: both vocabularies with charlstm's chunked loss, and both with torch's
+(logits of all positions, a float32 copy of them, `cross_entropy`). Prints medians; with one thread, of processor time,
+which equals the time of a step on an idle machine. `ratio` is the speed with the large vocabulary divided by the speed
+with the small one. Peak memory is what two steps add to a process of their own.
 """
 
-# ruff: noqa: E402 - how threads wait and memory is kept is settled before torch is imported
+# ruff: noqa: E402 - threads and memory have to be configured before torch is imported
 from __future__ import annotations
 
 import argparse
@@ -17,7 +17,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from statistics import median
 from time import perf_counter, process_time
 
@@ -38,8 +37,8 @@ SMALL, LARGE = 65, 4743
 Step = Callable[[], None]
 
 
-def step_of(model: ModelConfig, symbols: int, batch: int, time: int, head: str) -> Step:
-    """A training step on a batch that stays the same; `head` is charlstm or torch."""
+def make_step(model: ModelConfig, symbols: int, batch: int, time: int, loss: str) -> Step:
+    """Return a training step on one fixed batch; `loss` is charlstm or torch."""
     device = choose_device(model, "cpu")
     network = LanguageModel(model, symbols, device.engine)
     optimizer = torch.optim.AdamW(network.parameters(), fused=True)
@@ -55,54 +54,54 @@ def step_of(model: ModelConfig, symbols: int, batch: int, time: int, head: str) 
         return cross_entropy(logits.float().flatten(0, 1), targets.flatten())
 
     def step() -> None:
-        loss = chunked() if head == "charlstm" else plain()
+        value = chunked() if loss == "charlstm" else plain()
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        value.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
 
     return step
 
 
-def seconds(steps: list[Step], rounds: int) -> list[float]:
-    """Median seconds of each step, taken in turn."""
+def measure_seconds(steps: list[Step], rounds: int) -> list[float]:
+    """Return the median seconds of each step; the steps take turns."""
     clock = process_time if torch.get_num_threads() == 1 else perf_counter
     times: list[list[float]] = [[] for _ in steps]
-    for turn in range(rounds + 1):
-        for step, found in zip(steps, times, strict=True):
-            begun = clock()
+    for turn in range(rounds + 1):  # the first one warms up
+        for step, seconds in zip(steps, times, strict=True):
+            start = clock()
             step()
             if turn:
-                found.append(clock() - begun)
-    return [median(found) for found in times]
+                seconds.append(clock() - start)
+    return [median(seconds) for seconds in times]
 
 
-def peak_memory(arguments: argparse.Namespace, shape: str, symbols: int, head: str) -> int | None:
-    """MB that two steps add to a process of its own, at the peak; None where that cannot be read (Linux only)."""
+def measure_memory(arguments: argparse.Namespace, shape: str, symbols: int, loss: str) -> int | None:
+    """Return the peak memory in MB that two steps add to a new process; None except on Linux."""
     if sys.platform != "linux":
         return None
     program = (
         "import re, runpy, sys; b = runpy.run_path(sys.argv[1])\n"
         "memory = lambda name: int(re.search(name + r':\\s+(\\d+)', open('/proc/self/status').read())[1]) / 1e3\n"
-        "step = b['step_of'](b['model_of'](sys.argv[2], bool(sys.argv[3])), *map(int, sys.argv[4:7]), sys.argv[7])\n"
+        "step = b['make_step'](b['parse_model'](sys.argv[2], sys.argv[3]), *map(int, sys.argv[4:7]), sys.argv[7])\n"
         "before = memory('VmRSS'); open('/proc/self/clear_refs', 'w').write('5'); step(); step()\n"
         "print(memory('VmHWM') - before)"
     )
-    tie = "tie" if arguments.tie else ""
-    command = [sys.executable, "-c", program, __file__, arguments.model, tie, str(symbols), *shape.split("x"), head]
+    model = (arguments.model, arguments.head)
+    command = [sys.executable, "-c", program, __file__, *model, str(symbols), *shape.split("x"), loss]
     return round(float(subprocess.run(command, capture_output=True, check=True, text=True).stdout))
 
 
-def model_of(text: str, tie: bool) -> ModelConfig:
-    layers, hidden = map(int, text.split("x"))
-    return replace(ModelConfig(), layers=layers, hidden=hidden, head="tied" if tie else "top")
+def parse_model(shape: str, head: str) -> ModelConfig:
+    layers, hidden = map(int, shape.split("x"))
+    return ModelConfig(layers=layers, hidden=hidden, head=head)
 
 
 def measure(arguments: argparse.Namespace, shape: str) -> dict[str, object]:
-    model, (batch, time) = model_of(arguments.model, arguments.tie), map(int, shape.split("x"))
+    model, (batch, time) = parse_model(arguments.model, arguments.head), map(int, shape.split("x"))
     sides = [(SMALL, "charlstm"), (LARGE, "charlstm"), (SMALL, "torch"), (LARGE, "torch")]
-    steps = [step_of(model, symbols, batch, time, head) for symbols, head in sides]
-    small, large, torch_small, torch_large = (batch * time / s for s in seconds(steps, arguments.rounds))
+    steps = [make_step(model, symbols, batch, time, loss) for symbols, loss in sides]
+    small, large, torch_small, torch_large = (batch * time / s for s in measure_seconds(steps, arguments.rounds))
     return {
         "batch": shape,
         f"chars_per_second_{SMALL}": round(small),
@@ -111,8 +110,8 @@ def measure(arguments: argparse.Namespace, shape: str) -> dict[str, object]:
         f"torch_head_chars_per_second_{SMALL}": round(torch_small),
         f"torch_head_chars_per_second_{LARGE}": round(torch_large),
         "torch_head_ratio": round(torch_large / torch_small, 2),
-        "peak_mb": peak_memory(arguments, shape, LARGE, "charlstm"),
-        "torch_head_peak_mb": peak_memory(arguments, shape, LARGE, "torch"),
+        "peak_mb": measure_memory(arguments, shape, LARGE, "charlstm"),
+        "torch_head_peak_mb": measure_memory(arguments, shape, LARGE, "torch"),
     }
 
 
@@ -120,7 +119,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("shapes", nargs="*", default=("32x64", "64x128"), metavar="BATCHxTIME")
     parser.add_argument("--model", default="2x512")
-    parser.add_argument("--tie", action="store_true")
+    parser.add_argument("--head", default="top", choices=("top", "all", "tied"))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", action="store_true")
