@@ -83,7 +83,7 @@ def test_train_accepts_the_options_recommended_for_a_random_corpus(data: bytes) 
         return
     suggestion = json.loads(shown.text)["suggestion"]
     if suggestion["options"] is None:
-        assert "training needs at least 100" in suggestion["too_small"]
+        assert "the smallest preset needs at least 100" in suggestion["too_small"]
     else:
         accepts(Path("random.txt"), shlex.split(suggestion["options"]))
 
@@ -91,7 +91,7 @@ def test_train_accepts_the_options_recommended_for_a_random_corpus(data: bytes) 
 def test_a_text_too_small_for_training_gets_no_options() -> None:
     Path("x.txt").write_text("short")
     rows = table(charlstm("corpus", "x.txt").text)
-    assert rows["too small"] == "The text has 5 characters; training needs at least 100."
+    assert rows["too small"] == "The text has 5 characters; the smallest preset needs at least 100."
     assert not [name for name in rows if name.startswith("--")]
 
 
@@ -149,4 +149,4 @@ def test_changes_made_while_reading_are_reported() -> None:
     Path("x.txt").write_bytes("one\r\ntwo".encode("utf-16"))
     shown = charlstm("corpus", "x.txt")
     assert "x.txt starts with a byte order mark: read as UTF-16" in shown.err
-    assert "converted CR LF newlines to LF" in shown.err
+    assert "converted CR LF line endings to LF" in shown.err

@@ -214,7 +214,7 @@ def test_a_short_text_is_read_in_one_stream() -> None:
 def test_a_text_of_less_than_100_characters_is_too_small() -> None:
     found = recommended(ENGLISH[:99])
     assert found.advice == ()
-    assert found.too_small == "The text has 99 characters; training needs at least 100."
+    assert found.too_small == "The text has 99 characters; the smallest preset needs at least 100."
     assert recommended(ENGLISH[:100]).too_small == ""
 
 

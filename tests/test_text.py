@@ -92,12 +92,12 @@ def test_a_prompt_is_normalized_as_the_corpus_was() -> None:
     one_sentence(charlstm("train", "x.txt", "--level", "byte", "--lower", "-o", "y"), 2, "--lower", "--level byte")
 
 
-def test_train_reports_converted_newlines() -> None:
+def test_train_reports_converted_line_endings() -> None:
     Path("x.txt").write_bytes(ENGLISH[:4000].replace("\n", "\r\n").encode())
     folded = charlstm("train", "x.txt", *SMALL, "--dry-run")
-    assert "converted CR LF newlines to LF" in folded.err
+    assert "converted CR LF line endings to LF" in folded.err
     kept = charlstm("train", "x.txt", *SMALL, "--dry-run", "--newlines", "keep")
-    assert "newlines" not in kept.err
+    assert "line endings" not in kept.err
     assert read_corpus(DataConfig(corpus=("x.txt",))).fingerprint == Corpus.from_text(ENGLISH[:4000]).fingerprint
 
 

@@ -1,4 +1,4 @@
-"""Unicode normalization, lower case and newlines, in chunks, with the same result as for the whole text."""
+"""Unicode normalization, lower case and line endings, in chunks, with the same result as for the whole text."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def normalize_chunks(chunks: Iterator[str], config: DataConfig) -> Iterator[str]
 
 
 def normalize_text(text: Text, config: DataConfig) -> Text:
-    """Normalize a prompt or another short text as the corpus was: normal form, lower case and newlines."""
+    """Normalize a prompt or another short text as the corpus was: normal form, lower case and line endings."""
     if isinstance(text, bytes) or config.level == "byte":
         return text
     text = apply_form(text, config)

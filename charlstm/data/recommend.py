@@ -103,7 +103,7 @@ class Recommendation:
 def recommend(profile: Profile) -> Recommendation:
     """Recommend options for a corpus with this profile."""
     if profile.characters < MIN_CHARACTERS:
-        reason = f"The text has {profile.characters:,} characters; training needs at least {MIN_CHARACTERS}."
+        reason = f"The text has {profile.characters:,} characters; the smallest preset needs at least {MIN_CHARACTERS}."
         return Recommendation((), reason)
     if is_binary(profile):
         advice = (choose_by_size(profile), *advise_bytes(profile))

@@ -1,4 +1,4 @@
-"""From the bytes of a corpus to its text, in chunks: decoded, newlines and normal form made uniform, files joined.
+"""From the bytes of a corpus to its text, in chunks: decoded, line endings and normal form made uniform, files joined.
 
 Memory use does not grow with the corpus. The end of a chunk never separates the bytes of a character, a carriage return
 from its newline, or a letter from its accent.
@@ -45,7 +45,7 @@ class CorpusReader:
         self.files = expand_sources(config.corpus, config.glob)
         self.size = sum(source_bytes(source, spool) for source in self.files)
         self.read = 0  # bytes, over all readings
-        self.newlines: set[str] = set()  # kinds of newlines converted so far
+        self.newlines: set[str] = set()  # kinds of line endings converted so far
         self.encodings: dict[str, str] = {}  # by file, if it is not that of the configuration
 
     def read_files(self) -> Iterator[Iterator[Text]]:
@@ -75,7 +75,7 @@ class CorpusReader:
             yield f"{name} starts with a byte order mark: read as {encoding.upper()}"
         if self.newlines:
             kinds = " and ".join(sorted({"\r\n": "CR LF", "\r": "CR"}[kind] for kind in self.newlines))
-            yield f"converted {kinds} newlines to LF"
+            yield f"converted {kinds} line endings to LF"
 
     def read_file(self, source: str) -> Iterator[Text]:
         """Read the text of one file, in chunks that are not empty."""
@@ -105,7 +105,7 @@ class CorpusReader:
 
 
 class TextDecoder:
-    """Decodes the bytes of one file, in chunks, and converts its newlines.
+    """Decodes the bytes of one file, in chunks, and converts its line endings.
 
     `name` is the name of the file in errors; `encoding`, `errors` and `newlines` are as in `DataConfig`.
     """
@@ -119,7 +119,7 @@ class TextDecoder:
 
     @property
     def newlines(self) -> set[str]:
-        """The kinds of newlines read so far."""
+        """The kinds of line endings read so far."""
         seen: Any = self.newline_decoder.newlines
         return set() if seen is None else {seen} if isinstance(seen, str) else set(seen)
 
