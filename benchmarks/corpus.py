@@ -3,10 +3,10 @@
     python benchmarks/corpus.py [FILE ...] [--rounds 5] [--large 2000]
 
 For the bundled corpora, or each FILE, prints MB of UTF-8 per second on one core: for the first reading (decode, convert
-line endings, hash, count), for the second reading (decode, look up the ids), and for comparison a Python loop that looks up
-each character in a dictionary. With --large N, makes texts of 2 MB and N MB and prints the seconds until the first
-training step, from the start of the process, and the peak memory of the process. The large text is trained on twice:
-the second time its ids are in the cache.
+line endings, hash, count), for the second reading (decode, look up the ids), and for comparison a Python loop that
+looks up each character in a dictionary. With --large N, makes texts of 2 MB and N MB and prints the seconds until the
+first training step, from the start of the process, and the peak memory of the process. The large text is trained on
+twice: the second time its ids are in the cache.
 """
 
 from __future__ import annotations
