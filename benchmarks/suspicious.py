@@ -3,7 +3,7 @@
     python benchmarks/suspicious.py MODEL TEXT [--typos 100] [--listed 100] [--seed 1] [--part 0.1]
 
 MODEL is a bidirectional run or model file. In the last tenth of TEXT (`--part`), so many letters are replaced by
-others of the same case. Then its characters are ranked as `charlstm eval --suspicious` ranks them: by their
+others of the same case. Then its characters are ranked as `charlstm score --worst` ranks them: by their
 probability given both sides, and, beside that, given those before them only. Precision is the share of the characters
 listed that are typos, recall the share of the typos that are listed; where both numbers are 100, they are the same.
 """
@@ -16,8 +16,10 @@ from random import Random
 
 import numpy as np
 
-from charlstm.cli.commands.score import character_scores, least_likely
+from charlstm.cli.actions.score import least_likely
 from charlstm.data.split import Tokens
+from charlstm.evaluation.evaluate import score_characters
+from charlstm.model.loading import load_torch_model
 from charlstm.storage.locate import find_model
 from charlstm.storage.model import ModelFile
 
@@ -46,10 +48,13 @@ def main() -> None:
     text = arguments.text.read_text("utf-8")
     text, places = planted(text[round(len(text) * (1 - arguments.part)) :], arguments.typos, Random(arguments.seed))
     ids = Tokens(file.vocabulary.encode(text).astype(file.vocabulary.dtype))
-    for name, scores in character_scores(file, ids).items():
+    found_scores = score_characters(load_torch_model(file), ids, file.vocabulary.bos)
+    for name, scores in zip(("forward", "both_sides"), found_scores, strict=True):
+        if scores is None:
+            continue
         found = np.isin(least_likely(scores, arguments.listed), places).sum()
         print(
-            f"{name.rstrip('_') or 'forward':10} {found} typos among the {arguments.listed} least likely of "
+            f"{name:10} {found} typos among the {arguments.listed} least likely of "
             f"{len(text):,} characters: precision {found / arguments.listed:.2f}, recall {found / arguments.typos:.2f}"
         )
 

@@ -15,12 +15,10 @@ from torch.nn.functional import cross_entropy
 
 from charlstm.architecture import weight_shapes
 from charlstm.cells import CELLS
-from charlstm.cli.commands.score import suspects
 from charlstm.config import Config, ModelConfig, RegularizationConfig
 from charlstm.evaluation import streams as streams_module
 from charlstm.evaluation import two_sided
 from charlstm.evaluation.evaluate import evaluate
-from charlstm.evaluation.metrics import Scores
 from charlstm.evaluation.streams import Streams
 from charlstm.evaluation.two_sided import predict_both_sides
 from charlstm.infilling.context import Predictors
@@ -250,55 +248,7 @@ def test_eval_tells_the_figures_of_both_directions_and_names_the_pseudo_likeliho
     assert figures["backward_loss_nats"] == pytest.approx(turned["loss_nats"], rel=1e-5)
 
 
-def test_per_char_has_each_character_given_both_sides(both_ways_run: Path) -> None:
-    result = charlstm("eval", "-m", both_ways_run, "-", "--per-char", stdin=b"the fox and the dog\n")
-    entries = [json.loads(line) for line in result.text.splitlines()]
-    assert "".join(entry["character"] for entry in entries) == "the fox and the dog\n"
-    assert list(entries[0]) == [
-        "log_probability_nats",
-        "rank",
-        "both_sides_log_probability_nats",
-        "both_sides_rank",
-        "character",
-    ]
-
-
-def test_the_suspicious_are_the_least_likely_with_where_they_stand(both_ways_run: Path) -> None:
-    text = b"the fox and the dog sat on the mat\nthe fox anx the dog sat on the mat\n"
-    result = charlstm("eval", "-m", both_ways_run, "-", "--suspicious", 1, stdin=text)
-    place, log_p, likeliest, context = result.text.rstrip("\n").split("\t")
-    assert (place, likeliest) == ("2:11", "d")
-    assert float(log_p) < -1
-    assert "the fox an[x] the dog" in context
-    marked = charlstm("eval", "-m", both_ways_run, "-", "--suspicious", 1, "--color", "always", stdin=text).text
-    assert "an\x1b[1;31mx\x1b[0m the" in marked
-    lines = charlstm("eval", "-m", both_ways_run, "-", "--suspicious", 3, "--json", stdin=text).text.splitlines()
-    found = [json.loads(line) for line in lines]
-    assert [entry["log_probability_nats"] for entry in found] == sorted(
-        entry["log_probability_nats"] for entry in found
-    )
-    assert (found[0]["line"], found[0]["column"], found[0]["character"], found[0]["likeliest"]) == (2, 11, "x", "d")
-
-
-def test_lines_and_columns_that_would_be_wrong_are_refused(both_ways_run: Path) -> None:
-    one_sentence(charlstm("eval", "-m", both_ways_run, "a.txt", "b.txt", "--suspicious", 3), 2, "one FILE")
-    one_sentence(charlstm("eval", "-m", both_ways_run, "a.txt", "--suspicious", 3, "--unknown", "skip"), 2, "skip")
-
-
-def test_the_end_of_a_document_is_shown_as_one() -> None:
-    scores = Scores(np.array([-1, -2, -9, -3], np.float32), np.ones(4, np.int64), np.array([0, 2, 2, 1]))
-    (found,) = suspects(CharVocabulary("ab", documents=True), np.array([0, 2, 1, 2]), scores, 1)
-    assert (found.line, found.column) == (2, 1)
-    assert (found.before, found.own, found.after, found.likeliest) == ("a\n", "b", "\n", "\n")
-
-
-def test_a_unidirectional_model_is_suspicious_too(run: Path) -> None:
-    result = charlstm("eval", "-m", run, "-", "--suspicious", 2, stdin=b"the man qas here\n")
-    assert len(result.text.splitlines()) == 2
-
-
-def test_one_thing_is_written_at_a_time(run: Path) -> None:
-    one_sentence(charlstm("eval", "-m", run, "--suspicious", 3, "--dynamic"), 2, "--suspicious", "--dynamic")
+def test_gap_length_without_gaps_is_an_error(run: Path) -> None:
     one_sentence(charlstm("eval", "-m", run, "--gap-length", "3"), 2, "--gap-length", "--gaps")
 
 
@@ -338,4 +288,4 @@ def test_a_bidirectional_model_begins_with_a_unidirectional_one_and_the_other_wa
 
 def test_a_plan_says_that_there_are_two_stacks(corpus: Path) -> None:
     err = charlstm("train", corpus, *SMALL, "--bidirectional", "--dry-run").err
-    assert "lstm 1 x 24, in each direction" in err
+    assert "lstm 1 x 24 in each direction" in err

@@ -1,4 +1,4 @@
-"""`charlstm cells`, and training with each of them."""
+"""Training with each recurrent cell through the command line."""
 
 from __future__ import annotations
 
@@ -6,32 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 
 from charlstm.config import CELL_NAMES
 from charlstm.model import device
 from charlstm.storage.model import ModelFile
 from tests.conftest import SMALL, charlstm, one_sentence
-
-
-def test_every_cell_is_listed_with_its_equations_and_source() -> None:
-    result = charlstm("show", "cells")
-    assert result.code == 0
-    assert all(f"{name}: " in result.text for name in CELL_NAMES)
-    assert "c_t = f * c_{t-1} + i * g" in result.text
-    assert "Elman 1990" in result.text
-
-
-def test_a_cell_is_described_for_the_size_asked_for() -> None:
-    result = charlstm("show", "cells", "lstm", "--hidden", 10, "--layers", 2, "--json")
-    described = json.loads(result.out)
-    assert described["cell"] == "lstm"
-    assert described["parameters"] == sum(p.numel() for i in (64, 10) for p in torch.nn.LSTM(i, 10).parameters())
-    assert described["equations"][-1].startswith("o = sigmoid(")
-
-
-def test_a_cell_that_there_is_not_is_refused() -> None:
-    one_sentence(charlstm("show", "cells", "lstn"), 2, "'lstn'", "did you mean 'lstm'?")
 
 
 @pytest.mark.parametrize("cell", CELL_NAMES)

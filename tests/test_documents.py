@@ -65,8 +65,8 @@ def test_eval_counts_end_of_document_symbols(names: Path) -> None:
     assert metrics["end_symbols"] == 2
     assert metrics["characters"] == metrics["bytes"] == len("Ambleside\nKeswick\n")
     assert "end symbols" in charlstm("eval", "-m", names).text
-    characters = charlstm("eval", "-m", names, "x.txt", "--per-char").text.splitlines()
-    assert [json.loads(line)["character"] for line in characters] == [*"Ambleside", "", *"Keswick", ""]
+    characters = charlstm("score", "-m", names, "x.txt", "--json").text.splitlines()
+    assert [json.loads(line)["character"] for line in characters] == [*"Ambleside", "\n", *"Keswick", "\n"]
 
 
 def test_a_resumed_run_on_documents_ends_with_the_same_state() -> None:

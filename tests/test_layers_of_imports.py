@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import charlstm
+from charlstm.cli.app import Program
 
 PACKAGE = Path(charlstm.__file__).parent
 
@@ -94,7 +95,7 @@ def loaded_after(code: str) -> set[str]:
 def test_help_and_sample_do_not_import_torch(run: Path) -> None:
     start = "from charlstm.cli.app import main; import os, sys; out = os.dup(1); os.dup2(2, 1)"
     end = "sys.stdout.flush(); os.dup2(out, 1)"
-    commands = [["--help"], ["-h"]]
+    commands = [["--help"], ["-h"], *([name, "--help"] for name in Program.entries), ["show", "cells", "-h"]]
     helped = loaded_after(f"{start}; [main(each) for each in {commands}]; {end}")
     assert "typer" in helped
     assert not {"torch", "numpy", "rich", "numba"} & helped

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charlstm.cli.chart import chart
+from charlstm.cli.chart import draw_chart
 from charlstm.config import Config
 from charlstm.data.corpus import Corpus
 from charlstm.errors import CharlstmError, DivergedError
@@ -84,7 +84,7 @@ def test_ctrl_c_ends_it(corpus: Path) -> None:
     command += ["--batch-size", "8", "--device", "cpu"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as finding:
         assert finding.stderr
-        assert any("trying learning rates" in line for line in finding.stderr)
+        assert any("testing learning rates" in line for line in finding.stderr)
         finding.send_signal(signal.SIGINT)
         out, err = finding.communicate(timeout=60)
     assert (finding.returncode, out) == (130, "")
@@ -160,7 +160,7 @@ losses = st.floats(0.01, 20)
 def test_a_chart_is_as_wide_as_allowed_and_has_the_extremes_at_its_side(
     ys: list[float], width: int, mark: float
 ) -> None:
-    lines = chart([(10 ** (k / 60 - 5), y) for k, y in enumerate(ys)], mark, width)
+    lines = draw_chart([(10 ** (k / 60 - 5), y) for k, y in enumerate(ys)], mark, width)
     assert len(lines) == 15
     assert all(len(line) <= max(min(width, 100), 20) for line in lines)
     assert lines[0].split("│")[0].strip() == f"{max(ys):.2f}"
@@ -169,7 +169,7 @@ def test_a_chart_is_as_wide_as_allowed_and_has_the_extremes_at_its_side(
 
 
 def test_a_chart_falls_from_left_to_right_where_the_loss_does() -> None:
-    rows = chart([(1e-5, 4.0), (1e-3, 3.0), (1e-1, 2.0)], 1e-3, 60)[:12]
+    rows = draw_chart([(1e-5, 4.0), (1e-3, 3.0), (1e-1, 2.0)], 1e-3, 60)[:12]
     columns = [[row for row in rows if len(row) > k and row[k] > "\u2800"] for k in range(7, 60)]
     assert all(columns), "the curve has no gap"
     tops = [rows.index(column[0]) for column in columns]
@@ -178,7 +178,7 @@ def test_a_chart_falls_from_left_to_right_where_the_loss_does() -> None:
 
 
 def test_an_arrow_points_at_the_mark() -> None:
-    *_, axis, figures, arrow = chart([(1e-5, 4.0), (1e-1, 2.0)], 1e-3, 80)
+    *_, axis, figures, arrow = draw_chart([(1e-5, 4.0), (1e-1, 2.0)], 1e-3, 80)
     assert figures.split() == ["1e-05", "0.0001", "0.001", "0.01", "0.1"]
     place = arrow.index("▲ 0.001")
     assert figures.index("0.001") == place

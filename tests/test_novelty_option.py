@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from charlstm.cli import novelty
+from charlstm.cli.actions import novelty
 from tests.conftest import ENGLISH, charlstm, one_sentence, process
 
 TRAINED = ENGLISH[:36_000]
@@ -20,14 +20,14 @@ def test_each_sample_is_looked_for_in_the_training_text(run: Path) -> None:
     assert found.out == plain.out
     lines = [line for line in found.err.splitlines() if line.startswith("sample ")]
     assert [line.partition(":")[0] for line in lines] == ["sample 1", "sample 2"]
-    assert all("the longest run that stands in the training text has" in line for line in lines)
+    assert all("the longest run copied from the training text has" in line for line in lines)
 
 
-@pytest.mark.parametrize("at_once", [1, novelty.AT_ONCE])
+@pytest.mark.parametrize("at_once", [1, novelty.BATCH_BYTES])
 def test_an_object_has_the_longest_run_and_the_share_that_is_copied(
     run: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
-    monkeypatch.setattr(novelty, "AT_ONCE", at_once)
+    monkeypatch.setattr(novelty, "BATCH_BYTES", at_once)
     found = charlstm("sample", "-m", run, "-n", 3, "-l", 60, "--seed", 1, "--novelty", "--json", "-p", TRAINED[:50])
     results = [json.loads(line) for line in found.text.splitlines()]
     assert [result["index"] for result in results] == [0, 1, 2]
@@ -42,18 +42,22 @@ def test_an_object_has_the_longest_run_and_the_share_that_is_copied(
 
 
 def test_a_sample_without_an_end_and_a_text_that_is_gone_are_refused(run: Path, tmp_path: Path) -> None:
-    one_sentence(charlstm("sample", "-m", run, "-l", 0, "--novelty"), 2, "-l 0 never ends the sample that --novelty")
+    one_sentence(
+        charlstm("sample", "-m", run, "-l", 0, "--novelty"),
+        2,
+        "-l 0 never ends a sample, and --novelty needs all of it",
+    )
     corpus = tmp_path / "letters.txt"
     corpus.write_text(ENGLISH[:4000])
     trained = charlstm("train", corpus, "-o", tmp_path / "other", "--hidden", 8, "--epochs", 1, "--batch-size", 2)
     assert trained.code == 0, trained.err
     corpus.write_text("Something else.")
     changed = charlstm("sample", "-m", tmp_path / "other", "-l", 5, "--novelty")
-    one_sentence(changed, 1, "has changed since the model was trained; --novelty looks for the samples in that text")
+    one_sentence(changed, 1, "has changed since the model was trained", "--novelty compares the samples")
     assert changed.out == b""
     corpus.unlink()
     gone = charlstm("sample", "-m", tmp_path / "other", "-l", 5, "--novelty")
-    one_sentence(gone, 1, "the text that the model was trained on is not to be had")
+    one_sentence(gone, 1, "the model's training corpus is not available")
 
 
 def test_it_needs_no_torch(run: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from charlstm.cli.commands.sample import in_order
+from charlstm.cli.actions.sample import in_order
 from charlstm.sampling.generate import Fragment
 from tests.conftest import charlstm, one_sentence, process
 

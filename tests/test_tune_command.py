@@ -54,10 +54,10 @@ def test_the_same_command_goes_on_and_begins_with_the_settings_as_given(corpus: 
     first = tune(corpus, "--trials", 1)
     assert "trial 0" in first.err
     assert "lr 0.008" in first.err
-    assert "going on" not in first.err
+    assert "continuing" not in first.err
     second = tune(corpus, "--trials", 1)
     assert second.code == 0, second.err
-    assert "going on after 1 trials" in second.err
+    assert "continuing after 1 trials" in second.err
     assert "trial 1" in second.err
     assert "trial 0" not in second.err
 
@@ -107,7 +107,7 @@ def test_a_run_is_not_searched_in_and_a_broken_journal_is_said(corpus: Path, run
 
 def test_settings_that_cannot_be_trained_are_a_result_and_no_crash(corpus: Path) -> None:
     too_small = charlstm("tune", corpus, *SMALL, "--seq-len", 5000, "--time", "1s", "--trials", 2)
-    one_sentence(too_small, 1, "no trial came to its end", "need at least 20,001")
+    one_sentence(too_small, 1, "no trial was completed", "need at least 20,001")
     assert too_small.err.count("failed: ") == 3
 
 
@@ -142,9 +142,9 @@ def test_ctrl_c_keeps_the_trials_that_ended(corpus: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(Trainer, "step", interrupted)
     result = tune(corpus)
     assert (result.code, result.text) == (130, ""), result.err
-    assert "once more to leave at once" in result.err
-    assert "stopped after 1 trials" in result.err
-    assert "the same command goes on" in result.err
+    assert "press Ctrl-C again to exit at once" in result.err
+    assert "stopped after 1 completed trials" in result.err
+    assert "the same command continues the search" in result.err
     names = {path.name for path in Path("runs/little-tune").iterdir()}
     assert names == {"best.toml", "best.safetensors", "journal.jsonl", "lock"}
     assert "lr = 0.008" in Path("runs/little-tune/best.toml").read_text("utf-8")

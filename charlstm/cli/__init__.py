@@ -1,1 +1,1 @@
-"""The command line: parse, call, show."""
+"""The command line. `app` has the table of commands, `commands` their options, `actions` what they do."""

@@ -36,6 +36,9 @@ class Program(LazyGroup):
         "sample": Entry(f"{COMMANDS}.sample:sample", "Write", "Write text with a trained model."),
         "fill": Entry(f"{COMMANDS}.fill:fill", "Write", "Fill the gaps of a text."),
         "eval": Entry(f"{COMMANDS}.eval:eval_", "Measure", "Measure how well a model predicts a text."),
+        "score": Entry(
+            f"{COMMANDS}.score:score", "Measure", "Print the log-probability of every character or line of a text."
+        ),
         "show": Entry(f"{COMMANDS}.show:show", "Manage", "Show presets, recurrent cells or the cache."),
     }
     renamed: ClassVar[Mapping[str, str]] = {"cells": "charlstm show cells", "cache": "charlstm show cache"}

@@ -1,4 +1,4 @@
-"""A curve in a terminal, of braille patterns: each character is two dots wide and four high."""
+"""A curve in a terminal, of braille patterns: each character has two columns and four rows of dots."""
 
 from __future__ import annotations
 
@@ -9,20 +9,23 @@ from math import ceil, floor
 import numpy as np
 
 ROWS = 12
-MARGIN = 6  # columns for the figures at the left
-NARROWEST, WIDEST = 20, 100
+MARGIN = 6
+"""Columns for the numbers at the left."""
+MIN_WIDTH, MAX_WIDTH = 20, 100
 
 BLANK = 0x2800
-BITS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
-"""What a dot adds to the number of its character: the left column's four from the top down, then the right one's."""
+"""The braille pattern without dots."""
+
+DOT_BITS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
+"""The bit of each dot in the code point of its character: the left column from the top, then the right one."""
 
 
-def chart(points: Sequence[tuple[float, float]], mark: float, width: int) -> list[str]:
-    """Lines of at most `width` columns, 20 or more, that show y over x, with an arrow below x = `mark`.
+def draw_chart(points: Sequence[tuple[float, float]], mark: float, width: int) -> list[str]:
+    """Return the lines of a chart of y over x, at most `width` columns wide, with an arrow below x = `mark`.
 
-    x is above 0 and ascends; its scale is logarithmic.
+    points: (x, y), x positive and ascending; the x axis is logarithmic. width: at least 20.
     """
-    columns = min(max(width, NARROWEST), WIDEST) - MARGIN - 1
+    columns = min(max(width, MIN_WIDTH), MAX_WIDTH) - MARGIN - 1
     xs, ys = np.log10([x for x, _ in points]), np.array([y for _, y in points])
     first, last, low, high = xs[0], xs[-1], ys.min(), ys.max()
 
@@ -31,33 +34,33 @@ def chart(points: Sequence[tuple[float, float]], mark: float, width: int) -> lis
 
     heights = np.interp(np.linspace(first, last, 2 * columns), xs, ys)
     depths = np.rint((high - heights) / max(high - low, 1e-9) * (4 * ROWS - 1)).astype(int).tolist()
-    curve = braille(depths, columns)
+    curve = draw_curve(depths, columns)
     decades = range(ceil(first - 1e-6), floor(last + 1e-6) + 1)
     ticks = {column(n): f"{10.0**n:g}" for n in decades}
     axis = "".join("┬" if k in ticks else "─" for k in range(columns))
-    figures = {0: f"{high:.2f}", ROWS - 1: f"{low:.2f}"}
+    scale = {0: f"{high:.2f}", ROWS - 1: f"{low:.2f}"}
     return [
-        *(f"{figures.get(k, ''):>{MARGIN}}│{line}" for k, line in enumerate(curve)),
+        *(f"{scale.get(k, ''):>{MARGIN}}│{line}" for k, line in enumerate(curve)),
         f"{'':{MARGIN}}└{axis}",
-        f"{'':{MARGIN}} {placed(ticks, columns)}",
-        f"{'':{MARGIN}} {placed({column(float(np.log10(mark))): f'▲ {mark:.2g}'}, columns)}",
+        f"{'':{MARGIN}} {place_labels(ticks, columns)}",
+        f"{'':{MARGIN}} {place_labels({column(float(np.log10(mark))): f'▲ {mark:.2g}'}, columns)}",
     ]
 
 
-def braille(depths: Sequence[int], columns: int) -> Iterable[str]:
-    """Rows of characters for a line that lies so many dots below the top, from one column of dots to the next."""
+def draw_curve(depths: Sequence[int], columns: int) -> Iterable[str]:
+    """Return rows of braille for a curve, given as dots below the top for each column of dots."""
     canvas = [[BLANK] * columns for _ in range(ROWS)]
     for x, (before, here) in enumerate(pairwise([depths[0], *depths])):
         step = 1 if here > before else -1
         for y in {here, *range(before + step, here, step)}:
-            canvas[y // 4][x // 2] |= BITS[x % 2][y % 4]
+            canvas[y // 4][x // 2] |= DOT_BITS[x % 2][y % 4]
     return ("".join(chr(c) if c > BLANK else " " for c in row).rstrip() for row in canvas)
 
 
-def placed(texts: Mapping[int, str], columns: int) -> str:
-    """A line with each text at its column, or as near as there is room; without those that would touch another."""
+def place_labels(labels: Mapping[int, str], columns: int) -> str:
+    """Return a line with each label at its column or further left; a label that would touch the last is omitted."""
     line = ""
-    for column, text in sorted(texts.items()):
+    for column, text in sorted(labels.items()):
         start = min(column, columns - len(text))
         if start > len(line) or not line:
             line = line.ljust(start) + text

@@ -1,4 +1,4 @@
-"""What `charlstm train` shows while it runs: one consumer of the training events."""
+"""What training shows: its plan, its progress, and advice at its end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from contextlib import suppress
 from functools import partial
 from math import log
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,173 +18,176 @@ from charlstm.data.corpus import Corpus
 from charlstm.data.split import PART_NAMES, Split, Tokens
 from charlstm.storage.locate import LAST
 from charlstm.storage.model import ModelFile
+from charlstm.storage.run import RunFolder
 from charlstm.storage.spool import STDIN
 from charlstm.text_model import TextModel
 from charlstm.training.diagnostics import MAX_PAIRS_COUNTED, RunSummary, Validation, diagnose, pair_entropy
+from charlstm.training.events import Event, Finished, RolledBack, Started, Stepped, Validated
 
-if TYPE_CHECKING:
-    from charlstm.storage.run import RunFolder
-    from charlstm.training.events import Event, Finished, RolledBack, Started, Stepped, Validated
+MAX_PARAMETERS_PER_CHARACTER = 10
+"""Above this a model can memorize its text, and a warning says so."""
 
-FAR_MORE = 10
-"""A model with this many times more parameters than it has characters to learn from is remarked upon."""
+LARGE_VOCABULARY = 1000
+"""Symbols from which a warning may suggest a smaller vocabulary."""
 
-LARGE, MOST = 1000, 0.5
-"""A vocabulary of so many symbols is remarked upon where embedding and head have this share of the weights."""
+MAX_VOCABULARY_SHARE = 0.5
+"""Share of the weights in embedding and output layer from which it does."""
 
-RARE = 3
-"""The --min-count that is proposed then, or twice the one there is."""
+SUGGESTED_MIN_COUNT = 3
+"""The --min-count that it suggests, unless that is less than twice the current one."""
+
+LOSS_SMOOTHING = 0.98
+"""Decay per step of the mean that the progress bar shows."""
 
 SAMPLE = SamplingConfig(temperature=0.8, length=160)
 
 
 def show_plan(console: Console, corpus: Corpus, config: Config) -> None:
-    """The corpus's figures and the model's size."""
+    """Print the size of the corpus and of the model, with warnings where they do not suit each other."""
     tokens = show_corpus(console, corpus, config)
     parameters = count_parameters(config.model, corpus.vocabulary.size)
     model = config.model
     console.note(
-        f"model    {model.cell} {model.layers} x {model.hidden}{', in each direction' if model.bidirectional else ''}, "
+        f"model    {model.cell} {model.layers} x {model.hidden}{' in each direction' if model.bidirectional else ''}, "
         f"embedding {model.embedding}: {parameters:,} parameters"
     )
-    if remark := vocabulary_remark(config, corpus.vocabulary.size, partial(size_with, corpus)):
-        console.warn(remark)
+    if warning := vocabulary_warning(config, corpus.vocabulary.size, partial(size_with, corpus)):
+        console.warn(warning)
     characters = len(tokens.part("train"))
-    if parameters > FAR_MORE * characters:
+    if parameters > MAX_PARAMETERS_PER_CHARACTER * characters:
         console.warn(
-            f"that is {parameters / max(characters, 1):,.0f} parameters for each character to learn from, "
-            "and it will learn them by heart; lower --hidden or --layers, or raise --dropout"
+            f"{parameters / max(characters, 1):,.0f} parameters for each character of training text: the model will "
+            "memorize it; lower --hidden or --layers, or raise --dropout"
         )
 
 
-def vocabulary_remark(config: Config, size: int, left: Callable[[int], int]) -> str:
-    """On a large vocabulary whose embedding and head are most of the model; else empty.
+def vocabulary_warning(config: Config, size: int, size_with_min_count: Callable[[int], int]) -> str:
+    """Return a warning if a large vocabulary takes most of the model's weights; else an empty string.
 
-    `left` gives the symbols that there are with another --min-count.
+    size_with_min_count: returns the size of the vocabulary with another --min-count.
     """
     share = vocabulary_share(config.model, size)
-    if size < LARGE or share < MOST:
+    if size < LARGE_VOCABULARY or share < MAX_VOCABULARY_SHARE:
         return ""
-    least = max(RARE, 2 * config.data.min_count)
-    tie = "" if config.model.head == "tied" else ", --head tied shares the weights of the two"
+    min_count = max(SUGGESTED_MIN_COUNT, 2 * config.data.min_count)
+    tie = "" if config.model.head == "tied" else "; --head tied makes both share their weights"
     return (
-        f"vocabulary: embedding and head of {size:,} characters take {share:.0%} of the parameters; "
-        f"--min-count {least} would leave {left(least):,}{tie}"
+        f"embedding and output layer of {size:,} characters take {share:.0%} of the parameters; "
+        f"--min-count {min_count} leaves {size_with_min_count(min_count):,}{tie}"
     )
 
 
 def size_with(corpus: Corpus, min_count: int) -> int:
-    """The symbols of a vocabulary with this --min-count, from one with a lower."""
+    """Return the size of the vocabulary with a --min-count that is higher than the corpus's own."""
     vocabulary = corpus.vocabulary
     counts = sum(np.bincount(chunk, minlength=vocabulary.size) for chunk in Tokens(corpus.ids).chunks())
-    others = [symbol for symbol in (vocabulary.unknown, vocabulary.end_of_document) if symbol is not None]
-    kept = np.delete(counts, others) >= min_count
+    special = [symbol for symbol in (vocabulary.unknown, vocabulary.end_of_document) if symbol is not None]
+    kept = np.delete(counts, special) >= min_count
     return int(kept.sum()) + 1 + (vocabulary.end_of_document is not None)
 
 
 def show_corpus(console: Console, corpus: Corpus, config: Config) -> Split:
-    """The corpus's figures, and its parts."""
+    """Print the size of the corpus and of its parts. Returns the parts."""
     tokens = corpus.split(config.data.split)
     parts = ", ".join(f"{len(tokens.part(part)):,} {part}" for part in PART_NAMES[: len(config.data.split)])
     unit = "characters" if config.data.level == "char" else "bytes"
     size = f"{len(corpus):,} {unit}, {corpus.vocabulary.size:,} distinct"
     if corpus.documents:
         size += f", {corpus.documents:,} documents with an end symbol each"
-    for remark in corpus.notes:
-        console.note(f"         {escape_controls(remark)}")
-    console.note(f"corpus   {escape_controls(', '.join(map(short, config.data.corpus)))}: {size}; {parts}")
+    for note in corpus.notes:
+        console.note(f"         {escape_controls(note)}")
+    console.note(f"corpus   {escape_controls(', '.join(map(shorten_path, config.data.corpus)))}: {size}; {parts}")
     return tokens
 
 
 class Display:
-    """Turns events into a bar, lines and samples on stderr."""
+    """Shows the events of a training run on stderr: a progress bar, a line per validation, samples."""
 
     def __init__(self, console: Console, corpus: Corpus, config: Config, folder: RunFolder, samples: bool) -> None:
         self.console, self.corpus, self.config, self.folder, self.samples = console, corpus, config, folder, samples
-        self.loss: float | None = None  # smoothed
+        self.smoothed_loss: float | None = None
         self.validation = ""
 
     def follow(self, events: Iterable[Event]) -> Finished:
-        """Shows all of them and gives the last."""
-        from charlstm.training.events import Finished, RolledBack, Started, Stepped, Validated
-
+        """Show all events and return the last."""
         with self.console.progress() as bar:
             for event in events:
                 match event:
                     case Started():
                         started = event
-                        self.started(event)
+                        self.show_start(event)
                     case Stepped():
-                        self.stepped(event, bar)
+                        self.update_bar(event, bar)
                     case Validated():
-                        self.validated(event)
+                        self.show_validation(event)
                     case RolledBack():
-                        self.fell_back(event)
+                        self.show_rollback(event)
                     case Finished():
                         if event.reason != "stopped" and event.steps:
-                            self.guide(started)
+                            self.show_advice(started)
                         return event
-        raise AssertionError("training ended without saying so")
+        raise AssertionError("training ended without a Finished event")
 
-    def started(self, event: Started) -> None:
+    def show_start(self, event: Started) -> None:
         training = self.config.training
-        limit = f" or {duration(training.max_time)}" if training.max_time else ""
+        limit = f" or {format_duration(training.max_time)}" if training.max_time else ""
         plan = f"{training.epochs:,} epochs of {event.steps_per_epoch:,} steps{limit}"
-        step = f"{training.batch_size} x {training.seq_len} characters a step"
+        step = f"{training.batch_size} x {training.seq_len} characters per step"
         self.console.note(f"training on {event.device}: {plan}, {step}")
         if event.step:
             self.console.note(f"resumed at step {event.step:,}")
         if event.new_characters:
             self.console.note(
-                f"new to the model of --init-from, with fresh weights: {escape_controls(event.new_characters[:80])}"
+                f"characters that the --init-from model does not have start with new weights: "
+                f"{escape_controls(event.new_characters[:80])}"
             )
 
-    def stepped(self, event: Stepped, bar: ProgressBar) -> None:
-        self.loss = event.loss_nats if self.loss is None else 0.98 * self.loss + 0.02 * event.loss_nats
-        bpc = self.loss / log(2)
+    def update_bar(self, event: Stepped, bar: ProgressBar) -> None:
+        before = event.loss_nats if self.smoothed_loss is None else self.smoothed_loss
+        self.smoothed_loss = LOSS_SMOOTHING * before + (1 - LOSS_SMOOTHING) * event.loss_nats
+        bpc = self.smoothed_loss / log(2)
         speed = f"{event.chars_per_second:,.0f} characters/s"
         bar.update(
             event.fraction_done,
-            f"loss {self.loss:.3f}  bpc {bpc:.3f}{self.validation}  {speed}  {duration(event.seconds_left)} left",
+            f"loss {self.smoothed_loss:.3f}  bpc {bpc:.3f}{self.validation}  {speed}  "
+            f"{format_duration(event.seconds_left)} left",
         )
 
-    def validated(self, event: Validated) -> None:
-        figures = event.metrics
-        self.validation = f"  val {figures.loss_nats:.3f}"
+    def show_validation(self, event: Validated) -> None:
+        metrics = event.metrics
+        self.validation = f"  val {metrics.loss_nats:.3f}"
         losses = (
-            f"loss {event.train_loss_nats:.4f}  validation {figures.loss_nats:.4f} nats/char, {figures.bpc:.4f} bpc"
+            f"loss {event.train_loss_nats:.4f}  validation {metrics.loss_nats:.4f} nats/char, {metrics.bpc:.4f} bpc"
         )
-        if figures.backward_loss_nats is not None:
-            losses += (
-                f"  backward {figures.backward_loss_nats:.4f}, from both sides {figures.pseudo_likelihood_nats:.4f}"
-            )
+        if metrics.backward_loss_nats is not None:
+            losses += f"  backward {metrics.backward_loss_nats:.4f}, both sides {metrics.pseudo_likelihood_nats:.4f}"
         best = "  best so far" if event.best else ""
-        self.console.note(f"step {event.step:,}  {duration(event.seconds)}  {losses}{best}")
+        self.console.note(f"step {event.step:,}  {format_duration(event.seconds)}  {losses}{best}")
         if self.samples and not self.console.quiet:
-            self.console.note(self.sample(event.step), "dim")
+            self.console.note(self.draw_sample(event.step), "dim")
 
-    def fell_back(self, event: RolledBack) -> None:
-        self.loss = None
+    def show_rollback(self, event: RolledBack) -> None:
+        self.smoothed_loss = None
         self.console.warn(
-            f"{event.reason}; back to step {event.to_step:,}, with {event.factor:g} of the learning rate from here on"
+            f"{event.reason}; rolled back to step {event.to_step:,}, with {event.factor:g} of the learning rate"
         )
 
-    def guide(self, started: Started) -> None:
-        """The one thing to change, if any; figures that cannot be read are no reason to fail a run that is saved."""
+    def show_advice(self, started: Started) -> None:
+        """Print the one setting to change, if any. Metrics that cannot be read must not fail a run that is saved."""
         with suppress(OSError, ValueError, KeyError, TypeError):
-            sentence = "" if self.console.quiet else guidance(self.corpus, self.config, self.folder, started)
-            if sentence:
-                self.console.note(sentence)
+            advice = "" if self.console.quiet else diagnose_run(self.corpus, self.config, self.folder, started)
+            if advice:
+                self.console.note(advice)
 
-    def sample(self, seed: int) -> str:
-        """A few lines from the model just saved, as anyone else would read it."""
+    def draw_sample(self, seed: int) -> str:
+        """Return a few lines from the model that was just saved, read from its file."""
         model = TextModel(ModelFile.load(self.folder.path / LAST))
         text = "".join(model.generate("", SAMPLE, seed=seed))
         return "\n".join("    " + escape_controls(line) for line in text.strip().splitlines())
 
 
-def guidance(corpus: Corpus, config: Config, folder: RunFolder, started: Started) -> str:
-    """What a run that has ended says about its settings, in a sentence; empty if all looks well."""
+def diagnose_run(corpus: Corpus, config: Config, folder: RunFolder, started: Started) -> str:
+    """Return advice on the settings of a finished run in one sentence; empty if they look right."""
     history = [
         Validation(line["step"], line["loss_nats"], line["validation_loss_nats"])
         for line in folder.read_metrics()
@@ -196,15 +198,15 @@ def guidance(corpus: Corpus, config: Config, folder: RunFolder, started: Started
     return diagnose(RunSummary(config, history, started.total_steps, started.parameters, len(train), pairs))
 
 
-def short(source: str) -> str:
-    """A path as one would type it here, where that is shorter."""
+def shorten_path(source: str) -> str:
+    """Return the path relative to the current folder where that is shorter."""
     if source == STDIN:
         return "stdin"
     return min(source, os.path.relpath(source), key=len) if Path(source).is_absolute() else source
 
 
-def duration(seconds: float) -> str:
-    """As 45s, 3m20s or 2h05m."""
+def format_duration(seconds: float) -> str:
+    """Format seconds as 45s, 3m20s or 2h05m."""
     minutes, rest = divmod(round(seconds), 60)
     if minutes >= 60:
         return f"{minutes // 60}h{minutes % 60:02}m"

@@ -14,9 +14,10 @@ from typer.core import TyperCommand
 
 from charlstm import presets
 from charlstm.cli.help import COMMON, HELP_OPTIONS, OptionRow, format_page, option_parameter
-from charlstm.config import ALL_SECTIONS
+from charlstm.config import ALL_SECTIONS, SECTIONS, UnknownPolicy
 from charlstm.console import Console
-from charlstm.settings import Setting
+from charlstm.errors import UsageError
+from charlstm.settings import Setting, Settings, from_assignments, from_environment, from_file, from_toml
 
 ModelOption = Annotated[
     Path | None,
@@ -55,6 +56,23 @@ ConfigOption = Annotated[
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="Set any setting, also one without an option. Repeatable.", metavar="SECTION.KEY=VALUE"),
+]
+
+UnknownOption = Annotated[
+    UnknownPolicy,
+    typer.Option(help="What to do with characters that the model does not know: fail, skip or replace them."),
+]
+
+SampleSeedOption = Annotated[
+    int | None,
+    typer.Option(
+        "--seed",
+        help="Seed of the random draws; the same seed gives the same output. (default: random, shown on stderr)",
+        metavar="N",
+        min=0,
+        envvar="CHARLSTM_SEED",
+        show_default=False,
+    ),
 ]
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Write one JSON object.")]
@@ -136,6 +154,29 @@ def command(
         return built
 
     return build
+
+
+def check_corpus_names(corpus: list[str] | None) -> None:
+    if "" in (corpus or []):
+        raise UsageError("the name of a corpus must not be empty")
+
+
+def merge_settings(
+    console: Console, preset: Settings, config: Path | None, assignments: list[str] | None, flags: Settings
+) -> Settings:
+    """Return the settings given anywhere: flags override the environment, then the config file, then the preset."""
+    environment = from_environment(console.environ, *SECTIONS)
+    return preset | read_config_file(console, config) | environment | from_assignments(assignments or []) | flags
+
+
+def read_config_file(console: Console, config: Path | None) -> Settings:
+    if config is None:
+        return {}
+    if str(config) != "-":
+        return from_file(config)
+    if not console.piped or console.stdin is None:
+        raise UsageError("--config - reads stdin, and nothing was piped in")
+    return from_toml(console.stdin.read(), "stdin")
 
 
 def configure(console: Console, values: dict[str, Any]) -> None:

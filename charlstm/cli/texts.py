@@ -1,24 +1,47 @@
-"""The text that a model is measured on or learns from: files that were named, or a part of its own corpus."""
+"""The texts that commands read: a corpus, files named on the command line, or a part of a model's own corpus."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, BinaryIO
 
-from charlstm.config import UnknownPolicy
+from charlstm.config import Config, DataConfig, UnknownPolicy
 from charlstm.console import Console, escape_controls
+from charlstm.data.corpus import Corpus, read_corpus
+from charlstm.data.external import ExternalText
+from charlstm.data.split import Tokens, default_shares
 from charlstm.errors import CharlstmError, UsageError
-
-if TYPE_CHECKING:
-    from charlstm.data.corpus import Corpus
-    from charlstm.data.split import Tokens
-    from charlstm.storage.model import ModelFile
-
-Part = Literal["train", "val", "test"]
+from charlstm.settings import Settings
+from charlstm.storage.model import ModelFile
+from charlstm.storage.run import RunFolder
+from charlstm.storage.spool import STDIN, Spool
+from charlstm.vocabulary import Vocabulary
 
 
-def given_text(
+def read_with_progress(
+    console: Console, config: DataConfig, stdin: BinaryIO | Spool | None, vocabulary: Vocabulary | None = None
+) -> Corpus:
+    """Return `read_corpus` of these arguments, with a progress bar."""
+    with console.progress() as bar:
+
+        def show(share: float) -> None:
+            second_pass = share > 1
+            bar.update(
+                share % 1 if share < 2 else 1, "reading the corpus again" if second_pass else "reading the corpus"
+            )
+
+        return read_corpus(config, stdin, vocabulary, show)
+
+
+def with_default_split(config: Config, given: Settings, corpus: Corpus) -> Config:
+    """Return the config with a smaller validation part for a large corpus, unless the user set `data.split`."""
+    if "data.split" in given:
+        return config
+    return replace(config, data=replace(config.data, split=default_shares(len(corpus), config.data.split)))
+
+
+def read_files(
     console: Console,
     file: ModelFile,
     files: list[str],
@@ -26,63 +49,54 @@ def given_text(
     encoding: str | None = None,
     errors: str | None = None,
 ) -> tuple[Tokens, dict[str, Any]]:
-    """The text of files named on the command line, read as the corpus was unless said otherwise; its figures."""
-    from charlstm.data.external import ExternalText
-    from charlstm.data.split import Tokens
-    from charlstm.storage.spool import STDIN
+    """Return the ids of files, read as the model's corpus was, and a description for JSON.
 
+    encoding, errors: override those of the model's corpus.
+    """
     if STDIN in files and not console.piped:
         raise UsageError("- reads stdin, and nothing was piped in")
     own = file.config.data
-    reading = replace(own, corpus=tuple(files), encoding=encoding or own.encoding, errors=errors or own.errors)
-    text = ExternalText(reading, file.vocabulary, unknown, console.stdin)
-    for remark in text.notes:
-        console.note(escape_controls(remark), "dim")
-    left = {"characters_left_out": text.skipped, "characters_folded": text.replaced}
-    return Tokens(text.ids), {"text": ", ".join(files), "bytes": text.bytes, **left}
+    config = replace(own, corpus=tuple(files), encoding=encoding or own.encoding, errors=errors or own.errors)
+    text = ExternalText(config, file.vocabulary, unknown, console.stdin)
+    for note in text.notes:
+        console.note(escape_controls(note), "dim")
+    counts = {"characters_left_out": text.skipped, "characters_folded": text.replaced}
+    return Tokens(text.ids), {"text": ", ".join(files), "bytes": text.bytes, **counts}
 
 
-def own_part(console: Console, file: ModelFile, part: Part | None, path: Path) -> tuple[Tokens, dict[str, Any]]:
-    """A part of the corpus that the model was trained on, that to validate with unless named, and its figures.
+def read_part(console: Console, file: ModelFile, part: str | None, path: Path) -> tuple[Tokens, dict[str, Any]]:
+    """Return the ids of a part of the model's own corpus (the validation part by default), and a description for JSON.
 
-    Raises CharlstmError if that text is gone or has changed.
+    Raises CharlstmError if the corpus is gone or has changed, UsageError if it has no such part.
     """
-    corpus = own_corpus(console, file, path)
+    corpus = read_own_corpus(console, file, path)
     name = part or "val"
     tokens = corpus.split(file.config.data.split).part(name)
     if not len(tokens):
         raise UsageError(
             f"--part {name}: the model's corpus has no such part",
-            f"it was split {', '.join(map(str, file.config.data.split))}",
+            f"it was split {','.join(f'{share:g}' for share in file.config.data.split)}",
         )
     about = {
         "text": f"{name} part of {', '.join(file.config.data.corpus)}",
         "bytes": sum(map(file.vocabulary.count_bytes, tokens.chunks())),
-        "characters_folded": count(tokens, file.vocabulary.unknown),
+        "characters_folded": count_symbol(tokens, file.vocabulary.unknown),
     }
     return tokens, about
 
 
-def count(tokens: Tokens, symbol: int | None) -> int:
-    """How often a symbol stands in a text."""
+def count_symbol(tokens: Tokens, symbol: int | None) -> int:
+    """Return how often a symbol occurs in a text."""
     return 0 if symbol is None else sum(int((chunk == symbol).sum()) for chunk in tokens.chunks())
 
 
-def own_corpus(console: Console, file: ModelFile, path: Path) -> Corpus:
-    """The corpus that the model was trained on. Raises CharlstmError if that text is gone or has changed."""
-    from charlstm.cli.reading import read
-    from charlstm.storage.run import RunFolder
-
-    sources = file.config.data.corpus
+def read_own_corpus(console: Console, file: ModelFile, path: Path) -> Corpus:
+    """Return the corpus that the model at `path` was trained on. Raises CharlstmError if it is gone or has changed."""
+    hint = "name a file: charlstm eval FILE"
     try:
-        corpus = read(console, file.config.data, RunFolder(path.parent).spool, file.vocabulary)
+        corpus = read_with_progress(console, file.config.data, RunFolder(path.parent).spool, file.vocabulary)
     except UsageError as error:
-        raise CharlstmError(
-            f"the text that the model was trained on is not to be had: {error.message}",
-            "name a file: charlstm eval FILE",
-        ) from error
+        raise CharlstmError(f"the model's training corpus is not available: {error.message}", hint) from error
     if corpus.fingerprint != file.corpus.get("fingerprint"):
-        raise CharlstmError(
-            f"{', '.join(sources)} has changed since the model was trained", "name a file: charlstm eval FILE"
-        )
+        raise CharlstmError(f"{', '.join(file.config.data.corpus)} has changed since the model was trained", hint)
     return corpus

@@ -1,116 +1,119 @@
-"""`charlstm eval --per-char` and `--suspicious`: what each character of a text is worth to a model."""
+"""`charlstm score`: the log-probability of every character or line of a text."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Annotated, Literal
 
-import numpy as np
-from numpy.typing import NDArray
+import typer
 
+from charlstm.cli.options import JsonLinesOption, UnknownOption, command
+from charlstm.config import UnknownPolicy
 from charlstm.console import Console, escape_controls
-from charlstm.data.split import Tokens
-from charlstm.storage.model import ModelFile
-from charlstm.vocabulary import Vocabulary
-
-if TYPE_CHECKING:
-    from charlstm.evaluation.metrics import Scores
-
-CONTEXT = 30
-"""Characters shown on either side of a suspicious one."""
-
-
-def character_scores(file: ModelFile, ids: Tokens) -> dict[str, Scores]:
-    """Of every character given those before it and, with a bidirectional model, given all the others, by the prefix of
-    their names in JSON."""
-    from charlstm.evaluation.evaluate import score_characters
-    from charlstm.model.loading import load_torch_model
-
-    scores = score_characters(load_torch_model(file), ids, file.vocabulary.bos)
-    return {"": scores.forward} | ({"both_sides_": scores.both_sides} if scores.both_sides else {})
-
-
-def write_characters(console: Console, file: ModelFile, ids: Tokens) -> None:
-    for line in character_lines(file.vocabulary, ids, character_scores(file, ids)):
-        console.write(line)
-
-
-def character_lines(vocabulary: Vocabulary, ids: Tokens, scores: dict[str, Scores]) -> Iterator[bytes]:
-    pieces = labels(vocabulary)
-    own = (i for chunk in ids.chunks() for i in chunk.tolist())
-    for place, i in enumerate(own):
-        entry: dict[str, Any] = {}
-        for prefix, found in scores.items():
-            entry[f"{prefix}log_probability_nats"] = round(float(found.log_probability[place]), 6)
-            entry[f"{prefix}rank"] = int(found.rank[place])
-        yield json.dumps({**entry, "character": pieces[i]}, ensure_ascii=False).encode() + b"\n"
-
-
-def labels(vocabulary: Vocabulary) -> list[str]:
-    return [piece.decode("utf-8", "backslashreplace") for piece in vocabulary.symbols]
+from charlstm.errors import UsageError
+from charlstm.settings import Settings
+from charlstm.storage.locate import find_model
 
 
 @dataclass(frozen=True)
-class Suspect:
-    """A character that is unlikely where it stands, and what is around it, as text."""
+class ScoreRequest:
+    """What to score, and which records to write."""
 
-    line: int  # from 1; of a model of lines, blank ones are not counted
-    column: int  # from 1
-    before: str
-    own: str
-    after: str
-    log_probability: float
-    likeliest: str
-
-    def to_json(self) -> bytes:
-        entry = {
-            "line": self.line,
-            "column": self.column,
-            "character": self.own,
-            "log_probability_nats": round(self.log_probability, 6),
-            "likeliest": self.likeliest,
-            "before": self.before,
-            "after": self.after,
-        }
-        return json.dumps(entry, ensure_ascii=False).encode()
-
-    def to_text(self, mark: str) -> bytes:
-        """Columns with a tab between them, the last one with the character in its context."""
-        context = escape_controls(self.before) + mark.format(escape_controls(self.own)) + escape_controls(self.after)
-        place = f"{self.line}:{self.column}"
-        return f"{place}\t{self.log_probability:.2f}\t{escape_controls(self.likeliest)}\t{context}".encode()
+    file: str
+    models: dict[str, Path]
+    """Model files by name."""
+    by_line: bool
+    worst: int | None
+    unknown: UnknownPolicy
+    as_json: bool
 
 
-def write_suspicious(console: Console, file: ModelFile, ids: Tokens, count: int, as_json: bool) -> None:
-    """The least likely characters, the least likely first: where each stands, and what would be likely there."""
-    *_, scores = character_scores(file, ids).values()
-    mark = "\x1b[1;31m{}\x1b[0m" if console.uses_color(console.stdout) else "[{}]"
-    for suspect in suspects(file.vocabulary, ids.span(0, len(ids)), scores, count):
-        console.write((suspect.to_json() if as_json else suspect.to_text(mark)) + b"\n")
+@command(
+    short="file models worst by unknown as_json",
+    examples=(
+        "charlstm score draft.txt --worst 20",
+        "charlstm score -m en=runs/en -m fr=runs/fr < lines.txt | cut -f 3,5",
+    ),
+)
+def score(
+    file: Annotated[
+        str | None,
+        typer.Argument(help="The text to score. (default: what is piped in)", metavar="[FILE]", show_default=False),
+    ] = None,
+    *,
+    console: Console,
+    settings: Settings,
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-m",
+            "--model",
+            help="Run folder or model file; several with names are compared line by line. "
+            "(default $CHARLSTM_MODEL, else the newest run under ./runs)",
+            metavar="[NAME=]MODEL",
+            show_default=False,
+        ),
+    ] = None,
+    by: Annotated[
+        Literal["character", "line"] | None,
+        typer.Option(
+            help="Write a record per character or per line. (default character; line for several models)",
+            show_default=False,
+        ),
+    ] = None,
+    worst: Annotated[
+        int | None,
+        typer.Option(
+            help="Write only the N least likely characters (or lines), the least likely first.",
+            metavar="N",
+            min=1,
+            max=1_000_000,
+            show_default=False,
+        ),
+    ] = None,
+    unknown: UnknownOption = "error",
+    as_json: JsonLinesOption = False,
+) -> None:
+    """Print the log-probability of every character or line of a text.
+
+    The output is tab-separated, with a header. Offsets count characters from 0, lines and columns from 1. A
+    bidirectional model also scores each character given the text on both sides. Tabs, newlines, other control
+    characters and backslashes in the text are escaped.
+
+    With several models each record is a line of the text, with the name of the model that gives it the highest
+    likelihood and how many nats the second best model is behind. A model trained with --document line scores each line
+    on its own.
+    """
+    named = models or []
+    by_line = by == "line" or len(named) > 1
+    if len(named) > 1 and by == "character":
+        raise UsageError("several models are compared line by line, not --by character")
+    if len(named) > 1 and worst:
+        raise UsageError("--worst ranks the scores of one model; give one -m")
+    source = "-" if file is None else file
+    if source == "-" and not console.piped:
+        raise UsageError("no text to score", "name a FILE, or pipe one in")
+    found = find_models(named, console)
+    if not named:
+        console.note(escape_controls(str(next(iter(found.values())))), "dim")
+
+    from charlstm.cli.actions.score import write_scores
+
+    write_scores(console, ScoreRequest(source, found, by_line, worst, unknown, as_json))
 
 
-def suspects(vocabulary: Vocabulary, text: NDArray[np.integer], scores: Scores, count: int) -> Iterator[Suspect]:
-    """So many of a text given as ids [length]; the end of a document is shown as a line's."""
-    pieces = labels(vocabulary)
-    if vocabulary.end_of_document is not None:
-        pieces[vocabulary.end_of_document] = "\n"
-    begins = np.concatenate([[0], np.flatnonzero(np.isin(text, [i for i, p in enumerate(pieces) if p == "\n"])) + 1])
-    for place in least_likely(scores, count).tolist():
-        line = int(np.searchsorted(begins, place, "right"))
-        before, after = text[max(place - CONTEXT, 0) : place], text[place + 1 :][:CONTEXT]
-        yield Suspect(
-            line,
-            place - int(begins[line - 1]) + 1,
-            "".join(pieces[i] for i in before),
-            pieces[text[place]],
-            "".join(pieces[i] for i in after),
-            float(scores.log_probability[place]),
-            pieces[scores.expected[place]],
-        )
-
-
-def least_likely(scores: Scores, count: int) -> NDArray[np.int64]:
-    """The places of so many characters."""
-    return np.argsort(scores.log_probability, kind="stable")[:count]
+def find_models(named: list[str], console: Console) -> dict[str, Path]:
+    """Return the model files by name; a model without a name is named as it was typed. Raises UsageError."""
+    if not named:
+        path = find_model(None, console.environ)
+        return {str(path): path}
+    found: dict[str, Path] = {}
+    for each in named:
+        name, equals, model = each.partition("=")
+        if not equals or Path(each).exists():
+            name, model = each, each
+        if name in found:
+            raise UsageError(f"two models are named {name!r}", "-m NAME=MODEL gives each a name")
+        found[name] = find_model(Path(model), console.environ)
+    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from inspect import cleandoc
@@ -13,6 +12,7 @@ import typer
 from charlstm import presets as preset_files
 from charlstm.cli.lazy import Entry, LazyGroup, build_group
 from charlstm.cli.options import JsonLinesOption, JsonOption, command
+from charlstm.cli.output import write_json
 from charlstm.config import CELL_NAMES, Config
 from charlstm.console import Console, escape_controls
 from charlstm.errors import UsageError
@@ -138,7 +138,3 @@ def cache(
         write_json(console, about)
     else:
         console.table({name: f"{v:,}" if isinstance(v, int) else escape_controls(v) for name, v in about.items()})
-
-
-def write_json(console: Console, entry: Mapping[str, Any]) -> None:
-    console.write(json.dumps(entry, ensure_ascii=False).encode("utf-8", "replace") + b"\n")

@@ -1,0 +1,112 @@
+"""The metrics of a model on a text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlstm.cli.commands.eval import GapOptions, Source
+from charlstm.cli.output import write_json
+from charlstm.cli.texts import count_symbol, read_files, read_part
+from charlstm.config import AdaptationConfig
+from charlstm.console import Console, escape_controls
+from charlstm.data.split import Tokens
+from charlstm.evaluation.metrics import Metrics
+from charlstm.infilling.benchmark import GapResults, HiddenGaps, characters_needed, fill_hidden_gaps
+from charlstm.infilling.context import Predictors
+from charlstm.runtime import configure_process
+from charlstm.storage.model import ModelFile
+
+OPTIONAL_ROWS = ("characters_left_out", "characters_folded", "end_symbols")
+"""Rows that the table omits where they are 0."""
+
+
+def evaluate_model(
+    console: Console, path: Path, source: Source, gaps: GapOptions | None, adaptation: AdaptationConfig | None
+) -> dict[str, Any]:
+    """Return the metrics of a model on a text by their JSON keys.
+
+    gaps: adds how many hidden gaps the model fills correctly. adaptation: adds the metrics of dynamic evaluation.
+    """
+    configure_process()
+    file = ModelFile.load(path)
+    tokens, about = read_source_text(console, file, path, source)
+    size_bytes = about.pop("bytes")
+    metrics = {"model": str(path), **about, **plain_metrics(file, tokens, size_bytes)}
+    if adaptation:
+        metrics |= dynamic_metrics(console, file, tokens, size_bytes, adaptation)
+    if gaps:
+        metrics |= gap_metrics(console, file, tokens, gaps)
+    return metrics
+
+
+def read_source_text(console: Console, file: ModelFile, path: Path, source: Source) -> tuple[Tokens, dict[str, Any]]:
+    if source.files:
+        return read_files(console, file, source.files, source.unknown, source.encoding, source.errors)
+    return read_part(console, file, source.part, path)
+
+
+def plain_metrics(file: ModelFile, tokens: Tokens, size_bytes: int) -> dict[str, Any]:
+    from charlstm.evaluation.evaluate import evaluate
+    from charlstm.model.loading import load_torch_model
+
+    metrics = evaluate(load_torch_model(file), tokens, file.vocabulary.bos, size_bytes)
+    assert metrics is not None
+    return {**metrics.to_dict(), "end_symbols": count_symbol(tokens, file.vocabulary.end_of_document)}
+
+
+def dynamic_metrics(
+    console: Console, file: ModelFile, tokens: Tokens, size_bytes: int, config: AdaptationConfig
+) -> dict[str, float]:
+    from charlstm.evaluation.dynamic import score_dynamically
+    from charlstm.model.loading import load_language_model
+
+    windows = score_dynamically(load_language_model(file), tokens, file.vocabulary.bos, config)
+    nats = -sum(float(log_p.sum(dtype="float64")) for log_p in with_progress(console, windows, len(tokens)))
+    metrics = Metrics(len(tokens), size_bytes, nats).to_dict()
+    return {f"dynamic_{key}": value for key, value in metrics.items() if key not in ("characters", "bytes")}
+
+
+def with_progress(
+    console: Console, windows: Iterator[NDArray[np.float32]], length: int
+) -> Iterator[NDArray[np.float32]]:
+    """Yield the windows of a text of this length, with a progress bar."""
+    done = 0
+    with console.progress() as bar:
+        for window in windows:
+            yield window
+            done += len(window)
+            bar.update(done / length, f"adapting to {length:,} characters")
+
+
+def gap_metrics(console: Console, file: ModelFile, tokens: Tokens, gaps: GapOptions) -> dict[str, Any]:
+    lengths = (gaps.shortest, gaps.longest)
+    size = min(len(tokens), characters_needed(gaps.share, *lengths))
+    if size < len(tokens):
+        console.note(f"hiding gaps in the first {size:,} of {len(tokens):,} characters")
+    ids, predictors = tokens.span(0, size).astype(np.int64), Predictors.from_file(file)
+    random = np.random.default_rng(gaps.seed)
+    hidden = HiddenGaps.draw(ids, predictors.non_characters, gaps.share, *lengths, random)
+    results = GapResults()
+    with console.progress() as bar:
+        for results in fill_hidden_gaps(predictors, ids, file.vocabulary.bos, hidden, random):
+            bar.update(results.gaps / len(hidden.starts), f"filling {len(hidden.starts):,} gaps")
+    return {**results.to_dict(), "gap_length": f"{gaps.shortest}..{gaps.longest}", "gap_seed": gaps.seed}
+
+
+def write_metrics(console: Console, metrics: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        write_json(console, metrics)
+        return
+    rows = {key: value for key, value in metrics.items() if value or key not in OPTIONAL_ROWS}
+    console.table({key.replace("_", " "): format_value(value) for key, value in rows.items()})
+
+
+def format_value(value: Any) -> str:
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.4f}" if isinstance(value, float) else escape_controls(value)

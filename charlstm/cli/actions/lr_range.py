@@ -1,0 +1,36 @@
+"""`charlstm train --find-lr`: a learning-rate range test, its curve and the rate it suggests."""
+
+from __future__ import annotations
+
+from charlstm.cli.chart import draw_chart
+from charlstm.cli.output import write_json
+from charlstm.config import Config
+from charlstm.console import Console
+from charlstm.data.corpus import Corpus
+from charlstm.runtime import configure_process
+
+
+def run_lr_range_test(console: Console, corpus: Corpus, config: Config, *, as_json: bool) -> int:
+    """Draw the loss over the learning rate on stderr and write the suggested rate. Returns the exit status.
+
+    Raises CharlstmError as training does, and where no rate makes the loss fall.
+    """
+    configure_process()
+    from charlstm.training.lr_range_test import run_range_test, suggest_rate
+    from charlstm.training.trainer import Trainer
+
+    trainer = Trainer(corpus, config)
+    console.note(f"testing learning rates on {trainer.device}; nothing is saved")
+    curve = []
+    with console.progress() as bar:
+        for point in run_range_test(trainer):
+            curve.append(point)
+            bar.update(point.fraction_done, f"learning rate {point.rate:.2g}  loss {point.loss_nats:.3f}")
+    rate = suggest_rate(curve)
+    console.note("smoothed loss in nats/char over the learning rate:")
+    console.note("\n".join(draw_chart([(point.rate, point.loss_nats) for point in curve], rate, console.width)))
+    if as_json:
+        write_json(console, {"lr": float(f"{rate:.2g}")})
+    else:
+        console.write(f"{rate:.2g}\n".encode())
+    return 0

@@ -1,0 +1,146 @@
+"""Draw samples and write them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from charlstm.cli.actions.eval import with_progress
+from charlstm.cli.actions.novelty import NoveltyReport
+from charlstm.cli.commands.sample import SampleRequest
+from charlstm.cli.output import write_json
+from charlstm.cli.texts import read_files
+from charlstm.console import Console, escape_controls
+from charlstm.data.normalize import normalize_text
+from charlstm.runtime import configure_process
+from charlstm.sampling.generate import Fragment
+from charlstm.storage.model import ModelFile
+from charlstm.text_model import TextModel, draw_seed
+from charlstm.vocabulary import Vocabulary
+
+LONG_PROMPT = 20_000
+"""Characters of a prompt whose prefill takes long enough for a notice."""
+
+Result = tuple[bytes, dict[str, Any]]
+"""The text of a sample, and its record for JSON."""
+
+
+def write_samples(console: Console, path: Path, request: SampleRequest, *, name_model: bool) -> None:
+    """Draw the samples and write them to stdout.
+
+    name_model: print the path of the model on stderr, because the user did not name it.
+    """
+    file = ModelFile.load(path)
+    if request.adapt is not None:
+        # an unknown character of the prompt is reported before the wait, not after
+        file.vocabulary.encode(normalize_text(request.prompt, file.config.data), request.unknown)
+        file = adapt_model(console, file, request.adapt, request)
+    model = TextModel(file, request.direction)  # rejects a wrong direction before a long corpus is read
+    report = NoveltyReport(console, file, path) if request.novelty else None
+    seed = draw_seed() if request.seed is None else request.seed
+    if request.seed is None:
+        console.note(f"{escape_controls(str(path))}, --seed {seed}", "dim")
+    elif name_model:
+        console.note(escape_controls(str(path)), "dim")
+    if len(request.prompt) > LONG_PROMPT:
+        console.note(f"reading a prompt of {len(request.prompt):,} characters", "dim")
+    warn_of_unreachable_stops(console, request.stops, model.vocabulary)
+    fragments = in_order(
+        model.stream_fragments(
+            request.prompt,
+            request.sampling,
+            seed=seed,
+            n=request.num,
+            stop=request.stops,
+            unknown=request.unknown,
+            scored=request.as_json,
+        )
+    )
+    if request.as_json:
+        results = to_results(fragments, request, seed)
+        for _, record in report.add_to(results) if report else results:
+            write_json(console, record)
+    else:
+        write_text(console, report.follow(fragments) if report else fragments, request)
+
+
+def adapt_model(console: Console, file: ModelFile, source: str, request: SampleRequest) -> ModelFile:
+    """Return the model after it has learned from a text, read once. Raises as `charlstm eval` for a text."""
+    half = file.select_direction(request.direction)
+    configure_process()
+    tokens, _ = read_files(console, file, [source], request.unknown)
+    ids = tokens.span(0, len(tokens))[:: -1 if request.direction == "backward" else 1]
+
+    from charlstm.evaluation.dynamic import adapt
+    from charlstm.model.loading import load_language_model
+
+    model = load_language_model(half)
+    for _ in with_progress(console, adapt(model, ids, file.vocabulary.bos, request.adaptation), len(ids)):
+        pass
+    return file.with_direction(request.direction, model.export_weights())
+
+
+def warn_of_unreachable_stops(console: Console, stops: list[str], vocabulary: Vocabulary) -> None:
+    for stop in stops:
+        if (vocabulary.lookup(stop) < 0).any():
+            console.warn(f"--stop {stop!r} has a character that the model never writes")
+
+
+def in_order(fragments: Iterable[Fragment]) -> Iterator[Fragment]:
+    """Yield the fragments sample by sample: the first sample as it is drawn, the others once it is their turn."""
+    waiting: dict[int, list[Fragment]] = defaultdict(list)
+    turn = 0
+    for fragment in fragments:
+        waiting[fragment.index].append(fragment)
+        while waiting[turn]:
+            ready = waiting.pop(turn)
+            yield from ready
+            if not ready[-1].end:
+                break
+            turn += 1
+
+
+def write_text(console: Console, fragments: Iterable[Fragment], request: SampleRequest) -> None:
+    """Write each sample with the prompt before it (after it, if written backward) and a newline."""
+    prompt, newline = as_bytes(request.prompt) if request.echo else b"", b"\n" if request.newline else b""
+    before, after = (b"", prompt + newline) if request.direction == "backward" else (prompt, newline)
+    console.write(before)  # before the prefill, which can take a while
+    for fragment in fragments:
+        console.write(fragment.text)
+        if fragment.end:
+            console.write(after)
+            if fragment.index + 1 < request.num:
+                write_rule(console)
+                console.write(before)
+
+
+def write_rule(console: Console) -> None:
+    """Draw a line between samples on a terminal: on stderr, so that stdout has the samples only."""
+    if console.can_animate and console.stdout.isatty():
+        console.flush()
+        console.note("─" * 40, "dim")
+
+
+def to_results(fragments: Iterable[Fragment], request: SampleRequest, seed: int) -> Iterator[Result]:
+    """Yield each sample with its record."""
+    text = b""
+    for fragment in fragments:
+        text += fragment.text
+        if fragment.end:
+            record: dict[str, Any] = {
+                "text": text.decode("utf-8", "replace"),
+                "prompt": as_bytes(request.prompt).decode("utf-8", "replace"),
+                "direction": request.direction,
+                "index": fragment.index,
+                "seed": seed,
+                "stop_reason": fragment.end,
+                "mean_log_probability_nats": round(fragment.mean_log_probability, 6),
+            }
+            yield text, record
+            text = b""
+
+
+def as_bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")

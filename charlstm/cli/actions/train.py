@@ -1,0 +1,219 @@
+"""Plan a training run, run it and show its progress."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from charlstm import presets
+from charlstm.cli.actions.lr_range import run_lr_range_test
+from charlstm.cli.commands.train import TrainRequest
+from charlstm.cli.display import Display, show_plan
+from charlstm.cli.interrupt import Interrupt
+from charlstm.cli.output import write_json
+from charlstm.cli.texts import read_with_progress, with_default_split
+from charlstm.config import Config, ModelConfig
+from charlstm.console import Console, escape_controls
+from charlstm.data.batches import Batches
+from charlstm.data.corpus import Corpus, derive_run_name
+from charlstm.errors import UsageError
+from charlstm.runtime import configure_process
+from charlstm.settings import Setting, Settings, check_resumable, from_dict, resolve, updated
+from charlstm.storage.locate import find_model, find_newest_run
+from charlstm.storage.model import ModelFile
+from charlstm.storage.run import RunFolder
+from charlstm.storage.spool import Spool
+from charlstm.training.events import Event, Finished, RolledBack, Started, Validated
+
+
+class Plan(NamedTuple):
+    """A training run: its settings, its folder and where it starts."""
+
+    config: Config
+    folder: RunFolder
+    stdin: BinaryIO | Spool | None  # what the corpus "-" is read from
+    resume: bool = False
+    overwrite: bool = False
+    init_from: ModelFile | None = None
+
+
+def run(console: Console, request: TrainRequest) -> int:
+    """Train, or do what the request asks for in its place. Returns the exit status."""
+    plan = plan_resumed(request) if request.resume else plan_new(console, request)
+    if not (request.resume or request.dry_run or request.find_lr):
+        plan.folder.check_unused(overwrite=request.overwrite)
+    corpus = read_with_progress(console, plan.config.data, plan.stdin)
+    if not request.resume:
+        plan = plan._replace(config=with_default_split(plan.config, request.given, corpus))
+    if request.preset:
+        console.note(f"preset   {request.preset}: {presets.describe_preset(request.preset)}")
+    elif plan.config.training.max_time and not request.resume:
+        plan = fit_to_time(console, plan, corpus, request.given)
+    show_plan(console, corpus, plan.config)
+    if request.dry_run:
+        check_size(corpus, plan.config)
+        write_config(console, plan.config, request.as_json)
+        return 0
+    if request.find_lr:
+        return run_lr_range_test(console, corpus, plan.config, as_json=request.as_json)
+    return run_plan(console, plan, corpus, request)
+
+
+def plan_new(console: Console, request: TrainRequest) -> Plan:
+    """Return the plan of a new run. The model of --init-from determines the defaults of the model settings."""
+    init_from = ModelFile.load(find_model(request.init_from, {})) if request.init_from else None
+    shape = from_dict({"model": init_from.config.to_dict()["model"]}, "--init-from") if init_from else {}
+    named = request.corpus or [str(source) for source in request.given.get("data.corpus", Setting((), "")).value]
+    sources, stdin = resolve_sources(console, named)
+    config = resolve(shape | request.given | {"data.corpus": Setting(sources, "the corpus")})
+    folder = RunFolder(request.output or default_folder(sources))
+    return Plan(config, folder, stdin, overwrite=request.overwrite, init_from=init_from)
+
+
+def plan_resumed(request: TrainRequest) -> Plan:
+    """Return the plan that continues a run: the one in --output, else the corpus's, else the newest."""
+    path = request.output or (default_folder(request.corpus) if request.corpus else find_newest_run())
+    folder = RunFolder(path)
+    config = resumed_config(folder.load_config(), request.given, request.corpus)
+    return Plan(config, folder, folder.spool, resume=True)
+
+
+def default_folder(sources: Sequence[str]) -> Path:
+    """Return runs/<corpus name>."""
+    return Path("runs") / derive_run_name(sources)
+
+
+def resolve_sources(console: Console, corpus: list[str]) -> tuple[tuple[str, ...], BinaryIO | Spool | None]:
+    """Return the absolute paths of the corpus, so that the run finds it from any folder, and what "-" is read from.
+
+    A named pipe, as of `<(zcat book.gz)`, is read like stdin. Without a corpus it is the one that ships with charlstm.
+    """
+    if not corpus:
+        unread = " (stdin is read only for -)" if console.piped else ""
+        console.note(f"no corpus named{unread}: training on the small English text that ships with charlstm")
+        return (str(presets.bundled_corpus()),), None
+    pipes = [source for source in corpus if source == "-" or is_pipe(Path(source))]
+    if len(pipes) > 1:
+        raise UsageError(f"only one corpus can come through a pipe, not {len(pipes)}", "concatenate them with cat")
+    if "-" in pipes and not console.piped:
+        raise UsageError("- reads the corpus from stdin, and nothing was piped in", "cat *.txt | charlstm train -")
+    stdin: BinaryIO | Spool | None = console.stdin
+    if pipes and "-" not in pipes:
+        with Path(pipes[0]).open("rb") as pipe:
+            stdin = Spool.from_stream(pipe)
+    return tuple("-" if source in pipes else make_absolute(source) for source in corpus), stdin
+
+
+def is_pipe(path: Path) -> bool:
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def make_absolute(source: str) -> str:
+    """Return the absolute path. Raises UsageError for a name that a config file cannot hold."""
+    try:
+        source.encode()
+    except UnicodeEncodeError:
+        raise UsageError(
+            f"the name of the corpus {source!r} is not UTF-8", "rename it, or: charlstm train - < FILE"
+        ) from None
+    return str(Path(source).absolute())
+
+
+def fit_to_time(console: Console, plan: Plan, corpus: Corpus, given: Settings) -> Plan:
+    """Return the plan with the settings the user left open chosen for the text, the time and this machine."""
+    configure_process()
+    from charlstm.training.auto_config import choose_config
+
+    shape = {f"model.{f.name}" for f in fields(ModelConfig)} if plan.init_from else set()
+    choice = choose_config(corpus, plan.config, {*given, *shape})
+    console.note(f"settings {choice}")
+    return plan._replace(config=choice.config)
+
+
+def check_size(corpus: Corpus, config: Config) -> None:
+    """Raise CharlstmError if the corpus is too small for the settings."""
+    train = corpus.split(config.data.split).part("train")
+    Batches(train, config.training.seq_len, config.training.batch_size, seed=0)
+
+
+def write_config(console: Console, config: Config, as_json: bool) -> None:
+    if as_json:
+        write_json(console, config.to_dict())
+    else:
+        console.write(config.to_toml().encode())
+
+
+def run_plan(console: Console, plan: Plan, corpus: Corpus, request: TrainRequest) -> int:
+    """Train and write the path of the run folder (with --json, the events). Returns the exit status."""
+    configure_process()
+    from charlstm.training.run import train as run_training
+
+    with Interrupt(console) as interrupt:
+        events: Iterable[Event] = run_training(
+            corpus,
+            plan.config,
+            plan.folder,
+            resume=plan.resume,
+            overwrite=plan.overwrite,
+            init_from=plan.init_from,
+            stop=interrupt,
+        )
+        if request.as_json:
+            events = write_events(console, events, plan.folder.path)
+        finished = Display(console, corpus, plan.config, plan.folder, request.samples).follow(events)
+    show_end(console, plan, finished)
+    if finished.reason == "stopped":
+        return interrupt.status
+    if not request.as_json:
+        console.write(f"{plan.folder.path}\n".encode("utf-8", "surrogateescape"))
+    return 0
+
+
+def write_events(console: Console, events: Iterable[Event], folder: Path) -> Iterator[Event]:
+    """Yield the events, and write all except the single steps to stdout as JSON."""
+    for event in events:
+        record = event_record(event)
+        if isinstance(event, Finished):
+            record["run"] = str(folder)
+        if record:
+            write_json(console, record)
+        yield event
+
+
+def event_record(event: Event) -> dict[str, Any]:
+    """Return the JSON record of an event; empty for a step."""
+    names = {Started: "started", Validated: "validated", RolledBack: "rolled_back", Finished: "finished"}
+    if type(event) not in names:
+        return {}
+    record = asdict(event)
+    if isinstance(event, Validated):
+        del record["metrics"]
+        record |= event.metrics.to_dict()
+    return {"event": names[type(event)], **record}
+
+
+def show_end(console: Console, plan: Plan, finished: Finished) -> None:
+    """Print why a run ended early, or that there was nothing left to do."""
+    if finished.reason == "stopped":
+        path = escape_controls(shlex.quote(str(plan.folder.path)))
+        saved = f"saved in {path}; resume with: charlstm train --resume -o {path}"
+        console.note(f"stopped at step {finished.step:,}; {saved if finished.step else 'nothing was trained yet'}")
+    elif finished.reason == "patience":
+        patience = plan.config.training.patience
+        console.note(f"stopped at step {finished.step:,}: {patience} validations without a better loss")
+    elif plan.resume and not finished.steps:
+        console.note(
+            f"the run was already complete at step {finished.step:,}; continue it with a higher --epochs or --max-time"
+        )
+
+
+def resumed_config(config: Config, given: Settings, corpus: list[str]) -> Config:
+    """Return a run's config with the given settings. Raises UsageError for one that a resumed run cannot change."""
+    after = updated(config, given, "the command line")
+    check_resumable(config, after, given)
+    if not corpus or "-" in corpus:
+        return after
+    return replace(after, data=replace(after.data, corpus=tuple(map(make_absolute, corpus))))

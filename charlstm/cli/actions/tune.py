@@ -1,0 +1,168 @@
+"""Run a search, show its trials and write its best settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import log
+from typing import TYPE_CHECKING
+
+from charlstm.cli.actions.train import default_folder, resolve_sources
+from charlstm.cli.commands.tune import TuneRequest
+from charlstm.cli.display import format_duration, show_corpus
+from charlstm.cli.interrupt import Interrupt
+from charlstm.cli.options import dashed
+from charlstm.cli.output import write_json
+from charlstm.cli.texts import read_with_progress, with_default_split
+from charlstm.console import Console, escape_controls
+from charlstm.errors import CharlstmError, UsageError
+from charlstm.runtime import configure_process
+from charlstm.settings import Setting, resolve
+from charlstm.training.events import Event, Stepped
+from charlstm.tuning.events import TrialEnded
+from charlstm.tuning.space import Value
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+    from charlstm.tuning.search import Search
+
+BEST_SHOWN = 5
+"""Trials in the table of the best."""
+
+
+def run_search(console: Console, request: TuneRequest) -> int:
+    """Run trials and write the path of the best settings. Returns the exit status.
+
+    Raises CharlstmError without Optuna, or if no trial was completed.
+    """
+    check_optuna()
+    named = request.corpus or list(request.given.get("data.corpus", Setting((), "")).value)
+    sources, stdin = resolve_sources(console, named)
+    config = resolve(request.given | {"data.corpus": Setting(sources, "the corpus")})
+    if not config.training.max_time:
+        raise UsageError("--time must be more than 0: a trial has to end")
+    corpus = read_with_progress(console, config.data, stdin)
+    config = with_default_split(config, request.given, corpus)
+    show_corpus(console, corpus, config)
+    configure_process()
+    from charlstm.tuning.search import Search
+
+    default = default_folder(sources)
+    folder = request.output or default.with_name(f"{default.name}-tune")
+    search = Search(folder, corpus, config, request.given, request.space)
+    show_search(console, search, request.trials)
+    with Interrupt(console, "ending this trial, which does not count") as interrupt:
+        last = follow_trials(console, search.trials(request.trials, interrupt), request.as_json)
+    show_best(console, search)
+    if interrupt():
+        console.note(f"stopped after {search.ended} completed trials; the same command continues the search")
+        return interrupt.status
+    if not search.complete:
+        raise CharlstmError(f"no trial was completed: {last}")
+    path = search.write_best()
+    if request.as_json:
+        best = search.best(1)[0]
+        write_json(
+            console,
+            {
+                "event": "finished",
+                "config": str(path),
+                "trials": search.ended,
+                "best_trial": best.number,
+                "best_loss_nats": best.value,
+            },
+        )
+    else:
+        console.write(f"{path}\n".encode("utf-8", "surrogateescape"))
+    return 0
+
+
+def check_optuna() -> None:
+    """Raise CharlstmError, with the command that installs it, if Optuna is missing."""
+    try:
+        import optuna  # noqa: F401
+    except ImportError:
+        raise CharlstmError("tune needs Optuna, which is not installed", "pip install 'charlstm[tune]'") from None
+
+
+def show_search(console: Console, search: Search, trials: int) -> None:
+    """Print what is searched, where, and the trials that the folder already has."""
+    seconds = search.config.training.max_time
+    console.note("space    " + "; ".join(f"{option_name(key)} {values}" for key, values in search.space.items()))
+    console.note(f"trials   {trials} of {format_duration(seconds)} each, in {escape_controls(str(search.folder))}")
+    if search.ended:
+        console.note(f"continuing after {search.ended} trials")
+
+
+def follow_trials(console: Console, events: Iterable[Event | TrialEnded], as_json: bool) -> str:
+    """Show a progress bar for each trial and a line at its end. Returns the last line."""
+    line = "none was started"
+    with console.progress() as bar:
+        for event in events:
+            if isinstance(event, TrialEnded):
+                line = describe_trial(event)
+                console.note(line)
+                if as_json:
+                    write_trial(console, event)
+            elif isinstance(event, Stepped) and console.can_animate:  # elsewhere a line per trial is enough
+                bar.update(event.fraction_done, f"loss {event.loss_nats:.3f}")
+    return line
+
+
+def write_trial(console: Console, trial: TrialEnded) -> None:
+    """Write a trial to stdout as JSON."""
+    record = {
+        "event": "trial",
+        "number": trial.number,
+        "outcome": trial.outcome,
+        "loss_nats": trial.loss_nats,
+        "fraction_done": trial.fraction_done,
+        "settings": trial.values,
+        "seconds": round(trial.seconds, 3),
+        "best": trial.best,
+    }
+    write_json(console, record | ({"reason": trial.reason} if trial.reason else {}))
+
+
+def describe_trial(trial: TrialEnded) -> str:
+    """Return the result of a trial in a line."""
+    loss = "" if trial.loss_nats is None else f"{trial.loss_nats:.4f} nats/char, {trial.loss_nats / log(2):.4f} bpc"
+    result = {
+        "done": loss,
+        "cut": f"{loss} after {trial.fraction_done:.0%}, stopped early",
+        "failed": f"failed: {escape_controls(trial.reason)}",
+    }
+    settings = ", ".join(f"{option_name(key)} {format_setting(value)}" for key, value in trial.values.items())
+    best = "  best so far" if trial.best else ""
+    return f"trial {trial.number}  {result[trial.outcome]}  ({settings})  {format_duration(trial.seconds)}{best}"
+
+
+def show_best(console: Console, search: Search) -> None:
+    """Print a table of the best trials and the importance of each setting on stderr."""
+    best = search.best(BEST_SHOWN)
+    if not best:
+        return
+    header = ["trial", "nats/char", "bpc", *map(option_name, search.space)]
+    rows = [header, *(table_row(search, trial) for trial in best)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for cells in rows:
+        console.note("  ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True)))
+    importances = search.what_mattered()
+    if importances:
+        shares = ", ".join(f"{option_name(key)} {share:.0%}" for key, share in importances.items())
+        console.note(f"importance of each setting: {shares}")
+
+
+def table_row(search: Search, trial: FrozenTrial) -> list[str]:
+    loss = trial.value or 0.0
+    values = search.values_of(trial).values()
+    return [str(trial.number), f"{loss:.4f}", f"{loss / log(2):.4f}", *map(format_setting, values)]
+
+
+def format_setting(value: Value) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def option_name(key: str) -> str:
+    """Return a setting's key as its option has it, without the dashes."""
+    return dashed(key.partition(".")[2])

@@ -1,0 +1,24 @@
+"""Records on stdout: JSON, and tab-separated text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from charlstm.console import Console, escape_controls
+
+
+def write_json(console: Console, record: Mapping[str, Any]) -> None:
+    """Write one JSON object on a line."""
+    console.write(json.dumps(record, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
+
+
+def write_row(console: Console, fields: Iterable[str]) -> None:
+    """Write one line of tab-separated fields. The fields are already escaped."""
+    console.write("\t".join(fields).encode("utf-8", "replace") + b"\n")
+
+
+def escape_field(text: str) -> str:
+    """Escape tabs, newlines, other control characters and backslashes, as in Python string literals."""
+    return escape_controls(text.replace("\\", "\\\\"))
