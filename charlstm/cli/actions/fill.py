@@ -78,12 +78,12 @@ def write_ranked(
 def highlight(console: Console, template: Template, filling: Filling) -> bytes:
     """Return the filled text; with color, what was filled in is bold."""
     bold = b"\x1b[1m%b\x1b[0m" if console.uses_color(console.stdout) else b"%b"
-    return b"".join(bold % piece if is_gap else piece for piece, is_gap in template.filled(filling.fills))
+    return b"".join(bold % piece if is_gap else piece for piece, is_gap in template.pieces(filling.fills))
 
 
 def to_record(filler: Filler, template: Template, filling: Filling, index: int, line: int) -> dict[str, Any]:
     return {
-        "text": template.text(filling.fills).decode("utf-8", "replace"),
+        "text": template.render(filling.fills).decode("utf-8", "replace"),
         "fills": [fill.decode("utf-8", "replace") for fill in filling.fills],
         "log_probability_nats": round(filling.log_probability, 6),
         "line": line,
