@@ -15,9 +15,10 @@ from charlstm.data.normalize import normalize_text
 from charlstm.infilling.filler import Filler
 from charlstm.infilling.template import parse_templates
 from charlstm.sampling.filters import log_softmax
-from charlstm.sampling.generate import Fragment, generate
+from charlstm.sampling.fragments import Fragment
+from charlstm.sampling.generate import generate
 from charlstm.sampling.network import Network
-from charlstm.sampling.reversal import reverse_fragments
+from charlstm.sampling.reading_order import ReadingOrder
 from charlstm.storage.locate import find_model
 from charlstm.storage.model import ModelFile
 from charlstm.vocabulary import Text
@@ -62,7 +63,7 @@ class TextModel:
         """
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         for fragment in self.stream_fragments(prompt, config, seed=draw_seed() if seed is None else seed, stop=stop):
-            yield from decoder.decode(fragment.text, final=bool(fragment.end))
+            yield from decoder.decode(fragment.text, final=bool(fragment.stop_reason))
 
     def stream_fragments(
         self,
@@ -89,12 +90,10 @@ class TextModel:
 
         Raises UsageError for an unknown character, unless `unknown` allows it.
         """
-        ids = self.vocabulary.encode(normalize_text(prompt, self.config.data), unknown)
-        backward = self.direction == "backward"
-        fragments = generate(
-            self.network, self.vocabulary, ids, config, seed=seed, n=n, stops=stop, scored=scored, backward=backward
+        ids, direction = self.vocabulary.encode(normalize_text(prompt, self.config.data), unknown), self.direction
+        return generate(
+            self.network, self.vocabulary, ids, config, seed=seed, n=n, stops=stop, scored=scored, direction=direction
         )
-        return reverse_fragments(fragments) if backward else fragments
 
     def score(self, text: Text) -> NDArray[np.float32]:
         """Return the natural log-probability of each character given those before it, [length].
@@ -106,15 +105,15 @@ class TextModel:
 
         Raises UsageError for a character that is not in the vocabulary, unless the vocabulary has an unknown symbol.
         """
-        order = -1 if self.direction == "backward" else 1
-        ids = self.vocabulary.encode(normalize_text(text, self.config.data))[::order]
+        order = ReadingOrder(self.direction)
+        ids = order.convert(self.vocabulary.encode(normalize_text(text, self.config.data)))
         states = self.network.initial_state(1)
         inputs = np.concatenate([[self.vocabulary.bos], ids[:-1]])
         scores = np.empty(len(ids), np.float32)
         for t in range(len(ids)):
             logits, states = self.network.step(inputs[t : t + 1], states)
             scores[t] = log_softmax(logits)[0, ids[t]]
-        return scores[::order]
+        return order.convert(scores)
 
     def fill(
         self, text: str, n: int = 1, *, gap: str = "_", max_gap: int | None = None, seed: int | None = None

@@ -64,9 +64,13 @@ def test_a_sample_ends_before_its_stop_string() -> None:
 
 def test_why_a_sample_ended_is_said(run: Path) -> None:
     model = charlstm.load(run)
-    reasons = {f.end for f in model.stream_fragments("", SamplingConfig(length=200), seed=1, n=8, stop=["e"]) if f.end}
+    reasons = {
+        f.stop_reason
+        for f in model.stream_fragments("", SamplingConfig(length=200), seed=1, n=8, stop=["e"])
+        if f.stop_reason
+    }
     assert reasons == {"stop"}
-    assert [f.end for f in model.stream_fragments("", SamplingConfig(length=3), seed=1)][-1] == "length"
+    assert [f.stop_reason for f in model.stream_fragments("", SamplingConfig(length=3), seed=1)][-1] == "length"
 
 
 class Documents(CharVocabulary):
@@ -92,7 +96,11 @@ def ends(model: TextModel, n: int, **settings: object) -> tuple[list[bytes], lis
     texts, reasons, means = [b""] * n, [""] * n, [0.0] * n
     for f in model.stream_fragments("", SamplingConfig(**settings), seed=5, n=n, stop=stop, scored=True):  # type: ignore[arg-type]
         assert not reasons[f.index]
-        texts[f.index], reasons[f.index], means[f.index] = texts[f.index] + f.text, f.end, f.mean_log_probability
+        texts[f.index], reasons[f.index], means[f.index] = (
+            texts[f.index] + f.text,
+            f.stop_reason,
+            f.mean_log_probability,
+        )
     return texts, reasons, means
 
 

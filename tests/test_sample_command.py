@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from charlstm.cli.actions.sample import in_order
-from charlstm.sampling.generate import Fragment
+from charlstm.sampling.fragments import Fragment
 from tests.conftest import charlstm, one_sentence, process
 
 SEED = ("--seed", 1)

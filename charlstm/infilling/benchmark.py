@@ -15,7 +15,8 @@ from charlstm.infilling.filler import METHODS, SCORED_CONTEXT
 from charlstm.infilling.gaps import GapBatch
 from charlstm.infilling.ranking import fill_gaps
 from charlstm.sampling.filters import greedy
-from charlstm.sampling.network import Ids, Network
+from charlstm.sampling.network import Network
+from charlstm.vocabulary import Ids
 
 BENCHMARK_STREAMS = 128
 """Streams in which the text is read."""

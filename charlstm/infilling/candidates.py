@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from charlstm.infilling.context import Predictors
 from charlstm.infilling.gaps import GapBatch, draw_ids
 from charlstm.sampling.filters import log_softmax
-from charlstm.sampling.network import Ids
+from charlstm.vocabulary import Ids
 
 
 def draw_candidates(predictors: Predictors, batch: GapBatch, random: Generator) -> GapBatch:

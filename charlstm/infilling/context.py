@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from charlstm.architecture import JOINT_HEAD
 from charlstm.cells import Array
 from charlstm.sampling.filters import log_softmax
-from charlstm.sampling.network import Ids, Network, OutputHead, States, select_rows
+from charlstm.sampling.network import Network, OutputHead, States, select_rows
 from charlstm.storage.model import ModelFile
+from charlstm.vocabulary import Ids
 
 Mask = NDArray[np.bool_]
 

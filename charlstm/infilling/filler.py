@@ -15,8 +15,9 @@ from charlstm.infilling.context import Context, Mask, Predictors
 from charlstm.infilling.gaps import GapBatch
 from charlstm.infilling.ranking import fill_gaps
 from charlstm.infilling.template import Template
-from charlstm.sampling.network import Ids, prefill
+from charlstm.sampling.network import prefill
 from charlstm.storage.model import ModelFile
+from charlstm.vocabulary import Ids
 
 SCORED_CONTEXT = 20
 """Fixed characters on either side of a gap whose likelihood ranks its fillings."""

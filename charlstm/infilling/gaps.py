@@ -10,7 +10,7 @@ from numpy.random import Generator
 from charlstm.cells import Array
 from charlstm.infilling.context import Context, Mask
 from charlstm.sampling.filters import greedy, logits_to_weights, sample_categorical
-from charlstm.sampling.network import Ids
+from charlstm.vocabulary import Ids
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from numpy.random import Generator
 from charlstm.cells import Array
 from charlstm.infilling.context import Context, Predictors
 from charlstm.infilling.gaps import GapBatch, draw_ids
-from charlstm.sampling.network import Ids, Network
+from charlstm.sampling.network import Network
+from charlstm.vocabulary import Ids
 
 SWEEP_TEMPERATURES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0)
 """The temperature of each sweep."""

@@ -1,1 +1,1 @@
-"""From a model file to text, without torch."""
+"""Sample text from a model, without torch."""

@@ -1,59 +1,23 @@
-"""Samples from a network, as iterators: a batch of sequences advances together, a character at a time."""
+"""Generate samples: read the prompt, then draw a batch of samples, one character of each at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from random import Random
 
 import numpy as np
 
 from charlstm.cells import MAX_ROWWISE, Array
-from charlstm.config import SamplingConfig
+from charlstm.config import Direction, SamplingConfig
 from charlstm.sampling.filters import log_softmax, mask_symbol, sample_ids
-from charlstm.sampling.network import Ids, Network, States, prefill, select_rows
+from charlstm.sampling.fragments import Fragment, Sample
+from charlstm.sampling.network import Network, States, prefill, select_rows
+from charlstm.sampling.reading_order import ReadingOrder
 from charlstm.sampling.stop_strings import StopMatcher
-from charlstm.vocabulary import Vocabulary
+from charlstm.vocabulary import Ids, Vocabulary
 
 MAX_BATCH = MAX_ROWWISE
-"""More samples than this are made in turns: the first appear sooner and memory stays bounded."""
-
-
-@dataclass(frozen=True)
-class Fragment:
-    """A few characters of one sample. `end` is empty until its last fragment, which says why it ended.
-
-    The end of a document is drawn like a character, and counts as one in the mean.
-    """
-
-    index: int
-    text: bytes
-    end: str = ""  # "length", "stop" or "document"
-    mean_log_probability: float = 0.0  # nats a character so far, under the model itself: temperature 1, no filter
-
-
-@dataclass
-class SampleState:
-    """One sample in the making."""
-
-    index: int
-    random: Random
-    matcher: StopMatcher
-    drawn: int = 0
-    log_probability: float = 0.0
-
-    def add_piece(self, piece: bytes, length: int, ended: bool) -> Fragment:
-        """The fragment that one more drawn character makes, or the end of the document."""
-        self.drawn += 1
-        text = self.matcher.push(piece)
-        mean = self.log_probability / self.drawn
-        if self.matcher.stopped:
-            return Fragment(self.index, text, "stop", mean)
-        if ended:
-            return Fragment(self.index, text + self.matcher.flush(), "document", mean)
-        if self.drawn == length:
-            return Fragment(self.index, text + self.matcher.flush(), "length", mean)
-        return Fragment(self.index, text, "", mean)
+"""Samples drawn at once. More are drawn in turns: the first appear sooner, and memory is bounded."""
 
 
 def generate(
@@ -66,64 +30,64 @@ def generate(
     n: int = 1,
     stops: Sequence[str] = (),
     scored: bool = False,
-    backward: bool = False,
+    direction: Direction = "forward",
 ) -> Iterator[Fragment]:
-    """`n` samples that go on from the prompt, interleaved. A `config.length` of 0 has no end but a stop string.
+    """Yield the fragments of `n` samples that continue the prompt, interleaved.
 
-    Where the vocabulary has a boundary, a sample ends with its document at the latest.
+    A sample ends before a stop string, after `config.length` characters (0 is no limit), or with its document. What is
+    drawn depends on the seed and the index of the sample, not on `n`.
 
-    `scored` works out the fragments' `mean_log_probability`, which costs some time.
-
-    A network that writes `backward` reads the prompt from its end and writes what comes before it: the bytes of what
-    it draws, and so of the stop strings, come last first (`charlstm.sampling.reversal` turns them round).
-
-    What a sample draws depends on the seed and its own index, not on how many are made beside it.
+    Args:
+        network: one that reads in `direction`.
+        prompt: ids in text order, [length].
+        stops: strings before which a sample ends.
+        scored: compute the fragments' `mean_log_probability`, which takes some time.
+        direction: "backward" writes what comes before the prompt. Each sample is then one fragment.
     """
-    order = -1 if backward else 1
-    logits, states = prefill_prompt(network, vocabulary, prompt[::order])
-    endings = [stop.encode("utf-8", "surrogateescape")[::order] for stop in stops]
-    pieces = [piece[::order] for piece in vocabulary.symbols]
-    for first in range(0, n, MAX_BATCH):
-        indices = range(first, min(first + MAX_BATCH, n))
-        writers = [SampleState(index, Random(f"{seed}/{index}"), StopMatcher(endings)) for index in indices]
-        rows = np.zeros(len(writers), np.int64)
-        yield from decode(network, vocabulary, pieces, writers, logits[rows], select_rows(states, rows), config, scored)
+    order = ReadingOrder(direction)
+    decoder = Decoder(network, vocabulary, config, order, scored)
+    return order.text_order(decoder.generate(prompt, stops, seed, n))
 
 
-def decode(
-    network: Network,
-    vocabulary: Vocabulary,
-    pieces: list[bytes],
-    writers: list[SampleState],
-    logits: Array,
-    states: States,
-    config: SamplingConfig,
-    scored: bool,
-) -> Iterator[Fragment]:
-    """Advances a batch until every sample has ended. `logits` [N, V] are of each one's first character, and `pieces`
-    what the ids are written as."""
-    while True:
-        log_p = log_softmax(logits) if scored else logits
-        logits = mask_symbol(logits, vocabulary.unknown)
-        ids = sample_ids(logits, config, np.array([writer.random.random() for writer in writers]))
-        going = []
-        for row, (writer, i) in enumerate(zip(writers, ids.tolist(), strict=True)):
-            if scored:
-                writer.log_probability += float(log_p[row, i])
-            fragment = writer.add_piece(pieces[i], config.length, i == vocabulary.end_of_document)
-            if not fragment.end:
-                going.append(row)
-            if fragment.text or fragment.end:
-                yield fragment
-        if not going:
-            return
-        if len(going) < len(writers):
-            rows = np.array(going)
-            writers, ids, states = [writers[row] for row in going], ids[rows], select_rows(states, rows)
-        logits, states = network.step(ids, states)
+class Decoder:
+    """Draws characters from a network, in the order in which the network writes them."""
 
+    def __init__(
+        self, network: Network, vocabulary: Vocabulary, config: SamplingConfig, order: ReadingOrder, scored: bool
+    ) -> None:
+        self.network, self.vocabulary, self.config, self.order, self.scored = network, vocabulary, config, order, scored
+        self.symbols = [order.convert(symbol) for symbol in vocabulary.symbols]
 
-def prefill_prompt(network: Network, vocabulary: Vocabulary, prompt: Ids) -> tuple[Array, States]:
-    """Logits [1, V] and state after the start symbol and the prompt."""
-    read, states = prefill(network, np.concatenate([[vocabulary.bos], prompt]))
-    return network.head.logits(read), states
+    def generate(self, prompt: Ids, stops: Sequence[str], seed: int, n: int) -> Iterator[Fragment]:
+        """Read the prompt once, then draw `n` samples, a batch at a time."""
+        head_input, states = prefill(self.network, np.concatenate([[self.vocabulary.bos], self.order.convert(prompt)]))
+        logits = self.network.head.logits(head_input)
+        stop_bytes = self.order.stop_bytes(stops)
+        for first in range(0, n, MAX_BATCH):
+            indices = range(first, min(first + MAX_BATCH, n))
+            samples = [Sample(index, Random(f"{seed}/{index}"), StopMatcher(stop_bytes)) for index in indices]
+            rows = np.zeros(len(samples), np.int64)
+            yield from self.decode(samples, logits[rows], select_rows(states, rows))
+
+    def decode(self, samples: list[Sample], logits: Array, states: States) -> Iterator[Fragment]:
+        """Draw one character of each sample at a time until all have ended. `logits` [N, V] are of the first ones."""
+        unknown, end_of_document = self.vocabulary.unknown, self.vocabulary.end_of_document
+        while True:
+            log_p = log_softmax(logits) if self.scored else logits
+            u = np.array([sample.random.random() for sample in samples])
+            ids = sample_ids(mask_symbol(logits, unknown), self.config, u)
+            continuing = []
+            for row, (sample, i) in enumerate(zip(samples, ids.tolist(), strict=True)):
+                if self.scored:
+                    sample.log_probability += float(log_p[row, i])
+                fragment = sample.add(self.symbols[i], self.config.length, i == end_of_document)
+                if not fragment.stop_reason:
+                    continuing.append(row)
+                if fragment.text or fragment.stop_reason:
+                    yield fragment
+            if not continuing:
+                return
+            if len(continuing) < len(samples):
+                rows = np.array(continuing)
+                samples, ids, states = [samples[row] for row in continuing], ids[rows], select_rows(states, rows)
+            logits, states = self.network.step(ids, states)

@@ -1,4 +1,4 @@
-"""The whole network one character at a time, in NumPy: ids in, logits out, state carried by the caller."""
+"""The network in NumPy, one character at a time: ids in, logits out. The caller carries the state."""
 
 from __future__ import annotations
 
@@ -11,16 +11,20 @@ from numpy.typing import NDArray
 from charlstm.architecture import EMBEDDING, HEAD, HeadNames, highway_name, layer_weight_name
 from charlstm.cells import ACTIVATIONS, CELLS, Array, State, Weights, matvec, sigmoid
 from charlstm.config import ModelConfig
+from charlstm.vocabulary import Ids
 
-Ids = NDArray[np.int64]
 States = list[State]
+"""The state of each layer."""
 
 MAX_TABLE = 2**25
-"""Numbers in the table of what each character adds to the first layer; with more, they are computed each time."""
+"""Entries in the table of input projections, 128 MB; larger ones are not stored."""
 
 
 class OutputHead(NamedTuple):
-    """What predicts: weight [V, M] and bias [V], and what comes before them, if anything does."""
+    """The output layer: weight [V, M] and bias [V], after an optional projection [M, R] of its input.
+
+    `mix` is the weight and bias of the tanh layer with which the head of both directions starts.
+    """
 
     weight: Array
     bias: Array
@@ -34,18 +38,18 @@ class OutputHead(NamedTuple):
         weight = weights[EMBEDDING if tied else names.weight]
         return cls(weight, weights[names.bias], weights.get(names.projection), mix)
 
-    def logits(self, read: Array) -> Array:
-        """Logits [N, V] of what it reads, [N, R]."""
+    def logits(self, x: Array) -> Array:
+        """Return logits [N, V] from the head's input, [N, R]."""
         if self.mix is not None:
             weight, bias = self.mix
-            read = np.tanh(matvec(weight, read) + bias)
-        return matvec(self.weight, read if self.projection is None else matvec(self.projection, read)) + self.bias
+            x = np.tanh(matvec(weight, x) + bias)
+        return matvec(self.weight, x if self.projection is None else matvec(self.projection, x)) + self.bias
 
 
 class Network:
-    """Embedding, layers and head of a model file, ready to step N sequences at once.
+    """Embedding, layers and head of a model, which reads N sequences at once.
 
-    A sequence that reads the id `boundary`, if there is one, starts afresh before it reads it.
+    The state of a sequence is reset before it reads the id `end_of_document`.
     """
 
     def __init__(self, config: ModelConfig, weights: Mapping[str, Array], end_of_document: int | None = None) -> None:
@@ -56,27 +60,24 @@ class Network:
         self.layers = [layer_weights(weights, config.cell, k) for k in range(config.layers)]
         self.highways = highway_weights(weights, config)
         self.head = OutputHead.from_weights(weights, HEAD, config.head == "tied")
-        # What a character adds to the first layer never changes: computed when it is first read, then looked up.
+        # The input projection of a character never changes: it is computed when first read, then looked up.
         width = len(self.layers[0]["bias_ih"])
         self.uses_table = len(self.embedding) * width <= MAX_TABLE
         self.projections = np.empty((len(self.embedding) if self.uses_table else 0, width), np.float32)
-        self.known: set[int] = set()
+        self.known_ids: set[int] = set()
 
     def initial_state(self, n: int) -> States:
-        """The state of `n` sequences that have read nothing: zeros, [N, H] each."""
+        """Return the state of `n` sequences that have read nothing: zeros, [N, H] each."""
         zeros = np.zeros((n, self.config.hidden), np.float32)
         return [(zeros,) * self.cell.state_arrays for _ in self.layers]
 
     def step(self, ids: Ids, states: States) -> tuple[Array, States]:
-        """Reads one id a sequence, [N]. Gives the logits of what comes next, [N, V], and the states after it."""
-        read, after = self.advance(ids, states)
-        return self.head.logits(read), after
+        """Read one id per sequence, [N]. Return the logits of the next one, [N, V], and the state."""
+        head_input, after = self.advance(ids, states)
+        return self.head.logits(head_input), after
 
     def advance(self, ids: Ids, states: States) -> tuple[Array, States]:
-        """Reads one more id a sequence, with no prediction made: all that a prompt needs.
-
-        Gives what the head would read, [N, R], and the states after it.
-        """
+        """Read one id per sequence, [N], without a prediction. Return the head's input, [N, R], and the state."""
         x = self.project_ids(ids)
         if self.end_of_document is not None:
             states = reset_rows(states, ids == self.end_of_document)
@@ -93,19 +94,19 @@ class Network:
         return (np.concatenate(outputs, 1) if self.config.head == "all" else outputs[-1]), after
 
     def combine(self, k: int, u: Array, y: Array) -> Array:
-        """What goes up from layer k, of its input and its output (`charlstm.model.stack`)."""
+        """Return the input of layer k + 1 from layer k's input and output, as in `charlstm.model.stack`."""
         if self.config.between == "highway":
             weight, bias = self.highways[k]
             return u + sigmoid(matvec(weight, u) + bias) * (y - u)
         return u + y if self.config.between == "residual" else y
 
     def project_ids(self, ids: Ids) -> Array:
-        """W_ih e + b_ih of the first layer for these ids, [N, G*H]."""
+        """Return the first layer's input projection W_ih e + b_ih of the embeddings of these ids, [N, G*H]."""
         if not self.uses_table:
             return self.compute_projection(ids)
-        if not self.known.issuperset(ids.tolist()):
+        if not self.known_ids.issuperset(ids.tolist()):
             self.projections[ids] = self.compute_projection(ids)
-            self.known.update(ids.tolist())
+            self.known_ids.update(ids.tolist())
         return self.projections[ids]
 
     def compute_projection(self, ids: Ids) -> Array:
@@ -113,34 +114,33 @@ class Network:
         return matvec(first["weight_ih"], self.embedding[ids]) + first["bias_ih"]
 
 
-def reset_rows(states: States, fresh: NDArray[np.bool_]) -> States:
-    """The states with zeros where a sequence starts afresh, [N]."""
-    if not fresh.any():
+def reset_rows(states: States, mask: NDArray[np.bool_]) -> States:
+    """Return the state with zeros in the rows of `mask` [N]."""
+    if not mask.any():
         return states
-    keep = ~fresh[:, None]
+    keep = ~mask[:, None]
     return [tuple(part * keep for part in state) for state in states]
 
 
 def prefill(network: Network, ids: Ids) -> tuple[Array, States]:
-    """What the head reads, [1, R], and the state, once one sequence has read these characters, of which there must be
-    one."""
+    """Read one sequence of at least one id. Return the head's input, [1, R], and the state after it."""
     states = network.initial_state(1)
     for i in range(len(ids)):
-        read, states = network.advance(ids[i : i + 1], states)
-    return read, states
+        head_input, states = network.advance(ids[i : i + 1], states)
+    return head_input, states
 
 
 def select_rows(states: States, rows: Ids) -> States:
-    """These rows of every array of the state."""
+    """Return these rows of every array of the state."""
     return [tuple(array[rows] for array in state) for state in states]
 
 
 def highway_weights(weights: Mapping[str, Array], config: ModelConfig) -> dict[int, tuple[Array, Array]]:
-    """The weight and bias of the highway around each layer that has one."""
+    """Return the weight and bias of the highway around each layer that has one."""
     around = range(1, config.layers) if config.between == "highway" else ()
     return {k: (weights[highway_name(k, "weight")], weights[highway_name(k, "bias")]) for k in around}
 
 
 def layer_weights(weights: Mapping[str, Array], cell: str, k: int) -> Weights:
-    """The weights of layer k, by their names in `Cell.shapes`."""
+    """Return the weights of layer k by their names in `Cell.shapes`."""
     return {name: weights[layer_weight_name(k, name)] for name in CELLS[cell].shapes(1, 1)}

@@ -1,4 +1,4 @@
-"""Stop strings in a stream: what may already be written, what must wait, and when it is over."""
+"""Find stop strings in a stream of bytes."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 
 class StopMatcher:
-    """Passes bytes on until one of the stop strings has come by; that string itself is never passed on.
+    """Passes bytes on until a stop string is complete. The stop string is never passed on.
 
-    Bytes that could be the beginning of a stop string are held back until it is clear that they are not.
-    UTF-8 is self-synchronising, so matching bytes matches characters.
+    Bytes that may be the start of a stop string are kept back until it is clear that they are not. UTF-8 is
+    self-synchronizing, so matching bytes matches characters.
     """
 
     def __init__(self, stops: Sequence[bytes]) -> None:
@@ -18,25 +18,25 @@ class StopMatcher:
         self.stopped = False
 
     def push(self, piece: bytes) -> bytes:
-        """What can be written now that `piece` has come. Sets `stopped` if a stop string is complete."""
+        """Add `piece` and return the bytes that can be passed on. Set `stopped` if a stop string is complete."""
         if not self.stops:
             return piece
         text = self.pending + piece
-        found = [at for stop in self.stops if (at := text.find(stop)) >= 0]
-        if found:
+        matches = [place for stop in self.stops if (place := text.find(stop)) >= 0]
+        if matches:
             self.stopped, self.pending = True, b""
-            return text[: min(found)]
+            return text[: min(matches)]
         keep = max(overlap(text, stop) for stop in self.stops)
         self.pending = text[len(text) - keep :]
         return text[: len(text) - keep]
 
     def flush(self) -> bytes:
-        """What was held back, once the text has ended."""
-        held, self.pending = self.pending, b""
-        return held
+        """Return the bytes kept back, at the end of the text."""
+        pending, self.pending = self.pending, b""
+        return pending
 
 
 def overlap(text: bytes, stop: bytes) -> int:
-    """Length of the longest end of `text` that `stop` begins with."""
+    """Return the length of the longest suffix of `text` that is a proper prefix of `stop`."""
     longest = min(len(text), len(stop) - 1)
     return next(n for n in range(longest, -1, -1) if text[len(text) - n :] == stop[:n])

@@ -11,9 +11,9 @@ from charlstm.console import Console, escape_controls
 from charlstm.errors import UsageError
 from charlstm.infilling.filler import Filler, Filling
 from charlstm.infilling.template import Template, parse_templates
-from charlstm.sampling.network import Ids
 from charlstm.storage.model import ModelFile
 from charlstm.text_model import draw_seed
+from charlstm.vocabulary import Ids
 
 
 def write_fillings(

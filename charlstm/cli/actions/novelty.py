@@ -10,7 +10,7 @@ from charlstm.cli.texts import read_own_corpus
 from charlstm.console import Console, escape_controls
 from charlstm.data.split import Tokens
 from charlstm.errors import CharlstmError
-from charlstm.sampling.generate import Fragment
+from charlstm.sampling.fragments import Fragment
 from charlstm.sampling.novelty import MIN_RUN, Novelty, measure_novelty
 from charlstm.storage.model import ModelFile
 
@@ -52,7 +52,7 @@ class NoveltyReport:
         for fragment in fragments:
             yield fragment
             text += fragment.text
-            if fragment.end:
+            if fragment.stop_reason:
                 complete.append(text)
                 text = b""
             if sum(map(len, complete)) >= BATCH_BYTES:

@@ -15,7 +15,8 @@ from charlstm.cli.texts import read_files
 from charlstm.console import Console, escape_controls
 from charlstm.data.normalize import normalize_text
 from charlstm.runtime import configure_process
-from charlstm.sampling.generate import Fragment
+from charlstm.sampling.fragments import Fragment
+from charlstm.sampling.reading_order import ReadingOrder
 from charlstm.storage.model import ModelFile
 from charlstm.text_model import TextModel, draw_seed
 from charlstm.vocabulary import Vocabulary
@@ -71,7 +72,7 @@ def adapt_model(console: Console, file: ModelFile, source: str, request: SampleR
     half = file.select_direction(request.direction)
     configure_process()
     tokens, _ = read_files(console, file, [source], request.unknown)
-    ids = tokens.span(0, len(tokens))[:: -1 if request.direction == "backward" else 1]
+    ids = ReadingOrder(request.direction).convert(tokens.span(0, len(tokens)))
 
     from charlstm.evaluation.dynamic import adapt
     from charlstm.model.loading import load_language_model
@@ -97,7 +98,7 @@ def in_order(fragments: Iterable[Fragment]) -> Iterator[Fragment]:
         while waiting[turn]:
             ready = waiting.pop(turn)
             yield from ready
-            if not ready[-1].end:
+            if not ready[-1].stop_reason:
                 break
             turn += 1
 
@@ -109,7 +110,7 @@ def write_text(console: Console, fragments: Iterable[Fragment], request: SampleR
     console.write(before)  # before the prefill, which can take a while
     for fragment in fragments:
         console.write(fragment.text)
-        if fragment.end:
+        if fragment.stop_reason:
             console.write(after)
             if fragment.index + 1 < request.num:
                 write_rule(console)
@@ -128,14 +129,14 @@ def to_results(fragments: Iterable[Fragment], request: SampleRequest, seed: int)
     text = b""
     for fragment in fragments:
         text += fragment.text
-        if fragment.end:
+        if fragment.stop_reason:
             record: dict[str, Any] = {
                 "text": text.decode("utf-8", "replace"),
                 "prompt": as_bytes(request.prompt).decode("utf-8", "replace"),
                 "direction": request.direction,
                 "index": fragment.index,
                 "seed": seed,
-                "stop_reason": fragment.end,
+                "stop_reason": fragment.stop_reason,
                 "mean_log_probability_nats": round(fragment.mean_log_probability, 6),
             }
             yield text, record
