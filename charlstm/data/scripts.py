@@ -6,7 +6,7 @@ name of a letter, mark or number, and differs from it in these cases:
 * Letters in a special style (full width, mathematical, superscript) count as the letters they are based on.
 * Marks and modifier letters count as a script if their name starts with it, and otherwise as common: U+064B ARABIC
   FATHATAN is Arabic, U+2DE0 COMBINING CYRILLIC LETTER BE is common.
-* Symbols are common, also those of one script, such as Han radicals.
+* Symbols and punctuation are common, also those of one script, such as Han radicals and the Arabic comma.
 * Characters that are newer than the Unicode version of this Python are common.
 """
 
@@ -32,7 +32,9 @@ LISTED_SCRIPTS = (
 )
 """The scripts whose characters' names start with the name of the script; Han is the other one that is listed."""
 
-BY_FIRST_WORD = {"CJK": "Han", "IDEOGRAPHIC": "Han"} | {name.upper(): name for name in LISTED_SCRIPTS}
+BY_FIRST_WORD = {"CJK": "Han", "IDEOGRAPHIC": "Han", "HENTAIGANA": "Hiragana"} | {
+    name.upper(): name for name in LISTED_SCRIPTS
+}
 """The script by the first word of a character's name."""
 
 
