@@ -208,7 +208,7 @@ def test_a_large_text_from_stdin_is_removed_if_training_fails(small_memory: Path
     assert not list(small_memory.glob("stdin-*"))
 
 
-def test_the_cache_can_be_looked_at_and_emptied(small_memory: Path) -> None:
+def test_the_cache_can_be_shown_and_cleared(small_memory: Path) -> None:
     assert "bytes   0" in charlstm("show", "cache").text
     Path("x.txt").write_text(ENGLISH[:5000], "utf-8")
     corpus("x.txt")

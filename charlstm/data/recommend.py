@@ -30,7 +30,7 @@ PRESET_SIZES = (
 )
 
 MIN_CHARACTERS = 100
-"""Fewer characters do not fill a window of 32 and a validation part of a tenth."""
+"""Fewest characters to recommend options for: a window of the smallest preset, a validation part, and some margin."""
 
 SHORT_TEXT = 5_000
 """Characters below which the batch sizes of the presets leave only a few steps per epoch, or none."""
@@ -39,19 +39,19 @@ MANY_SYMBOLS = 1000
 """Distinct characters from which most weights of a network are in its embedding and its head."""
 
 LIST_MIN_LINES = 30
-"""Lines of a list at least: fewer say nothing about the kind of text."""
+"""Fewest lines of a list. Fewer lines say nothing about the kind of text."""
 
 LIST_MEAN_LENGTH = 30
-"""Mean characters per line of a list at most: prose and source code have longer lines."""
+"""Largest mean length of the lines of a list, in characters. Prose and source code have longer lines."""
 
 LIST_MAX_LENGTH = 100
-"""Characters in the longest line of a list at most: an item is a name, a title or a word."""
+"""Largest length of a line of a list, in characters. An item is a name, a title or a word."""
 
 LIST_BLANK_SHARE = 0.02
-"""Share of blank lines in a list at most: stanzas and paragraphs are separated by more."""
+"""Largest share of blank lines in a list. Texts with stanzas or paragraphs have more of them."""
 
 LIST_REPEATED_SHARE = 0.1
-"""Share of repeated lines in a list at most: dialogs and logs repeat more."""
+"""Largest share of repeated lines in a list. Dialogs and logs have more of them."""
 
 LONG_LIST = 500_000
 """Characters of a list beyond which the model of the preset `names` is too small."""
@@ -60,13 +60,13 @@ MIN_COUNTS = (10, 5, 3, 2)
 """Values of --min-count to consider, the largest first."""
 
 MAX_UNKNOWN_TEXT = 0.002
-"""Share of the text that --min-count may turn into the unknown symbol: more would be missing from samples."""
+"""Largest share of the text that a --min-count may turn into the unknown symbol, which is never sampled."""
 
 MIN_SAVED_SHARE = 0.1
-"""Share of the distinct characters that --min-count must save to be worth it."""
+"""Smallest share of the distinct characters that a --min-count must save to be worth it."""
 
 MIN_SAVED_SYMBOLS = 20
-"""Distinct characters that --min-count must save to be worth it."""
+"""Fewest distinct characters that a --min-count must save to be worth it."""
 
 MAX_PRESET_UNKNOWN_TEXT = 0.1
 """Share of the text beyond which the --min-count 2 of the preset `chinese` is turned off."""
