@@ -84,11 +84,14 @@ class RegularizationConfig(CheckedFields):
         maximum=0.95,
     )
     activation_penalty: float = setting(
-        0.0, "Weight in the loss of the mean square of the top layer's output (AR).", minimum=0.0, maximum=1e3
+        0.0,
+        "Weight in the loss of the mean square of the top layer's output (AR, Merity et al. 2017).",
+        minimum=0.0,
+        maximum=1e3,
     )
     temporal_penalty: float = setting(
         0.0,
-        "Weight in the loss of the mean squared change of the top layer's output from step to step (TAR).",
+        "Weight in the loss of the mean squared change of the top layer's output between steps (TAR).",
         minimum=0.0,
         maximum=1e3,
     )
@@ -128,7 +131,7 @@ class DataConfig(CheckedFields):
         flag=True,
         choices=("line", "file", "stream"),
     )
-    encoding: str = setting("utf-8", "Text encoding of the corpus.", flag=True)
+    encoding: str = setting("utf-8", "Text encoding of the corpus.", flag=True, metavar="NAME")
     errors: str = setting(
         "strict",
         "Stop at bytes that cannot be decoded, or replace them with U+FFFD.",
@@ -152,7 +155,7 @@ class DataConfig(CheckedFields):
     )
     max_vocab: int = setting(
         0,
-        "Replace all but the N most frequent characters with the unknown symbol; 0 means no limit.",
+        "Keep the N most frequent characters and replace the others with the unknown symbol; 0 means no limit.",
         flag=True,
         minimum=0,
         maximum=1e7,
@@ -201,7 +204,7 @@ class TrainingConfig(CheckedFields):
     lr: float = setting(8e-3, "Peak learning rate.", flag=True, resumable=True, minimum=1e-8, maximum=100.0)
     schedule: str = setting(
         "cosine",
-        "Learning rate after the warm-up: cosine or linear decay, halved on a plateau, or constant.",
+        "Learning rate after the warm-up: cosine or linear decay, halving on a plateau, or constant.",
         flag=True,
         choices=("cosine", "linear", "plateau", "constant"),
     )
@@ -299,7 +302,7 @@ class SamplingConfig(CheckedFields):
 
     temperature: float = setting(
         1.0,
-        "Divide the logits by this: less than 1 is more predictable, more than 1 more varied, 0 the most likely only.",
+        "Divide the logits by this: below 1 is more predictable, above 1 more varied, 0 always the most likely.",
         flag="-t",
         minimum=0.0,
         maximum=100.0,
@@ -314,7 +317,7 @@ class SamplingConfig(CheckedFields):
     )
     top_p: float = setting(
         1.0,
-        "Sample from the most likely characters with this total probability only; 1 turns this off.",
+        "Sample from the smallest set of characters with this total probability (nucleus); 1 turns this off.",
         flag=True,
         minimum=0.0,
         maximum=1.0,
