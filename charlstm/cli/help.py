@@ -77,15 +77,33 @@ def format_page(ctx: Any, *, short: bool) -> str:
     params = [param for param in command.params if not param.hidden]
     shown = [param for param in params if param.name in getattr(command, "short", ())] if short else params
     parts += list(option_lists(shown, width, one_list=short))
+    if not short and (settings := getattr(command, "settings", ())):
+        parts.append(wrap(environment_note(settings), width))
     if examples := getattr(command, "examples", ()):
         parts.append("\n".join(["Examples:", *(f"  {example}" for example in examples)]))
     if short:
-        more = "charlstm COMMAND -h shows the options of a command." if entries else "--help shows all options."
+        more = (
+            f"{ctx.command_path} COMMAND -h shows the options of a command." if entries else "--help shows all options."
+        )
         parts.append(wrap(more, width))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def environment_note(settings: Sequence[str]) -> str:
+    """Return how to give settings other than by options."""
+    sections = list(dict.fromkeys(key.partition(".")[0].capitalize() for key in settings))
+    panels = " and ".join(part for part in (", ".join(sections[:-1]), sections[-1]) if part)
+    name = settings[0].partition(".")[2]
+    variable, option = f"CHARLSTM_{name.upper()}", f"--{name.replace('_', '-')}"
+    ends_with = ", --config file, --preset" if "Training" in sections else ""
+    return (
+        f"The options under {panels} can also be given as environment variables, as {variable} for {option}. "
+        f"Precedence: option, variable{ends_with}, default."
+    )
+
+
 def usage(ctx: Any) -> str:
+    """Return the usage line."""
     pieces = [param.make_metavar(ctx=ctx) for param in ctx.command.params if param.param_type_name == "argument"]
     rest = ["COMMAND ..."] if hasattr(ctx.command, "entries") else pieces
     return " ".join(["Usage:", ctx.command_path, "[OPTIONS]", *rest])
@@ -93,8 +111,9 @@ def usage(ctx: Any) -> str:
 
 def command_lists(entries: Mapping[str, Any], width: int) -> Iterator[str]:
     """Yield a list of commands for each heading."""
+    longest = max(map(len, entries))
     for panel in dict.fromkeys(entry.panel for entry in entries.values()):
-        rows = [(name, entry.summary) for name, entry in entries.items() if entry.panel == panel]
+        rows = [(f"{name:{longest}}", entry.summary) for name, entry in entries.items() if entry.panel == panel]
         yield format_list(panel, rows, width)
 
 
@@ -113,20 +132,26 @@ def option_lists(params: Sequence[Any], width: int, *, one_list: bool) -> Iterat
 
 def describe_param(param: Any) -> tuple[str, str]:
     """Return the names and the description of an option or argument."""
-    description = param.help or ""
+    description, default = split_default(param)
     if param.param_type_name == "argument":
-        return param.human_readable_name.strip("[]"), description
-    if param.show_default is True and param.default not in (None, False, "", []):
-        description += f" (default {param.default})"
+        return param.human_readable_name.strip("[]"), description + default
     names = ", ".join(sorted(param.opts, key=len))
     names = names if any(len(name) == 2 for name in param.opts) else f"    {names}"
     if param.is_flag:
-        return names, description
+        return names, description + default
     metavar = param.metavar or "|".join(getattr(param.type, "choices", ())) or param.type.name.upper()
     if "|" in metavar and len(names) + len(metavar) >= LEFT:  # a list of choices too long for its column
         description += f" One of: {metavar.replace('|', ', ')}."
         metavar = param.name.strip("_").upper()
-    return f"{names} {metavar}", description
+    return f"{names} {metavar}", description + default
+
+
+def split_default(param: Any) -> tuple[str, str]:
+    """Return the help text of a parameter in two parts: what it does, and its default in parentheses."""
+    what, parenthesis, default = (param.help or "").partition(" (default")
+    if not default and param.show_default is True and param.default not in (None, False, "", []):
+        return what, f" (default {param.default})"
+    return what, parenthesis + default
 
 
 def format_list(heading: str, rows: Sequence[tuple[str, str]], width: int) -> str:

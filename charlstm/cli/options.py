@@ -55,7 +55,11 @@ ConfigOption = Annotated[
 
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Set any setting, also one without an option. Repeatable.", metavar="SECTION.KEY=VALUE"),
+    typer.Option(
+        "--set",
+        help="Set any setting, as training.warmup=0.1; train --dry-run prints all of them. Repeatable.",
+        metavar="SECTION.KEY=VALUE",
+    ),
 ]
 
 UnknownOption = Annotated[
@@ -102,6 +106,8 @@ class DocumentedCommand(TyperCommand):
     short: Sequence[str] = ()
     """Names of parameters, as the function has them."""
     examples: Sequence[str] = ()
+    settings: Sequence[str] = ()
+    """Those of its options that are settings, as "model.hidden"."""
 
     def get_help(self, ctx: Any) -> str:
         return format_page(ctx, short=False)
@@ -141,7 +147,7 @@ def command(
             for p in inspect.signature(function, eval_str=True).parameters.values()
             if p.name not in ("console", "settings")
         ]
-        made = [option_parameter(f.name, kind_of(f), None, option(f, section_panel(key))) for key, f in flags.items()]
+        made = [setting_parameter(key, f) for key, f in flags.items()]
         common = [option_parameter(*each) for each in COMMON_OPTIONS]
         context = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
         run.__signature__ = inspect.Signature([context, *own, *made, *common])  # type: ignore[attr-defined]
@@ -150,7 +156,7 @@ def command(
         app.command(name or function.__name__, cls=DocumentedCommand, add_help_option=False)(run)
         built = typer.main.get_command(app)
         assert isinstance(built, DocumentedCommand)
-        built.short, built.examples = short.split(), examples
+        built.short, built.examples, built.settings = short.split(), examples, list(flags)
         return built
 
     return build
@@ -185,44 +191,35 @@ def configure(console: Console, values: dict[str, Any]) -> None:
     console.quiet, console.color, console.debug = common["quiet"], common["color"], common["debug"]
 
 
-def kind_of(f: Field[Any]) -> Any:
-    """What typer makes of an option: a switch, or text that `settings.check` parses as it does a file's."""
-    return bool | None if isinstance(f.default, bool) else str | None
+METAVARS = {int: "N", float: "X", str: "TEXT"}
+"""Placeholders for the values of settings that declare none."""
 
 
-def option(f: Field[Any], panel: str) -> Any:
-    """The typer option of a setting."""
+def setting_parameter(key: str, f: Field[Any]) -> inspect.Parameter:
+    """Return the parameter of a function that typer makes the option of a setting."""
+    panel = key.partition(".")[0].capitalize()
     if isinstance(f.default, bool):
-        return typer.Option(f"--{dashed(f.name)}", help=f.metadata["help"], show_default=False, rich_help_panel=panel)
+        info = typer.Option(f"--{dashed(f.name)}", help=f.metadata["help"], show_default=False, rich_help_panel=panel)
+        return option_parameter(f.name, bool | None, None, info)
     short = [f.metadata["flag"]] if isinstance(f.metadata["flag"], str) else []
     choices = f.metadata["choices"]
-    return typer.Option(
+    info = typer.Option(
         f"--{dashed(f.name)}",
         *short,
-        help=f"{f.metadata['help']}{default_of(f)}",
-        metavar="|".join(choices) or f.metadata["metavar"] or type(f.default).__name__.upper(),
+        help=f"{f.metadata['help']}{default_note(f)}",
+        metavar="|".join(choices) or f.metadata["metavar"] or METAVARS[type(f.default)],
         show_default=False,
         rich_help_panel=panel,
         autocompletion=(lambda: list(choices)) if choices else None,
     )
+    return option_parameter(f.name, str | None, None, info)  # text: `settings.check_section` parses it, as in a file
 
 
-def default_of(f: Field[Any]) -> str:
-    return "" if f.default == "" else f" (default {shown(f.default)})"
-
-
-def shown(default: Any) -> str:
-    return (
-        ",".join(map(str, default))
-        if isinstance(default, tuple)
-        else f"{default:g}"
-        if isinstance(default, float)
-        else str(default)
-    )
-
-
-def section_panel(key: str) -> str:
-    return key.partition(".")[0].capitalize()
+def default_note(f: Field[Any]) -> str:
+    if f.default == "":
+        return ""
+    default = f.default if isinstance(f.default, tuple) else (f.default,)
+    return f" (default {','.join(f'{value:g}' if isinstance(value, float) else str(value) for value in default)})"
 
 
 def dashed(name: str) -> str:
