@@ -43,7 +43,9 @@ def time_to_output(command: list[str], checkout: Path) -> float:
     """Return the seconds from the start of a process to the first byte that it writes."""
     environment = {**os.environ, "PYTHONPATH": str(checkout)}
     start = perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=checkout, env=environment
+    ) as process:
         assert process.stdout is not None
         process.stdout.read(1)
         elapsed = perf_counter() - start
