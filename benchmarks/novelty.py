@@ -18,8 +18,8 @@ from time import perf_counter
 
 import numpy as np
 
-from charlstm.sampling.novelty import Codes, measure_novelty
-from charlstm.vocabulary import code_points
+from charlstm.sampling.novelty import measure_novelty
+from charlstm.vocabulary import Codes, code_points
 
 CHUNK = 1_000_000
 SAMPLES, LENGTH, PIECE = 20, 500, 25

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charlstm.sampling import novelty as module
-from charlstm.sampling.novelty import Codes, Novelty, measure_novelty
-from charlstm.vocabulary import code_points
+from charlstm.sampling.novelty import Novelty, measure_novelty
+from charlstm.vocabulary import Codes, code_points
 from tests.conftest import ENGLISH
 
 

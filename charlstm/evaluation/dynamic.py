@@ -1,4 +1,4 @@
-"""A model that goes on learning from the text it reads: dynamic evaluation (Krause et al. 2018, arXiv:1709.07432)."""
+"""Dynamic evaluation: the model learns from the text as it reads it (Krause et al. 2018, arXiv:1709.07432)."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ from charlstm.evaluation.streams import IdSequence, preceding_ids
 from charlstm.model.language_model import LanguageModel, detach_states
 
 WINDOW = 20
-"""Characters between two updates."""
+"""Characters between two updates of the weights, as in the paper."""
 
 RMS_EPSILON = 0.1
+"""Share of the mean RMS that is added to each weight's own: it bounds the step of weights with small gradients."""
 
-SMALLEST = 1e-30
-"""Stands in for a mean gradient of 0, as that of a model with one symbol is."""
+MIN_MEAN_RMS = 1e-30
+"""Replaces a mean RMS of 0, which a vocabulary of one symbol has."""
 
 
 def score_dynamically(
     model: LanguageModel, ids: IdSequence, bos: int, config: AdaptationConfig
 ) -> Iterator[NDArray[np.float32]]:
-    """As `adapt`; afterwards, or when the iterator is closed, the model is as it was, bit for bit."""
+    """Score a text as `adapt` does. At the end, or when the iterator is closed, the weights are restored exactly."""
     before = [parameter.detach().clone() for parameter in model.parameters()]
     try:
         yield from adapt(model, ids, bos, config)
@@ -37,11 +38,10 @@ def score_dynamically(
 
 
 def adapt(model: LanguageModel, ids: IdSequence, bos: int, config: AdaptationConfig) -> Iterator[NDArray[np.float32]]:
-    """Reads a text given as ids [length] and changes the model's weights to predict it better, window by window.
+    """Read a text, ids [length], and update the model's weights after each window of WINDOW characters.
 
-    Gives the natural log-probabilities of each window's characters, [n], as they were before the weights learnt from
-    it. The text is read in one stream, from the start symbol on. Raises DivergedError if the loss is no longer a
-    number, as at too high a rate.
+    Yields the natural log-probabilities of each window's characters, [n], before the update. The text is read after BOS
+    in one stream. Raises DivergedError if a gradient is not finite, as with too high a rate.
     """
     device = model.head.weight.device
     updates = DynamicUpdate(list(model.parameters()), config)
@@ -60,21 +60,22 @@ def adapt(model: LanguageModel, ids: IdSequence, bos: int, config: AdaptationCon
 
 @torch.no_grad()
 def restore_parameters(model: LanguageModel, before: list[Tensor]) -> None:
+    """Copy `before` into the model's parameters."""
     for parameter, value in zip(model.parameters(), before, strict=True):
         parameter.copy_(value)
 
 
 class DynamicUpdate:
-    """The update rule of dynamic evaluation with RMS-normalised gradients and decay to the trained weights.
+    """The update rule of dynamic evaluation, with RMS-normalized gradients and decay to the trained weights.
 
-    With g the gradient of a window's loss, RMS the root mean square of such gradients, theta_0 the weights as they
-    were trained, all weight by weight, and mean(RMS) the one mean over all weights,
+    Let g be the gradient of a window's loss, RMS the root mean square of these gradients so far and theta_0 the trained
+    weights, each per weight, and mean(RMS) the mean over all weights. Then
 
         theta <- theta - rate * g / (RMS + epsilon * mean(RMS)) + min(decay * RMS / mean(RMS), 1) * (theta_0 - theta)
 
-    The paper takes the RMS over the training text, which a model file does not hold; here it is over the windows
-    read so far, the newest one included. Its epsilon is a number; here it is relative, so that the rate means the
-    same for every model.
+    The paper takes the RMS over the training text, which a model file does not contain. Here it is over the windows
+    read so far, including the current one. The paper's epsilon is absolute. Here it is relative, so that one rate suits
+    every model.
     """
 
     def __init__(self, parameters: list[nn.Parameter], config: AdaptationConfig) -> None:
@@ -85,7 +86,7 @@ class DynamicUpdate:
 
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor]) -> None:
-        """Updates the parameters. Raises DivergedError, with them as they were, if a gradient is no number."""
+        """Update the parameters. Raises DivergedError, and leaves them as they are, if a gradient is not finite."""
         self.count += 1
         for square, gradient in zip(self.squares, gradients, strict=True):
             square.addcmul_(gradient, gradient)
@@ -93,10 +94,10 @@ class DynamicUpdate:
         mean = float(sum(part.sum() for part in rms)) / sum(part.numel() for part in rms)
         if not isfinite(mean):
             raise DivergedError(
-                f"adapting to the text diverged at window {self.count}: the loss is no longer a number",
+                f"adapting to the text diverged at window {self.count}: the gradient is not finite",
                 "lower --adapt-rate",
             )
-        mean = max(mean, SMALLEST)
+        mean = max(mean, MIN_MEAN_RMS)
         for parameter, gradient, trained, part in zip(self.parameters, gradients, self.trained, rms, strict=True):
             parameter.lerp_(trained, (part * (self.config.adapt_decay / mean)).clamp_(max=1))
             parameter.addcdiv_(gradient, part.add_(RMS_EPSILON * mean), value=-self.config.adapt_rate)

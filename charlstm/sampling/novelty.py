@@ -1,8 +1,8 @@
-"""How much of a sample stands word for word in a text: what a model has memorised, and what is new.
+"""How much of a sample occurs verbatim in a text: what a model has memorized.
 
-The text may be of any length: it is read once, a block at a time, each with so much of the one before it that every run
-stands whole in some block. Runs are found by polynomial hashes (Karp & Rabin 1987) and compared character by character
-before they count, so the answer is exact.
+The text may be of any length. It is read once, in blocks that overlap, so that every run of a sample lies whole in some
+block. Runs are found by polynomial hashes (Karp & Rabin 1987) and compared character by character, so the result is
+exact.
 """
 
 from __future__ import annotations
@@ -11,70 +11,74 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Codes = NDArray[np.unsignedinteger[Any]]
-"""Code points or bytes, [length]."""
+from charlstm.vocabulary import Codes
 
 Hashes = NDArray[np.uint64]
-Places = NDArray[np.int64]
+Positions = NDArray[np.int64]
 
 MIN_RUN = 20
-"""Characters in a row, the least that count as copied: shorter runs are the language's own."""
+"""The shortest run of characters that counts as copied. Shorter runs recur in any text of the language."""
 
 BLOCK_CODES = 1 << 18
-"""Characters of the text that are new in a block, or a little more; its hashes stay in the processor's cache."""
+"""New characters in a block: its hashes, 2 MB, stay in the processor's cache."""
 
-FEW_TABLES, MANY_TABLES, MAX_TABLE_RUNS = 8, 32, 1 << 22
-"""Tables of the samples' runs, one for each length, that are kept from block to block, and the runs in all of them."""
+MIN_TABLES = 8
+"""Tables kept from block to block, one per run length, however large they are: most blocks need the same few lengths."""
+
+MAX_TABLES = 32
+"""Tables kept if they are small."""
+
+MAX_TABLE_RUNS = 1 << 22
+"""Runs in all tables together, which bounds their memory."""
 
 BASE = 0x9E3779B97F4A7C15
-"""Of the hashes, which are taken modulo 2**64; odd, so that it has an inverse."""
+"""Base of the hashes, modulo 2**64. It is odd, so it has an inverse."""
 
 
 @dataclass(frozen=True)
 class Novelty:
-    """Of one sample: its longest run that stands in the text, and what share of it is copied."""
+    """How much of one sample occurs in the text."""
 
-    longest: int  # characters
-    start: int  # where in the sample that run begins, or one of those that are as long
-    covered: float  # share of the sample's characters in runs of `run` or more
+    longest: int  # characters of its longest run that occurs in the text
+    start: int  # where that run starts in the sample; one of them if several are as long
+    covered: float  # share of the sample's characters in copied runs of `min_run` characters or more
 
 
-def measure_novelty(samples: Sequence[Codes], text: Iterable[Codes], run: int = MIN_RUN) -> list[Novelty]:
-    """What of each sample stands in the text, whose chunks may be cut anywhere and are read once.
+def measure_novelty(samples: Sequence[Codes], text: Iterable[Codes], min_run: int = MIN_RUN) -> list[Novelty]:
+    """Measure how much of each sample occurs in the text.
 
-    Some 70 megabytes are held in memory, and up to a kilobyte for each character of the samples, whatever the length
-    of the text.
+    The chunks of `text` are read once; they may be cut anywhere. Memory does not grow with the text: about 70 MB, and
+    up to 1 KB per character of the samples.
     """
-    search = NoveltySearch(samples, run)
+    search = NoveltySearch(samples, min_run)
     longest = max(map(len, samples), default=0)
     if longest:
-        for block in overlapping_blocks(text, max(BLOCK_CODES, len(search.text.codes)), longest - 1):
+        for block in overlapping_blocks(text, max(BLOCK_CODES, len(search.samples.codes)), longest - 1):
             search.read(block)
-    return search.found()
+    return search.results()
 
 
 def overlapping_blocks(chunks: Iterable[Codes], step: int, overlap: int) -> Iterator[Codes]:
-    """The text in blocks of `step` codes or up to twice as many, each with the `overlap` codes that come before it."""
+    """Yield the text in blocks of `step` to 2 * `step` codes, each after the `overlap` codes that precede it."""
     parts: list[Codes] = []
-    fresh = 0
+    new = 0
     for piece in (chunk[first : first + step] for chunk in chunks for first in range(0, len(chunk), step)):
         parts.append(piece)
-        fresh += len(piece)
-        if fresh >= step:
+        new += len(piece)
+        if new >= step:
             block = np.concatenate(parts)
             yield block
-            parts, fresh = [block[max(len(block) - overlap, 0) :]], 0
-    if fresh:
+            parts, new = [block[max(len(block) - overlap, 0) :]], 0
+    if new:
         yield np.concatenate(parts)
 
 
-class Hashed:
-    """Codes, and the hash of every run of them from the hashes of what leads up to its ends."""
+class HashedCodes:
+    """Codes, and the hash of every run of them, as the difference of two prefix sums."""
 
     def __init__(self, codes: Codes) -> None:
         self.codes = codes
@@ -82,19 +86,19 @@ class Hashed:
         self.sums = np.zeros(len(codes) + 1, np.uint64)
         np.cumsum(np.multiply(codes, self.powers, dtype=np.uint64, casting="unsafe"), out=self.sums[1:])
 
-    def runs(self, length: int) -> Hashes:
-        """The hash of the run of that length at each place where one begins, [places]."""
+    def hashes(self, length: int) -> Hashes:
+        """Return the hash of each run of this length, by the position where it starts."""
         count = max(len(self.codes) - length + 1, 0)
         return (self.sums[length:][:count] - self.sums[:count]) * self.inverses[:count]
 
-    def runs_at(self, places: Places, length: int) -> Hashes:
-        """The same at these places only."""
-        return (self.sums[places + length] - self.sums[places]) * self.inverses[places]
+    def hashes_at(self, positions: Positions, length: int) -> Hashes:
+        """Return the hash of the run of this length at each of these positions."""
+        return (self.sums[positions + length] - self.sums[positions]) * self.inverses[positions]
 
 
 def hash_powers(base: int, count: int) -> Hashes:
-    """1, base, base**2, ... modulo 2**64, [count]."""
-    size = 1 << max(count - 1, 0).bit_length()
+    """Return 1, base, base**2, ... modulo 2**64, [count]."""
+    size = 1 << max(count - 1, 0).bit_length()  # few different sizes, so that the cache helps
     return cached_powers(base, size)[:count]
 
 
@@ -105,115 +109,123 @@ def cached_powers(base: int, count: int) -> Hashes:
     return np.multiply.accumulate(factors)
 
 
-class Table:
-    """The runs of one length in the samples, to be looked up by their hashes."""
+class RunTable:
+    """The runs of one length in the samples, indexed by their hashes."""
 
-    def __init__(self, places: Places, hashes: Hashes) -> None:
-        self.places = places  # where in the samples they begin, ascending
-        self.keys, self.rank = np.unique(hashes, return_inverse=True)
+    def __init__(self, positions: Positions, hashes: Hashes) -> None:
+        self.positions = positions  # where the runs start in the samples, ascending
+        self.keys, self.key_of_run = np.unique(hashes, return_inverse=True)
         bits = min(max(len(hashes), 1).bit_length() + 6, 22)
         self.shift = np.uint64(64 - bits)
-        self.filter = np.zeros(1 << bits, np.bool_)  # most of what is not a key is told by its first bits
+        self.filter = np.zeros(1 << bits, np.bool_)  # its first bits rule out most hashes that are not keys
         self.filter[self.keys >> self.shift] = True
 
-    def look_up(self, hashes: Hashes) -> tuple[Places, Places]:
-        """Which of these hashes are keys, and the rank of each that is."""
+    def look_up(self, hashes: Hashes) -> tuple[Positions, Positions]:
+        """Return the indices of the hashes that are keys, and the number of the key of each."""
         likely = np.flatnonzero(self.filter[hashes >> self.shift])
-        ranks = np.minimum(np.searchsorted(self.keys, hashes[likely]), len(self.keys) - 1)
-        hit = self.keys[ranks] == hashes[likely]
-        return likely[hit], ranks[hit]
+        numbers = np.minimum(np.searchsorted(self.keys, hashes[likely]), len(self.keys) - 1)
+        hit = self.keys[numbers] == hashes[likely]
+        return likely[hit], numbers[hit]
 
 
-class Match:
+class BlockMatches:
     """Where a block of the text has the hashes of the samples' runs of one length."""
 
-    def __init__(self, table: Table, places: Places, ranks: Places) -> None:
-        self.places, self.ranks = places, ranks
-        self.first = np.full(len(table.keys), -1)
-        self.first[ranks[::-1]] = places[::-1]
-        found = self.first[table.rank] >= 0
-        self.samples, self.rank = table.places[found], table.rank[found]  # the runs of the samples that were found
+    def __init__(self, table: RunTable, positions: Positions, keys: Positions) -> None:
+        self.positions, self.keys = positions, keys  # in the block, and the key that is there
+        self.first = np.full(len(table.keys), -1)  # the first position of each key in the block
+        self.first[keys[::-1]] = positions[::-1]
+        matched = self.first[table.key_of_run] >= 0
+        self.run_positions, self.run_keys = table.positions[matched], table.key_of_run[matched]  # in the samples
 
 
 class NoveltySearch:
-    """What has been found so far of each sample."""
+    """The search for runs of the samples in a text, block by block, and what it has found so far.
 
-    def __init__(self, samples: Sequence[Codes], run: int) -> None:
-        self.run = run
+    Positions are in the concatenation of all samples.
+    """
+
+    def __init__(self, samples: Sequence[Codes], min_run: int) -> None:
+        self.min_run = min_run
         sizes = np.array([len(sample) for sample in samples], np.int64)
         self.ends = np.cumsum(sizes)
-        self.begins = self.ends - sizes
-        self.text = Hashed(np.concatenate([*samples, np.empty(0, np.uint8)]))
-        self.room = np.repeat(self.ends, sizes) - np.arange(len(self.text.codes))
-        self.copied = np.zeros(len(self.text.codes), np.bool_)  # whether a run of `run` begins there
+        self.starts = self.ends - sizes
+        self.samples = HashedCodes(np.concatenate([*samples, np.empty(0, np.uint8)]))
+        self.room = np.repeat(self.ends, sizes) - np.arange(len(self.samples.codes))  # codes up to the sample's end
+        self.copied = np.zeros(len(self.samples.codes), np.bool_)  # whether a copied run of `min_run` starts there
         self.longest = np.zeros(len(samples), np.int64)
-        self.start = np.zeros(len(samples), np.int64)
-        tables = MAX_TABLE_RUNS // max(len(self.text.codes), 1)
-        self.table = lru_cache(min(max(tables, FEW_TABLES), MANY_TABLES))(self.build_table)
+        self.longest_start = np.zeros(len(samples), np.int64)
+        tables = MAX_TABLE_RUNS // max(len(self.samples.codes), 1)
+        self.table = lru_cache(min(max(tables, MIN_TABLES), MAX_TABLES))(self.build_table)
 
-    def build_table(self, length: int) -> Table:
-        places = np.flatnonzero(self.room >= length)
-        return Table(places, self.text.runs_at(places, length))
+    def build_table(self, length: int) -> RunTable:
+        """Index the runs of this length in the samples."""
+        positions = np.flatnonzero(self.room >= length)
+        return RunTable(positions, self.samples.hashes_at(positions, length))
 
     def read(self, codes: Codes) -> None:
-        """Takes in a block of the text."""
-        block = Hashed(codes)
-        copied = self.match(block, self.run, None)
-        match = cache(lambda length: self.match(block, length, copied.places if length >= self.run else None))
-        news = ~self.copied[copied.samples]
-        for place, rank in zip(copied.samples[news].tolist(), copied.rank[news].tolist(), strict=True):
-            self.copied[place] = self.stands(block, copied, place, rank, self.run)
+        """Search a block of the text."""
+        block = HashedCodes(codes)
+        copied = self.match(block, self.min_run, None)
+        match = cache(lambda length: self.match(block, length, copied.positions if length >= self.min_run else None))
+        new = ~self.copied[copied.run_positions]
+        for position, key in zip(copied.run_positions[new].tolist(), copied.run_keys[new].tolist(), strict=True):
+            self.copied[position] = self.occurs(block, copied, position, key, self.min_run)
         for sample, best in enumerate(self.longest.tolist()):
             self.improve(block, match, sample, best)
 
-    def match(self, block: Hashed, length: int, among: Places | None) -> Match:
-        """Where the block may have runs of that length: anywhere, or among the places where shorter ones were found."""
+    def match(self, block: HashedCodes, length: int, among: Positions | None) -> BlockMatches:
+        """Find runs of this length by their hashes, anywhere in the block or at the positions `among` only."""
         table = self.table(length)
         if not len(table.keys):
-            return Match(table, np.empty(0, np.int64), np.empty(0, np.int64))
+            return BlockMatches(table, np.empty(0, np.int64), np.empty(0, np.int64))
         if among is None:
-            return Match(table, *table.look_up(block.runs(length)))
+            return BlockMatches(table, *table.look_up(block.hashes(length)))
         among = among[among + length <= len(block.codes)]
-        hits, ranks = table.look_up(block.runs_at(among, length))
-        return Match(table, among[hits], ranks)
+        hits, keys = table.look_up(block.hashes_at(among, length))
+        return BlockMatches(table, among[hits], keys)
 
-    def improve(self, block: Hashed, match: Callable[[int], Match], sample: int, best: int) -> None:
-        """Looks for a run of this sample longer than its best: one more first, since mostly there is none."""
-        begin, most = int(self.begins[sample]), int(self.ends[sample] - self.begins[sample])
+    def improve(self, block: HashedCodes, match: Callable[[int], BlockMatches], sample: int, best: int) -> None:
+        """Search for a run of this sample that is longer than its best. Mostly there is not even one of best + 1."""
+        start, size = int(self.starts[sample]), int(self.ends[sample] - self.starts[sample])
 
-        def missing(length: int) -> bool:
-            return self.place(block, match(length), sample, length) is None
+        def is_missing(length: int) -> bool:
+            return self.find_run(block, match(length), sample, length) is None
 
-        if best == most or missing(best + 1):
+        if best == size or is_missing(best + 1):
             return
-        longest = best + bisect_left(range(best + 1, most + 1), True, key=missing)
-        place = self.place(block, match(longest), sample, longest)
-        assert place is not None
-        self.longest[sample], self.start[sample] = longest, place - begin
+        longest = best + bisect_left(range(best + 1, size + 1), True, key=is_missing)
+        position = self.find_run(block, match(longest), sample, longest)
+        assert position is not None
+        self.longest[sample], self.longest_start[sample] = longest, position - start
 
-    def place(self, block: Hashed, match: Match, sample: int, length: int) -> int | None:
-        """Where, among all samples' codes, a run of this sample begins that has that length and stands in the block."""
-        first, last = np.searchsorted(match.samples, [self.begins[sample], self.ends[sample]])
-        for place, rank in zip(match.samples[first:last].tolist(), match.rank[first:last].tolist(), strict=True):
-            if self.stands(block, match, place, rank, length):
-                return int(place)
-        return None
+    def find_run(self, block: HashedCodes, matches: BlockMatches, sample: int, length: int) -> int | None:
+        """Return the position of a run of this sample that has this length and occurs in the block."""
+        first, last = np.searchsorted(matches.run_positions, [self.starts[sample], self.ends[sample]])
+        runs = zip(matches.run_positions[first:last].tolist(), matches.run_keys[first:last].tolist(), strict=True)
+        return next(
+            (int(position) for position, key in runs if self.occurs(block, matches, position, key, length)), None
+        )
 
-    def stands(self, block: Hashed, match: Match, place: int, rank: int, length: int) -> bool:
-        """Whether a run whose hash was found is in the block indeed."""
-        wanted = self.text.codes[place : place + length]
-        here = int(match.first[rank])
+    def occurs(self, block: HashedCodes, matches: BlockMatches, position: int, key: int, length: int) -> bool:
+        """Compare a run whose hash was found with the block, character by character."""
+        wanted = self.samples.codes[position : position + length]
+        here = int(matches.first[key])
         if np.array_equal(block.codes[here : here + length], wanted):
             return True
-        others = match.places[match.ranks == rank]  # another run of the same hash came first: hardly ever
+        others = matches.positions[matches.keys == key]  # another run with the same hash came first: hardly ever
         return any(np.array_equal(block.codes[other : other + length], wanted) for other in others.tolist())
 
-    def found(self) -> list[Novelty]:
-        edges = np.zeros(len(self.copied) + self.run + 1, np.int64)  # +1 where a run begins, -1 where it has ended
-        edges[: len(self.copied)] += self.copied
-        edges[self.run :][: len(self.copied)] -= self.copied
-        covered = np.cumsum(edges)[: len(self.copied)] > 0
+    def results(self) -> list[Novelty]:
+        """Return what was found of each sample."""
+        count = len(self.copied)
+        edges = np.zeros(count + self.min_run + 1, np.int64)  # +1 where a copied run starts, -1 after its end
+        edges[:count] += self.copied
+        edges[self.min_run :][:count] -= self.copied
+        covered = np.cumsum(edges)[:count] > 0
         return [
-            Novelty(int(longest), int(start), float(covered[begin:end].mean()) if end > begin else 0.0)
-            for longest, start, begin, end in zip(self.longest, self.start, self.begins, self.ends, strict=True)
+            Novelty(int(longest), int(run_start), float(covered[start:end].mean()) if end > start else 0.0)
+            for longest, run_start, start, end in zip(
+                self.longest, self.longest_start, self.starts, self.ends, strict=True
+            )
         ]
