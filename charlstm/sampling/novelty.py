@@ -27,7 +27,7 @@ BLOCK_CODES = 1 << 18
 """New characters in a block: its hashes, 2 MB, stay in the processor's cache."""
 
 MIN_TABLES = 8
-"""Tables kept from block to block, one per run length, however large they are: most blocks need the same few lengths."""
+"""Tables kept from block to block, one per run length, even if they are large: most blocks need the same lengths."""
 
 MAX_TABLES = 32
 """Tables kept if they are small."""
