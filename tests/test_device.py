@@ -1,4 +1,4 @@
-"""What `auto` comes to: device, precision and engine."""
+"""How `auto` is resolved: device, precision and engine."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from charlstm.model import device
 from charlstm.model.device import choose_device
 
 
-def processor(monkeypatch: pytest.MonkeyPatch, *capabilities: str, cuda: bool = False) -> None:
-    """Another machine than this one."""
+def fake_machine(monkeypatch: pytest.MonkeyPatch, *capabilities: str, cuda: bool = False) -> None:
+    """Pretend to run on a processor with these capabilities, with or without a CUDA device."""
     monkeypatch.setattr(device, "cpu_has", lambda *names: bool(set(names) & set(capabilities)))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
@@ -32,10 +32,10 @@ def processor(monkeypatch: pytest.MonkeyPatch, *capabilities: str, cuda: bool = 
         ("mlstm", 128, ("amx_bf16",), ("fp32", "kernel")),
     ],
 )
-def test_a_cpu_gets_what_is_fastest_on_it(
+def test_auto_chooses_the_fastest_precision_and_engine_for_each_cpu(
     cell: str, hidden: int, capabilities: tuple[str, ...], expected: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    processor(monkeypatch, *capabilities)
+    fake_machine(monkeypatch, *capabilities)
     chosen = choose_device(replace(ModelConfig(), cell=cell, hidden=hidden))
     assert (chosen.name, chosen.precision, chosen.engine) == ("cpu", *expected)
 
@@ -44,16 +44,16 @@ def test_a_cpu_gets_what_is_fastest_on_it(
     ("cell", "activation", "engine"),
     [("lstm", "tanh", "torch"), ("gru", "tanh", "torch"), ("lstm", "softsign", "kernel"), ("jordan", "tanh", "kernel")],
 )
-def test_cuda_gets_cudnn_where_cudnn_has_the_cell(
+def test_auto_chooses_cudnn_on_cuda_if_cudnn_has_the_cell(
     cell: str, activation: str, engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    processor(monkeypatch, cuda=True)
+    fake_machine(monkeypatch, cuda=True)
     chosen = choose_device(replace(ModelConfig(), cell=cell, activation=activation))
     assert (chosen.name, chosen.precision, chosen.engine) == ("cuda", "bf16", engine)
 
 
-def test_what_was_asked_for_is_what_there_is_or_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    processor(monkeypatch)
+def test_an_explicit_device_precision_or_engine_is_used_or_raises_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_machine(monkeypatch)
     assert choose_device(ModelConfig(), "cpu", "bf16", "kernel").engine == "kernel"
     with pytest.raises(UsageError, match="--device cuda"):
         choose_device(ModelConfig(), "cuda")
@@ -61,7 +61,7 @@ def test_what_was_asked_for_is_what_there_is_or_an_error(monkeypatch: pytest.Mon
         choose_device(ModelConfig(), "cpu", "bf16", "torch")
     assert choose_device(ModelConfig(), "cpu", "fp32").engine == "torch"
     assert choose_device(ModelConfig(), "cpu", "fp32", resets=True).engine == "kernel"
-    with pytest.raises(UsageError, match="cannot start afresh"):
+    with pytest.raises(UsageError, match="cannot reset the state"):
         choose_device(ModelConfig(), engine="torch", resets=True)
-    with pytest.raises(UsageError, match="no operator"):
+    with pytest.raises(UsageError, match="no layer"):
         choose_device(replace(ModelConfig(), cell="gru-cho"), engine="torch")

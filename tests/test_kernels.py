@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from charlstm.cells import ACTIVATIONS, CELLS, matvec
 from charlstm.config import ModelConfig
 from charlstm.model.kernels import pointwise
-from charlstm.model.kernels.resets import NOWHERE, Resets
+from charlstm.model.kernels.resets import NO_RESETS, Resets
 from charlstm.model.layers import TORCH_LAYERS, Layer
 
 T, B, E, H = 5, 3, 4, 6
@@ -158,7 +158,7 @@ def test_only_the_steps_that_start_afresh_cost_anything(cell: str) -> None:
     layer, x, state = layer_and_inputs(cell)
     found, counts = [], []
     nowhere, somewhere = Resets(places()), Resets(places((2, 0)))
-    for resets in (NOWHERE, nowhere, somewhere, Resets(places((2, 0), (3, 1)))):
+    for resets in (NO_RESETS, nowhere, somewhere, Resets(places((2, 0), (3, 1)))):
         with Operations() as operations:
             y, _ = layer(x, state, resets)
             found.append((y, *torch.autograd.grad(y.square().sum(), list(layer.parameters()))))

@@ -1,1 +1,1 @@
-"""The language model as torch trains it."""
+"""The language model in torch: for training, evaluation and adaptation."""

@@ -1,8 +1,8 @@
-"""Two language models, one for each direction, and a head that predicts a character from both of its sides.
+"""Two language models, one per direction, and a head that predicts each character from both of its sides.
 
-The forward one has read x_1 .. x_{t-1} when it predicts x_t, the backward one x_N .. x_{t+1}. Neither has seen x_t,
-nor has the joint head, which reads what goes up from both there: ELMo's biLM (Peters et al. 2018, sec. 3.1), joined at
-the top.
+The forward model has read x_1 .. x_{t-1} when it predicts x_t; the backward model has read x_N .. x_{t+1}. Neither has
+read x_t, nor has the joint head, which reads the outputs of both at that position. This is the biLM of ELMo (Peters et
+al. 2018, sec. 3.1) with a common prediction on top.
 """
 
 from __future__ import annotations
@@ -19,16 +19,19 @@ from charlstm.model.weights import ExportableModule
 
 
 class BidirectionalModel(ExportableModule):
-    """The two models, whose embedding is the same, and the joint head.
+    """A forward model, a backward model with the same embedding, and a joint head.
 
-    The backward model is a language model like the other one, of texts turned round: it reads the ids that it is given
-    in the order in which it is given them. Raises as LanguageModel does.
+    The backward model is an ordinary language model of the reversed text: the caller reverses the ids. The parameters
+    are those of `LanguageModel`, and one more.
+
+    look_ahead: characters after a window that the backward model reads in training, unscored, before it reads the
+        window.
     """
 
     def __init__(
         self,
         config: ModelConfig,
-        size: int,
+        vocabulary_size: int,
         engine: Engine = "kernel",
         regularization: RegularizationConfig = RegularizationConfig(),
         end_of_document: int | None = None,
@@ -36,34 +39,39 @@ class BidirectionalModel(ExportableModule):
     ) -> None:
         super().__init__()
         self.config = config
-        forwards = LanguageModel(config, size, engine, regularization, end_of_document)
-        self.embedding = forwards.embedding
-        self.forward_lm = forwards
-        self.backward_lm = LanguageModel(config, size, engine, regularization, end_of_document, self.embedding)
-        reads = 2 * config.hidden * forwards.head_layers
-        self.joint = JointHead(reads, config.joint_width, self.embedding, config.head == "tied")
+        forward_lm = LanguageModel(config, vocabulary_size, engine, regularization, end_of_document)
+        self.embedding = forward_lm.embedding
+        self.forward_lm = forward_lm
+        self.backward_lm = LanguageModel(
+            config, vocabulary_size, engine, regularization, end_of_document, self.embedding
+        )
+        inputs = 2 * config.hidden * forward_lm.head_layers
+        self.joint = JointHead(inputs, config.joint_width, self.embedding, config.head == "tied")
         self.look_ahead = look_ahead
 
     @property
     def head(self) -> Head:
-        """The forward model's."""
+        """The head of the forward model."""
         return self.forward_lm.head
 
     def compute_objectives(self, window: Tensor, states: TensorStates) -> tuple[list[Objective], TensorStates]:
-        """What to minimise over a window [T+1+A, B] of which the last A characters are the look-ahead: the losses of
-        the T characters before those, forwards, backwards and from both sides.
+        """Return three losses of the targets of a window: forward, backward and from both sides.
 
-        `states` are the forward model's. The backward one begins with the last of the look-ahead, of which nothing is
-        scored and nothing learnt but what state it leads to.
+        window: [T+1+A, B]; the targets are the T characters after the first, the last A are the look-ahead.
+        states: those of the forward model; returned after T characters. The backward model has no state to carry over,
+            because it would come from the next window. It starts from its initial state at the end of the look-ahead,
+            whose characters are neither scored nor a source of gradients.
         """
         steps = len(window) - 1 - self.look_ahead
         targets = window[1 : steps + 1]
-        ahead = window[2:].flip(0)  # x_{T+A} .. x_2, the last T of which are read to predict x_T .. x_1
+        following = window[2:].flip(
+            0
+        )  # x_{T+1+A} .. x_3; after reading the last T, one by one, it predicts x_{T+1} .. x_2
         forward, states = self.forward_lm.unroll(window[:steps], states)
         with torch.no_grad():
-            begin = self.backward_lm.initial_state(window.shape[1])
-            begin = self.backward_lm.unroll(ahead[:-steps], begin)[1] if len(ahead) > steps else begin
-        backward, _ = self.backward_lm.unroll(ahead[-steps:], begin)
+            state = self.backward_lm.initial_state(window.shape[1])
+            state = self.backward_lm.unroll(following[:-steps], state)[1] if len(following) > steps else state
+        backward, _ = self.backward_lm.unroll(following[-steps:], state)
         both = self.join(forward.head_input, backward.head_input.flip(0))
         smoothing = self.forward_lm.label_smoothing
         return [
@@ -75,11 +83,11 @@ class BidirectionalModel(ExportableModule):
         ], states
 
     def join(self, forward: Tensor, backward: Tensor) -> Tensor:
-        """What the joint head reads to predict characters, of what the two heads do for the same ones."""
+        """Return the input of the joint head: the inputs of the two heads for the same targets, concatenated."""
         return torch.cat([forward, backward], -1)
 
     def initial_state(self, batch: int) -> TensorStates:
-        """The forward model's state of B texts of which nothing has been read."""
+        """Return the states of the forward model for B sequences before their first character."""
         return self.forward_lm.initial_state(batch)
 
 
@@ -88,13 +96,13 @@ Model = LanguageModel | BidirectionalModel
 
 def build_model(
     config: ModelConfig,
-    size: int,
+    vocabulary_size: int,
     engine: Engine = "kernel",
     regularization: RegularizationConfig = RegularizationConfig(),
     end_of_document: int | None = None,
     look_ahead: int = 1,
 ) -> Model:
-    """The model of the settings."""
+    """Return a model with random weights, bidirectional or not as the config says."""
     if config.bidirectional:
-        return BidirectionalModel(config, size, engine, regularization, end_of_document, look_ahead)
-    return LanguageModel(config, size, engine, regularization, end_of_document)
+        return BidirectionalModel(config, vocabulary_size, engine, regularization, end_of_document, look_ahead)
+    return LanguageModel(config, vocabulary_size, engine, regularization, end_of_document)

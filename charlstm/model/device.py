@@ -1,4 +1,4 @@
-"""Where the tensors are, in what precision they are multiplied, and by what."""
+"""The device, the precision of matrix products, and the engine of the recurrent layers."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from charlstm.errors import UsageError
 from charlstm.model.layers import TORCH_LAYERS, Engine
 
 MIN_BF16_HIDDEN = 192
-"""Units from which on products are most of a layer's work on a CPU."""
+"""Hidden units from which bfloat16 pays on a CPU. In narrower layers, products are too small a share of the time."""
 
 
 @dataclass(frozen=True)
 class Device:
-    """A torch device, the precision of its matrix products (weights are float32 in any case) and the layers' engine."""
+    """A torch device, the precision of its matrix products, and the engine. Weights are always float32."""
 
     name: str  # cpu, cuda or mps
     precision: str  # fp32 or bf16
     engine: Engine
 
     def autocast(self) -> AbstractContextManager[None]:
-        """The context in which the forward pass runs."""
+        """Return the context for the forward pass."""
         return torch.autocast(self.name, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
     def __str__(self) -> str:
@@ -36,29 +36,29 @@ class Device:
 def choose_device(
     model: ModelConfig, device: str = "auto", precision: str = "auto", engine: str = "auto", resets: bool = False
 ) -> Device:
-    """What `auto` comes to for this model on this machine. Raises UsageError for what is not to be had here.
+    """Resolve "auto" for this model on this machine.
 
-    `resets`: the state starts afresh within a sequence, which torch's operators cannot do.
+    resets: whether states are reset within a window (documents), which torch's layers cannot do.
+
+    Raises UsageError for a device, a precision or an engine that is not available here.
     """
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    name = next(n for n in there if there[n]) if device == "auto" else device
-    if not there[name]:
-        raise UsageError(
-            f"--device {name}: this machine has none that torch can use", "--device auto takes what there is"
-        )
-    kind = choose_precision(model, name) if precision == "auto" else precision
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    name = next(n for n in available if available[n]) if device == "auto" else device
+    if not available[name]:
+        raise UsageError(f"--device {name}: torch finds no such device here", "--device auto takes the best available")
+    chosen = choose_precision(model, name) if precision == "auto" else precision
     if engine == "auto":
-        return Device(name, kind, "kernel" if resets else choose_engine(model, name, kind))
+        return Device(name, chosen, "kernel" if resets else choose_engine(model, name, chosen))
     if engine == "torch":
-        check_torch_layer(model, name, kind, resets)
-        return Device(name, kind, "torch")
-    return Device(name, kind, "kernel")
+        check_torch_layer(model, name, chosen, resets)
+        return Device(name, chosen, "torch")
+    return Device(name, chosen, "kernel")
 
 
 def choose_precision(model: ModelConfig, device: str) -> str:
-    """bf16 where the processor multiplies it natively, and on a CPU only where that is most of the work.
+    """Return bf16 where the processor multiplies it natively and, on a CPU, products dominate; else fp32.
 
-    Emulated it is slower than float32, and in narrow layers the products are too small a share of the time.
+    Emulated bfloat16 is slower than float32.
     """
     if device == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
@@ -67,7 +67,7 @@ def choose_precision(model: ModelConfig, device: str) -> str:
 
 
 def choose_engine(model: ModelConfig, device: str, precision: str) -> Engine:
-    """torch's operators where they are ahead (benchmarks/training.py): cuDNN, and oneDNN's LSTM in float32."""
+    """Return "torch" where its layers are faster (benchmarks/training.py): cuDNN, and oneDNN's LSTM in float32."""
     if not has_torch_layer(model) or (device == "cpu" and (precision == "bf16" or model.cell != "lstm")):
         return "kernel"
     return "torch"
@@ -78,26 +78,25 @@ def has_torch_layer(model: ModelConfig) -> bool:
 
 
 def check_torch_layer(model: ModelConfig, device: str, precision: str, resets: bool) -> None:
-    """Raises UsageError where torch has no operator for the layers."""
+    """Raise UsageError if torch has no layer for this model."""
     if resets:
         raise UsageError(
-            "--engine torch: torch's operators cannot start afresh at every document of a stream",
-            "--engine kernel can, and auto takes it",
+            "--engine torch: torch's layers cannot reset the state at the start of a document",
+            "use --engine kernel or --engine auto",
         )
     if not has_torch_layer(model):
         wanted = "zoneout" if model.zoneout else f"--cell {model.cell} with --activation {model.activation}"
         raise UsageError(
-            f"--engine torch: torch has no operator for {wanted}",
-            f"--engine kernel has; torch's are {', '.join(TORCH_LAYERS)} with tanh",
+            f"--engine torch: torch has no layer for {wanted}",
+            f"use --engine kernel or --engine auto; torch's layers are {', '.join(TORCH_LAYERS)} with tanh",
         )
     if model.cell == "lstm" and device == "cpu" and precision == "bf16" and not cpu_has("avx512_bw", "bf16"):
         raise UsageError(
-            "--engine torch: oneDNN has no LSTM in bfloat16 for this processor",
-            "--engine kernel has, or --precision fp32",
+            "--engine torch: oneDNN has no bfloat16 LSTM for this processor", "use --engine kernel or --precision fp32"
         )
 
 
 def cpu_has(*capabilities: str) -> bool:
-    """Whether this processor has one of these."""
+    """Return whether this processor has any of these capabilities."""
     found = torch.cpu.get_capabilities()
     return any(bool(found.get(name)) for name in capabilities)

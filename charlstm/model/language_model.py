@@ -1,4 +1,4 @@
-"""The whole model: characters in, logits of the next one out."""
+"""The language model: ids of characters in, logits of the next character out."""
 
 from __future__ import annotations
 
@@ -11,50 +11,57 @@ from torch import Tensor, nn
 from charlstm.config import ModelConfig, RegularizationConfig
 from charlstm.model.head import Head
 from charlstm.model.kernels.cross_entropy import linear_cross_entropy
-from charlstm.model.kernels.resets import NOWHERE, Resets
+from charlstm.model.kernels.resets import NO_RESETS, Resets
 from charlstm.model.layers import Engine
 from charlstm.model.stack import Stack, TensorStates
 from charlstm.model.weights import ExportableModule
 
 
 class StackOutputs(NamedTuple):
-    """What goes up from the top layer [T, B, H], what the head reads, after dropout, and where a document goes on from
-    the step before [T, B, 1], if not everywhere."""
+    """Outputs of the layers at every step."""
 
-    top: Tensor
-    head_input: Tensor
-    keep: Tensor | None = None
+    top: Tensor  # of the top layer, before dropout [T, B, H]
+    head_input: Tensor  # what the head reads, after dropout [T, B, N]
+    keep: Tensor | None = None  # [T, B, 1], false where a document begins; None: no document begins
 
 
 class Losses(NamedTuple):
-    """Mean over characters, in nats: the cross-entropy, and what is to be minimised, which has label smoothing."""
+    """Mean losses per character, in nats."""
 
-    nats: Tensor
-    smoothed: Tensor
+    nats: Tensor  # the cross-entropy; has no gradient
+    smoothed: Tensor  # with label smoothing, the loss to minimize
 
 
 class Objective(NamedTuple):
-    """One of the losses that a model is trained on, and what the penalties of training see of the stack behind it."""
+    """One of the losses that training minimizes, and the outputs of the layers for activation penalties."""
 
     losses: Losses
     outputs: StackOutputs | None
 
 
 class LanguageModel(ExportableModule):
-    """Embedding, stack, head. `logits, states = model(ids, states)` with ids [T, B] and logits [T, B, V].
+    """Embedding, recurrent layers and head: `logits, states = model(ids, states)`, ids [T, B] and logits [T, B, V].
 
-    Where the id read is the `boundary`, the state is fresh before it, whatever was read: an item begins, and the
-    boundary's own vector is what it begins with. `embedding` is one to have in common with another model. Raises
-    ValueError for a boundary with torch's operators.
+    The first states are `model.initial_state(B)`. Every training, evaluation and adaptation goes through `unroll`.
+
+    config: architecture of the model.
+    vocabulary_size: V.
+    engine: implementation of the layers, "kernel" or "torch".
+    regularization: dropout of embeddings and weights, and label smoothing.
+    end_of_document: id of the symbol between documents. The state is reset before that symbol is read, so every
+        document is read from the initial state.
+    embedding: shared with another model; the default is an embedding of its own.
+
+    Raises ValueError for `end_of_document` with the torch engine, which cannot reset states within a window.
     """
 
     look_ahead = 0
-    """Characters beyond a window and its targets that training reads."""
+    """Characters after a window and its targets that training reads; only bidirectional models read any."""
 
     def __init__(
         self,
         config: ModelConfig,
-        size: int,
+        vocabulary_size: int,
         engine: Engine = "kernel",
         regularization: RegularizationConfig = RegularizationConfig(),
         end_of_document: int | None = None,
@@ -62,10 +69,10 @@ class LanguageModel(ExportableModule):
     ) -> None:
         super().__init__()
         if end_of_document is not None and engine == "torch":
-            raise ValueError("torch's operators cannot start afresh within a sequence")
+            raise ValueError("torch's layers cannot reset the state within a window")
         self.config = replace(config, bidirectional=False)
         self.end_of_document = end_of_document
-        self.embedding = embedding or nn.Embedding(size, config.embedding)
+        self.embedding = embedding or nn.Embedding(vocabulary_size, config.embedding)
         self.stack = Stack(config, engine, regularization)
         self.label_smoothing = regularization.label_smoothing
         self.head_layers = config.layers if config.head == "all" else 1
@@ -76,35 +83,35 @@ class LanguageModel(ExportableModule):
         return self.head(self.head.project(outputs.head_input)), states
 
     def compute_objectives(self, window: Tensor, states: TensorStates) -> tuple[list[Objective], TensorStates]:
-        """What to minimise over a window [T+1, B]: the loss of each character but the first, given those before it."""
+        """Return the losses of all characters of a window [T+1, B] except the first, and the states after T of them."""
         losses, states, outputs = self.compute_loss(window[:-1], window[1:], states)
         return [Objective(losses, outputs)], states
 
     def compute_loss(
         self, ids: Tensor, targets: Tensor, states: TensorStates
     ) -> tuple[Losses, TensorStates, StackOutputs]:
-        """How well `targets` [T, B] are predicted, without all the logits; and what the penalties of training see."""
+        """Return the losses of `targets` [T, B], the characters after `ids` [T, B], without storing all logits."""
         outputs, states = self.unroll(ids, states)
         return compute_head_losses(self.head, outputs.head_input, targets, self.label_smoothing), states, outputs
 
     def unroll(self, ids: Tensor, states: TensorStates) -> tuple[StackOutputs, TensorStates]:
-        """What there is to predict from after each of the ids [T, B]."""
-        resets = NOWHERE if self.end_of_document is None else Resets(ids != self.end_of_document)
+        """Read ids [T, B] and return the outputs of the layers after each of them."""
+        resets = NO_RESETS if self.end_of_document is None else Resets(ids != self.end_of_document)
         outputs, states = self.stack(ids, self.embedding.weight, states, resets)
-        dropped = torch.cat([self.stack.apply_dropout(y) for y in outputs[-self.head_layers :]], -1)
-        return StackOutputs(outputs[-1], dropped, resets.keep), states
+        head_input = torch.cat([self.stack.apply_dropout(y) for y in outputs[-self.head_layers :]], -1)
+        return StackOutputs(outputs[-1], head_input, resets.keep), states
 
     def initial_state(self, batch: int) -> TensorStates:
-        """The state of B texts of which nothing has been read."""
+        """Return the states of B sequences before their first character."""
         return self.stack.initial_state(batch)
 
 
 def compute_head_losses(head: Head, head_input: Tensor, targets: Tensor, label_smoothing: float) -> Losses:
-    """How well a head predicts `targets` [T, B] from what it reads [T, B, N]."""
+    """Return the losses of a head that reads `head_input` [T, B, N] and predicts `targets` [T, B]."""
     x, y = head.project(head_input).flatten(0, 1), targets.flatten()
     return Losses(*linear_cross_entropy(x, head.weight, head.bias, y, label_smoothing))
 
 
 def detach_states(states: TensorStates) -> TensorStates:
-    """The same state in float32, cut off from the graph that led to it: where truncated BPTT truncates."""
-    return [tuple(part.detach().float() for part in state) for state in states]
+    """Return the states in float32 and detached from the graph: the truncation of truncated BPTT."""
+    return [tuple(array.detach().float() for array in state) for state in states]

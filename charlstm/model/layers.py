@@ -1,4 +1,4 @@
-"""One recurrent layer over a sequence: charlstm's kernels, or torch's operators (oneDNN on a CPU, cuDNN on CUDA)."""
+"""A recurrent layer over a sequence, run by charlstm's kernels or by torch (oneDNN on a CPU, cuDNN on CUDA)."""
 
 from __future__ import annotations
 
@@ -15,25 +15,30 @@ from charlstm.config import ModelConfig
 from charlstm.model.dropout import draw_mask, drop_weights
 from charlstm.model.kernels import KERNELS
 from charlstm.model.kernels.lookup import Lookup
-from charlstm.model.kernels.resets import NOWHERE, Resets
+from charlstm.model.kernels.resets import NO_RESETS, Resets
 from charlstm.model.kernels.sequence import Sequence, TensorState
 
 Engine = Literal["kernel", "torch"]
 
-Run = Callable[[Tensor, TensorState], tuple[Tensor, TensorState]]
+TORCH_LAYERS: dict[str, Callable[[int, int], nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+"""The layers of torch, by cell. The other cells have a kernel only."""
 
 LOOKUP_COST = 100
-"""What it takes to sum the errors on a projected row, in columns that could be multiplied meanwhile (on a CPU)."""
+"""Cost of summing the gradients of one projected row, in columns of a matrix product, measured on a CPU."""
 
-TORCH_LAYERS: dict[str, Callable[[int, int], nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
-"""The cells that torch has."""
+RunSequence = Callable[[Tensor, TensorState], tuple[Tensor, TensorState]]
 
 
 class Layer(nn.Module):
-    """`y, state = layer(x, state)` with x [T, B, I] and y [T, B, H], whatever T; `state = layer.start(B)`.
+    """A recurrent layer: `y, state = layer(x, state)` with x [T, B, I] and y [T, B, H], for any T.
 
-    A text run in one piece, in two with the state carried, or a step at a time gives the same y. The weights are in
-    torch's layout, and the same, for both engines.
+    The first state is `layer.initial_state(B)`. A text read at once, in two pieces with the state carried over, or one
+    character at a time gives the same y. The weights are laid out as in `torch.nn`, and are the same for both engines.
+
+    config: the cell, its activation and its width; `zoneout` too.
+    inputs: I.
+    engine: "kernel", or "torch" for the cells in `TORCH_LAYERS`.
+    weight_dropout: rate of DropConnect on the recurrent matrices in training.
     """
 
     def __init__(self, config: ModelConfig, inputs: int, engine: Engine, weight_dropout: float = 0.0) -> None:
@@ -47,17 +52,17 @@ class Layer(nn.Module):
             self.core = nn.ParameterDict({name: nn.Parameter(torch.empty(shape)) for name, shape in shapes.items()})
         self.reset_parameters()
 
-    def forward(self, x: Tensor, state: TensorState, resets: Resets = NOWHERE) -> tuple[Tensor, TensorState]:
+    def forward(self, x: Tensor, state: TensorState, resets: Resets = NO_RESETS) -> tuple[Tensor, TensorState]:
         if self.engine == "torch":
-            return self.run_operator(x, state)
+            return self.run_torch_layer(x, state)
         return self.run_kernel(self.project(x), state, resets)
 
     def forward_ids(
-        self, ids: Tensor, table: Tensor, state: TensorState, resets: Resets = NOWHERE
+        self, ids: Tensor, table: Tensor, state: TensorState, resets: Resets = NO_RESETS
     ) -> tuple[Tensor, TensorState]:
-        """`forward` of the rows of a table [V, I] at ids [T, B].
+        """Run the layer on the rows of a table [V, I] at ids [T, B].
 
-        Where there are many more ids than rows, the rows are projected first and looked up then: one small product.
+        If there are many more ids than rows, it projects the rows first and looks up the results: a smaller product.
         """
         rows, width = table.shape
         if self.engine == "torch" or rows * (width + LOOKUP_COST) > ids.numel() * width:
@@ -65,7 +70,7 @@ class Layer(nn.Module):
         return self.run_kernel(Lookup.apply(ids, self.project(table)), state, resets)  # type: ignore[no-untyped-call]
 
     def project(self, x: Tensor) -> Tensor:
-        """What the input contributes to the blocks [..., G*H], for all steps in one product."""
+        """Return the contribution of the input to the blocks, W_ih x + b_ih [..., G*H]: one product for all steps."""
         weights = self.weights()
         bias: Tensor = weights["bias_ih"]
         if "bias_hh" in weights and "bias_hh" not in self.kernel.weights:  # both are added to the same sum
@@ -73,47 +78,47 @@ class Layer(nn.Module):
         return linear(x, weights["weight_ih"], bias)
 
     def run_kernel(self, x: Tensor, state: TensorState, resets: Resets) -> tuple[Tensor, TensorState]:
-        """The recurrence by charlstm's kernel, in the precision of `x`. Overwrites `x`, so nobody else may hold it."""
+        """Run charlstm's kernel on projected inputs [T, B, G*H], in their precision. Overwrites x."""
         weights = self.weights() | self.dropped_weights()
         recurrent = [weights[name].to(x.dtype) for name in self.kernel.weights]
 
-        def run(x: Tensor, state: TensorState, resets: Resets = NOWHERE) -> tuple[Tensor, TensorState]:
-            y, *after = Sequence.apply(self.kernel, self.activation, resets, len(state), x, *state, *recurrent)  # type: ignore[no-untyped-call]
-            return y, tuple(after)
+        def run(x: Tensor, state: TensorState, resets: Resets = NO_RESETS) -> tuple[Tensor, TensorState]:
+            y, *state_after = Sequence.apply(self.kernel, self.activation, resets, len(state), x, *state, *recurrent)  # type: ignore[no-untyped-call]
+            return y, tuple(state_after)
 
-        return (
-            run_zoneout(run, x, state, resets, self.zoneout, self.training) if self.zoneout else run(x, state, resets)
-        )
+        if self.zoneout:
+            return run_zoneout(run, x, state, resets, self.zoneout, self.training)
+        return run(x, state, resets)
 
-    def run_operator(self, x: Tensor, state: TensorState) -> tuple[Tensor, TensorState]:
-        """The layer by torch's operator."""
-        stacked = tuple(part[None] for part in state)
+    def run_torch_layer(self, x: Tensor, state: TensorState) -> tuple[Tensor, TensorState]:
+        """Run torch's layer, with its state as [1, B, H]."""
+        stacked = tuple(array[None] for array in state)
         inputs = x, stacked if len(stacked) > 1 else stacked[0]
-        thinned = {f"{name}_l0": weight for name, weight in self.dropped_weights().items()}
-        y, after = functional_call(self.core, thinned, inputs) if thinned else self.core(*inputs)
-        return y, tuple(part[0] for part in (after if isinstance(after, tuple) else (after,)))
+        dropped = {f"{name}_l0": weight for name, weight in self.dropped_weights().items()}
+        y, after = functional_call(self.core, dropped, inputs) if dropped else self.core(*inputs)
+        return y, tuple(array[0] for array in (after if isinstance(after, tuple) else (after,)))
 
     def initial_state(self, batch: int) -> TensorState:
-        """The state of B sequences that have read nothing: zeros."""
+        """Return the state of B sequences before their first character: zeros."""
         zeros = next(self.core.parameters()).new_zeros(batch, self.hidden)
         return (zeros,) * CELLS[self.cell].state_arrays
 
     def dropped_weights(self) -> dict[str, Tensor]:
-        """The matrices of the recurrence after dropout, in training; none where there is no such dropout."""
+        """Return the recurrent matrices after weight dropout; nothing in evaluation or without weight dropout."""
         if not (self.training and self.weight_dropout):
             return {}
         matrices = {n: p for n, p in self.weights().items() if n in self.kernel.weights and n.startswith("weight_hh")}
         return {name: drop_weights(parameter, self.weight_dropout) for name, parameter in matrices.items()}
 
     def weights(self) -> dict[str, nn.Parameter]:
-        """The parameters, by their names in `Cell.shapes`."""
+        """Return the parameters by their names in `Cell.shapes`."""
         return {name.removesuffix("_l0"): parameter for name, parameter in self.core.named_parameters()}
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Xavier-uniform input weights, orthogonal recurrent ones by blocks (Saxe et al. 2014), gains 1, the rest 0.
+        """Initialize: Xavier-uniform input matrices, orthogonal recurrent blocks (Saxe et al. 2014), gains 1, biases 0.
 
-        A forget gate starts at 1, so that it remembers before it has learnt to (Jozefowicz et al. 2015).
+        The bias of a forget gate is 1, so that the cell remembers from the start (Jozefowicz et al. 2015).
         """
         for name, parameter in self.weights().items():
             if name == "weight_ih":
@@ -128,21 +133,25 @@ class Layer(nn.Module):
 
 
 def run_zoneout(
-    run: Run, x: Tensor, state: TensorState, resets: Resets, share: float, training: bool
+    run: RunSequence, x: Tensor, state: TensorState, resets: Resets, rate: float, training: bool
 ) -> tuple[Tensor, TensorState]:
-    """A recurrence in which units keep their state (Krueger et al. 2017): a share of them, drawn at every step, in
-    training; in evaluation each one that share of it. Step by step, so several times slower than without."""
+    """Run a recurrence in which units keep their previous state (Krueger et al. 2017).
+
+    In training, a random share of the units keeps it at every step; in evaluation, every unit keeps that share of it.
+    The sequence runs step by step and is several times slower than without zoneout.
+    """
     y = []
-    for t, x_t in enumerate(x.unbind()):
-        state = resets.restarted(state, t)
+    for x_t, k in zip(x.unbind(), resets.masks(len(x)), strict=True):
+        if k is not None:
+            state = tuple(array * k for array in state)
         _, after = run(x_t[None].clone(), state)
         state = tuple(
-            apply_zoneout(old.to(new.dtype), new, share, training) for old, new in zip(state, after, strict=True)
+            apply_zoneout(old.to(new.dtype), new, rate, training) for old, new in zip(state, after, strict=True)
         )
         y.append(state[0].to(x.dtype))
     return torch.stack(y), state
 
 
-def apply_zoneout(old: Tensor, new: Tensor, share: float, training: bool) -> Tensor:
-    """The state [B, H] of units of which a share keeps the old one."""
-    return torch.where(draw_mask(share, new.shape, new.device), old, new) if training else torch.lerp(new, old, share)
+def apply_zoneout(old: Tensor, new: Tensor, rate: float, training: bool) -> Tensor:
+    """Return the state [B, H] of units of which this share keeps the old state."""
+    return torch.where(draw_mask(rate, new.shape, new.device), old, new) if training else torch.lerp(new, old, rate)

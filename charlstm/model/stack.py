@@ -1,4 +1,4 @@
-"""Layers one on the other."""
+"""Several recurrent layers on top of each other."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from torch import Tensor, nn
 
 from charlstm.config import ModelConfig, RegularizationConfig
 from charlstm.model.dropout import drop_rows, drop_units
-from charlstm.model.kernels.resets import NOWHERE, Resets
+from charlstm.model.kernels.resets import NO_RESETS, Resets
 from charlstm.model.kernels.sequence import TensorState
 from charlstm.model.layers import Engine, Layer
 
 TensorStates = list[TensorState]
+"""The state of every layer."""
 
 
 class Stack(nn.Module):
-    """The contract of a layer, for several: what goes up from each one, after dropout, is the next one's input.
+    """Recurrent layers, each of which reads the output of the one below after dropout.
 
-    Dropout is on what goes up, never on what goes on in time (Zaremba et al. 2014), and on what the head reads too.
-    What goes up from a layer but the first is its output y, or y + u with its input u (residual, He et al. 2016), or
+    Dropout is applied between layers and before the head, never to the recurrence (Zaremba et al. 2014). From the
+    second layer on, the output is the layer's y, or y + u with its input u (residual, He et al. 2016), or
     g y + (1 - g) u with g = sigmoid(W u + b) (highway, Srivastava et al. 2015).
     """
 
@@ -31,32 +32,32 @@ class Stack(nn.Module):
         self.config, self.regularization = config, regularization
 
     def forward(
-        self, ids: Tensor, table: Tensor, states: TensorStates, resets: Resets = NOWHERE
+        self, ids: Tensor, table: Tensor, states: TensorStates, resets: Resets = NO_RESETS
     ) -> tuple[list[Tensor], TensorStates]:
-        """The rows of a table [V, E] at ids [T, B], to what goes up from each layer, [T, B, H], before dropout."""
-        share = self.regularization.embedding_dropout if self.training else 0.0
+        """Read the rows of a table [V, E] at ids [T, B]; return the output [T, B, H] of every layer before dropout."""
+        rate = self.regularization.embedding_dropout if self.training else 0.0
         first, *others = self.layers
-        y, state = first.forward_ids(ids, drop_rows(table, share), states[0], resets)  # type: ignore[operator]
-        outputs, after = [y], [state]
-        for k, (layer, before) in enumerate(zip(others, states[1:], strict=True), 1):
+        y, state = first.forward_ids(ids, drop_rows(table, rate), states[0], resets)  # type: ignore[operator]
+        outputs, states_after = [y], [state]
+        for k, (layer, state) in enumerate(zip(others, states[1:], strict=True), 1):
             u = self.apply_dropout(outputs[-1])
-            y, state = layer(u, before, resets)
+            y, state_after = layer(u, state, resets)
             outputs.append(self.combine(k, u, y))
-            after.append(state)
-        return outputs, after
+            states_after.append(state_after)
+        return outputs, states_after
 
     def combine(self, k: int, u: Tensor, y: Tensor) -> Tensor:
-        """What goes up from layer k, of its input and its output."""
+        """Return the output of layer k, given its input u and the output y of its recurrence."""
         if self.config.between == "highway":
             return torch.lerp(u, y, self.highways[str(k)](u).sigmoid())
         return u + y if self.config.between == "residual" else y
 
     def apply_dropout(self, y: Tensor) -> Tensor:
-        """y [T, B, H] after dropout, which there is in training only."""
+        """Return y [T, B, H] after dropout, which is applied in training only."""
         return drop_units(y, self.config.dropout if self.training else 0.0, self.regularization.dropout_mask)
 
     def enable_gradients(self) -> None:
-        """Makes a network that evaluates fit for gradients, still without dropout: cuDNN has them in this mode only."""
+        """Let a network in evaluation mode compute gradients, without dropout: cuDNN needs training mode for them."""
         for layer in self.layers:
             layer.core.train()  # type: ignore[union-attr]
 

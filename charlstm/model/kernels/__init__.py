@@ -1,6 +1,7 @@
-"""Every cell over a whole sequence, forwards and, by hand, backwards through time.
+"""Kernels: every cell over a whole sequence, forward and, by hand-derived equations, backward through time.
 
-`sequence.py` is the bridge to autograd; each of the others is a derivation and its code, `rnn.py` the first to read.
+`sequence.py` is the contract and the connection to autograd. Every other file is a derivation and its code; read
+`rnn.py` first.
 """
 
 from charlstm.model.kernels.gru import GRU, GRU_CHO

@@ -1,8 +1,8 @@
-"""What an LSTM and a GRU do between two products, in one pass over the memory; compiled by numba where there is one.
+"""The element-wise part of a step of the LSTM and the GRU, compiled by numba into one pass over memory.
 
-The equations are those of `lstm.py` and `gru.py`, whose tensor operations this stands in for on a CPU. Each of theirs
-is quick, but there are ten a step, and in narrow layers and small batches calling them costs more than the products.
-Numbers are read and written in the arrays' type and calculated in float32.
+The equations are those of `lstm.py` and `gru.py`; on a CPU this replaces their tensor operations. Each tensor operation
+is fast, but a step has ten of them, and in narrow layers and small batches calling them costs more than the matrix
+products. Arrays are read and written in their own type; the arithmetic is in float32.
 """
 
 # mypy: disable-error-code=untyped-decorator
@@ -21,11 +21,12 @@ from torch import Tensor, bfloat16, uint16
 from charlstm.storage.cache import compiled_folder
 
 f32 = np.float32
-NumbaArray = Any  # float32, or uint16 with the bits of bfloat16, which NumPy does not know
+NumbaArray = Any
+"""A NumPy array of float32, or of uint16 that holds the bits of bfloat16, a type that NumPy lacks."""
 
 
 def to_numba_array(a: Tensor) -> NumbaArray:
-    """The tensor's memory."""
+    """Return the tensor's memory as a NumPy array, without a copy."""
     a = a.detach()
     return (a.view(uint16) if a.dtype == bfloat16 else a).numpy()
 
@@ -46,23 +47,26 @@ def compile_cached(function: Any) -> Any:
         numba.config.CACHE_DIR = own
 
 
-def compile_inline(function: Any, freedom: str = "contract") -> Any:
-    """Compiled into what calls it, always.
+def compile_inline(function: Any, fastmath: str = "contract") -> Any:
+    """Compile a function that is always inlined into its callers.
 
-    As a function of its own it would be there twice, optimised otherwise each time, and the process that compiles it
-    would run another one, to the last bit, than those that find it on the disk.
+    If it were not, it would exist twice and be optimized differently each time. The process that compiles it would
+    then differ in the last bits from processes that load it from the cache.
     """
-    return numba.njit(forceinline=True, **numba_options(freedom))(function)
+    return numba.njit(forceinline=True, **numba_options(fastmath))(function)
 
 
-def numba_options(freedom: str) -> dict[str, Any]:
-    """`freedom` is what LLVM may do to floats' arithmetic: as a rule, multiply and add without rounding in between."""
-    return {"nogil": True, "fastmath": {freedom}, "error_model": "numpy"}
+def numba_options(fastmath: str) -> dict[str, Any]:
+    """Return the options of `numba.njit`. `fastmath` names the one relaxation of float arithmetic that LLVM may use.
+
+    "contract" allows fused multiply-add, "reassoc" allows sums in another order.
+    """
+    return {"nogil": True, "fastmath": {fastmath}, "error_model": "numpy"}
 
 
 @intrinsic
 def float_of_bits(context: Any, bits: Any) -> Any:
-    """The float32 of these 32 bits."""
+    """Reinterpret 32 bits as a float32."""
     return types.float32(types.uint32), lambda _context, builder, _signature, arguments: builder.bitcast(
         arguments[0], ir.FloatType()
     )
@@ -70,29 +74,29 @@ def float_of_bits(context: Any, bits: Any) -> Any:
 
 @intrinsic
 def bits_of_float(context: Any, number: Any) -> Any:
-    """The 32 bits of a float32."""
+    """Reinterpret a float32 as 32 bits."""
     return types.uint32(types.float32), lambda _context, builder, _signature, arguments: builder.bitcast(
         arguments[0], ir.IntType(32)
     )
 
 
 def load_float(a: NumbaArray, k: int) -> Any:
-    """a[k] as float32."""
+    """Return a[k] as float32."""
 
 
 @overload(load_float, inline="always", strict=False)
-def _get(a: Any, k: Any) -> Any:
+def _load_float(a: Any, k: Any) -> Any:
     if a.dtype == types.uint16:
         return lambda a, k: float_of_bits(np.uint32(a[k]) << np.uint32(16))
     return lambda a, k: a[k]
 
 
 def store_float(a: NumbaArray, k: int, number: Any) -> None:
-    """a[k] = number, to the nearest, of two to the even one."""
+    """Set a[k] to the number, rounded to the nearest, ties to even."""
 
 
 @overload(store_float, inline="always", strict=False)
-def _put(a: Any, k: Any, number: Any) -> Any:
+def _store_float(a: Any, k: Any, number: Any) -> Any:
     if a.dtype == types.uint16:
 
         def rounded(a: Any, k: Any, number: Any) -> None:
@@ -109,16 +113,17 @@ def _put(a: Any, k: Any, number: Any) -> Any:
 
 @numba.njit(inline="always")
 def exp_minus(x: Any) -> Any:
-    """exp(-x) to 3e-7 of itself for |x| <= 87, and beyond as there; in arithmetic that vector instructions have.
+    """Return exp(-x) with relative error 3e-7. x is clamped to [-87, 87]; NaN stays NaN.
 
-    exp(-x) = 2^n exp(r), with n the whole number nearest to -x / ln 2 and |r| <= ln(2)/2, where seven terms of the
-    series do. Adding 1.5 * 2^23 leaves n in the last bits of a float32; a float32 of the bits (n + 127) << 23 is 2^n.
+    It uses only arithmetic for which there are vector instructions. exp(-x) = 2^n exp(r), with n the integer nearest to
+    -x / ln 2 and |r| <= ln(2)/2, for which seven terms of the series are enough. Adding 1.5 * 2^23 leaves n in the last
+    bits of a float32, and the float32 with the bits (n + 127) << 23 is 2^n.
     """
-    x = f32(87) if x > f32(87) else x  # and what is no number stays none
+    x = f32(87) if x > f32(87) else x
     x = f32(-87) if x < f32(-87) else x
     shifted = x * f32(-1.4426950408889634) + f32(12582912)
     n = shifted - f32(12582912)
-    r = (-x - n * f32(0.693359375)) + n * f32(2.12194440e-4)  # ln 2, in two parts: the first times n is exact
+    r = (-x - n * f32(0.693359375)) + n * f32(2.12194440e-4)  # ln 2 in two parts; the product with the first is exact
     e = r * f32(1 / 720) + f32(1 / 120)
     e = e * r + f32(1 / 24)
     e = e * r + f32(1 / 6)
@@ -139,160 +144,126 @@ def fast_tanh(x: Any) -> Any:
     return f32(2) * fast_sigmoid(f32(2) * x) - f32(1)
 
 
-# One row each: the blocks of a row are arrays of their own, and the compiler can see that they do not overlap.
+# Functions of one row: its blocks are separate arguments, so that the compiler sees that they do not overlap.
 
 
 @compile_inline
 def lstm_row(
-    a_i: NumbaArray,
-    a_f: NumbaArray,
-    a_g: NumbaArray,
-    a_o: NumbaArray,
-    c: NumbaArray,
-    tanh_c: NumbaArray,
-    h: NumbaArray,
-    carry: NumbaArray,
-) -> None:
-    for k in range(len(carry)):
-        i, f, g, o = (
-            fast_sigmoid(load_float(a_i, k)),
-            fast_sigmoid(load_float(a_f, k)),
-            fast_tanh(load_float(a_g, k)),
-            fast_sigmoid(load_float(a_o, k)),
-        )
-        after = f * carry[k] + i * g
-        bounded = fast_tanh(after)
+    a_i: NumbaArray, a_f: NumbaArray, a_g: NumbaArray, a_o: NumbaArray,
+    c: NumbaArray, tanh_c: NumbaArray, h: NumbaArray, cell_state: NumbaArray,
+) -> None:  # fmt: skip
+    for k in range(len(cell_state)):
+        i, f = fast_sigmoid(load_float(a_i, k)), fast_sigmoid(load_float(a_f, k))
+        g, o = fast_tanh(load_float(a_g, k)), fast_sigmoid(load_float(a_o, k))
+        c_k = f * cell_state[k] + i * g
+        tanh_c_k = fast_tanh(c_k)
         store_float(a_i, k, i)
         store_float(a_f, k, f)
         store_float(a_g, k, g)
         store_float(a_o, k, o)
-        carry[k] = after
-        store_float(c, k, after)
-        store_float(tanh_c, k, bounded)
-        store_float(h, k, o * bounded)
+        cell_state[k] = c_k
+        store_float(c, k, c_k)
+        store_float(tanh_c, k, tanh_c_k)
+        store_float(h, k, o * tanh_c_k)
 
 
 @compile_cached
-def fused_lstm(a: NumbaArray, c: NumbaArray, tanh_c: NumbaArray, h: NumbaArray, carry: NumbaArray) -> None:
-    """From a_t [B, 4*H]: turns it into the gates and `carry` from c_{t-1} into c_t, and fills c_t, tanh(c_t), h_t."""
-    n = carry.shape[1]
-    for b in range(len(carry)):
+def fused_lstm(a: NumbaArray, c: NumbaArray, tanh_c: NumbaArray, h: NumbaArray, cell_state: NumbaArray) -> None:
+    """Compute `lstm.apply_gates`."""
+    n = cell_state.shape[1]
+    for b in range(len(cell_state)):
         x = a[b]
-        lstm_row(x[:n], x[n : 2 * n], x[2 * n : 3 * n], x[3 * n :], c[b], tanh_c[b], h[b], carry[b])
+        lstm_row(x[:n], x[n : 2 * n], x[2 * n : 3 * n], x[3 * n :], c[b], tanh_c[b], h[b], cell_state[b])
 
 
 @compile_inline
 def lstm_row_backward(
     dy: NumbaArray, gate_i: NumbaArray, gate_f: NumbaArray, gate_g: NumbaArray, gate_o: NumbaArray,
-    before: NumbaArray, tanh_c: NumbaArray,
+    c_prev: NumbaArray, tanh_c: NumbaArray,
     da_i: NumbaArray, da_f: NumbaArray, da_g: NumbaArray, da_o: NumbaArray, dh: NumbaArray, dc: NumbaArray,
 ) -> None:  # fmt: skip
     for k in range(len(dc)):
-        i, f, g, o, t = (
-            load_float(gate_i, k),
-            load_float(gate_f, k),
-            load_float(gate_g, k),
-            load_float(gate_o, k),
-            load_float(tanh_c, k),
-        )
-        error_h = load_float(dh, k) + load_float(dy, k)
-        error_c = dc[k] + error_h * o * (f32(1) - t * t)
-        store_float(da_i, k, error_c * g * i * (f32(1) - i))
-        store_float(da_f, k, error_c * load_float(before, k) * f * (f32(1) - f))
-        store_float(da_g, k, error_c * i * (f32(1) - g * g))
-        store_float(da_o, k, error_h * t * o * (f32(1) - o))
-        dc[k] = error_c * f
+        i, f, g = load_float(gate_i, k), load_float(gate_f, k), load_float(gate_g, k)
+        o, t = load_float(gate_o, k), load_float(tanh_c, k)
+        dh_k = load_float(dh, k) + load_float(dy, k)
+        dc_k = dc[k] + dh_k * o * (f32(1) - t * t)
+        store_float(da_i, k, dc_k * g * i * (f32(1) - i))
+        store_float(da_f, k, dc_k * load_float(c_prev, k) * f * (f32(1) - f))
+        store_float(da_g, k, dc_k * i * (f32(1) - g * g))
+        store_float(da_o, k, dh_k * t * o * (f32(1) - o))
+        dc[k] = dc_k * f
 
 
 @compile_cached
 def fused_lstm_backward(
-    dy: NumbaArray,
-    gates: NumbaArray,
-    before: NumbaArray,
-    tanh_c: NumbaArray,
-    da: NumbaArray,
-    dh: NumbaArray,
-    dc: NumbaArray,
-) -> None:
-    """From the errors on h_t (that of the next step in `dh`) and c_t: fills da_t, turns `dc` into that on c_{t-1}."""
+    dy: NumbaArray, gates: NumbaArray, c_prev: NumbaArray, tanh_c: NumbaArray,
+    da: NumbaArray, dh: NumbaArray, dc: NumbaArray,
+) -> None:  # fmt: skip
+    """Compute `lstm.apply_gates_backward`, except that `dh` stays as it is."""
     n = dc.shape[1]
     for b in range(len(dc)):
         x, d = gates[b], da[b]
         lstm_row_backward(
-            dy[b], x[:n], x[n : 2 * n], x[2 * n : 3 * n], x[3 * n :], before[b], tanh_c[b],
+            dy[b], x[:n], x[n : 2 * n], x[2 * n : 3 * n], x[3 * n :], c_prev[b], tanh_c[b],
             d[:n], d[n : 2 * n], d[2 * n : 3 * n], d[3 * n :], dh[b], dc[b],
         )  # fmt: skip
 
 
 @compile_inline
 def gru_row(
-    x_r: NumbaArray,
-    x_z: NumbaArray,
-    x_n: NumbaArray,
-    m_r: NumbaArray,
-    m_z: NumbaArray,
-    m_n: NumbaArray,
-    kept: NumbaArray,
-    h: NumbaArray,
-    carry: NumbaArray,
-) -> None:
-    for k in range(len(carry)):
+    x_r: NumbaArray, x_z: NumbaArray, x_n: NumbaArray, m_r: NumbaArray, m_z: NumbaArray, m_n: NumbaArray,
+    saved_m_n: NumbaArray, h: NumbaArray, hidden: NumbaArray,
+) -> None:  # fmt: skip
+    for k in range(len(hidden)):
         product = load_float(m_n, k)
-        r, z = (
-            fast_sigmoid(load_float(x_r, k) + load_float(m_r, k)),
-            fast_sigmoid(load_float(x_z, k) + load_float(m_z, k)),
-        )
+        r = fast_sigmoid(load_float(x_r, k) + load_float(m_r, k))
+        z = fast_sigmoid(load_float(x_z, k) + load_float(m_z, k))
         n = fast_tanh(load_float(x_n, k) + r * product)
-        after = n + z * (carry[k] - n)
+        h_k = n + z * (hidden[k] - n)
         store_float(x_r, k, r)
         store_float(x_z, k, z)
         store_float(x_n, k, n)
-        store_float(kept, k, product)
-        store_float(h, k, after)
-        carry[k] = after
+        store_float(saved_m_n, k, product)
+        store_float(h, k, h_k)
+        hidden[k] = h_k
 
 
 @compile_cached
-def fused_gru(x: NumbaArray, kept: NumbaArray, h: NumbaArray, m: NumbaArray, carry: NumbaArray) -> None:
-    """From x_t and m_t [B, 3*H]: turns x_t into the gates and `carry` from h_{t-1} into h_t, keeps m_n, fills h_t."""
-    n = carry.shape[1]
-    for b in range(len(carry)):
+def fused_gru(x: NumbaArray, m_n: NumbaArray, h: NumbaArray, m: NumbaArray, hidden: NumbaArray) -> None:
+    """Compute `gru.apply_gates`."""
+    n = hidden.shape[1]
+    for b in range(len(hidden)):
         x_b, m_b = x[b], m[b]
         gru_row(
-            x_b[:n], x_b[n : 2 * n], x_b[2 * n :], m_b[:n], m_b[n : 2 * n], m_b[2 * n :], kept[b], h[b], carry[b]
+            x_b[:n], x_b[n : 2 * n], x_b[2 * n :], m_b[:n], m_b[n : 2 * n], m_b[2 * n :], m_n[b], h[b], hidden[b]
         )  # fmt: skip
 
 
 @compile_inline
 def gru_row_backward(
-    dy: NumbaArray, gate_r: NumbaArray, gate_z: NumbaArray, gate_n: NumbaArray, before: NumbaArray, m_n: NumbaArray,
-    dm_r: NumbaArray, dm_z: NumbaArray, dm_n: NumbaArray, dx_n: NumbaArray, dh: NumbaArray,
+    dy: NumbaArray, gate_r: NumbaArray, gate_z: NumbaArray, gate_n: NumbaArray, h_prev: NumbaArray, m_n: NumbaArray,
+    dm_r: NumbaArray, dm_z: NumbaArray, dm_n: NumbaArray, da_n: NumbaArray, dh: NumbaArray,
 ) -> None:  # fmt: skip
     for k in range(len(dh)):
         r, z, n = load_float(gate_r, k), load_float(gate_z, k), load_float(gate_n, k)
-        error = dh[k] + load_float(dy, k)
-        error_n = error * (f32(1) - z) * (f32(1) - n * n)
-        store_float(dm_r, k, error_n * load_float(m_n, k) * r * (f32(1) - r))
-        store_float(dm_z, k, error * (load_float(before, k) - n) * z * (f32(1) - z))
-        store_float(dm_n, k, error_n * r)
-        store_float(dx_n, k, error_n)
-        dh[k] = error * z
+        dh_k = dh[k] + load_float(dy, k)
+        da_n_k = dh_k * (f32(1) - z) * (f32(1) - n * n)
+        store_float(dm_r, k, da_n_k * load_float(m_n, k) * r * (f32(1) - r))
+        store_float(dm_z, k, dh_k * (load_float(h_prev, k) - n) * z * (f32(1) - z))
+        store_float(dm_n, k, da_n_k * r)
+        store_float(da_n, k, da_n_k)
+        dh[k] = dh_k * z
 
 
 @compile_cached
 def fused_gru_backward(
-    dy: NumbaArray,
-    gates: NumbaArray,
-    before: NumbaArray,
-    m_n: NumbaArray,
-    dm: NumbaArray,
-    dx_n: NumbaArray,
-    dh: NumbaArray,
-) -> None:
-    """From the error on h_t: fills dm_t and the candidate's block of dx_t; `dh` becomes what z lets through of it."""
+    dy: NumbaArray, gates: NumbaArray, h_prev: NumbaArray, m_n: NumbaArray,
+    dm: NumbaArray, da_n: NumbaArray, dh: NumbaArray,
+) -> None:  # fmt: skip
+    """Compute `gru.apply_gates_backward`."""
     n = dh.shape[1]
     for b in range(len(dh)):
         x, d = gates[b], dm[b]
         gru_row_backward(
-            dy[b], x[:n], x[n : 2 * n], x[2 * n :], before[b], m_n[b], d[:n], d[n : 2 * n], d[2 * n :], dx_n[b], dh[b]
+            dy[b], x[:n], x[n : 2 * n], x[2 * n :], h_prev[b], m_n[b], d[:n], d[n : 2 * n], d[2 * n :], da_n[b], dh[b]
         )  # fmt: skip

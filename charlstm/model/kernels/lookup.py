@@ -1,4 +1,4 @@
-"""Rows of a table, looked up; the errors on a row are summed in float32, whatever the precision."""
+"""Embedding lookup whose gradient is summed in float32, whatever the precision."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from charlstm.model.kernels.sequence import at_least_float32, merge_time_and_bat
 
 ATEN: Any = torch.ops.aten
 CHUNK_ROWS = 1024
-"""Looked up rows whose errors are in float32 at a time: a few MB, which stay in the processor's cache."""
+"""Rows whose gradients are converted to float32 at a time: a few MB, which fit in the processor's cache."""
 
 
 class Lookup(torch.autograd.Function):
     """The rows of a table [V, N] at ids [T, B], as [T, B, N].
 
-    A row is looked up a thousand times in a batch, and the error on it is the sum of as many: half precision would
-    lose most of them. Only that sum is in float32, not the errors as a whole.
+    A batch looks up the same row a thousand times, and its gradient is a sum of that many terms, most of which would be
+    lost in half precision. Only the sum is in float32, not the gradients of all positions at once.
     """
 
     @staticmethod
@@ -33,12 +33,12 @@ class Lookup(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[None, Tensor]:
         (ids,) = ctx.saved_tensors
-        errors, ids = merge_time_and_batch(dy), ids.flatten()
-        piece = max(CHUNK_ROWS, ctx.rows)
+        gradients, ids = merge_time_and_batch(dy), ids.flatten()
+        chunk = max(CHUNK_ROWS, ctx.rows)
         sums = [
             ATEN.embedding_dense_backward(
-                at_least_float32(errors[at : at + piece]), ids[at : at + piece], ctx.rows, -1, False
+                at_least_float32(gradients[start : start + chunk]), ids[start : start + chunk], ctx.rows, -1, False
             )
-            for at in range(0, len(ids), piece)
+            for start in range(0, len(ids), chunk)
         ]
         return None, torch.stack(sums).sum(0).to(ctx.dtype)

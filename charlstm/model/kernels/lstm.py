@@ -1,24 +1,23 @@
 """The LSTM over a sequence.
 
-Forwards, with `a_t` = W h_{t-1} + x_t in four blocks of H:
+Forward, with `a_t` = W h_{t-1} + x_t in four blocks of H:
 
     i = sigmoid(a_i)    f = sigmoid(a_f)    g = act(a_g)    o = sigmoid(a_o)
     c_t = f c_{t-1} + i g                   h_t = o tanh(c_t)
 
-Backwards, let `dh_t` be the error on h_t (from above, and from the next step) and `dc_t` that on c_t, of which the
-next step has given its part. From the last step to the first:
+Backward, let `dh_t` be the gradient of h_t (from the layer above and from the next step), and `dc_t` that of c_t, to
+which the next step has already contributed. From the last step to the first:
 
     da_o      = dh_t tanh(c_t) o (1-o)
     dc_t     += dh_t o (1 - tanh(c_t)^2)
     da_i      = dc_t g       i (1-i)
     da_f      = dc_t c_{t-1} f (1-f)
     da_g      = dc_t i act'(a_g)
-    dc_{t-1}  = dc_t f                      no matrix in it: what the cell was made for
-    dh_{t-1}  = W^T da_t  (+ dy_{t-1}, from above)
+    dc_{t-1}  = dc_t f                      no matrix here: gradients survive many steps
+    dh_{t-1}  = W^T da_t  (+ dy_{t-1}, from the layer above)
 
-and after the loop, in one product over all steps, dW = sum_t da_t h_{t-1}^T. The error on x_t is da_t, as x_t is
-added to a_t: the layer below gets W_ih^T da_t, and W_ih the gradient sum_t da_t u_t^T, where u is that layer's
-output (see `rnn.py`).
+After the loop, dW = sum_t da_t h_{t-1}^T is one product over all steps. The gradient of x_t is da_t, because x_t is
+added to a_t. The layer below, with output u, gets W_ih^T da_t, and W_ih gets sum_t da_t u_t^T (see `rnn.py`).
 """
 
 from __future__ import annotations
@@ -55,59 +54,69 @@ def forward(
 ) -> tuple[Tensor, TensorState, TensorTuple]:
     (w,) = weights
     h, c = new_state_buffer(state[0].to(x.dtype), len(x)), new_state_buffer(state[1].to(x.dtype), len(x))
-    carry, tanh_c = copy_for_accumulation(state[1]), torch.empty_like(h[1:])
-    see, remember, _ = choose_pointwise(x, act)
-    memory = see(carry)
-    for a, before, *places in iterate_steps(x, resets.before(h, carry), *map(see, (x, c[1:], tanh_c, h[1:]))):
-        a.addmm_(before, w.t())
-        remember(*places, memory)
-    return h[1:], (h[-1].clone(), carry), (x, h, c, tanh_c)
+    cell_state, tanh_c = copy_for_accumulation(state[1]), torch.empty_like(h[1:])
+    ops = choose_pointwise(x, act)
+    step_arrays, cell_view = map(ops.view, (x, c[1:], tanh_c, h[1:])), ops.view(cell_state)
+    for k, a, h_prev, *arrays in iterate_steps(resets.masks(len(x)), x, h[:-1], *step_arrays):
+        if k is not None:
+            h_prev = h_prev * k
+            cell_state.mul_(k)
+        a.addmm_(h_prev, w.t())
+        ops.forward(*arrays, cell_view)
+    return h[1:], (h[-1].clone(), cell_state), (x, h, c, tanh_c)
 
 
 def backward(
-    dy: Tensor, dafter: TensorState, kept: TensorTuple, weights: TensorTuple, act: KernelActivation, resets: Resets
+    dy: Tensor, dstate: TensorState, saved: TensorTuple, weights: TensorTuple, act: KernelActivation, resets: Resets
 ) -> tuple[Tensor, TensorState, TensorTuple]:
-    (gates, h, c, tanh_c), (w,) = kept, weights
-    da, dh, dc = torch.empty_like(gates), dafter[0].clone(), copy_for_accumulation(dafter[1])
-    see, _, remember_backward = choose_pointwise(gates, act)
-    errors = see(dh), see(dc)
-    for da_t, *places in resets.cut(
-        iterate_steps_reversed(da, *map(see, (dy, gates, resets.seen(c), tanh_c, da))), dh, dc
-    ):
-        remember_backward(*places, *errors)
+    (gates, h, c, tanh_c), (w,) = saved, weights
+    da, dh, dc = torch.empty_like(gates), dstate[0].clone(), copy_for_accumulation(dstate[1])
+    ops = choose_pointwise(gates, act)
+    step_arrays = map(ops.view, (dy, gates, resets.mask(c[:-1]), tanh_c, da))
+    dh_view, dc_view = ops.view(dh), ops.view(dc)
+    for k, da_t, *arrays in iterate_steps_reversed(resets.masks(len(dy)), da, *step_arrays):
+        ops.backward(*arrays, dh_view, dc_view)
         torch.mm(da_t, w, out=dh)
-    return da, (dh, dc), (weight_gradient(da, resets.seen(h)),)
+        if k is not None:
+            dh.mul_(k)
+            dc.mul_(k)
+    return da, (dh, dc), (weight_gradient(da, resets.mask(h[:-1])),)
 
 
 def choose_pointwise(a: Tensor, act: KernelActivation) -> PointwiseOps:
-    """What turns a_t into h_t, and back, for tensors like this one."""
+    """Return the element-wise part of a step for tensors like `a`: compiled, or as tensor operations."""
     if fused := load_fused_for(a, act):
         return PointwiseOps(fused.to_numba_array, fused.fused_lstm, fused.fused_lstm_backward)
     return PointwiseOps(identity, partial(apply_gates, act), partial(apply_gates_backward, act))
 
 
-def apply_gates(act: KernelActivation, a: Tensor, c: Tensor, tanh_c: Tensor, h: Tensor, carry: Tensor) -> None:
-    """From a_t [B, 4*H]: turns it into the gates and `carry` from c_{t-1} into c_t, and fills c_t, tanh(c_t), h_t."""
+def apply_gates(act: KernelActivation, a: Tensor, c: Tensor, tanh_c: Tensor, h: Tensor, cell_state: Tensor) -> None:
+    """Compute a step from a_t [B, 4*H] and c_{t-1}, which is in `cell_state`.
+
+    Overwrites a_t with the gates and `cell_state` with c_t; writes c_t, tanh(c_t) and h_t to the other arrays [B, H].
+    """
     i, f, g, o = a.chunk(4, 1)
     a[:, : 2 * h.shape[1]].sigmoid_()
     act.apply_(g)
     o.sigmoid_()
-    c.copy_(carry.mul_(f).addcmul_(i, g))
-    torch.mul(o, tanh_(tanh_c.copy_(carry)), out=h)
+    c.copy_(cell_state.mul_(f).addcmul_(i, g))
+    torch.mul(o, tanh_(tanh_c.copy_(cell_state)), out=h)
 
 
 def apply_gates_backward(
-    act: KernelActivation, dy: Tensor, gates: Tensor, before: Tensor, tanh_c: Tensor, da: Tensor, dh: Tensor, dc: Tensor
+    act: KernelActivation, dy: Tensor, gates: Tensor, c_prev: Tensor, tanh_c: Tensor, da: Tensor, dh: Tensor, dc: Tensor
 ) -> None:
-    """From the errors on h_t (`dy` from above, `dh` from the next step; uses it up) and c_t: fills da_t, and turns `dc`
-    into the error on c_{t-1}."""
+    """Compute da_t [B, 4*H] from the gradients of h_t (`dy` from above plus `dh` from the next step) and of c_t.
+
+    Overwrites `dc` with the gradient of c_{t-1}; `dh` is scratch space afterwards.
+    """
     (i, f, g, o), (di, df, dg, do) = gates.chunk(4, 1), da.chunk(4, 1)
     sigmoid_backward(torch.mul(dh.add_(dy), tanh_c, out=do), o, do)
     dc.add_(tanh_backward(dh.mul_(o), tanh_c, dh))
-    error = dc.to(dh.dtype)
-    sigmoid_backward(torch.mul(error, g, out=di), i, di)
-    sigmoid_backward(torch.mul(error, before, out=df), f, df)
-    act.backward(torch.mul(error, i, out=dg), g, dg)
+    dc_t = dc.to(dh.dtype)
+    sigmoid_backward(torch.mul(dc_t, g, out=di), i, di)
+    sigmoid_backward(torch.mul(dc_t, c_prev, out=df), f, df)
+    act.backward(torch.mul(dc_t, i, out=dg), g, dg)
     dc.mul_(f)
 
 

@@ -1,4 +1,4 @@
-"""The activations, in place, and their derivatives in terms of what they gave."""
+"""Activations in place, their derivatives in terms of their outputs, and the choice of the compiled implementation."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from torch import Tensor
 ATEN: Any = torch.ops.aten
 
 
-def sigmoid_backward(error: Tensor, y: Tensor, out: Tensor) -> Tensor:
-    """out = error * y (1 - y), in one pass: the error before a sigmoid that gave y."""
-    ATEN.sigmoid_backward.grad_input(error, y, grad_input=out)
+def sigmoid_backward(dy: Tensor, y: Tensor, out: Tensor) -> Tensor:
+    """Write dy * y (1 - y) to `out` in one pass: the gradient of the input of y = sigmoid(a)."""
+    ATEN.sigmoid_backward.grad_input(dy, y, grad_input=out)
     return out
 
 
-def tanh_backward(error: Tensor, y: Tensor, out: Tensor) -> Tensor:
-    """out = error * (1 - y^2), in one pass: the error before a tanh that gave y."""
-    ATEN.tanh_backward.grad_input(error, y, grad_input=out)
+def tanh_backward(dy: Tensor, y: Tensor, out: Tensor) -> Tensor:
+    """Write dy * (1 - y^2) to `out` in one pass: the gradient of the input of y = tanh(a)."""
+    ATEN.tanh_backward.grad_input(dy, y, grad_input=out)
     return out
 
 
 def tanh_(a: Tensor) -> Tensor:
-    """tanh(a) in place; in float32 as 2 sigmoid(2a) - 1, in less time than torch's own on a CPU."""
+    """Apply tanh in place. In float32 it is 2 sigmoid(2a) - 1, which is faster than torch's tanh on a CPU."""
     return a.mul_(2).sigmoid_().mul_(2).sub_(1) if a.dtype == torch.float32 else a.tanh_()
 
 
 def softsign_(a: Tensor) -> Tensor:
-    """a / (1 + |a|) in place."""
+    """Apply a / (1 + |a|) in place."""
     return a.div_(a.abs().add_(1))
 
 
-def softsign_backward(error: Tensor, y: Tensor, out: Tensor) -> Tensor:
-    """out = error * (1 - |y|)^2, for 1 - |y| = 1 / (1 + |a|)."""
-    return torch.mul(error, y.abs().neg_().add_(1).square_(), out=out)
+def softsign_backward(dy: Tensor, y: Tensor, out: Tensor) -> Tensor:
+    """Write dy * (1 - |y|)^2 to `out`: the gradient of the input, since 1 - |y| = 1 / (1 + |a|)."""
+    return torch.mul(dy, y.abs().neg_().add_(1).square_(), out=out)
 
 
 class KernelActivation(NamedTuple):
-    """What bounds a cell's candidate."""
+    """The activation of a cell's candidate: `apply_(a)` in place, and `backward(dy, y, out)`."""
 
     apply_: Callable[[Tensor], Tensor]
     backward: Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -54,10 +54,9 @@ KERNEL_ACTIVATIONS = {
 
 
 class PointwiseOps(NamedTuple):
-    """What a cell does between two products, for one step."""
+    """The element-wise part of one step of a cell, between two matrix products."""
 
-    view: Callable[[Tensor], Any]
-    """How the functions want a tensor; what is given can be taken apart over time like the tensor."""
+    view: Callable[[Tensor], Any]  # converts a tensor to the functions' array type, without a copy
     forward: Callable[..., None]
     backward: Callable[..., None]
 
@@ -68,18 +67,19 @@ def identity(a: Tensor) -> Tensor:
 
 @cache
 def load_fused() -> ModuleType | None:
-    """`fused.py`; None where numba is not installed, or does not go with the NumPy that is."""
+    """Import `fused.py`. Returns None if numba is not installed or does not support the installed NumPy."""
     try:
-        from charlstm.model.kernels import fused  # takes 0.3 s; who samples or trains on CUDA does without
+        from charlstm.model.kernels import fused  # takes 0.3 s; sampling and training on CUDA do not need it
     except ImportError:
         return None
     return fused
 
 
 def load_fused_for(a: Tensor, act: KernelActivation) -> ModuleType | None:
-    """The compiled arithmetic, where it stands in for tensor operations: on a CPU, in float32 or bfloat16, with tanh.
+    """Return `fused.py` if it supports tensors like `a` and this activation, else None.
 
-    In blocks of a wider array (mLSTM's) it is no faster than they are.
+    It supports contiguous float32 and bfloat16 tensors on a CPU, and tanh. For blocks of a wider array (mLSTM's) it
+    is no faster than tensor operations.
     """
     fits = a.device.type == "cpu" and a.dtype in (torch.float32, torch.bfloat16) and a.is_contiguous()
     return load_fused() if fits and act.apply_ == tanh_ else None

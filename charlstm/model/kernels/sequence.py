@@ -1,4 +1,4 @@
-"""The bridge between a cell's kernel and autograd."""
+"""The contract of a cell's kernel, and its connection to autograd."""
 
 from __future__ import annotations
 
@@ -13,89 +13,94 @@ from charlstm.model.kernels.pointwise import KERNEL_ACTIVATIONS, KernelActivatio
 from charlstm.model.kernels.resets import Resets
 
 TensorState = tuple[Tensor, ...]
-"""As in `cells.py`: each [B, H], the first of them h_t."""
+"""The state of a layer, as in `cells.py`: tensors [B, H], h_t first."""
 
 TensorTuple = tuple[Tensor, ...]
 
+Forward = Callable[
+    [Tensor, TensorState, TensorTuple, KernelActivation, Resets], tuple[Tensor, TensorState, TensorTuple]
+]
+Backward = Callable[
+    [Tensor, TensorState, TensorTuple, TensorTuple, KernelActivation, Resets],
+    tuple[Tensor, TensorState, TensorTuple],
+]
+
 
 class Kernel(NamedTuple):
-    """A cell over T steps. The input's contribution `x` [T, B, G*H] is overwritten.
+    """A cell over T steps, with a backward pass through time that is derived by hand.
 
-    Arithmetic is in the dtype of `x` and of the weights; what adds up over time (an LSTM's cell state, a GRU's
-    state, the errors on them) is carried in at least float32. Where a sequence starts afresh, h_{t-1} and c_{t-1} are 0
-    in all equations, and so are the errors on them (`resets.py`).
+    `forward(x, state, weights, act, resets)` returns y [T, B, H], the final state, and the tensors that `backward`
+    needs. It overwrites x [T, B, G*H], the contribution of the input to the G blocks of the cell.
+
+    `backward(dy, dstate, saved, weights, act, resets)` takes the gradients of y and of the final state, and returns
+    the gradients of x, of the initial state and of the weights.
+
+    Products and gates have the dtype of x. What accumulates over time (the cell state of an LSTM, the state of a GRU,
+    and their gradients) has at least float32. `resets` says which sequences restart before which steps.
     """
 
-    weights: tuple[str, ...]  # their names, in the order in which the functions take them
-    forward: Callable[
-        [Tensor, TensorState, TensorTuple, KernelActivation, Resets], tuple[Tensor, TensorState, TensorTuple]
-    ]
-    """x, state, weights -> y [T, B, H], the state after it, and what `backward` will need."""
-    backward: Callable[
-        [Tensor, TensorState, TensorTuple, TensorTuple, KernelActivation, Resets],
-        tuple[Tensor, TensorState, TensorTuple],
-    ]
-    """errors on y and on the state after it, what was kept, weights -> errors on x, on the state before and on the
-    weights."""
+    weights: tuple[str, ...]  # names of the recurrent weights, in the order of the functions' `weights`
+    forward: Forward
+    backward: Backward
 
 
 class Sequence(torch.autograd.Function):
-    """y and the state after it, from x, the state before it and the weights of the recurrence."""
+    """A kernel as an autograd function of x, the initial state and the recurrent weights; returns y and final state."""
 
     @staticmethod
     def forward(
-        ctx: Any, kernel: Kernel, activation: str, resets: Resets, states: int, x: Tensor, *tensors: Tensor
+        ctx: Any, kernel: Kernel, activation: str, resets: Resets, state_size: int, x: Tensor, *tensors: Tensor
     ) -> TensorTuple:
-        state, weights = tensors[:states], tensors[states:]
-        y, after, kept = kernel.forward(x, state, weights, KERNEL_ACTIVATIONS[activation], resets)
-        ctx.kernel, ctx.activation, ctx.resets, ctx.kept = kernel, activation, resets, len(kept)
-        ctx.save_for_backward(*kept, *weights)
-        return (y, *after)
+        state, weights = tensors[:state_size], tensors[state_size:]
+        y, state, saved = kernel.forward(x, state, weights, KERNEL_ACTIVATIONS[activation], resets)
+        ctx.kernel, ctx.activation, ctx.resets, ctx.saved_count = kernel, activation, resets, len(saved)
+        ctx.save_for_backward(*saved, *weights)
+        return (y, *state)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, dy: Tensor, *dafter: Tensor) -> tuple[Tensor | None, ...]:
-        kept, weights = ctx.saved_tensors[: ctx.kept], ctx.saved_tensors[ctx.kept :]
+    def backward(ctx: Any, dy: Tensor, *dstate: Tensor) -> tuple[Tensor | None, ...]:
+        saved, weights = ctx.saved_tensors[: ctx.saved_count], ctx.saved_tensors[ctx.saved_count :]
         act = KERNEL_ACTIVATIONS[ctx.activation]
-        dx, dstate, dweights = ctx.kernel.backward(dy.contiguous(), dafter, kept, weights, act, ctx.resets)
+        dx, dstate, dweights = ctx.kernel.backward(dy.contiguous(), dstate, saved, weights, act, ctx.resets)
         return (None, None, None, None, dx, *dstate, *dweights)
 
 
 def copy_for_accumulation(state: Tensor) -> Tensor:
-    """A copy to add to, step after step."""
+    """Return a copy in at least float32, to be updated in place at every step."""
     return at_least_float32(state.clone())
 
 
 def at_least_float32(a: Tensor) -> Tensor:
-    """The same numbers in a type fit for sums over many steps; half precision would round each of them."""
+    """Return `a` in float32, or unchanged if it is wider. Sums over many steps lose too much in half precision."""
     return a.to(torch.promote_types(a.dtype, torch.float32))
 
 
-def new_state_buffer(first: Tensor, length: int) -> Tensor:
-    """A buffer [T+1, B, H] of which place 0 is the state before the first step."""
-    buffer = first.new_empty(length + 1, *first.shape)
-    buffer[0] = first
+def new_state_buffer(initial: Tensor, steps: int) -> Tensor:
+    """Return a buffer [T+1, B, H] for the states of T steps, with the initial state [B, H] at index 0."""
+    buffer = initial.new_empty(steps + 1, *initial.shape)
+    buffer[0] = initial
     return buffer
 
 
 def iterate_steps(*arrays: Iterable[Any]) -> Iterator[Any]:
-    """The tensors (or NumPy's arrays) [T, ...] side by side, a step at a time; views, made once for the sequence."""
+    """Iterate over several tensors, NumPy arrays or lists [T, ...] together, one step at a time."""
     return zip(*arrays, strict=True)
 
 
 def iterate_steps_reversed(*arrays: Any) -> Iterator[Any]:
-    """`steps`, from the last to the first."""
+    """Iterate as `iterate_steps` does, from the last step to the first."""
     return zip(*(reversed(tuple(a)) for a in arrays), strict=True)
 
 
 def merge_time_and_batch(a: Tensor) -> Tensor:
-    """[T, B, N] as [T*B, N]: all steps of all sequences, for one matrix product."""
+    """Reshape [T, B, N] to [T*B, N], for one matrix product over all steps."""
     return a.flatten(0, 1)
 
 
-def weight_gradient(errors: Tensor, inputs: Tensor) -> Tensor:
-    """The gradient of a weight: the sum over time and batch of error times input, as one matrix product.
+def weight_gradient(gradients: Tensor, inputs: Tensor) -> Tensor:
+    """Return the gradient [M, N] of a matrix, given the gradients [T, B, M] of its outputs and its inputs [T, B, N].
 
-    errors [T, B, M], inputs [T, B, N]: [M, N].
+    The sum over time and batch of gradient times input is one matrix product.
     """
-    return merge_time_and_batch(errors).t() @ merge_time_and_batch(inputs)
+    return merge_time_and_batch(gradients).t() @ merge_time_and_batch(inputs)

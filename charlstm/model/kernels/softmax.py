@@ -1,6 +1,6 @@
-"""From logits to the loss and the errors on them, compiled by numba: what `fused.py` is to cells, for the head.
+"""`cross_entropy.softmax_gradient`, compiled by numba.
 
-A row of logits stays in the processor's nearest cache while its greatest number, the sum and the errors are found.
+A row of logits stays in the processor's nearest cache while its maximum, its sum and the gradients are computed.
 """
 
 # mypy: disable-error-code=untyped-decorator
@@ -31,81 +31,78 @@ from charlstm.model.kernels.fused import (
 
 
 def fused_softmax_gradient(
-    logits: Tensor, bias: Tensor, targets: Tensor, smoothing: float, scale: float, sums: Tensor
+    logits: Tensor, bias: Tensor, targets: Tensor, smoothing: float, scale: float, bias_gradient: Tensor
 ) -> tuple[float, float]:
-    """As `cross_entropy.errors`."""
+    """Compute `cross_entropy.softmax_gradient`."""
     row = torch.empty_like(bias)
-    loss, own = softmax_gradient_rows(
+    loss, target_logit = softmax_gradient_rows(
         to_numba_array(logits),
         to_numba_array(bias),
         to_numba_array(targets),
         smoothing,
         scale,
         to_numba_array(row),
-        to_numba_array(sums),
+        to_numba_array(bias_gradient),
     )
-    return loss, own
+    return loss, target_logit
 
 
 @compile_cached
 def softmax_gradient_rows(
-    logits: NumbaArray,
-    bias: NumbaArray,
-    targets: NumbaArray,
-    smoothing: Any,
-    scale: Any,
-    row: NumbaArray,
-    sums: NumbaArray,
-) -> tuple[Any, Any]:
-    loss, own = 0.0, 0.0
-    even, hit = f32(scale * smoothing / len(bias)), f32(scale * (1 - smoothing))
+    logits: NumbaArray, bias: NumbaArray, targets: NumbaArray, smoothing: Any, scale: Any,
+    row: NumbaArray, bias_gradient: NumbaArray,
+) -> tuple[Any, Any]:  # fmt: skip
+    loss, target_logits = 0.0, 0.0
+    uniform, one_hot = f32(scale * smoothing / len(bias)), f32(scale * (1 - smoothing))  # the two parts of q, scaled
     for n in range(len(logits)):
         target = targets[n]
-        greatest = add_bias(logits[n], bias, row)
-        logit = row[target]
-        exponentiate(row, greatest)
+        maximum = add_bias(logits[n], bias, row)
+        target_logit = row[target]
+        exponentiate(row, maximum)
         total = sum_row(row)
-        loss += greatest + log(total) - logit
-        own += logit
-        share = f32(scale) / total
-        store_gradients(logits[n], row, share, even, sums)
-        store_float(logits[n], target, row[target] * share - even - hit)
-        sums[target] -= hit
-    return loss, own
+        loss += maximum + log(total) - target_logit
+        target_logits += target_logit
+        factor = f32(scale) / total
+        store_gradients(logits[n], row, factor, uniform, bias_gradient)
+        store_float(logits[n], target, row[target] * factor - uniform - one_hot)
+        bias_gradient[target] -= one_hot
+    return loss, target_logits
 
 
-# One row each, so that the compiler can see that the arrays do not overlap.
+# Functions of one row, so that the compiler sees that the arrays do not overlap.
 
 
 @compile_inline
 def add_bias(logits: NumbaArray, bias: NumbaArray, row: NumbaArray) -> Any:
-    """row = logits + bias, and the greatest number in it."""
-    greatest = np.int32(-(2**31))
+    """Set row = logits + bias and return its maximum."""
+    maximum = np.int32(-(2**31))
     for k in range(len(row)):
         x = load_float(logits, k) + bias[k]
         row[k] = x
         key = to_ordered_int(np.int32(bits_of_float(x)))
-        greatest = key if key > greatest else greatest
-    return float_of_bits(np.uint32(to_ordered_int(greatest)))
+        maximum = key if key > maximum else maximum
+    return float_of_bits(np.uint32(to_ordered_int(maximum)))
 
 
 @numba.njit(inline="always")
 def to_ordered_int(bits: Any) -> Any:
-    """The bits of a float32 as a whole number that is greater where that is, and back: whole numbers' maxima vectorise,
-    those of floats do not, for the sake of what is no number."""
+    """Map the bits of a float32 to an integer of the same order, and back.
+
+    The maximum of integers is vectorized; that of floats is not, because of NaN.
+    """
     return np.int32(bits ^ np.int32((bits >> np.int32(31)) & np.int32(0x7FFFFFFF)))
 
 
 @compile_inline
-def exponentiate(row: NumbaArray, greatest: Any) -> None:
-    """row = exp(row - greatest)"""
+def exponentiate(row: NumbaArray, maximum: Any) -> None:
+    """Set row = exp(row - maximum)."""
     for k in range(len(row)):
-        row[k] = exp_minus(greatest - row[k])
+        row[k] = exp_minus(maximum - row[k])
 
 
-@partial(compile_inline, freedom="reassoc")
+@partial(compile_inline, fastmath="reassoc")
 def sum_row(row: NumbaArray) -> Any:
-    """The sum, in the order that suits the processor."""
+    """Return the sum, in the order that is fastest for the processor."""
     total = f32(0)
     for k in range(len(row)):
         total += row[k]
@@ -113,8 +110,9 @@ def sum_row(row: NumbaArray) -> Any:
 
 
 @compile_inline
-def store_gradients(logits: NumbaArray, row: NumbaArray, share: Any, even: Any, sums: NumbaArray) -> None:
+def store_gradients(logits: NumbaArray, row: NumbaArray, factor: Any, uniform: Any, bias_gradient: NumbaArray) -> None:
+    """Overwrite the logits with p * scale - q's uniform part, and add that to the gradient of the bias."""
     for k in range(len(row)):
-        error = row[k] * share - even
-        sums[k] += error
-        store_float(logits, k, error)
+        gradient = row[k] * factor - uniform
+        bias_gradient[k] += gradient
+        store_float(logits, k, gradient)
