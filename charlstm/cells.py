@@ -1,12 +1,19 @@
-"""One step of every recurrent cell, as the equations on the page. This is what the torch kernels must agree with.
+"""One step of every recurrent cell in NumPy: the readable reference, which sampling runs and the torch kernels match.
 
-A cell takes what the layer's input contributes (`x` = W_ih x_t + b_ih), the layer's state after the last
-character, its weights and the activation of its candidate, and returns the state after this one with the gates
-it passed through. The first entry of a state is the layer's output. Nothing is changed in place.
+A cell is a function `state, gates = step(x, state, w, act)`:
 
-Shapes: N sequences, H hidden units, G blocks, I inputs. `x` is [N, G*H]; every state and gate is [N, H].
-In the equations `*` is element by element, x_k is block k of `x`, and `act` is the activation: tanh unless
-softsign was asked for. Weights are laid out as in torch.nn: one block of H rows for each gate.
+x: contribution of the layer's input, W_ih u_t + b_ih, with u_t the output of the layer below.
+state: the layer's state after the last character, a tuple whose first array is the output of the layer. The initial
+    state is zeros.
+w: weights of the layer by name, laid out as in `torch.nn`: one block of H rows per gate.
+act: activation of the candidate, tanh or softsign.
+gates: the gates of this step by name, for inspection.
+
+Shapes: N sequences, H hidden units, G blocks (gates and candidate), I inputs. `x` is [N, G*H]; every array of a state
+and every gate is [N, H]. A step modifies none of its arguments.
+
+In the equations `*` is element-wise and x_k is block k of `x`. The docstring of a cell, from its first line to its
+equations, is what `charlstm show cells` prints.
 """
 
 from __future__ import annotations
@@ -26,7 +33,7 @@ Step = Callable[[Array, State, Weights, Activation], tuple[State, Gates]]
 
 
 def rnn(x: Array, state: State, w: Weights, act: Activation) -> tuple[State, Gates]:
-    """Simple recurrent network: the hidden state feeds back (Elman 1990).
+    """Elman network, the simple recurrent network: the hidden state feeds back (Elman 1990).
 
     h_t = act(W_hh h_{t-1} + b_hh + x)
     """
@@ -36,7 +43,7 @@ def rnn(x: Array, state: State, w: Weights, act: Activation) -> tuple[State, Gat
 
 
 def jordan(x: Array, state: State, w: Weights, act: Activation) -> tuple[State, Gates]:
-    """Jordan network: the layer's output feeds back in place of the hidden state (Jordan 1986).
+    """Jordan network: the output feeds back instead of the hidden state (Jordan 1986).
 
     h_t = act(W_hh y_{t-1} + x)
     y_t = tanh(W_hy h_t + b_hy)
@@ -63,7 +70,7 @@ def lstm(x: Array, state: State, w: Weights, act: Activation) -> tuple[State, Ga
 
 
 def lstm_peephole(x: Array, state: State, w: Weights, act: Activation) -> tuple[State, Gates]:
-    """LSTM whose gates also see the cell state, each unit its own (Gers & Schmidhuber 2000; the rest as in `lstm`).
+    """LSTM with peepholes: the gates of a unit also read its cell state (Gers & Schmidhuber 2000).
 
     i = sigmoid(W_hi h_{t-1} + p_i * c_{t-1} + x_i)      c_t = f * c_{t-1} + i * g
     f = sigmoid(W_hf h_{t-1} + p_f * c_{t-1} + x_f)      h_t = o * tanh(c_t)
@@ -81,9 +88,9 @@ def lstm_peephole(x: Array, state: State, w: Weights, act: Activation) -> tuple[
 
 
 def lstm_simple(x: Array, state: State, w: Weights, act: Activation) -> tuple[State, Gates]:
-    """LSTM whose gates see the input only: the cell state is the memory (QRNN with ifo-pooling, Bradbury et al. 2016).
+    """LSTM whose gates read only the input: QRNN with ifo-pooling and width 1 (Bradbury et al. 2016).
 
-    No weight is multiplied with the past, so that a sequence is a scan; SRU and minLSTM (Feng et al. 2024) are its kin.
+    No weight is multiplied with the past, so a sequence is a scan. SRU and minLSTM (Feng et al. 2024) are related.
 
     i = sigmoid(x_i)      g = act(x_g)        c_t = f * c_{t-1} + i * g
     f = sigmoid(x_f)      o = sigmoid(x_o)    h_t = o * c_t
@@ -96,7 +103,9 @@ def lstm_simple(x: Array, state: State, w: Weights, act: Activation) -> tuple[St
 
 
 def lstm_norm(x: Array, state: State, w: Weights, act: Activation) -> tuple[State, Gates]:
-    """LSTM with layer normalisation (Ba et al. 2016, eqs. 20-22): LN(a) has mean 0 and variance 1 over its units.
+    """LSTM with layer normalization (Ba et al. 2016, eqs. 20-22).
+
+    LN(a) shifts and scales `a` to mean 0 and variance 1 over its units.
 
     a = gain_h * LN(W_hh h_{t-1}) + gain_x * LN(x) + b_hh      in four blocks:
     i = sigmoid(a_i)      g = act(a_g)          c_t = f * c_{t-1} + i * g
@@ -110,9 +119,9 @@ def lstm_norm(x: Array, state: State, w: Weights, act: Activation) -> tuple[Stat
 
 
 def mlstm(x: Array, state: State, w: Weights, act: Activation) -> tuple[State, Gates]:
-    """Multiplicative LSTM: each input has a transition of its own (m: Krause et al. 2016; the rest as in `lstm`).
+    """Multiplicative LSTM: every input has its own transition matrix (Krause et al. 2016).
 
-    m = x_m * (W_mh h_{t-1})              then the LSTM's equations with m in place of h_{t-1}:
+    m = x_m * (W_mh h_{t-1})              then the equations of the LSTM, with m for h_{t-1}:
     i = sigmoid(W_im m + x_i)             c_t = f * c_{t-1} + i * g
     f = sigmoid(W_fm m + x_f)             h_t = o * tanh(c_t)
     g =     act(W_gm m + x_g)
@@ -121,12 +130,12 @@ def mlstm(x: Array, state: State, w: Weights, act: Activation) -> tuple[State, G
     h, c = state
     gates = 4 * h.shape[1]
     m = x[:, gates:] * matvec(w["weight_hh"][gates:], h)
-    (h, c), passed = combine_gates(matvec(w["weight_hh"][:gates], m) + x[:, :gates], c, act)
-    return (h, c), {**passed, "intermediate": m}
+    (h, c), lstm_gates = combine_gates(matvec(w["weight_hh"][:gates], m) + x[:, :gates], c, act)
+    return (h, c), {**lstm_gates, "intermediate": m}
 
 
 def gru(x: Array, state: State, w: Weights, act: Activation) -> tuple[State, Gates]:
-    """Gated recurrent unit as torch and cuDNN have it: the reset gate after the product.
+    """Gated recurrent unit of torch and cuDNN: reset gate after the matrix product.
 
     r = sigmoid(W_hr h_{t-1} + b_hr + x_r)      n   = act(r * (W_hn h_{t-1} + b_hn) + x_n)
     z = sigmoid(W_hz h_{t-1} + b_hz + x_z)      h_t = (1 - z) * n + z * h_{t-1}
@@ -141,7 +150,7 @@ def gru(x: Array, state: State, w: Weights, act: Activation) -> tuple[State, Gat
 
 
 def gru_cho(x: Array, state: State, w: Weights, act: Activation) -> tuple[State, Gates]:
-    """Gated recurrent unit as first written: the reset gate before the product (Cho et al. 2014, eqs. 5-8).
+    """Gated recurrent unit as first published: reset gate before the matrix product (Cho et al. 2014, eqs. 5-8).
 
     r = sigmoid(W_hr h_{t-1} + x_r)      n   = act(W_hn (r * h_{t-1}) + x_n)
     z = sigmoid(W_hz h_{t-1} + x_z)      h_t = (1 - z) * n + z * h_{t-1}
@@ -155,17 +164,17 @@ def gru_cho(x: Array, state: State, w: Weights, act: Activation) -> tuple[State,
 
 
 class Cell(NamedTuple):
-    """What a layer needs to know of its cell."""
+    """A cell: its step, and the shapes of its state and weights."""
 
     step: Step
-    blocks: int  # of H rows in its input weights
-    state_arrays: int  # arrays in its state
-    recurrent: Mapping[str, tuple[int, ...]]  # the weights beside those of the input, shapes in units of H
+    blocks: int  # G, the blocks of H rows in the input weights
+    state_arrays: int  # arrays in a state
+    recurrent: Mapping[str, tuple[int, ...]]  # shapes of all weights except the input's, in units of H
 
     def shapes(self, inputs: int, hidden: int) -> dict[str, tuple[int, ...]]:
-        """Name and shape of every weight of a layer of this cell."""
-        own = {name: tuple(units * hidden for units in shape) for name, shape in self.recurrent.items()}
-        return {"weight_ih": (self.blocks * hidden, inputs), "bias_ih": (self.blocks * hidden,), **own}
+        """Return the name and shape of every weight of a layer of this cell."""
+        recurrent = {name: tuple(units * hidden for units in shape) for name, shape in self.recurrent.items()}
+        return {"weight_ih": (self.blocks * hidden, inputs), "bias_ih": (self.blocks * hidden,), **recurrent}
 
 
 CELLS = {
@@ -190,24 +199,27 @@ HALF = np.float32(0.5)
 
 
 def combine_gates(a: Array, c: Array, act: Activation) -> tuple[State, Gates]:
-    """What LSTMs do once the four gates have been added up in `a` [N, 4*H]."""
+    """Return the state and gates of an LSTM, given the sums `a` [N, 4*H] under its gates and the cell state."""
     g = act(split_blocks(a, 4)[2])
-    i, f, _, o = split_blocks(sigmoid(a), 4)  # all at once: a call costs more than the block that is not used
+    i, f, _, o = split_blocks(sigmoid(a), 4)  # one call is faster than three, though a block is unused
     c = f * c + i * g
     h = o * np.tanh(c)
     return (h, c), {"input": i, "forget": f, "candidate": g, "output": o}
 
 
 MAX_ROWWISE = 64
-"""Rows up to which each is multiplied by itself: `charlstm.sampling.generate.LARGEST_BATCH`."""
+"""Most rows that `matvec` multiplies one by one.
+
+Sampling draws at most this many sequences together, so that a sample does not depend on how many are drawn with it.
+Larger batches, as in infilling, use one matrix product: it is faster, but its last bits may depend on the batch.
+"""
 
 
 def matvec(matrix: Array, x: Array) -> Array:
-    """`matrix @ x` for each of N vectors: [R, C] and [N, C] give [N, R]. All weights are reached through here.
+    """Return `matrix @ x` for each of N vectors: [R, C] and [N, C] give [N, R]. Every weight matrix is applied here.
 
-    Up to as many rows as samples are drawn at once, one matrix-vector product a row: what a row comes to does not
-    depend on its neighbours, as it would, in the last bits, if BLAS multiplied them all at once. Up to some ten rows it
-    is the faster way, too.
+    Up to MAX_ROWWISE rows it is one matrix-vector product per row. The result of a row then does not depend on the
+    other rows, as it would, in the last bits, in one matrix product by BLAS. Up to about ten rows it is also faster.
     """
     if len(x) > MAX_ROWWISE:
         return np.asarray(x @ matrix.T, np.float32)
@@ -216,23 +228,24 @@ def matvec(matrix: Array, x: Array) -> Array:
 
 
 def split_blocks(a: Array, count: int) -> list[Array]:
-    """[N, count*H] cut into `count` arrays [N, H]; views, not copies."""
+    """Split [N, count*H] into `count` arrays [N, H]: views, not copies."""
     width = a.shape[1] // count
     return [a[:, k * width : (k + 1) * width] for k in range(count)]
 
 
 EPSILON = np.float32(1e-5)
+"""Added to the variance in layer normalization, as in `torch.nn.LayerNorm`."""
 
 
 def normalize_rows(a: Array) -> Array:
-    """Each row of a [N, M] with mean 0 and variance 1."""
-    centred = a - a.mean(1, keepdims=True)
-    scaled: Array = centred / np.sqrt(np.square(centred).mean(1, keepdims=True) + EPSILON)
-    return scaled
+    """Shift and scale each row of a [N, M] to mean 0 and variance 1."""
+    centered = a - a.mean(1, keepdims=True)
+    normalized: Array = centered / np.sqrt(np.square(centered).mean(1, keepdims=True) + EPSILON)
+    return normalized
 
 
 def sigmoid(a: Array) -> Array:
-    """1 / (1 + e^-a), by way of tanh, which does not overflow."""
+    """Return 1 / (1 + e^-a), computed with tanh, which does not overflow."""
     s: Array = a * HALF
     np.tanh(s, out=s)
     s *= HALF
@@ -241,7 +254,7 @@ def sigmoid(a: Array) -> Array:
 
 
 def softsign(a: Array) -> Array:
-    """a / (1 + |a|) (Bergstra et al. 2009): like tanh between -1 and 1, but nearing them slowly."""
+    """Return a / (1 + |a|) (Bergstra et al. 2009): bounded by -1 and 1 like tanh, but saturates more slowly."""
     s: Array = a / (1 + np.abs(a))
     return s
 

@@ -1,4 +1,4 @@
-"""The equations of cells.py against torch's operators, gate by gate where torch shows none."""
+"""The cells in NumPy: against torch's layers, and gate by gate where torch has none."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ N, T, E, H = 3, 12, 5, 7
 
 
 @pytest.mark.parametrize("name", TORCH_LAYERS)
-def test_a_cell_is_torchs_layer_a_step_at_a_time(name: str) -> None:
+def test_a_cell_run_step_by_step_gives_the_outputs_of_torchs_layer(name: str) -> None:
     torch.manual_seed(0)
     layer, cell = TORCH_LAYERS[name](E, H), CELLS[name]
     weights = {name.removesuffix("_l0"): p.detach().numpy() for name, p in layer.named_parameters()}
@@ -34,7 +34,7 @@ def test_a_cell_is_torchs_layer_a_step_at_a_time(name: str) -> None:
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("name", CELLS)
-def test_a_step_changes_neither_state_nor_input(name: str, activation: str) -> None:
+def test_a_step_modifies_neither_its_state_nor_its_input(name: str, activation: str) -> None:
     cell, random = CELLS[name], np.random.default_rng(0)
     weights = {key: random.standard_normal(shape).astype("f") for key, shape in cell.shapes(E, H).items()}
     x = random.standard_normal((N, cell.blocks * H)).astype("f")
@@ -46,7 +46,7 @@ def test_a_step_changes_neither_state_nor_input(name: str, activation: str) -> N
     assert all(array.shape == (N, H) and array.dtype == np.float32 for array in (*after, *gates.values()))
 
 
-def test_a_network_that_starts_afresh_leaves_the_state_it_was_given_alone() -> None:
+def test_a_network_that_resets_a_sequence_does_not_modify_the_states_it_is_given() -> None:
     random, model = np.random.default_rng(0), ModelConfig(cell="lstm", layers=2, hidden=H, embedding=E)
     weights = {name: random.standard_normal(shape).astype("f") for name, shape in weight_shapes(model, 4).items()}
     network = Network(model, weights, end_of_document=3)
@@ -63,7 +63,7 @@ def test_a_network_that_starts_afresh_leaves_the_state_it_was_given_alone() -> N
     assert all(part.dtype == np.float32 for state in after for part in state)
 
 
-def test_the_settings_offer_the_cells_and_activations_that_there_are() -> None:
+def test_the_choices_of_the_settings_are_the_cells_and_activations() -> None:
     choices = {name: f.metadata["choices"] for name, f in ModelConfig.__dataclass_fields__.items()}
     assert tuple(CELLS) == CELL_NAMES == choices["cell"]
     assert tuple(ACTIVATIONS) == choices["activation"]
@@ -73,7 +73,7 @@ def test_sigmoid_does_not_overflow() -> None:
     np.testing.assert_array_equal(sigmoid(np.array([-1e9, 0, 1e9], np.float32)), np.array([0, 0.5, 1], np.float32))
 
 
-def test_the_gates_are_those_of_the_equations() -> None:
+def test_the_gates_of_an_lstm_have_the_values_of_its_equations() -> None:
     ones = np.ones((1, 1), np.float32)
     weights = {"weight_hh": np.zeros((4, 1), np.float32), "bias_hh": np.zeros(4, np.float32)}
     (h, c), gates = CELLS["lstm"].step(np.array([[0, 50, 50, 50]], np.float32), (0 * ones, 2 * ones), weights, np.tanh)
@@ -83,8 +83,7 @@ def test_the_gates_are_those_of_the_equations() -> None:
     assert h == pytest.approx(np.tanh(2.5))
 
 
-def test_two_grus_differ_only_in_what_the_reset_gate_meets() -> None:
-    """With a recurrent matrix that is diagonal, reset before and after the product are the same; else they are not."""
+def test_the_two_grus_agree_only_if_the_recurrent_matrix_is_diagonal() -> None:
     random = np.random.default_rng(0)
     x, h = random.standard_normal((N, 3 * H)).astype("f"), random.standard_normal((N, H)).astype("f")
     diagonal = np.concatenate([np.diag(random.standard_normal(H)) for _ in range(3)]).astype("f")
@@ -94,16 +93,16 @@ def test_two_grus_differ_only_in_what_the_reset_gate_meets() -> None:
         assert np.allclose(after, before, atol=1e-6) == same
 
 
-def test_a_peephole_lstm_whose_peepholes_are_shut_is_an_lstm() -> None:
+def test_a_peephole_lstm_with_peephole_weights_of_zero_is_an_lstm() -> None:
     random = np.random.default_rng(0)
     weights = {name: random.standard_normal(shape).astype("f") for name, shape in CELLS["lstm"].shapes(E, H).items()}
     weights |= {"bias_hh": np.zeros(4 * H, np.float32), "weight_peephole": np.zeros(3 * H, np.float32)}
     x, state = random.standard_normal((N, 4 * H)).astype("f"), tuple(random.standard_normal((2, N, H)).astype("f"))
-    plain, seeing = (CELLS[name].step(x, state, weights, np.tanh)[0] for name in ("lstm", "lstm-peephole"))
-    np.testing.assert_allclose(plain, seeing, atol=1e-6)
+    plain, peephole = (CELLS[name].step(x, state, weights, np.tanh)[0] for name in ("lstm", "lstm-peephole"))
+    np.testing.assert_allclose(plain, peephole, atol=1e-6)
 
 
-def test_the_page_on_cells_quotes_the_code() -> None:
+def test_docs_cells_quotes_the_code_of_the_cells() -> None:
     code, page = ((ROOT / name).read_text("utf-8") for name in ("charlstm/cells.py", "docs/cells.md"))
     table = page.partition("## Side by side")[2].partition("\n## ")[0]
     rows = [row.split("|")[2] for row in table.splitlines()[3:] if row.startswith("| ")]

@@ -52,7 +52,7 @@ def test_auto_chooses_cudnn_on_cuda_if_cudnn_has_the_cell(
     assert (chosen.name, chosen.precision, chosen.engine) == ("cuda", "bf16", engine)
 
 
-def test_an_explicit_device_precision_or_engine_is_used_or_raises_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_explicit_device_precision_or_engine_is_used_or_raises_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_machine(monkeypatch)
     assert choose_device(ModelConfig(), "cpu", "bf16", "kernel").engine == "kernel"
     with pytest.raises(UsageError, match="--device cuda"):

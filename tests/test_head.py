@@ -1,4 +1,4 @@
-"""The loss over a vocabulary, taken a chunk at a time: it is torch's cross-entropy, in values and gradients."""
+"""The chunked cross-entropy: against torch's, in values and gradients."""
 
 from __future__ import annotations
 
@@ -15,36 +15,38 @@ from charlstm.model.kernels import cross_entropy as head
 from charlstm.model.kernels.cross_entropy import choose_chunk_size, linear_cross_entropy
 from charlstm.model.language_model import LanguageModel
 
-PLACES, WIDTH, SYMBOLS = 50, 6, 11
+POSITIONS, WIDTH, SYMBOLS = 50, 6, 11
 MODEL = ModelConfig(hidden=12, embedding=8, layers=2)
 
 
 @pytest.fixture(params=["compiled", "tensor operations"])
-def arithmetic(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "tensor operations":
         monkeypatch.setattr(head, "load_compiled_softmax", lambda: None)
     return str(request.param)
 
 
-def chunks_of(monkeypatch: pytest.MonkeyPatch, places: int) -> None:
-    """Chunks of about so many places."""
+def set_chunk_size(monkeypatch: pytest.MonkeyPatch, positions: int) -> None:
+    """Make chunks of about this many positions."""
     monkeypatch.setattr(head, "MIN_CHUNK_POSITIONS", 1)
-    monkeypatch.setattr(head, "MAX_CHUNK_LOGITS", places * SYMBOLS)
+    monkeypatch.setattr(head, "MAX_CHUNK_LOGITS", positions * SYMBOLS)
 
 
 def example(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Inputs, weight and bias, all of which want gradients, and targets."""
+    """Return inputs, weight and bias, which require gradients, and targets."""
     torch.manual_seed(1)
-    shapes = (PLACES, WIDTH), (SYMBOLS, WIDTH), (SYMBOLS,)
+    shapes = (POSITIONS, WIDTH), (SYMBOLS, WIDTH), (SYMBOLS,)
     x, weight, bias = (torch.randn(shape, dtype=dtype, requires_grad=True) for shape in shapes)
-    return x, weight, bias, torch.randint(SYMBOLS, (PLACES,))
+    return x, weight, bias, torch.randint(SYMBOLS, (POSITIONS,))
 
 
-@pytest.mark.usefixtures("arithmetic")
+@pytest.mark.usefixtures("implementation")
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-@pytest.mark.parametrize("places", [1, 7, 25, 49, 50, 1000])
-def test_it_is_torchs_loss_whatever_the_chunk(monkeypatch: pytest.MonkeyPatch, smoothing: float, places: int) -> None:
-    chunks_of(monkeypatch, places)
+@pytest.mark.parametrize("positions", [1, 7, 25, 49, 50, 1000])
+def test_the_chunked_loss_is_torchs_cross_entropy_for_any_chunk_size(
+    monkeypatch: pytest.MonkeyPatch, smoothing: float, positions: int
+) -> None:
+    set_chunk_size(monkeypatch, positions)
     x, weight, bias, targets = example()
     logits = linear(x, weight, bias)
     expected = cross_entropy(logits, targets, label_smoothing=smoothing)
@@ -62,18 +64,18 @@ def gradients(loss: Tensor, *of: Tensor) -> tuple[Tensor, ...]:
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])
-def test_its_gradient_is_that_of_its_value(monkeypatch: pytest.MonkeyPatch, smoothing: float) -> None:
-    chunks_of(monkeypatch, 13)
+def test_the_gradient_of_the_chunked_loss_is_its_derivative(monkeypatch: pytest.MonkeyPatch, smoothing: float) -> None:
+    set_chunk_size(monkeypatch, 13)
     x, weight, bias, targets = example(torch.float64)
 
-    def minimised(*of: Tensor) -> Tensor:
-        return linear_cross_entropy(*of, targets, smoothing)[1]
+    def smoothed(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return linear_cross_entropy(x, weight, bias, targets, smoothing)[1]
 
-    assert torch.autograd.gradcheck(minimised, (x, weight, bias))  # type: ignore[no-untyped-call]
+    assert torch.autograd.gradcheck(smoothed, (x, weight, bias))
 
 
-@pytest.mark.usefixtures("arithmetic")
-def test_bfloat16_stays_close_and_its_sums_are_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("implementation")
+def test_the_chunked_loss_in_bfloat16_is_close_and_accumulates_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(head, "MAX_CHUNK_LOGITS", 300 * 1000)
     torch.manual_seed(1)
     x, weight = torch.randn(1200, 16).bfloat16().float(), torch.randn(1000, 16).bfloat16().float()
@@ -82,49 +84,49 @@ def test_bfloat16_stays_close_and_its_sums_are_in_float32(monkeypatch: pytest.Mo
     exact = linear_cross_entropy(x, weight, bias, targets)[0]
     right = gradients(cross_entropy(linear(x, weight, bias), targets), *of)
     with torch.autocast("cpu", torch.bfloat16):
-        loss, minimised = linear_cross_entropy(x, weight, bias, targets)
+        loss, smoothed = linear_cross_entropy(x, weight, bias, targets)
     assert loss.dtype == torch.float32
     assert float(loss) == pytest.approx(float(exact), rel=2e-4)
-    for found, expected in zip(gradients(minimised, *of), right, strict=True):
+    for found, expected in zip(gradients(smoothed, *of), right, strict=True):
         assert found.dtype == torch.float32
         assert (found - expected).norm() < 0.005 * expected.norm()
 
 
-@pytest.mark.usefixtures("arithmetic")
+@pytest.mark.usefixtures("implementation")
 @pytest.mark.parametrize("scale", [1e-3, 60.0, 3e4])
-def test_logits_of_any_size_neither_overflow_nor_vanish(scale: float) -> None:
+def test_logits_of_any_size_give_finite_losses_and_gradients(scale: float) -> None:
     x, weight, bias, targets = example()
     x = (x * scale).detach().requires_grad_()
     expected = cross_entropy(linear(x, weight, bias), targets)
-    loss, minimised = linear_cross_entropy(x, weight, bias, targets)
+    loss, smoothed = linear_cross_entropy(x, weight, bias, targets)
     torch.testing.assert_close(loss, expected)
-    (found,), (right,) = gradients(minimised, weight), gradients(expected, weight)
+    (found,), (right,) = gradients(smoothed, weight), gradients(expected, weight)
     assert (found - right).norm() < 1e-5 * right.norm()
 
 
-@pytest.mark.usefixtures("arithmetic")
+@pytest.mark.usefixtures("implementation")
 @pytest.mark.parametrize("number", [float("nan"), -float("nan"), float("inf")])
-def test_what_is_no_number_is_seen_in_the_loss(number: float) -> None:
+def test_a_logit_that_is_not_finite_makes_the_loss_nan(number: float) -> None:
     x, weight, bias, targets = example()
     bias = bias.detach().clone()
     bias[3] = number
     assert torch.isnan(linear_cross_entropy(x, weight, bias, targets)[0])
 
 
-def test_the_graph_can_be_gone_through_twice() -> None:
+def test_the_chunked_loss_can_be_differentiated_twice() -> None:
     x, weight, bias, targets = example()
-    minimised = linear_cross_entropy(x, weight, bias, targets)[1]
-    minimised.backward(retain_graph=True)  # type: ignore[no-untyped-call]
+    smoothed = linear_cross_entropy(x, weight, bias, targets)[1]
+    smoothed.backward(retain_graph=True)  # type: ignore[no-untyped-call]
     assert weight.grad is not None
     once = weight.grad.clone()
-    minimised.backward()  # type: ignore[no-untyped-call]
+    smoothed.backward()  # type: ignore[no-untyped-call]
     torch.testing.assert_close(weight.grad, 2 * once)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("embedding", [8, 12])
 @pytest.mark.parametrize("kind", ["top", "all", "tied"])
-def test_a_models_loss_is_that_of_its_logits(kind: str, embedding: int, smoothing: float) -> None:
+def test_the_loss_of_a_model_is_the_cross_entropy_of_its_logits(kind: str, embedding: int, smoothing: float) -> None:
     torch.manual_seed(2)
     settings = replace(MODEL, head=kind, embedding=embedding)
     model = LanguageModel(settings, SYMBOLS, "kernel", RegularizationConfig(label_smoothing=smoothing))
@@ -140,17 +142,17 @@ def test_a_models_loss_is_that_of_its_logits(kind: str, embedding: int, smoothin
         torch.testing.assert_close(found, own)
 
 
-@pytest.mark.parametrize("places", [1, 255, 256, 2500, 8192, 100_000])
+@pytest.mark.parametrize("positions", [1, 255, 256, 2500, 8192, 100_000])
 @pytest.mark.parametrize("symbols", [2, 65, 4743, 100_000])
-def test_a_chunk_is_bounded_and_never_so_short_that_sums_outweigh_products(places: int, symbols: int) -> None:
-    chunk = choose_chunk_size(places, symbols)
-    assert 1 <= chunk <= places
+def test_a_chunk_has_bounded_memory_and_a_minimum_of_positions(positions: int, symbols: int) -> None:
+    chunk = choose_chunk_size(positions, symbols)
+    assert 1 <= chunk <= positions
     assert chunk * symbols <= max(head.MAX_CHUNK_LOGITS, 2 * head.MIN_CHUNK_POSITIONS * symbols)
-    assert chunk >= min(places, head.MIN_CHUNK_POSITIONS)
+    assert chunk >= min(positions, head.MIN_CHUNK_POSITIONS)
 
 
-def test_rows_projected_before_or_after_they_are_looked_up_are_the_same() -> None:
-    """Which comes first is a matter of speed, and so of the numbers of rows and of ids."""
+def test_models_with_few_and_many_symbols_give_the_same_logits_and_gradients() -> None:
+    """A model with few symbols projects the rows of its embedding before it looks them up, one with many after."""
     torch.manual_seed(4)
     few, many = LanguageModel(MODEL, 5), LanguageModel(MODEL, 500)
     own = few.state_dict()

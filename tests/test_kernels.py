@@ -1,4 +1,4 @@
-"""The kernels against calculus, against torch's operators and against cells.py."""
+"""The kernels: against numerical derivatives, torch's layers and the cells in NumPy."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ every_activation = pytest.mark.parametrize("activation", ACTIVATIONS)
 
 
 def layer_and_inputs(cell: str, activation: str = "tanh", steps: int = T) -> tuple[Layer, Tensor, tuple[Tensor, ...]]:
-    """A layer with random weights in float64, a text and a state to begin with."""
+    """Return a layer with random weights in float64, inputs [T, B, E] and a random initial state."""
     torch.manual_seed(0)
     layer = Layer(replace(ModelConfig(), cell=cell, activation=activation, hidden=H), E, "kernel").double()
     for parameter in layer.parameters():
@@ -56,24 +56,22 @@ def test_the_backward_pass_is_the_derivative_of_the_forward_pass(cell: str, acti
     assert torch.autograd.gradcheck(outputs, (x, *state, *layer.parameters()))
 
 
-def places(*fresh: tuple[int, int]) -> Tensor:
-    """[T, B], false at these steps and sequences."""
+def keep_except(*restarts: tuple[int, int]) -> Tensor:
+    """Return a mask [T, B] that is false at these steps and sequences."""
     keep = torch.ones(T, B, dtype=torch.bool)
-    for t, b in fresh:
+    for t, b in restarts:
         keep[t, b] = False
     return keep
 
 
-SCATTERED = places((0, 1), (2, 0), (2, 1), (3, 1), (4, 2))
-"""At the first step, at the last, at two in turn, of two sequences at once; and one step without any."""
+SCATTERED = keep_except((0, 1), (2, 0), (2, 1), (3, 1), (4, 2))
+"""Resets at the first and the last step, at two steps in a row, of two sequences at once; one step has none."""
 
 
 @every_cell
 @every_activation
-@pytest.mark.parametrize("keep", [SCATTERED, SCATTERED[:1], places((1, 0), (1, 1), (1, 2))], ids=["T", "1", "all"])
-def test_the_backward_pass_is_the_derivative_where_sequences_start_afresh(
-    cell: str, activation: str, keep: Tensor
-) -> None:
+@pytest.mark.parametrize("keep", [SCATTERED, SCATTERED[:1], keep_except((1, 0), (1, 1), (1, 2))], ids=["T", "1", "all"])
+def test_the_backward_pass_is_the_derivative_with_resets(cell: str, activation: str, keep: Tensor) -> None:
     layer, x, state = layer_and_inputs(cell, activation, len(keep))
     names = [name for name, _ in layer.named_parameters()]
 
@@ -88,7 +86,7 @@ def test_the_backward_pass_is_the_derivative_where_sequences_start_afresh(
 def segment_by_segment(
     layer: Layer, x: Tensor, state: tuple[Tensor, ...], keep: Tensor
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Each sequence alone, cut where it starts afresh, every piece but the first from `start`."""
+    """Run each sequence alone and piece by piece, cut at its resets; every piece but the first has a zero state."""
     ys, ends = [], []
     for b in range(B):
         pieces, after = [], tuple(part[b : b + 1] for part in state)
@@ -104,7 +102,7 @@ def segment_by_segment(
 @every_cell
 @every_activation
 @pytest.mark.parametrize("zoneout", [0.0, 0.2])
-def test_to_start_afresh_is_to_run_the_pieces_one_by_one(cell: str, activation: str, zoneout: float) -> None:
+def test_a_sequence_with_resets_gives_the_results_of_its_pieces(cell: str, activation: str, zoneout: float) -> None:
     layer, x, state = layer_and_inputs(cell, activation)
     layer.zoneout = zoneout
     layer.eval()
@@ -114,7 +112,7 @@ def test_to_start_afresh_is_to_run_the_pieces_one_by_one(cell: str, activation: 
         found.append((y, *after, *torch.autograd.grad(error, (x, *state, *layer.parameters()))))
     for ours, alone in zip(*found, strict=True):
         torch.testing.assert_close(ours, alone)
-    cut = found[0][2 + len(state) : 2 + 2 * len(state)]  # the errors on the state before the text
+    cut = found[0][2 + len(state) : 2 + 2 * len(state)]  # the gradients of the initial state
     assert all(not error[1].any() for error in cut)
     assert cut[-1][0].any()
 
@@ -122,7 +120,7 @@ def test_to_start_afresh_is_to_run_the_pieces_one_by_one(cell: str, activation: 
 @every_cell
 @pytest.mark.parametrize(("cast", "tolerance"), [(False, 1e-5), (True, 0.05)])
 @pytest.mark.parametrize("compiled", [True, False])
-def test_starting_afresh_is_the_same_in_every_arithmetic(
+def test_resets_give_the_same_results_in_every_precision_and_implementation(
     cell: str, cast: bool, tolerance: float, compiled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layer, x, state = layer_and_inputs(cell)
@@ -141,11 +139,11 @@ def test_starting_afresh_is_the_same_in_every_arithmetic(
         torch.testing.assert_close(ours.double(), exact, atol=tolerance * max(largest, 1), rtol=0)
 
 
-class Operations(TorchDispatchMode):
-    """Counts what torch is asked to do."""
+class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Records the tensor operations."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.names: list[str] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -154,11 +152,11 @@ class Operations(TorchDispatchMode):
 
 
 @every_cell
-def test_only_the_steps_that_start_afresh_cost_anything(cell: str) -> None:
+def test_only_steps_with_a_reset_add_operations(cell: str) -> None:
     layer, x, state = layer_and_inputs(cell)
     found, counts = [], []
-    nowhere, somewhere = Resets(places()), Resets(places((2, 0)))
-    for resets in (NO_RESETS, nowhere, somewhere, Resets(places((2, 0), (3, 1)))):
+    masks = keep_except(), keep_except((2, 0)), keep_except((2, 0), (3, 1))
+    for resets in (NO_RESETS, *map(Resets, masks)):
         with Operations() as operations:
             y, _ = layer(x, state, resets)
             found.append((y, *torch.autograd.grad(y.square().sum(), list(layer.parameters()))))
@@ -166,12 +164,12 @@ def test_only_the_steps_that_start_afresh_cost_anything(cell: str) -> None:
     for plain, unused in zip(found[0], found[1], strict=True):
         assert torch.equal(plain, unused)
     assert counts[0] == counts[1] < counts[2]
-    assert counts[3] - counts[2] <= 5, "what the step reads, and the errors on it"
+    assert counts[3] - counts[2] <= 5, "the states that the step reads, and their gradients"
 
 
 @every_cell
 @every_activation
-def test_a_kernel_is_its_cell_step_by_step(cell: str, activation: str) -> None:
+def test_a_kernel_gives_the_outputs_of_its_cell_step_by_step(cell: str, activation: str) -> None:
     layer, x, state = layer_and_inputs(cell, activation)
     y, after = layer(x, state)
     weights = {name: p.detach().numpy() for name, p in layer.weights().items()}
@@ -185,11 +183,11 @@ def test_a_kernel_is_its_cell_step_by_step(cell: str, activation: str) -> None:
 
 
 @pytest.mark.parametrize("cell", TORCH_LAYERS)
-def test_a_kernel_and_torchs_operator_agree_in_outputs_and_gradients(cell: str) -> None:
+def test_a_kernel_and_torchs_layer_agree_in_outputs_and_gradients(cell: str) -> None:
     layer, x, state = layer_and_inputs(cell)
     found = []
     for engine in ("kernel", "torch"):
-        layer.engine = engine  # type: ignore[assignment]
+        layer.engine = engine
         y, after = layer(x, state)
         error = sum(
             (part * torch.linspace(-1, 1, part.numel(), dtype=part.dtype).view_as(part)).sum() for part in after
@@ -201,7 +199,7 @@ def test_a_kernel_and_torchs_operator_agree_in_outputs_and_gradients(cell: str) 
 
 
 @every_cell
-def test_looking_up_projected_rows_is_projecting_the_rows_looked_up(cell: str) -> None:
+def test_looking_up_projected_rows_gives_the_same_as_projecting_the_looked_up_rows(cell: str) -> None:
     layer, _, state = layer_and_inputs(cell)
     table = torch.randn(7, E, dtype=torch.float64, requires_grad=True)
     ids = torch.randint(7, (T, B))
@@ -214,7 +212,7 @@ def test_looking_up_projected_rows_is_projecting_the_rows_looked_up(cell: str) -
 
 
 @every_cell
-def test_in_bfloat16_what_adds_up_stays_in_float32(cell: str) -> None:
+def test_in_bfloat16_states_and_weight_gradients_are_accumulated_in_float32(cell: str) -> None:
     layer, x, state = layer_and_inputs(cell)
     layer = layer.float()
     inputs = x.detach().float(), tuple(part.detach().float() for part in state)
@@ -238,7 +236,7 @@ def test_softsign_is_bounded_and_odd() -> None:
 
 
 @every_cell
-def test_in_bfloat16_a_character_seen_a_thousand_times_gets_all_of_its_gradient(cell: str) -> None:
+def test_in_bfloat16_the_gradient_of_a_frequent_character_is_summed_without_loss(cell: str) -> None:
     layer, _, _ = layer_and_inputs(cell)
     layer = layer.float()
     ids, table, found = torch.zeros(1200, 1, dtype=torch.int64), torch.full((2, E), 0.1, requires_grad=True), []
@@ -250,7 +248,7 @@ def test_in_bfloat16_a_character_seen_a_thousand_times_gets_all_of_its_gradient(
 
 
 @every_cell
-def test_a_kernel_may_be_differentiated_twice_over_and_from_any_layout(cell: str) -> None:
+def test_a_kernel_can_be_differentiated_repeatedly_and_with_gradients_of_any_layout(cell: str) -> None:
     layer, x, state = layer_and_inputs(cell)
     y, after = layer(x, state)
     error = torch.randn(B, T, H, dtype=torch.float64).transpose(0, 1)
@@ -264,11 +262,11 @@ def test_a_kernel_may_be_differentiated_twice_over_and_from_any_layout(cell: str
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.03)])
-def test_the_compiled_arithmetic_does_what_the_tensor_operations_do(
+def test_the_compiled_kernels_agree_with_the_tensor_operations(
     cell: str, dtype: torch.dtype, tolerance: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert pointwise.load_fused(), "the tests need numba (pip install -e '.[test]')"
-    hidden = 37  # not a multiple of what a vector instruction takes
+    hidden = 37  # not a multiple of the width of a vector instruction
     layer = Layer(replace(ModelConfig(), cell=cell, hidden=hidden), E, "kernel")
     x, state = torch.randn(T, B, E), tuple(torch.randn(B, hidden, requires_grad=True) for _ in layer.initial_state(B))
     found = []
@@ -285,7 +283,7 @@ def test_the_compiled_arithmetic_does_what_the_tensor_operations_do(
         torch.testing.assert_close(ours, theirs, atol=tolerance * largest, rtol=0)
 
 
-def test_the_compiled_sigmoid_is_right_to_the_last_digits_and_hides_no_fault() -> None:
+def test_the_compiled_sigmoid_is_accurate_to_3e_7_and_keeps_nan() -> None:
     from charlstm.model.kernels import fused
 
     x = np.linspace(-80, 80, 2001, dtype=np.float32)
@@ -307,9 +305,9 @@ print(hashlib.sha256(b"".join(p.grad.numpy().tobytes() for p in model.parameters
 """
 
 
-def test_the_process_that_compiles_calculates_what_later_ones_do_to_the_last_bit(tmp_path: Path) -> None:
+def test_the_process_that_compiles_gives_the_same_bits_as_processes_that_load_from_the_cache(tmp_path: Path) -> None:
     environ = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
     command = [sys.executable, "-c", COMPILING]
     first, later = (subprocess.run(command, env=environ, capture_output=True, check=True).stdout for _ in range(2))
-    assert list(tmp_path.rglob("*.nbc")), "it was compiled by the first"
+    assert list(tmp_path.rglob("*.nbc")), "the first process fills the cache"
     assert first == later

@@ -1,4 +1,4 @@
-"""What keeps a network from learning its text by heart: each option does what its paper says, and only in training."""
+"""Regularization: each option does what its paper says, and only in training."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def network(**settings: Any) -> LanguageModel:
 
 
 @given(st.floats(0.01, 0.95), st.integers(0, 2**31))
-def test_the_share_asked_for_is_chosen(share: float, seed: int) -> None:
+def test_a_mask_has_the_requested_share_of_true_entries(share: float, seed: int) -> None:
     torch.manual_seed(seed)
     found = draw_mask(share, (100, 203), torch.device("cpu")).float().mean().item()
     assert found == pytest.approx(share, abs=0.02)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_dropout_keeps_the_mean_and_draws_anew_each_step_or_once_a_window(share: float) -> None:
+def test_dropout_keeps_the_mean_and_draws_a_mask_per_step_or_per_window(share: float) -> None:
     torch.manual_seed(1)
     y = torch.ones(50, 4, 300)
     steps, window = drop_units(y, share, "step"), drop_units(y, share, "window")
@@ -46,10 +46,10 @@ def test_dropout_keeps_the_mean_and_draws_anew_each_step_or_once_a_window(share:
         assert (dropped == 0).float().mean().item() == pytest.approx(share, abs=0.05)
     assert (window == window[0]).all()
     assert not (steps == steps[0]).all()
-    assert not (window[:, 0] == window[:, 1]).all(), "each stream has its own"
+    assert not (window[:, 0] == window[:, 1]).all(), "every stream has its own mask"
 
 
-def test_embedding_dropout_leaves_out_whole_characters_and_weight_dropout_single_weights() -> None:
+def test_embedding_dropout_drops_whole_characters_and_weight_dropout_single_weights() -> None:
     torch.manual_seed(1)
     rows = drop_rows(torch.ones(200, 16), 0.3)
     assert set(rows.eq(0).float().mean(1).tolist()) == {0.0, 1.0}
@@ -70,12 +70,13 @@ def test_embedding_dropout_leaves_out_whole_characters_and_weight_dropout_single
     ],
     ids=str,
 )
-def test_chance_is_for_training_only_and_the_seed_decides_it(option: dict[str, Any]) -> None:
+def test_dropout_is_random_in_training_only_and_reproducible_by_seed(option: dict[str, Any]) -> None:
     model, ids = network(**option), torch.randint(SIZE, (20, 3))
 
     def logits(seed: int) -> torch.Tensor:
         torch.manual_seed(seed)
-        return model(ids, model.initial_state(3))[0].detach()
+        y: torch.Tensor = model(ids, model.initial_state(3))[0].detach()
+        return y
 
     assert not torch.equal(logits(1), logits(2))
     assert torch.equal(logits(1), logits(1))
@@ -83,16 +84,16 @@ def test_chance_is_for_training_only_and_the_seed_decides_it(option: dict[str, A
     assert torch.equal(logits(1), logits(2))
 
 
-def test_a_weight_left_out_of_the_recurrence_gets_no_gradient() -> None:
+def test_a_dropped_recurrent_weight_gets_no_gradient() -> None:
     model = network(weight_dropout=0.5)
     y, _ = model(torch.randint(SIZE, (9, 3)), model.initial_state(3))
-    y.sum().backward()  # type: ignore[no-untyped-call]
+    y.sum().backward()
     gradients = dict(model.named_parameters())["stack.layers.0.core.weight_hh_l0"].grad
     assert gradients is not None
     assert 0.3 < gradients.eq(0).float().mean() < 0.7
 
 
-def test_units_zoned_out_keep_their_state() -> None:
+def test_zoneout_keeps_the_state_of_most_units_at_a_high_rate() -> None:
     model = network(zoneout=0.9, layers=1)
     model.train()
     before = (torch.full((3, 12), 0.5), torch.full((3, 12), 0.25))
@@ -102,7 +103,7 @@ def test_units_zoned_out_keep_their_state() -> None:
         assert not torch.equal(new, old)
 
 
-def test_the_penalties_are_what_their_papers_say() -> None:
+def test_activation_and_temporal_penalties_add_their_mean_squares_to_the_loss() -> None:
     torch.manual_seed(1)
     loss, plain = torch.tensor(1.5), torch.randn(5, 2, 12)
     outputs = StackOutputs(plain, plain * 2)
@@ -115,7 +116,7 @@ def test_the_penalties_are_what_their_papers_say() -> None:
     assert total(temporal_penalty=2) == pytest.approx(float(loss + 2 * (plain[1:] - plain[:-1]).square().mean()))
 
 
-def test_another_document_is_no_change_to_be_penalised() -> None:
+def test_the_temporal_penalty_ignores_the_change_between_documents() -> None:
     torch.manual_seed(1)
     model = LanguageModel(MODEL, SIZE, end_of_document=SIZE - 1)
     one, other = torch.randint(SIZE - 1, (2, 6, 1)).unbind()
@@ -124,14 +125,14 @@ def test_another_document_is_no_change_to_be_penalised() -> None:
 
     def changes(ids: torch.Tensor) -> float:
         outputs = model.eval().unroll(ids, model.initial_state(1))[0]
-        penalised = add_penalties(torch.zeros(()), outputs, RegularizationConfig(temporal_penalty=1))
-        return penalised.item() * (len(ids) - 1)
+        penalized = add_penalties(torch.zeros(()), outputs, RegularizationConfig(temporal_penalty=1))
+        return penalized.item() * (len(ids) - 1)
 
     parts = changes(torch.cat([boundary, one])) + changes(torch.cat([boundary, other]))
     assert changes(whole) == pytest.approx(parts, rel=1e-5)
 
 
-def test_l1_draws_weights_to_nothing_and_the_loss_that_is_told_is_without_penalties() -> None:
+def test_l1_shrinks_weights_and_the_reported_loss_excludes_penalties() -> None:
     def trained(l1: float) -> tuple[float, float]:
         regularization = RegularizationConfig(l1=l1, activation_penalty=l1 * 100)
         settings = TrainingConfig(seq_len=16, batch_size=4, device="cpu", weight_decay=0)
