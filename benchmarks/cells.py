@@ -30,7 +30,7 @@ from charlstm.storage.model import ModelFile
 from charlstm.storage.run import RunFolder
 from charlstm.text_model import TextModel
 from charlstm.training.events import Stepped
-from charlstm.training.run import train
+from charlstm.training.run import run_training
 
 PARAMETERS = 1_000_000
 LEARNING_RATES = {
@@ -61,7 +61,7 @@ def config_of(cell: str, corpus: Corpus, path: str, seconds: float, seed: int) -
 def trained(corpus: Corpus, config: Config, folder: Path) -> tuple[float, float]:
     """Loss in nats/char on the validation part, and characters a second."""
     rate, end = 0.0, None
-    for event in train(corpus, config, RunFolder(folder), overwrite=True):
+    for event in run_training(corpus, config, RunFolder(folder), overwrite=True):
         rate = event.chars_per_second if isinstance(event, Stepped) else rate
         end = event
     return end.best_loss_nats, rate  # type: ignore[union-attr, return-value]

@@ -75,7 +75,7 @@ def train(
         data = replace(data, split=default_shares(len(text), data.split))
     settings = replace(settings, data=data)
 
-    from charlstm.training.run import train as run_training
+    from charlstm.training.run import run_training
 
     return run_training(text, settings, run_folder, overwrite=overwrite, init_from=initial, stop=stop)
 
@@ -90,7 +90,7 @@ def resume_run(
     settings = replace(settings, data=replace(settings.data, corpus=sources or saved.data.corpus))
     text = read_corpus(settings.data, folder.spool)
 
-    from charlstm.training.run import train as run_training
+    from charlstm.training.run import run_training
 
     return run_training(text, settings, folder, resume=True, stop=stop)
 

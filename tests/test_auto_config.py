@@ -38,7 +38,7 @@ def test_more_time_buys_a_larger_model_then_more_dropout() -> None:
     sizes = [count_parameters(each.config.model, 65) for each in plans]
     assert sizes == sorted(sizes)
     assert sizes[0] < sizes[2] < sizes[4]
-    assert sizes[-1] <= auto_config.MOST_PARAMETERS * 400_000
+    assert sizes[-1] <= auto_config.MAX_PARAMETERS_PER_CHARACTER * 400_000
     assert all(each.epochs >= 1.5 for each in plans[1:])
     assert plans[-1].config.model.dropout > plans[1].config.model.dropout
 
@@ -64,10 +64,10 @@ def test_a_size_that_was_given_gets_the_batch_and_rate_that_suit_it() -> None:
 def test_a_short_text_gets_a_small_model_and_an_end() -> None:
     found = choose_config(Corpus.from_text(ENGLISH[:3000]), timed(3600), ())
     assert (
-        count_parameters(found.config.model, 60) <= auto_config.MOST_PARAMETERS * 2700
+        count_parameters(found.config.model, 60) <= auto_config.MAX_PARAMETERS_PER_CHARACTER * 2700
         or found.config.model.hidden == 64
     )
-    assert found.config.training.epochs == auto_config.MOST_EPOCHS
+    assert found.config.training.epochs == auto_config.MAX_EPOCHS
 
 
 def test_a_text_too_small_for_any_is_said_so() -> None:

@@ -51,7 +51,7 @@ def test_a_healthy_run_is_not_remarked_upon(name: str) -> None:
 @pytest.mark.parametrize("entropy", [log(4), 1e-4])
 def test_a_text_with_nothing_more_to_learn_is_not_remarked_upon(entropy: float) -> None:
     history = [(500, 1.01 * entropy + 0.01, entropy), (1000, entropy, entropy), (2000, entropy, 1.003 * entropy)]
-    assert diagnose(figures(*history, pairs=entropy)) == ""
+    assert diagnose(figures(*history, pair_entropy_nats=entropy)) == ""
 
 
 def test_a_run_that_was_never_validated_is_not_remarked_upon() -> None:
@@ -68,7 +68,7 @@ def test_overfitting_is_told_with_the_best_step_and_what_to_change() -> None:
     assert "--dropout (now 0)" in said
     assert "lower --epochs (now 20)" in said
     assert "--hidden" not in said
-    assert "--hidden (now 384)" in diagnose(figures(*OVERFITTED, characters=40_000))
+    assert "--hidden (now 384)" in diagnose(figures(*OVERFITTED, training_characters=40_000))
 
 
 def test_training_and_validation_worlds_apart_is_overfitting_too() -> None:
@@ -87,7 +87,9 @@ def test_few_steps_are_named() -> None:
 def test_a_small_model_that_has_learned_all_it_can_is_to_be_larger() -> None:
     history = [(4000, 2.46, 2.35), (8000, 2.40, 2.31), (11248, 2.39, 2.30)]
     config = Config(model=ModelConfig(hidden=8))
-    assert "--hidden (now 8)" in diagnose(figures(*history, config=config, parameters=3927, characters=360_000))
+    assert "--hidden (now 8)" in diagnose(
+        figures(*history, config=config, parameters=3927, training_characters=360_000)
+    )
 
 
 BACKWARDS = [(500, 2.4, 2.2), (1000, 2.1, 2.0), (1500, 3.9, 3.4), (2000, 2.6, 2.4)]
@@ -131,7 +133,7 @@ histories = st.lists(st.tuples(losses, losses), max_size=30)
 def test_whatever_the_figures_it_is_one_short_sentence_with_an_option(
     history: list[tuple[float, float]], each: int, pairs: float | None
 ) -> None:
-    said = diagnose(figures(*((each * (k + 1), *pair) for k, pair in enumerate(history)), pairs=pairs))
+    said = diagnose(figures(*((each * (k + 1), *pair) for k, pair in enumerate(history)), pair_entropy_nats=pairs))
     assert "\n" not in said
     assert len(said) < 250
     assert not said or " --" in said
@@ -142,7 +144,7 @@ def test_losses_that_fall_ever_more_slowly_are_not_overfitting_nor_a_rate_too_hi
     start: float, share: float, count: int, ratio: float
 ) -> None:
     history = [(1000 * (k + 1), ratio * start * share**k, start * share**k) for k in range(count)]
-    said = diagnose(figures(*history, pairs=None))
+    said = diagnose(figures(*history, pair_entropy_nats=None))
     assert "--lr" not in said
     assert "--dropout" not in said
 

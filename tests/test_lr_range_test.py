@@ -18,7 +18,14 @@ from charlstm.cli.chart import draw_chart
 from charlstm.config import Config
 from charlstm.data.corpus import Corpus
 from charlstm.errors import CharlstmError, DivergedError
-from charlstm.training.lr_range_test import HIGHEST, LOWEST, STEPS, RangeTestStep, run_range_test, suggest_rate
+from charlstm.training.lr_range_test import (
+    HIGHEST_LR,
+    LOWEST_LR,
+    TEST_STEPS,
+    RangeTestStep,
+    run_range_test,
+    suggest_rate,
+)
 from charlstm.training.trainer import Trainer
 from tests.conftest import ENGLISH, SMALL, Result, charlstm, one_sentence
 
@@ -30,7 +37,7 @@ def found(corpus: Path) -> Result:
 
 def test_stdout_is_a_rate_that_training_takes(corpus: Path, found: Result) -> None:
     assert found.code == 0, found.err
-    assert LOWEST <= float(found.text) <= HIGHEST / 10
+    assert LOWEST_LR <= float(found.text) <= HIGHEST_LR / 10
     assert len(found.text.strip().replace(".", "").lstrip("0")) <= 2
     trained = charlstm("train", corpus, *SMALL, "--epochs", 1, "--lr", found.text)
     assert trained.code == 0, trained.err
@@ -94,7 +101,10 @@ def test_ctrl_c_ends_it(corpus: Path) -> None:
 def curve_of(losses: list[float]) -> list[RangeTestStep]:
     """A whole test's curve through these losses."""
     last = len(losses) - 1
-    return [RangeTestStep(k / last, LOWEST * (HIGHEST / LOWEST) ** (k / last), loss) for k, loss in enumerate(losses)]
+    return [
+        RangeTestStep(k / last, LOWEST_LR * (HIGHEST_LR / LOWEST_LR) ** (k / last), loss)
+        for k, loss in enumerate(losses)
+    ]
 
 
 def test_the_proposal_is_a_tenth_of_the_rate_of_the_lowest_loss() -> None:
@@ -127,11 +137,11 @@ class Losses(Trainer):
 
 
 def test_the_rate_grows_by_the_same_factor_at_every_step() -> None:
-    trainer = Losses([4.0] * STEPS)
+    trainer = Losses([4.0] * TEST_STEPS)
     curve = list(run_range_test(trainer))
-    assert len(curve) == STEPS
-    assert trainer.rates[0] == pytest.approx(LOWEST)
-    assert trainer.rates[-1] == pytest.approx(HIGHEST)
+    assert len(curve) == TEST_STEPS
+    assert trainer.rates[0] == pytest.approx(LOWEST_LR)
+    assert trainer.rates[-1] == pytest.approx(HIGHEST_LR)
     factors = [b / a for a, b in pairwise(trainer.rates)]
     assert max(factors) == pytest.approx(min(factors))
     assert all(tried.loss_nats == pytest.approx(4.0) for tried in curve), "the mean has no bias towards 0"

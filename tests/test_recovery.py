@@ -18,7 +18,7 @@ from charlstm.storage.run import RunFolder
 from charlstm.storage.tensors import read_tensors
 from charlstm.training import recovery
 from charlstm.training.events import Event, Finished, RolledBack, Stepped
-from charlstm.training.run import train
+from charlstm.training.run import run_training
 from charlstm.training.trainer import Trainer
 from tests.conftest import ENGLISH, charlstm, one_sentence
 from tests.test_training import CORPUS, config, stop_at
@@ -55,7 +55,7 @@ def fallen(events: list[Event]) -> list[RolledBack]:
 def test_a_gradient_that_is_not_finite_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     break_gradient(monkeypatch, after(14))
     folder = RunFolder(tmp_path / "run")
-    events = list(train(CORPUS, config(schedule="constant"), folder))
+    events = list(run_training(CORPUS, config(schedule="constant"), folder))
     assert fallen(events) == [RolledBack(14, 10, "training diverged at step 15: the loss is no longer a number", 0.5)]
     steps = [event for event in events if isinstance(event, Stepped)]
     assert [event.step for event in steps[:16]] == [*range(1, 15), 11, 12]
@@ -78,23 +78,23 @@ def test_a_loss_that_is_no_number_is_not_followed(tmp_path: Path, monkeypatch: p
         return Losses(*(loss * (float("nan") if taken == 15 else 1) for loss in losses)), *rest
 
     monkeypatch.setattr(LanguageModel, "compute_loss", broken)
-    events = list(train(CORPUS, config(), RunFolder(tmp_path / "run")))
+    events = list(run_training(CORPUS, config(), RunFolder(tmp_path / "run")))
     assert [event.to_step for event in fallen(events)] == [10]
     assert all(np.isfinite(w).all() for w in ModelFile.load(tmp_path / "run" / "last.safetensors").weights.values())
 
 
 def test_a_loss_far_above_its_start_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recovery, "LONG", 4)
+    monkeypatch.setattr(recovery, "MAX_RISEN_STEPS", 4)
     break_loss(monkeypatch, after(12), 50)
-    (back,) = fallen(list(train(CORPUS, config(), RunFolder(tmp_path / "run"))))
+    (back,) = fallen(list(run_training(CORPUS, config(), RunFolder(tmp_path / "run"))))
     assert (back.step, back.to_step) == (16, 10)
     assert "the loss has risen from 3." in back.reason
 
 
 def test_a_loss_that_is_high_now_and_then_is_no_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recovery, "LONG", 4)
+    monkeypatch.setattr(recovery, "MAX_RISEN_STEPS", 4)
     break_loss(monkeypatch, lambda trainer: trainer.progress.step % 4 > 0, 50)
-    assert not fallen(list(train(CORPUS, config(), RunFolder(tmp_path / "run"))))
+    assert not fallen(list(run_training(CORPUS, config(), RunFolder(tmp_path / "run"))))
 
 
 def test_a_validation_loss_that_is_no_number_is_never_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +107,7 @@ def test_a_validation_loss_that_is_no_number_is_never_the_best(tmp_path: Path, m
 
     monkeypatch.setattr("charlstm.evaluation.evaluate.torch.nn.functional.cross_entropy", broken)
     folder = RunFolder(tmp_path / "run")
-    (back,) = fallen(list(train(CORPUS, config(), folder)))
+    (back,) = fallen(list(run_training(CORPUS, config(), folder)))
     assert (back.step, back.to_step) == (20, 10)
     assert "the validation loss is no longer a number" in back.reason
     assert np.isfinite(ModelFile.load(folder.path / "best.safetensors").metrics["validation"]["loss_nats"])
@@ -118,9 +118,9 @@ def test_divergence_at_any_rate_ends_with_the_last_good_state(tmp_path: Path, mo
     with monkeypatch.context() as patch:
         break_gradient(patch, after(14, times=100))
         with pytest.raises(DivergedError, match=r"at step 15.*5 times the run went back.*lower --lr \(0.008 here\)"):
-            list(train(CORPUS, config(), folder))
+            list(run_training(CORPUS, config(), folder))
         with pytest.raises(DivergedError):  # as it is, it does not go on
-            list(train(CORPUS, config(), folder, resume=True))
+            list(run_training(CORPUS, config(), folder, resume=True))
     for name in ("last", "best"):
         assert ModelFile.load(folder.path / f"{name}.safetensors").metrics["step"] == 10
     assert [line["rate_factor"] for line in folder.read_metrics() if "why" in line] == [
@@ -130,7 +130,7 @@ def test_divergence_at_any_rate_ends_with_the_last_good_state(tmp_path: Path, mo
         0.0625,
         0.03125,
     ]
-    *_, step, _, finished = train(CORPUS, config(lr=1e-3, schedule="constant"), folder, resume=True)
+    *_, step, _, finished = run_training(CORPUS, config(lr=1e-3, schedule="constant"), folder, resume=True)
     assert isinstance(finished, Finished)
     assert finished.reason == "done"
     assert isinstance(step, Stepped)
@@ -156,10 +156,10 @@ def test_the_user_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def test_falling_back_is_exact_when_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Interrupted before, between and after its three setbacks, a run ends as one that was not."""
     break_gradient(monkeypatch, lambda t: (t.progress.step, t.progress.setbacks) in {(5, 0), (14, 1), (24, 2)})
-    list(train(CORPUS, config(), RunFolder(tmp_path / "whole")))
+    list(run_training(CORPUS, config(), RunFolder(tmp_path / "whole")))
     watch, stop = stop_at(step)
-    watch(train(CORPUS, config(), RunFolder(tmp_path / "parts"), stop=stop))
-    list(train(CORPUS, config(), RunFolder(tmp_path / "parts"), resume=True))
+    watch(run_training(CORPUS, config(), RunFolder(tmp_path / "parts"), stop=stop))
+    list(run_training(CORPUS, config(), RunFolder(tmp_path / "parts"), resume=True))
     for name in ("last", "best", "state"):
         whole, parts = (read_tensors(tmp_path / run / f"{name}.safetensors")[0] for run in ("whole", "parts"))
         for tensor, value in whole.items():
@@ -180,5 +180,5 @@ def test_a_batch_too_large_for_the_memory_is_named(tmp_path: Path, monkeypatch: 
     with monkeypatch.context() as patch:
         patch.setattr(torch.Tensor, "backward", full)
         with pytest.raises(CharlstmError, match=r"4 streams of 16 characters; lower --batch-size \(4.*--seq-len \(16"):
-            list(train(CORPUS, config(), folder))
-    assert list(train(CORPUS, config(), folder, resume=True))[-1].reason == "done"  # type: ignore[union-attr]
+            list(run_training(CORPUS, config(), folder))
+    assert list(run_training(CORPUS, config(), folder, resume=True))[-1].reason == "done"  # type: ignore[union-attr]

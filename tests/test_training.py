@@ -29,7 +29,7 @@ from charlstm.training import optimizer
 from charlstm.training.averaging import WeightAverage
 from charlstm.training.events import Event, Finished, Started, Stepped, Validated
 from charlstm.training.progress import Progress
-from charlstm.training.run import train
+from charlstm.training.run import run_training
 from charlstm.training.schedule import learning_rate
 from charlstm.training.trainer import Trainer
 from tests.conftest import ENGLISH
@@ -69,7 +69,7 @@ def stop_at(step: int) -> Any:
 
 
 def test_what_happens_is_told_in_order(tmp_path: Path) -> None:
-    started, *middle, finished = train(CORPUS, config(), RunFolder(tmp_path / "run"))
+    started, *middle, finished = run_training(CORPUS, config(), RunFolder(tmp_path / "run"))
     assert isinstance(started, Started)
     assert isinstance(finished, Finished)
     assert finished.reason == "done"
@@ -85,7 +85,7 @@ def test_what_happens_is_told_in_order(tmp_path: Path) -> None:
 
 
 def test_the_best_model_is_the_one_with_the_lowest_validation_loss(tmp_path: Path) -> None:
-    events = list(train(CORPUS, config(lr=0.05), RunFolder(tmp_path / "run")))
+    events = list(run_training(CORPUS, config(lr=0.05), RunFolder(tmp_path / "run")))
     losses = [event.metrics.loss_nats for event in events if isinstance(event, Validated)]
     best = ModelFile.load(tmp_path / "run" / "best.safetensors")
     assert best.metrics["validation"]["loss_nats"] == min(losses) == events[-1].best_loss_nats  # type: ignore[union-attr]
@@ -101,12 +101,12 @@ def test_the_best_model_is_the_one_with_the_lowest_validation_loss(tmp_path: Pat
 )
 def test_interrupted_and_resumed_is_as_if_never_interrupted(tmp_path: Path, cell: str, engine: str, step: int) -> None:
     settings = config(cell=cell, engine=engine)
-    list(train(CORPUS, settings, RunFolder(tmp_path / "whole")))
+    list(run_training(CORPUS, settings, RunFolder(tmp_path / "whole")))
     watch, stop = stop_at(step)
-    seen = watch(train(CORPUS, settings, RunFolder(tmp_path / "parts"), stop=stop))
+    seen = watch(run_training(CORPUS, settings, RunFolder(tmp_path / "parts"), stop=stop))
     assert seen[-1].reason == "stopped"
     torch.manual_seed(99)
-    list(train(CORPUS, settings, RunFolder(tmp_path / "parts"), resume=True))
+    list(run_training(CORPUS, settings, RunFolder(tmp_path / "parts"), resume=True))
     for name in ("last", "best"):
         whole, _ = read_tensors(tmp_path / "whole" / f"{name}.safetensors")
         parts, _ = read_tensors(tmp_path / "parts" / f"{name}.safetensors")
@@ -128,12 +128,12 @@ HOW = [
 @pytest.mark.parametrize("how", HOW, ids=str)
 def test_resuming_is_exact_however_one_trains(tmp_path: Path, how: dict[str, Any]) -> None:
     settings = config(**{"validate_every": 4, "seq_len": 32} | how)
-    seen = list(train(CORPUS, settings, RunFolder(tmp_path / "whole")))
+    seen = list(run_training(CORPUS, settings, RunFolder(tmp_path / "whole")))
     losses = [event.loss_nats for event in seen if isinstance(event, Stepped)]
     assert losses[-1] < losses[0]
     watch, stop = stop_at(len(losses) * 2 // 3)
-    watch(train(CORPUS, settings, RunFolder(tmp_path / "parts"), stop=stop))
-    list(train(CORPUS, settings, RunFolder(tmp_path / "parts"), resume=True))
+    watch(run_training(CORPUS, settings, RunFolder(tmp_path / "parts"), stop=stop))
+    list(run_training(CORPUS, settings, RunFolder(tmp_path / "parts"), resume=True))
     for name in ("last", "best", "state"):
         whole, parts = (read_tensors(tmp_path / run / f"{name}.safetensors")[0] for run in ("whole", "parts"))
         assert whole.keys() == parts.keys()
@@ -142,7 +142,7 @@ def test_resuming_is_exact_however_one_trains(tmp_path: Path, how: dict[str, Any
 
 
 def test_the_model_that_is_saved_is_the_average_of_the_weights(tmp_path: Path) -> None:
-    *_, validated, finished = train(CORPUS, config(ema=0.9, epochs=1), RunFolder(tmp_path / "run"))
+    *_, validated, finished = run_training(CORPUS, config(ema=0.9, epochs=1), RunFolder(tmp_path / "run"))
     assert isinstance(validated, Validated)
     assert isinstance(finished, Finished)
     model = ModelFile.load(tmp_path / "run" / "last.safetensors")
@@ -187,12 +187,14 @@ def test_a_moving_average_forgets_the_beginning_and_a_mean_begins_on_a_plateau()
 
 def test_patience_ends_training_that_gets_nowhere(tmp_path: Path) -> None:
     settings = config(lr=0.3, schedule="constant", patience=3, epochs=50, ema=0.0)
-    *events, finished = train(CORPUS, settings, RunFolder(tmp_path / "run"))
+    *events, finished = run_training(CORPUS, settings, RunFolder(tmp_path / "run"))
     losses = [event.metrics.loss_nats for event in events if isinstance(event, Validated)]
     assert isinstance(finished, Finished)
     assert finished.reason == "patience"
     assert losses.index(min(losses)) == len(losses) - 4
-    (again,) = [e for e in train(CORPUS, settings, RunFolder(tmp_path / "run"), resume=True) if isinstance(e, Finished)]
+    (again,) = [
+        e for e in run_training(CORPUS, settings, RunFolder(tmp_path / "run"), resume=True) if isinstance(e, Finished)
+    ]
     assert again.steps == 0
 
 
@@ -211,10 +213,10 @@ def test_a_plateau_halves_the_rate_and_a_line_is_straight() -> None:
 @pytest.mark.parametrize("cell", CELLS)
 def test_resuming_is_exact_in_bfloat16_too(tmp_path: Path, cell: str) -> None:
     settings = config(cell=cell, precision="bf16", epochs=1)
-    list(train(CORPUS, settings, RunFolder(tmp_path / "whole")))
+    list(run_training(CORPUS, settings, RunFolder(tmp_path / "whole")))
     watch, stop = stop_at(7)
-    watch(train(CORPUS, settings, RunFolder(tmp_path / "parts"), stop=stop))
-    list(train(CORPUS, settings, RunFolder(tmp_path / "parts"), resume=True))
+    watch(run_training(CORPUS, settings, RunFolder(tmp_path / "parts"), stop=stop))
+    list(run_training(CORPUS, settings, RunFolder(tmp_path / "parts"), resume=True))
     whole, parts = (read_tensors(tmp_path / name / "last.safetensors")[0] for name in ("whole", "parts"))
     for tensor, value in whole.items():
         np.testing.assert_array_equal(parts[tensor], value)
@@ -222,12 +224,12 @@ def test_resuming_is_exact_in_bfloat16_too(tmp_path: Path, cell: str) -> None:
 
 def test_a_killed_run_goes_on_from_its_last_save_wherever_the_validations_are(tmp_path: Path) -> None:
     settings = config(validate_every=10**6, save_every=1e-6)
-    list(train(CORPUS, settings, RunFolder(tmp_path / "whole")))
-    killed = train(CORPUS, settings, RunFolder(tmp_path / "parts"))
+    list(run_training(CORPUS, settings, RunFolder(tmp_path / "whole")))
+    killed = run_training(CORPUS, settings, RunFolder(tmp_path / "parts"))
     while not (isinstance(event := next(killed), Stepped) and event.step == 23):
         pass
     killed.close()  # type: ignore[attr-defined]
-    again = list(train(CORPUS, settings, RunFolder(tmp_path / "parts"), resume=True))
+    again = list(run_training(CORPUS, settings, RunFolder(tmp_path / "parts"), resume=True))
     assert isinstance(again[0], Started)
     assert again[0].step == 23
     whole, parts = (read_tensors(tmp_path / name / "last.safetensors")[0] for name in ("whole", "parts"))
@@ -236,10 +238,10 @@ def test_a_killed_run_goes_on_from_its_last_save_wherever_the_validations_are(tm
 
 
 def test_a_run_stopped_where_it_would_validate_does_so_when_resumed(tmp_path: Path) -> None:
-    list(train(CORPUS, config(), RunFolder(tmp_path / "whole")))
+    list(run_training(CORPUS, config(), RunFolder(tmp_path / "whole")))
     watch, stop = stop_at(20)
-    watch(train(CORPUS, config(), RunFolder(tmp_path / "parts"), stop=stop))
-    list(train(CORPUS, config(), RunFolder(tmp_path / "parts"), resume=True))
+    watch(run_training(CORPUS, config(), RunFolder(tmp_path / "parts"), stop=stop))
+    list(run_training(CORPUS, config(), RunFolder(tmp_path / "parts"), resume=True))
     logs = [
         [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
         for name in ("whole", "parts")
@@ -249,9 +251,9 @@ def test_a_run_stopped_where_it_would_validate_does_so_when_resumed(tmp_path: Pa
 
 
 def test_a_run_can_be_resumed_from_the_very_beginning(tmp_path: Path) -> None:
-    assert list(train(CORPUS, config(), RunFolder(tmp_path / "run"), stop=lambda: True))[-1].step == 0
-    list(train(CORPUS, config(), RunFolder(tmp_path / "run"), resume=True))
-    list(train(CORPUS, config(), RunFolder(tmp_path / "whole")))
+    assert list(run_training(CORPUS, config(), RunFolder(tmp_path / "run"), stop=lambda: True))[-1].step == 0
+    list(run_training(CORPUS, config(), RunFolder(tmp_path / "run"), resume=True))
+    list(run_training(CORPUS, config(), RunFolder(tmp_path / "whole")))
     whole, parts = (read_tensors(tmp_path / name / "last.safetensors")[0] for name in ("whole", "run"))
     np.testing.assert_array_equal(parts["head.weight"], whole["head.weight"])
 
@@ -268,17 +270,17 @@ def test_resuming_is_exact_on_several_threads_too(tmp_path: Path) -> None:
 def test_metrics_of_a_resumed_run_have_each_step_once(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     watch, stop = stop_at(25)
-    watch(train(CORPUS, config(), folder, stop=stop))
+    watch(run_training(CORPUS, config(), folder, stop=stop))
     with (folder.path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 30, "loss_nats": 1}\n{"step": 31, "lo')
-    list(train(CORPUS, config(), folder, resume=True))
+    list(run_training(CORPUS, config(), folder, resume=True))
     steps = [json.loads(line)["step"] for line in (folder.path / "metrics.jsonl").read_text().splitlines()]
     assert steps == sorted(set(steps))
 
 
 def test_looking_at_a_run_while_it_trains_changes_nothing(tmp_path: Path) -> None:
-    list(train(CORPUS, config(), RunFolder(tmp_path / "alone")))
-    for event in train(CORPUS, config(), RunFolder(tmp_path / "watched")):
+    list(run_training(CORPUS, config(), RunFolder(tmp_path / "alone")))
+    for event in run_training(CORPUS, config(), RunFolder(tmp_path / "watched")):
         if isinstance(event, Validated):
             list(charlstm.load(tmp_path / "watched").generate("", seed=1))
     alone, watched = (read_tensors(tmp_path / name / "last.safetensors")[0] for name in ("alone", "watched"))
@@ -289,7 +291,7 @@ def test_looking_at_a_run_while_it_trains_changes_nothing(tmp_path: Path) -> Non
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path: Path) -> None:
     runs = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        list(train(CORPUS, config(seed=seed), RunFolder(tmp_path / name)))
+        list(run_training(CORPUS, config(seed=seed), RunFolder(tmp_path / name)))
         runs.append((tmp_path / name / "state.safetensors", read_tensors(tmp_path / name / "best.safetensors")[0]))
     assert all(np.array_equal(runs[0][1][name], runs[1][1][name]) for name in runs[0][1])
     assert not np.array_equal(runs[0][1]["head.weight"], runs[2][1]["head.weight"])
@@ -297,13 +299,13 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path: Pat
 
 def test_a_changed_corpus_is_not_resumed(tmp_path: Path) -> None:
     watch, stop = stop_at(5)
-    watch(train(CORPUS, config(), RunFolder(tmp_path / "run"), stop=stop))
+    watch(run_training(CORPUS, config(), RunFolder(tmp_path / "run"), stop=stop))
     with pytest.raises(CharlstmError, match="the corpus has changed"):
-        list(train(Corpus.from_text(ENGLISH[:2499]), config(), RunFolder(tmp_path / "run"), resume=True))
+        list(run_training(Corpus.from_text(ENGLISH[:2499]), config(), RunFolder(tmp_path / "run"), resume=True))
 
 
 def test_another_models_weights_are_taken_over_by_character(tmp_path: Path) -> None:
-    list(train(CORPUS, config(), RunFolder(tmp_path / "first")))
+    list(run_training(CORPUS, config(), RunFolder(tmp_path / "first")))
     first = ModelFile.load(tmp_path / "first" / "best.safetensors")
     corpus = Corpus.from_text(ENGLISH[2500:5000].replace("e", "é"))
     trainer = Trainer(corpus, config())
@@ -320,7 +322,7 @@ def test_another_models_weights_are_taken_over_by_character(tmp_path: Path) -> N
 
 
 def test_a_limit_on_time_ends_training(tmp_path: Path) -> None:
-    *_, finished = train(CORPUS, config(max_time=1.0, epochs=100_000), RunFolder(tmp_path / "run"))
+    *_, finished = run_training(CORPUS, config(max_time=1.0, epochs=100_000), RunFolder(tmp_path / "run"))
     assert isinstance(finished, Finished)
     assert finished.reason == "done"
     assert finished.step < 100_000

@@ -169,7 +169,7 @@ class Display:
     def show_rollback(self, event: RolledBack) -> None:
         self.smoothed_loss = None
         self.console.warn(
-            f"{event.reason}; rolled back to step {event.to_step:,}, with {event.factor:g} of the learning rate"
+            f"{event.reason}; rolled back to step {event.to_step:,}, with {event.rate_factor:g} of the learning rate"
         )
 
     def show_advice(self, started: Started) -> None:

@@ -53,10 +53,10 @@ text is read."""
 SMOOTHED = ("lstm", "lstm-peephole", "lstm-norm", "mlstm")
 """Cells for which they are. A GRU does neither better nor worse with them, and Elman's network much worse."""
 
-MOST_EPOCHS = 60
+MAX_EPOCHS = 60
 """More do no good, whatever the time."""
 
-MOST_PARAMETERS = 10
+MAX_PARAMETERS_PER_CHARACTER = 10
 """A training character."""
 
 SHARE = 0.93
@@ -70,7 +70,7 @@ ENOUGH = 2_000_000
 
 
 @dataclass(frozen=True)
-class Choice:
+class ConfigChoice:
     """What was chosen and what it rests on."""
 
     config: Config
@@ -87,7 +87,7 @@ class Choice:
         )
 
 
-def choose_config(corpus: Corpus, config: Config, given: Collection[str]) -> Choice:
+def choose_config(corpus: Corpus, config: Config, given: Collection[str]) -> ConfigChoice:
     """The largest model that reads the text often enough in `max_time`, measured here and now.
 
     `given` are the settings (`section.key`) that somebody chose; they stay as they are in `config`. Raises
@@ -95,7 +95,7 @@ def choose_config(corpus: Corpus, config: Config, given: Collection[str]) -> Cho
     """
     characters = len(corpus.split(config.data.split).part("train"))
     sample = corpus.head(ENOUGH)
-    best: Choice | None = None
+    best: ConfigChoice | None = None
     for rung in SIZES:
         candidate = apply_size(config, given, rung)
         if best and (is_too_large(candidate, corpus, characters) or candidate.model == best.config.model):
@@ -109,9 +109,9 @@ def choose_config(corpus: Corpus, config: Config, given: Collection[str]) -> Cho
         epochs = SHARE * config.training.max_time * speed / max(characters, 1)
         if best and epochs < rung.min_epochs:
             break
-        best = Choice(candidate, speed, epochs, characters)
+        best = ConfigChoice(candidate, speed, epochs, characters)
     assert best is not None
-    return Choice(regularize_for_epochs(best, given), best.chars_per_second, best.epochs, characters)
+    return ConfigChoice(regularize_for_epochs(best, given), best.chars_per_second, best.epochs, characters)
 
 
 def apply_size(config: Config, given: Collection[str], rung: ModelSize) -> Config:
@@ -125,9 +125,9 @@ def apply_size(config: Config, given: Collection[str], rung: ModelSize) -> Confi
     return override_defaults(sized, given, {"training": training})
 
 
-def regularize_for_epochs(best: Choice, given: Collection[str]) -> Config:
+def regularize_for_epochs(best: ConfigChoice, given: Collection[str]) -> Config:
     """The settings that follow from how often the text will be read."""
-    training = {"epochs": MOST_EPOCHS, "validate_every": choose_validate_every(best)}
+    training = {"epochs": MAX_EPOCHS, "validate_every": choose_validate_every(best)}
     units, characters = next((units, rows) for least, units, rows in LEFT_OUT if best.epochs >= least)
     smoothing = SMOOTHING if best.config.model.cell in SMOOTHED else 0.0
     regularization = {
@@ -140,12 +140,12 @@ def regularize_for_epochs(best: Choice, given: Collection[str]) -> Config:
     )
 
 
-def choose_validate_every(best: Choice) -> int:
+def choose_validate_every(best: ConfigChoice) -> int:
     """Steps between validations: ten of them, or so few that they take little of the time."""
     training, shares = best.config.training, best.config.data.split
     validated = best.characters * shares[1] / shares[0]
     affordable = VALIDATING * training.max_time * READING * best.chars_per_second / max(validated, 1)
-    steps = min(best.epochs, MOST_EPOCHS) * best.characters / (training.batch_size * training.seq_len)
+    steps = min(best.epochs, MAX_EPOCHS) * best.characters / (training.batch_size * training.seq_len)
     return max(round(steps / min(max(affordable, 1), 10)), 50)
 
 
@@ -156,7 +156,7 @@ def override_defaults(config: Config, given: Collection[str], tree: dict[str, di
 
 def is_too_large(config: Config, corpus: Corpus, characters: int) -> bool:
     """Whether the model has more parameters than so short a text can teach it."""
-    return count_parameters(config.model, corpus.vocabulary.size) > MOST_PARAMETERS * characters
+    return count_parameters(config.model, corpus.vocabulary.size) > MAX_PARAMETERS_PER_CHARACTER * characters
 
 
 def measure_speed(sample: Corpus, config: Config, seconds: float = 0.3) -> float:

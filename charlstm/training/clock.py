@@ -1,4 +1,4 @@
-"""How much of the training is done: by steps, or by the time given, whichever is further."""
+"""How much of the training is done: by steps or by the time limit, whichever is further."""
 
 from __future__ import annotations
 
@@ -7,46 +7,67 @@ from time import monotonic
 from charlstm.storage.run import RunFolder
 from charlstm.training.trainer import Trainer
 
+STEP_TIME_DECAY = 0.95
+"""Decay of the moving average over step times: speeds are reported as a mean over some twenty steps."""
+
+RESERVE_MARGIN = 1.2
+"""Factor on the measured times in the reserve: the next step, save and validation may be slower than the last ones."""
+
+MAX_RESERVE = 0.5
+"""Largest share of the time limit that may be reserved: a short limit is not spent on validation and saving alone."""
+
 
 class Clock:
-    """Keeps `progress.seconds` and the rates that follow from it."""
+    """The time of a run: `progress.seconds`, the share of the training done, and the speed of training."""
 
     def __init__(self, trainer: Trainer, folder: RunFolder) -> None:
         self.trainer, self.folder = trainer, folder
         self.started_at = monotonic() - trainer.progress.seconds
-        self.validation_seconds = 0.0  # seconds that the last validation took, and the save after it
-        self.seconds_per_step = 0.0
-        self.min_seconds_per_char = (
-            0.0  # seconds a character that a step has taken; the first ones map memory and compile
-        )
+        self.validation_started_at = 0.0
+        self.validation_seconds = 0.0  # of the last validation, the save after it and the caller's use of the event
+        self.seconds_per_step = 0.0  # moving average; 0 before the first step
+        self.min_seconds_per_char = 0.0  # of the fastest step: the first steps also map memory and compile
 
-    def update(self) -> float:
-        """Share of the training behind us, from 0; 1 or more at the end. A time limit includes the last save."""
-        progress, limit = self.trainer.progress, self.trainer.config.training.max_time
-        progress.seconds = monotonic() - self.started_at
-        by_time = progress.seconds / max(limit - self.reserved_seconds, 1e-3) if limit else 0.0
-        return max(self.trainer.batches.epochs_read / self.trainer.config.training.epochs, by_time)
+    def update(self) -> None:
+        """Write the time that the run has taken so far to `progress.seconds`."""
+        self.trainer.progress.seconds = monotonic() - self.started_at
+
+    @property
+    def fraction_done(self) -> float:
+        """Share of the training done at the last `update()`: from 0; 1 or more at the end."""
+        progress, settings = self.trainer.progress, self.trainer.config.training
+        by_steps = self.trainer.batches.epochs_read / settings.epochs
+        if not settings.max_time:
+            return by_steps
+        return max(by_steps, progress.seconds / max(settings.max_time - self.reserved_seconds, 1e-3))
 
     @property
     def reserved_seconds(self) -> float:
-        """Seconds to keep for the end, amply, but no more than half: for a step, a save, and the last validation.
+        """Seconds of a time limit that are kept for the end: for one more step, the last validation and the last save.
 
-        Until one was measured, a validation is taken to read the text as fast as training does.
+        Before the first validation, validating is assumed to read the text as fast as training does.
         """
-        reading = self.validation_seconds or self.min_seconds_per_char * len(self.trainer.tokens.part("val"))
-        most = self.trainer.config.training.max_time / 2
-        return min(1.2 * (self.seconds_per_step + self.folder.save_seconds + reading), most)
+        validation = self.validation_seconds or self.min_seconds_per_char * len(self.trainer.tokens.part("val"))
+        needed = RESERVE_MARGIN * (self.seconds_per_step + self.folder.save_seconds + validation)
+        return min(needed, MAX_RESERVE * self.trainer.config.training.max_time)
 
     def record_step(self, seconds: float) -> None:
-        """A step took this long. What is reported is a mean over some twenty of them."""
-        weight = 0.05 if self.seconds_per_step else 1.0
+        """Update the speed of training with the time that a step took."""
+        weight = 1 - STEP_TIME_DECAY if self.seconds_per_step else 1.0
         self.seconds_per_step += weight * (seconds - self.seconds_per_step)
-        batches = self.trainer.batches
-        each = seconds / (batches.batch_size * batches.seq_len)
-        self.min_seconds_per_char = min(self.min_seconds_per_char or each, each)
+        seconds_per_char = seconds / self.chars_per_step
+        self.min_seconds_per_char = min(self.min_seconds_per_char or seconds_per_char, seconds_per_char)
+
+    def begin_validation(self) -> None:
+        """Start to measure a validation."""
+        self.validation_started_at = monotonic()
+
+    def end_validation(self) -> None:
+        """Record the time since `begin_validation()`."""
+        self.validation_seconds = monotonic() - self.validation_started_at
 
     def position(self) -> dict[str, float]:
-        """Where the run is and how fast, for a line of metrics."""
+        """Return the place in the training and the speed, for a line of metrics.jsonl."""
         progress = self.trainer.progress
         speed = {"chars_per_second": round(self.chars_per_second)} if self.seconds_per_step else {}
         return {
@@ -58,12 +79,18 @@ class Clock:
         }
 
     @property
+    def chars_per_step(self) -> int:
+        """Characters read in one step."""
+        return self.trainer.batches.batch_size * self.trainer.batches.seq_len
+
+    @property
     def chars_per_second(self) -> float:
-        batches = self.trainer.batches
-        return batches.batch_size * batches.seq_len / max(self.seconds_per_step, 1e-9)
+        """Training speed, averaged over the last steps."""
+        return self.chars_per_step / max(self.seconds_per_step, 1e-9)
 
     @property
     def seconds_left(self) -> float:
+        """Estimated seconds until the training ends, by steps or by the time limit."""
         progress, limit = self.trainer.progress, self.trainer.config.training.max_time
         by_steps = (self.trainer.total_steps - progress.step) * self.seconds_per_step
         return max(min(by_steps, limit - progress.seconds) if limit else by_steps, 0.0)

@@ -40,8 +40,8 @@ class Validation:
     """A validation's losses, in nats per character."""
 
     step: int
-    train: float
-    loss: float
+    train_loss_nats: float
+    loss_nats: float
 
 
 @dataclass(frozen=True)
@@ -49,30 +49,30 @@ class RunSummary:
     """What is known of a run at its end."""
 
     config: Config
-    history: Sequence[Validation]
+    validations: Sequence[Validation]
     total_steps: int  # in all the epochs; fewer were taken where the time was up before
     parameters: int
-    characters: int  # of the training part
-    pairs: float | None = None  # `pair_entropy` of it
+    training_characters: int  # of the training part
+    pair_entropy_nats: float | None = None  # `pair_entropy` of it
 
     @property
     def last(self) -> Validation:
-        return self.history[-1]
+        return self.validations[-1]
 
     @property
-    def length(self) -> str:
+    def length_option(self) -> str:
         """The option that training was as long as."""
         by_time = self.last.step < self.total_steps
         return "--max-time" if by_time else f"--epochs (now {self.config.training.epochs:,})"
 
     @property
-    def rate(self) -> str:
+    def lr_option(self) -> str:
         return f"--lr (now {self.config.training.lr:g}; --find-lr proposes one)"
 
 
 def diagnose(figures: RunSummary) -> str:
     """The one thing to change first; empty where nothing looks wrong."""
-    if not figures.history:
+    if not figures.validations:
         return ""
     rules = (
         check_lost_progress,
@@ -93,87 +93,91 @@ def is_above(one: float, other: float, factor: float) -> bool:
 
 def check_lost_progress(figures: RunSummary) -> str:
     """Both losses went up: overfitting would have lowered that of training."""
-    lowest = figures.history[0]
-    for here in figures.history[1:]:
-        if is_above(here.train, lowest.train, RISEN) and is_above(here.loss, lowest.loss, RISEN):
+    lowest = figures.validations[0]
+    for here in figures.validations[1:]:
+        if is_above(here.train_loss_nats, lowest.train_loss_nats, RISEN) and is_above(
+            here.loss_nats, lowest.loss_nats, RISEN
+        ):
             return (
                 f"what was learned by step {lowest.step:,} was lost by step {here.step:,} (validation loss "
-                f"{lowest.loss:.2f}, then {here.loss:.2f}): try a lower {figures.rate}"
+                f"{lowest.loss_nats:.2f}, then {here.loss_nats:.2f}): try a lower {figures.lr_option}"
             )
-        lowest = min(lowest, here, key=lambda validation: validation.loss)
+        lowest = min(lowest, here, key=lambda validation: validation.loss_nats)
     return ""
 
 
 def check_stalled(figures: RunSummary) -> str:
     """No progress in the first half, while the learning rate was high, and much of it once that had come down."""
     last = figures.last
-    for k, here in enumerate(figures.history):
+    for k, here in enumerate(figures.validations):
         end = here.step + max(FEW_STEPS, last.step / 20)
-        if here.step < FEW_STEPS or end > last.step / 2 or not is_above(here.loss, last.loss, MUCH):
+        if here.step < FEW_STEPS or end > last.step / 2 or not is_above(here.loss_nats, last.loss_nats, MUCH):
             continue
-        stop = bisect_left(figures.history, end, key=lambda validation: validation.step)
-        between = figures.history[k + 1 : stop + 1]
-        if between[-1].step <= last.step / 2 and all(v.loss >= here.loss for v in between):
+        stop = bisect_left(figures.validations, end, key=lambda validation: validation.step)
+        between = figures.validations[k + 1 : stop + 1]
+        if between[-1].step <= last.step / 2 and all(v.loss_nats >= here.loss_nats for v in between):
             return (
                 f"nothing was learned from step {here.step:,} to {between[-1].step:,}, and much once the learning rate "
-                f"had come down: try a lower {figures.rate}"
+                f"had come down: try a lower {figures.lr_option}"
             )
     return ""
 
 
 def check_no_learning(figures: RunSummary) -> str:
     """After many steps, a model of one character's context would have done as well."""
-    last, pairs, few = figures.last, figures.pairs, figures.config.model.hidden < FEW_UNITS
-    loss = min(last.train, last.loss)
+    last, pairs, few = figures.last, figures.pair_entropy_nats, figures.config.model.hidden < FEW_UNITS
+    loss = min(last.train_loss_nats, last.loss_nats)
     if last.step < MANY_STEPS or few or pairs is None or not is_above(loss, pairs, NO_BETTER):
         return ""
-    longer = f", or raise {figures.length}" if last.step < 3 * MANY_STEPS else ""
+    longer = f", or raise {figures.length_option}" if last.step < 3 * MANY_STEPS else ""
     return (
         f"a loss of {loss:.2f} nats/char after {last.step:,} steps is no better than counting pairs of "
-        f"characters ({pairs:.2f}): try another {figures.rate}{longer}"
+        f"characters ({pairs:.2f}): try another {figures.lr_option}{longer}"
     )
 
 
 def check_overfitting(figures: RunSummary) -> str:
     """Validation got worse while training got better, or the two are worlds apart."""
-    last, best = figures.last, min(figures.history, key=lambda validation: validation.loss)
-    if is_above(last.loss, best.loss, OVERFITTED) and last.train < best.train:
+    last, best = figures.last, min(figures.validations, key=lambda validation: validation.loss_nats)
+    if is_above(last.loss_nats, best.loss_nats, OVERFITTED) and last.train_loss_nats < best.train_loss_nats:
         kept = f"best at step {best.step:,}, whose model is kept"
-        seen = f"{kept}; validation loss {best.loss:.2f} there, {last.loss:.2f} at the end"
-    elif is_above(last.loss, last.train, BY_HEART):
-        seen = f"training loss {last.train:.2f}, validation {last.loss:.2f}"
+        seen = f"{kept}; validation loss {best.loss_nats:.2f} there, {last.loss_nats:.2f} at the end"
+    elif is_above(last.loss_nats, last.train_loss_nats, BY_HEART):
+        seen = f"training loss {last.train_loss_nats:.2f}, validation {last.loss_nats:.2f}"
     else:
         return ""
-    model, share = figures.config.model, figures.parameters / figures.characters
+    model, share = figures.config.model, figures.parameters / figures.training_characters
     smaller = f" or lower --hidden (now {model.hidden})" if share > MANY_PARAMETERS else ""
-    change = f"raise --dropout (now {model.dropout:g}){smaller}, or lower {figures.length}"
+    change = f"raise --dropout (now {model.dropout:g}){smaller}, or lower {figures.length_option}"
     return f"it learns its text by heart ({seen}): {change}"
 
 
 def check_few_steps(figures: RunSummary) -> str:
     last = figures.last
-    if last.step >= FEW_STEPS or is_above(last.loss, last.train, ALIKE):
+    if last.step >= FEW_STEPS or is_above(last.loss_nats, last.train_loss_nats, ALIKE):
         return ""
-    return f"{last.step:,} steps are few to learn from: raise {figures.length}, or lower --batch-size"
+    return f"{last.step:,} steps are few to learn from: raise {figures.length_option}, or lower --batch-size"
 
 
 def check_still_learning(figures: RunSummary) -> str:
     """Validation improved over the last quarter, and nothing is learned by heart yet."""
     last, since = figures.last, 0.75 * figures.last.step
-    before = float(np.interp(since, [v.step for v in figures.history], [v.loss for v in figures.history]))
-    if not is_above(before, last.loss, STILL_FALLING) or is_above(last.loss, last.train, ALIKE):
+    before = float(np.interp(since, [v.step for v in figures.validations], [v.loss_nats for v in figures.validations]))
+    if not is_above(before, last.loss_nats, STILL_FALLING) or is_above(last.loss_nats, last.train_loss_nats, ALIKE):
         return ""
-    fall = f"validation loss {before:.2f} to {last.loss:.2f} in the last quarter"
-    return f"it was still learning ({fall}): raise {figures.length}"
+    fall = f"validation loss {before:.2f} to {last.loss_nats:.2f} in the last quarter"
+    return f"it was still learning ({fall}): raise {figures.length_option}"
 
 
 def check_too_small(figures: RunSummary) -> str:
     """A small model that has learned all it can."""
     last = figures.last
-    if figures.parameters > FEW_PARAMETERS * figures.characters or is_above(last.loss, last.train, ALIKE):
+    if figures.parameters > FEW_PARAMETERS * figures.training_characters or is_above(
+        last.loss_nats, last.train_loss_nats, ALIKE
+    ):
         return ""
     return (
-        f"{figures.parameters:,} parameters are few for {figures.characters:,} characters: "
+        f"{figures.parameters:,} parameters are few for {figures.training_characters:,} characters: "
         f"raise --hidden (now {figures.config.model.hidden})"
     )
 

@@ -1,4 +1,4 @@
-"""What happens in training, in the order in which `train` tells it."""
+"""What happens in a training run, as `run_training` yields it."""
 
 from __future__ import annotations
 
@@ -10,24 +10,41 @@ from charlstm.evaluation.metrics import Metrics
 
 @dataclass(frozen=True)
 class Started:
-    """Everything is ready; nothing was trained yet in this process."""
+    """The first event: everything is ready, and this process has not trained yet.
+
+    device: the device and precision, as "cpu, bfloat16".
+    parameters: weights of the model.
+    total_steps: optimizer steps in all epochs. A time limit may end the run earlier.
+    steps_per_epoch: optimizer steps per pass over the training part.
+    step: steps already taken: 0, or the step that a resumed run continues from.
+    new_characters: characters of the corpus that the model of `init_from` does not have.
+    """
 
     device: str
     parameters: int
     total_steps: int
     steps_per_epoch: int
-    step: int  # 0, or where a resumed run goes on
-    new_characters: str = ""  # the characters that the model of --init-from did not know
+    step: int
+    new_characters: str = ""
 
 
 @dataclass(frozen=True)
 class Stepped:
-    """One optimizer step was taken."""
+    """The optimizer took one step.
+
+    step: steps taken so far.
+    epoch: passes over the training part that are complete.
+    fraction_done: share of the training done before this step, 0 to 1, by steps or by the time limit.
+    loss_nats: mean training loss of this batch, nats per character (the forward loss of a bidirectional model).
+    learning_rate: the rate of this step.
+    chars_per_second: training speed, averaged over the last steps.
+    seconds_left: estimated seconds until the training ends.
+    """
 
     step: int
     epoch: int
-    fraction_done: float  # share of the training, 0 to 1
-    loss_nats: float  # of this batch, per character
+    fraction_done: float
+    loss_nats: float
     learning_rate: float
     chars_per_second: float
     seconds_left: float
@@ -35,34 +52,55 @@ class Stepped:
 
 @dataclass(frozen=True)
 class Validated:
-    """The validation part was read, and the run saved."""
+    """The model was evaluated on the validation part, and the run was saved.
+
+    step: steps taken so far.
+    seconds: time that the run has taken before this validation, over all resumptions.
+    train_loss_nats: mean training loss since the last validation, nats per character, with dropout.
+    metrics: the metrics of the validation part.
+    best: whether this is the lowest validation loss so far.
+    """
 
     step: int
     seconds: float
-    train_loss_nats: float  # mean since the last validation
+    train_loss_nats: float
     metrics: Metrics
     best: bool
 
 
 @dataclass(frozen=True)
 class RolledBack:
-    """Training diverged, and goes on from the last good state with a lower learning rate."""
+    """Training diverged and continues from the last good state with a lower learning rate.
 
-    step: int  # where it diverged
-    to_step: int  # where it goes on
+    step: the step at which it diverged.
+    to_step: the step that it continues from.
+    reason: why it counts as diverged, in one sentence.
+    rate_factor: factor on the learning rate of the schedule from now on.
+    """
+
+    step: int
+    to_step: int
     reason: str
-    factor: float  # of the learning rate, from now on
+    rate_factor: float
 
 
 @dataclass(frozen=True)
 class Finished:
-    """The end: as planned, for want of a better validation loss, or asked for. The run is saved."""
+    """The last event: training ended, and the run is saved.
+
+    reason: "done" (all epochs, or the time limit), "patience" (no better validation loss) or "stopped" (by `stop()`).
+    step: steps taken so far.
+    steps: steps taken since Started.
+    seconds: time that the run has taken, over all resumptions.
+    best_loss_nats: lowest validation loss, nats per character; None before the first validation.
+    """
 
     reason: Literal["done", "patience", "stopped"]
     step: int
-    steps: int  # of them taken since Started
+    steps: int
     seconds: float
     best_loss_nats: float | None
 
 
 Event = Started | Stepped | Validated | RolledBack | Finished
+"""What `run_training` yields: Started, then Stepped, Validated and RolledBack, then Finished."""

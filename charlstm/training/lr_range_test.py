@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from charlstm.errors import CharlstmError, DivergedError
 from charlstm.training.trainer import Trainer
 
-LOWEST, HIGHEST, STEPS = 1e-5, 1.0, 300
+LOWEST_LR, HIGHEST_LR, TEST_STEPS = 1e-5, 1.0, 300
 """The rates tried. With more steps the model learns more at the low ones, and the proposal is a lower one."""
 
 LOSS_SMOOTHING = 0.95
@@ -24,7 +24,7 @@ class RangeTestStep:
     """One step of the test."""
 
     fraction_done: float  # share of the test, 0 to 1
-    rate: float
+    learning_rate: float
     loss_nats: float  # smoothed
 
 
@@ -34,9 +34,9 @@ def run_range_test(trainer: Trainer) -> Iterator[RangeTestStep]:
     The loss is an exponential mean without its bias towards 0 (Kingma & Ba 2015, sec. 3).
     """
     mean, first, lowest = 0.0, 0.0, float("inf")
-    for k in range(STEPS):
-        done = k / (STEPS - 1)
-        rate = LOWEST * (HIGHEST / LOWEST) ** done
+    for k in range(TEST_STEPS):
+        done = k / (TEST_STEPS - 1)
+        rate = LOWEST_LR * (HIGHEST_LR / LOWEST_LR) ** done
         try:
             mean = LOSS_SMOOTHING * mean + (1 - LOSS_SMOOTHING) * trainer.step(rate)
         except DivergedError:
@@ -55,5 +55,5 @@ def suggest_rate(curve: Sequence[RangeTestStep]) -> float:
     """
     lowest = min(curve, key=lambda tried: tried.loss_nats, default=None)
     if lowest is None or lowest.loss_nats > (1 - MIN_FALL) * curve[0].loss_nats:
-        raise CharlstmError(f"no learning rate from {LOWEST:g} to {HIGHEST:g} made the loss fall")
-    return lowest.rate / 10
+        raise CharlstmError(f"no learning rate from {LOWEST_LR:g} to {HIGHEST_LR:g} made the loss fall")
+    return lowest.learning_rate / 10

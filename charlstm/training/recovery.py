@@ -24,7 +24,7 @@ RATE_FACTOR = 0.5
 MAX_ROLLBACKS = 5
 """Times that a run may fall back."""
 
-FAR, LONG = 2.0, 20
+RISE_FACTOR, MAX_RISEN_STEPS = 2.0, 20
 """A loss of so many times what it was at first, for so many steps on end, does not come down again by itself."""
 
 
@@ -39,16 +39,16 @@ def check_loss(trainer: Trainer, loss: float) -> None:
     progress = trainer.progress
     if progress.first_loss is None:
         progress.first_loss = loss
-    limit = FAR * max(progress.first_loss, log(trainer.vocabulary.size))
+    limit = RISE_FACTOR * max(progress.first_loss, log(trainer.vocabulary.size))
     progress.climbed = progress.climbed + 1 if loss > limit else 0
-    if progress.climbed >= LONG:
+    if progress.climbed >= MAX_RISEN_STEPS:
         raise DivergedError(
             f"training diverged at step {progress.step}: the loss has risen "
             f"from {progress.first_loss:.2f} to {loss:.2f}"
         )
 
 
-def check_finite(trainer: Trainer, evaluation: Metrics) -> None:
+def check_validation_loss(trainer: Trainer, evaluation: Metrics) -> None:
     """Raises DivergedError for a validation loss that is none."""
     if not isfinite(evaluation.loss_nats):
         raise DivergedError(
@@ -74,7 +74,7 @@ def roll_back(trainer: Trainer, folder: RunFolder, error: DivergedError) -> Roll
         ) from error
     event = RolledBack(step, progress.step, error.message, rate_factor(trainer))
     folder.append_metrics(
-        {"step": event.to_step, "diverged_at_step": event.step, "why": event.reason, "rate_factor": event.factor}
+        {"step": event.to_step, "diverged_at_step": event.step, "why": event.reason, "rate_factor": event.rate_factor}
     )
     folder.save(trainer.model_file({}), trainer.state_dict())
     folder.mark_good()

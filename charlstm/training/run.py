@@ -1,9 +1,10 @@
-"""The training loop, in time order. It yields what happened and prints nothing."""
+"""The training loop, in time order. It yields events and prints nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from time import monotonic
+from typing import Literal
 
 from charlstm.config import Config
 from charlstm.data.corpus import Corpus
@@ -13,15 +14,22 @@ from charlstm.evaluation.metrics import Metrics
 from charlstm.storage.model import ModelFile
 from charlstm.storage.run import RunFolder
 from charlstm.training.clock import Clock
-from charlstm.training.events import Event, Finished, Stepped, Validated
-from charlstm.training.recovery import check_finite, check_loss, explain_memory_errors, rate_factor, roll_back
+from charlstm.training.events import Event, Finished, Started, Stepped, Validated
+from charlstm.training.recovery import (
+    check_loss,
+    check_validation_loss,
+    explain_memory_errors,
+    rate_factor,
+    roll_back,
+)
 from charlstm.training.schedule import learning_rate
 from charlstm.training.trainer import Trainer
 
 LOG_EVERY = 50
+"""Steps between two lines of metrics.jsonl, besides the line of each validation."""
 
 
-def train(
+def run_training(
     corpus: Corpus,
     config: Config,
     folder: RunFolder,
@@ -32,17 +40,22 @@ def train(
     stop: Callable[[], bool] = lambda: False,
     validate_at: Callable[[float], bool] | None = None,
 ) -> Iterator[Event]:
-    """Trains on a corpus and saves to `folder`, going on from the state saved there (`resume`) or beginning anew.
+    """Train a model on a corpus, save the run to `folder`, and yield an event for everything that happens.
 
-    Where there is a run, beginning anew takes `overwrite`. Once `stop()` is true, the step is ended and the run
-    saved. `validate_at(share of the training done)`, asked between steps, replaces `training.validate_every`.
-    Raises CharlstmError for a corpus that does not suit the settings, a folder that another process trains in,
-    a full disk, divergence; what was saved stays.
+    resume: continue from the state saved in the folder.
+    overwrite: replace a run that the folder already holds.
+    init_from: start a new run with the weights of this model.
+    stop: called between steps and during a validation. Once it returns True, the run is saved and training ends.
+    validate_at: called between steps with the share of the training done, 0 to 1. Returns whether to validate now;
+        replaces `training.validate_every`.
+
+    Raises CharlstmError for a corpus that is too small for the settings, a folder that another process trains in or a
+    full disk, DivergedError for a loss that diverges again and again. The last save stays on the disk.
     """
     if resume:
         folder.check_state_shapes(config.model)
     trainer = Trainer(corpus, config)
-    fresh = trainer.init_from(init_from) if init_from else ""
+    new_characters = trainer.init_from(init_from) if init_from else ""
     with folder.lock_exclusively():
         if resume:
             state = folder.load_state()
@@ -54,98 +67,130 @@ def train(
             save_run(trainer, folder)
         if trainer.progress.validated_step == trainer.progress.step or not folder.has_good:
             folder.mark_good()
-        yield trainer.started_event(fresh)
-        yield from run_steps(trainer, folder, stop, validate_at)
-
-
-def run_steps(
-    trainer: Trainer, folder: RunFolder, stop: Callable[[], bool], validate_at: Callable[[float], bool] | None = None
-) -> Iterator[Event]:
-    """Step after step, with validations in between, to the end or until `stop()` is true."""
-    config = trainer.config
-    progress, clock = trainer.progress, Clock(trainer, folder)
-    first, saved = progress.step, monotonic()
-    while True:
-        done, stopped = clock.update(), stop()
-        if not stopped and is_validation_due(trainer, done, validate_at):
-            if done >= 1 and config.training.max_time:
-                save_run(trainer, folder)  # now, lest the time run out while the last validation runs
-            began = monotonic()
-            try:
-                found = validate(trainer, stop)
-            except DivergedError as error:
-                yield roll_back(trainer, folder, error)
-                continue
-            if found is not None:
-                yield save_validated(trainer, folder, found, clock.position())
-                saved = monotonic()
-                clock.validation_seconds = saved - began
-            continue
-        hopeless = 0 < config.training.patience <= progress.stale
-        if (done >= 1 and progress.step) or hopeless or stopped:
-            break
-
-        rate, began = rate_factor(trainer) * learning_rate(config.training, done, progress.plateaus), monotonic()
-        try:
-            with explain_memory_errors(trainer):
-                loss = trainer.step(rate)
-            check_loss(trainer, loss)
-        except DivergedError as error:
-            yield roll_back(trainer, folder, error)
-            continue
-        clock.record_step(monotonic() - began)
-        if progress.step % LOG_EVERY == 0 and not is_validation_due(trainer, clock.update(), validate_at):
-            folder.append_metrics({**clock.position(), "loss_nats": loss, "learning_rate": rate})
-        if 0 < config.training.save_every <= monotonic() - saved:
-            folder.save_in_background(trainer.model_file({}), trainer.state_dict())
-            saved = monotonic()
-        yield Stepped(
-            progress.step, trainer.batches.epoch, done, loss, rate, clock.chars_per_second, clock.seconds_left
+        yield Started(
+            str(trainer.device),
+            trainer.parameter_count,
+            trainer.total_steps,
+            trainer.batches.steps_per_epoch,
+            trainer.progress.step,
+            new_characters,
         )
-
-    if stopped:
-        save_run(trainer, folder)
-    yield Finished(
-        "stopped" if stopped else "patience" if hopeless else "done",
-        progress.step,
-        progress.step - first,
-        progress.seconds,
-        progress.best_loss_nats,
-    )
+        yield from TrainingRun(trainer, folder, stop, validate_at).train()
 
 
-def is_validation_due(trainer: Trainer, done: float, validate_at: Callable[[float], bool] | None = None) -> bool:
-    """Whether to validate now: at the end, and every so many steps or as told, but not twice at one step."""
-    step = trainer.progress.step
-    return 0 < step != trainer.progress.validated_step and (
-        done >= 1 or (validate_at(done) if validate_at else step % trainer.config.training.validate_every == 0)
-    )
+class TrainingRun:
+    """A run that trains: its trainer, the folder that it is saved to, and its clock."""
 
+    def __init__(
+        self,
+        trainer: Trainer,
+        folder: RunFolder,
+        stop: Callable[[], bool],
+        validate_at: Callable[[float], bool] | None = None,
+    ) -> None:
+        self.trainer, self.folder, self.stop, self.validate_at = trainer, folder, stop, validate_at
+        self.clock = Clock(trainer, folder)
+        self.saved_at = monotonic()
 
-def validate(trainer: Trainer, stop: Callable[[], bool]) -> Metrics | None:
-    """The metrics of the validation part; None if it was stopped. Raises DivergedError if the loss is no number."""
-    ids = trainer.tokens.part("val")
-    with trainer.average.applied():
-        metrics = evaluate(trainer.model, ids, trainer.vocabulary.bos, trainer.validation_bytes, stop)
-    if metrics is not None:
-        check_finite(trainer, metrics)
-    return metrics
+    def train(self) -> Iterator[Event]:
+        """Take steps and validate, until the end of the training or until `stop()` returns True."""
+        progress = self.trainer.progress
+        first_step = progress.step
+        while True:
+            self.clock.update()
+            stopped = self.stop()
+            event: Event | None
+            try:
+                if not stopped and self.is_validation_due():
+                    event = self.validate()
+                elif reason := self.reason_to_end(stopped):
+                    break
+                else:
+                    event = self.step()
+            except DivergedError as error:
+                event = roll_back(self.trainer, self.folder, error)
+            if event is not None:
+                yield event
+            if isinstance(event, Validated):
+                self.clock.end_validation()
+                self.saved_at = monotonic()
 
+        if reason == "stopped":
+            save_run(self.trainer, self.folder)
+        yield Finished(reason, progress.step, progress.step - first_step, progress.seconds, progress.best_loss_nats)
 
-def save_validated(trainer: Trainer, folder: RunFolder, metrics: Metrics, place: dict[str, float]) -> Validated:
-    """Saves the run with its new metrics. The best model is the one with the lowest forward loss."""
-    progress = trainer.progress
-    best, train_loss = progress.record_validation(metrics.loss_nats), progress.pop_mean_loss()
-    trainer.average.observe_loss(metrics.loss_nats)
-    losses = {"loss_nats": train_loss, "validation_loss_nats": metrics.loss_nats, "validation_bpc": metrics.bpc}
-    two_sided = {f"validation_{key}": value for key, value in metrics.two_sided().items()}
-    folder.append_metrics({**place, **losses, **two_sided})
-    save_run(trainer, folder, metrics, best=best)
-    folder.mark_good()
-    return Validated(progress.step, progress.seconds, train_loss, metrics, best)
+    def is_validation_due(self) -> bool:
+        """Return whether to validate now: at the end, every `validate_every` steps or when `validate_at` says so.
+
+        The same step is never validated twice.
+        """
+        step, done = self.trainer.progress.step, self.clock.fraction_done
+        if step in (0, self.trainer.progress.validated_step):
+            return False
+        if done >= 1:
+            return True
+        if self.validate_at is not None:
+            return self.validate_at(done)
+        return step % self.trainer.config.training.validate_every == 0
+
+    def reason_to_end(self, stopped: bool) -> Literal["done", "patience", "stopped", ""]:
+        """Return why training ends now; empty if it continues. At least one step is taken."""
+        progress = self.trainer.progress
+        if stopped:
+            return "stopped"
+        if 0 < self.trainer.config.training.patience <= progress.stale:
+            return "patience"
+        return "done" if self.clock.fraction_done >= 1 and progress.step else ""
+
+    def step(self) -> Stepped:
+        """Take one optimizer step, log it every `LOG_EVERY` steps, and save the run every `save_every` seconds.
+
+        Raises DivergedError.
+        """
+        trainer, clock, settings = self.trainer, self.clock, self.trainer.config.training
+        progress, done = trainer.progress, clock.fraction_done
+        lr = rate_factor(trainer) * learning_rate(settings, done, progress.plateaus)
+        began = monotonic()
+        with explain_memory_errors(trainer):
+            loss = trainer.step(lr)
+        check_loss(trainer, loss)
+        clock.record_step(monotonic() - began)
+        if progress.step % LOG_EVERY == 0:
+            clock.update()
+            if not self.is_validation_due():  # which logs a line of its own
+                self.folder.append_metrics({**clock.position(), "loss_nats": loss, "learning_rate": lr})
+        if 0 < settings.save_every <= monotonic() - self.saved_at:
+            self.folder.save_in_background(trainer.model_file({}), trainer.state_dict())
+            self.saved_at = monotonic()
+        return Stepped(progress.step, trainer.batches.epoch, done, loss, lr, clock.chars_per_second, clock.seconds_left)
+
+    def validate(self) -> Validated | None:
+        """Evaluate the model on the validation part, log its metrics and save the run. None if `stop()` interrupted it.
+
+        The best model is the one with the lowest forward loss. Raises DivergedError for a loss that is not finite.
+        """
+        trainer, folder, progress = self.trainer, self.folder, self.trainer.progress
+        if trainer.config.training.max_time and self.clock.fraction_done >= 1:
+            save_run(trainer, folder)  # the time may run out during the last validation
+        self.clock.begin_validation()
+        ids = trainer.tokens.part("val")
+        with trainer.average.applied():
+            metrics = evaluate(trainer.model, ids, trainer.vocabulary.bos, trainer.validation_bytes, self.stop)
+        if metrics is None:
+            return None
+        check_validation_loss(trainer, metrics)
+        best, train_loss = progress.record_validation(metrics.loss_nats), progress.pop_mean_loss()
+        trainer.average.observe_loss(metrics.loss_nats)
+        losses = {"loss_nats": train_loss, "validation_loss_nats": metrics.loss_nats, "validation_bpc": metrics.bpc}
+        two_sided = {f"validation_{key}": value for key, value in metrics.two_sided().items()}
+        folder.append_metrics({**self.clock.position(), **losses, **two_sided})
+        save_run(trainer, folder, metrics, best=best)
+        folder.mark_good()
+        return Validated(progress.step, progress.seconds, train_loss, metrics, best)
 
 
 def save_run(trainer: Trainer, folder: RunFolder, metrics: Metrics | None = None, *, best: bool = False) -> None:
+    """Save the model and the training state; `metrics` are those of the validation at this step, if it had one."""
     validation = {"validation": metrics.to_dict()} if metrics else {}
     keep = trainer.config.training.keep if metrics else None
     folder.save(trainer.model_file(validation), trainer.state_dict(), best=best, keep=keep)

@@ -10,7 +10,7 @@ PLATEAU = 2
 """Validations without a better loss after which the rate is halved, with the plateau schedule."""
 
 
-def learning_rate(config: TrainingConfig, done: float, stale: int = 0) -> float:
+def learning_rate(config: TrainingConfig, done: float, plateaus: int = 0) -> float:
     """Linear warm-up, then as the schedule has it. `done` runs from 0 to 1; `stale` counts the plateaus so far.
 
     The cosine is half a one, down to the final rate (Loshchilov & Hutter 2017, eq. 5).
@@ -24,4 +24,4 @@ def learning_rate(config: TrainingConfig, done: float, stale: int = 0) -> float:
     }
     if config.schedule in shape:
         return config.lr * (config.final_lr + (1 - config.final_lr) * shape[config.schedule])
-    return config.lr * 0.5**stale if config.schedule == "plateau" else config.lr
+    return config.lr * 0.5**plateaus if config.schedule == "plateau" else config.lr

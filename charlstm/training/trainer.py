@@ -19,7 +19,6 @@ from charlstm.model.language_model import detach_states
 from charlstm.storage.model import ModelFile
 from charlstm.training import optimizer
 from charlstm.training.averaging import WeightAverage
-from charlstm.training.events import Started
 from charlstm.training.objective import total_loss
 from charlstm.training.progress import Progress
 
@@ -61,12 +60,10 @@ class Trainer:
         to_come = (self.config.training.epochs - self.batches.epochs_read) * self.batches.steps_per_epoch
         return self.progress.step + round(to_come)
 
-    def started_event(self, fresh: str) -> Started:
-        """The event that tells what is about to be trained; `fresh` are characters new to the weights taken over."""
-        parameters = sum(parameter.numel() for parameter in self.model.parameters())
-        return Started(
-            str(self.device), parameters, self.total_steps, self.batches.steps_per_epoch, self.progress.step, fresh
-        )
+    @property
+    def parameter_count(self) -> int:
+        """Number of trained weights."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
 
     def step(self, learning_rate: float) -> float:
         """Reads one window, back-propagates through it and updates the weights. The loss in nats per character, that
@@ -108,13 +105,13 @@ class Trainer:
             for weight in optimizer.weight_matrices(self.model):
                 weight.grad.add_(weight.detach().sign(), alpha=l1)  # type: ignore[union-attr]
 
-    def model_file(self, figures: dict[str, Any]) -> ModelFile:
+    def model_file(self, metrics: dict[str, Any]) -> ModelFile:
         """The model as it is now, and where it came from; no times, so that the same run makes the same file."""
         tokens, progress = self.tokens, self.progress
         about = {"fingerprint": self.corpus.fingerprint, "characters": len(tokens.ids), "split": list(tokens.shares)}
         place = {"step": progress.step, "characters": progress.characters}
         with self.average.applied():
-            return ModelFile(self.config, self.vocabulary, self.model.export_weights(), about, place | figures)
+            return ModelFile(self.config, self.vocabulary, self.model.export_weights(), about, place | metrics)
 
     def init_from(self, other: ModelFile) -> str:
         """Takes over another model's weights. Gives the characters it does not know, which keep their fresh rows; so

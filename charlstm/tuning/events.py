@@ -9,11 +9,11 @@ from charlstm.tuning.space import Value
 
 
 @dataclass(frozen=True)
-class TrialEnded:
+class TrialFinished:
     """A trial came to an end, and the journal has it."""
 
     number: int  # from 0, over all processes
-    outcome: Literal["done", "cut", "failed"]
+    outcome: Literal["done", "pruned", "failed"]
     loss_nats: float | None  # the best on the validation part; None if it was not validated
     fraction_done: float  # share of its time when it was validated last
     values: dict[str, Value]  # of the settings that are searched

@@ -34,10 +34,10 @@ from charlstm.storage.files import write_atomically, write_error
 from charlstm.storage.locate import BEST
 from charlstm.storage.run import RunFolder
 from charlstm.training.events import Event, Finished, Validated
-from charlstm.training.run import train
+from charlstm.training.run import run_training
 from charlstm.training.trainer import Trainer
-from charlstm.tuning.events import TrialEnded
-from charlstm.tuning.space import Categorical, Space, Value, comparable_terms, get_setting
+from charlstm.tuning.events import TrialFinished
+from charlstm.tuning.space import Categorical, Space, Value, fixed_terms, get_setting
 
 JOURNAL, SETTINGS, LOCK = "journal.jsonl", "best.toml", "lock"
 
@@ -71,7 +71,7 @@ class Search:
 
     def check_same(self) -> None:
         """Raises UsageError that names what is another here than it was when this search was begun."""
-        settings, there = comparable_terms(self.config, self.space), self.study.user_attrs
+        settings, there = fixed_terms(self.config, self.space), self.study.user_attrs
         if not there:
             self.study.set_user_attr("settings", settings)
             self.study.set_user_attr("corpus", self.corpus.fingerprint)
@@ -96,34 +96,34 @@ class Search:
 
     def suggest_given(self) -> None:
         """The first trial has the settings as they are given: whatever is found is at least as good."""
-        first = {key: values.drawn(get_setting(self.config, key)) for key, values in self.space.items()}
+        first = {key: values.encode(get_setting(self.config, key)) for key, values in self.space.items()}
         tried = self.study.get_trials(deepcopy=False)
         if not any(trial.state != TrialState.FAIL for trial in tried):
             self.study.enqueue_trial(first)
 
-    def trials(self, count: int, stop: Callable[[], bool] = lambda: False) -> Iterator[Event | TrialEnded]:
+    def run_trials(self, count: int, stop: Callable[[], bool] = lambda: False) -> Iterator[Event | TrialFinished]:
         """Runs so many trials, or until `stop()` is true; the one that this cuts short does not count."""
         self.warm_up()
         for _ in range(count):
             if stop():
                 return
-            yield from self.trial(stop)
+            yield from self.run_trial(stop)
 
     def warm_up(self) -> None:
         """A step with each cell, unrecorded: what that compiles must not cost the first trials time."""
         cells = self.space.get("model.cell")
-        for cell in cells.values if isinstance(cells, Categorical) else (self.config.model.cell,):
+        for cell in cells.choices if isinstance(cells, Categorical) else (self.config.model.cell,):
             with suppress(CharlstmError, MemoryError, RuntimeError):  # a trial will tell
                 Trainer(self.corpus, updated(self.config, {"model.cell": cell}, "the search")).step(0.0)
 
-    def trial(self, stop: Callable[[], bool]) -> Iterator[Event | TrialEnded]:
+    def run_trial(self, stop: Callable[[], bool]) -> Iterator[Event | TrialFinished]:
         """One trial: the events of its training, then how it ended. It has failed if `stop()` or an error ended it."""
         trial = self.ask()
         folder = RunFolder(self.folder / f"trial-{trial.number}")
         attempt, began = Attempt(trial, self.config.training.max_time), monotonic()
         state = TrialState.FAIL
         try:
-            values = {key: values.draw(trial, key) for key, values in self.space.items()}
+            values = {key: values.suggest(trial, key) for key, values in self.space.items()}
             yield from self.train(attempt, updated(self.config, values, "the search"), folder, stop)
             if not attempt.stopped:
                 state = TrialState.PRUNED if attempt.outcome else TrialState.COMPLETE
@@ -134,7 +134,7 @@ class Search:
             shutil.rmtree(folder.path, ignore_errors=True)
         if not attempt.stopped:
             outcome, seconds = attempt.outcome or "done", monotonic() - began
-            yield TrialEnded(trial.number, outcome, loss, attempt.rung / RUNGS, values, seconds, attempt.why, best)
+            yield TrialFinished(trial.number, outcome, loss, attempt.rung / RUNGS, values, seconds, attempt.why, best)
 
     def train(self, attempt: Attempt, config: Config, folder: RunFolder, stop: Callable[[], bool]) -> Iterator[Event]:
         """The training of a trial. That it cannot be trained so is a result, and no reason to end the search."""
@@ -144,7 +144,7 @@ class Search:
             attempt.failed(error.message)
             return
         try:
-            for event in train(
+            for event in run_training(
                 self.corpus, config, folder, stop=lambda: attempt.over or stop(), validate_at=attempt.validate_at
             ):
                 yield event
@@ -170,7 +170,7 @@ class Search:
     def keep(self, number: int, model: Path) -> bool:
         """Keeps the model of this trial, and returns True, if it is the best so far."""
         with lock_search(self.folder):
-            if self.best(1)[0].number != number:
+            if self.best_trials(1)[0].number != number:
                 return False
             model.replace(self.folder / BEST)
             self.write_best()
@@ -179,47 +179,47 @@ class Search:
     def write_best(self) -> Path:
         """Writes the settings of the best trial, as a file for --config."""
         path = self.folder / SETTINGS
-        write_atomically(path, self.settings_of(self.best(1)[0]).encode())
+        write_atomically(path, self.settings_of(self.best_trials(1)[0]).encode())
         return path
 
     def settings_of(self, trial: FrozenTrial) -> str:
         """What was given and what was found; the rest are the defaults."""
-        found = self.values_of(trial)
+        found = self.searched_values(trial)
         config = updated(self.config, found, "the search")
         time = f"{config.training.max_time:g}s"
         about = (
             f"Trial {trial.number} of a search: {trial.value:.4f} nats/char after {time}; --max-time trains for longer."
         )
         document: dict[str, Any] = {"about": about}
-        for key in comparable_terms(config, {}):
+        for key in fixed_terms(config, {}):
             if key in self.given or key in found:
                 section, _, name = key.partition(".")
                 document.setdefault(section, {})[name] = time if name == "max_time" else get_setting(config, key)
         return tomli_w.dumps(document)
 
-    def values_of(self, trial: FrozenTrial) -> dict[str, Value]:
+    def searched_values(self, trial: FrozenTrial) -> dict[str, Value]:
         """The settings of a trial that are searched."""
-        return {key: values.value(trial.params[key]) for key, values in self.space.items()}
+        return {key: values.decode(trial.params[key]) for key, values in self.space.items()}
 
-    def best(self, count: int) -> list[FrozenTrial]:
+    def best_trials(self, count: int) -> list[FrozenTrial]:
         """The best trials of those that ran to their end, by all processes, the best first."""
-        return sorted(self.complete, key=lambda trial: (trial.value, trial.number))[:count]
+        return sorted(self.completed, key=lambda trial: (trial.value, trial.number))[:count]
 
     @property
-    def complete(self) -> list[FrozenTrial]:
+    def completed(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
 
     @property
-    def ended(self) -> int:
+    def finished_trials(self) -> int:
         """Trials that came to an end, by all processes."""
         return len(self.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE, TrialState.PRUNED]))
 
-    def what_mattered(self) -> dict[str, float]:
+    def parameter_importances(self) -> dict[str, float]:
         """The share of each setting in what sets the best trials apart, the largest first. Empty after a few trials.
 
         PED-ANOVA (Watanabe et al. 2023).
         """
-        if len(self.complete) < BEFORE_WEIGHING:
+        if len(self.completed) < BEFORE_WEIGHING:
             return {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it was experimental before Optuna 5
@@ -235,7 +235,7 @@ class Attempt:
         self.rung = 0  # where it was validated last
         self.due = RUNGS  # where it is to be next, as far as is known
         self.asked = self.spent = 0.0  # when, and how long in all
-        self.outcome: Literal["", "cut", "failed"] = ""
+        self.outcome: Literal["", "pruned", "failed"] = ""
         self.why = ""
         self.stopped = False
 
@@ -267,7 +267,7 @@ class Attempt:
             self.rung = rung
             self.trial.report(loss, rung)
             if rung < RUNGS and self.trial.should_prune():
-                self.outcome = "cut"
+                self.outcome = "pruned"
 
 
 def open_study(folder: Path) -> optuna.Study:

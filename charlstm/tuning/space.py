@@ -18,63 +18,65 @@ Value = str | int | float
 class Categorical:
     """One of a few words."""
 
-    values: tuple[str, ...]
+    choices: tuple[str, ...]
 
-    def draw(self, trial: Trial, name: str) -> Value:
-        return str(trial.suggest_categorical(name, self.values))
+    def suggest(self, trial: Trial, name: str) -> Value:
+        return str(trial.suggest_categorical(name, self.choices))
 
-    def value(self, drawn: Any) -> Value:
+    def decode(self, drawn: Any) -> Value:
         return str(drawn)
 
-    def drawn(self, value: Any) -> Any:
+    def encode(self, value: Any) -> Any:
         """What must be drawn for this value, or for the nearest there is."""
-        return value if value in self.values else self.values[0]
+        return value if value in self.choices else self.choices[0]
 
     def __str__(self) -> str:
-        return ", ".join(self.values)
+        return ", ".join(self.choices)
 
 
 @dataclass(frozen=True)
 class IntRange:
     """A whole number, a multiple of `unit`; `log`: as likely between 1 and 2 as between 2 and 4."""
 
-    least: int
-    most: int
-    unit: int = 1
+    low: int
+    high: int
+    multiple_of: int = 1
     log: bool = False
 
-    def draw(self, trial: Trial, name: str) -> Value:
-        return self.value(trial.suggest_int(name, self.least // self.unit, self.most // self.unit, log=self.log))
+    def suggest(self, trial: Trial, name: str) -> Value:
+        return self.decode(
+            trial.suggest_int(name, self.low // self.multiple_of, self.high // self.multiple_of, log=self.log)
+        )
 
-    def value(self, drawn: Any) -> Value:
-        return int(drawn) * self.unit
+    def decode(self, drawn: Any) -> Value:
+        return int(drawn) * self.multiple_of
 
-    def drawn(self, value: Any) -> Any:
-        return round(min(max(value, self.least), self.most) / self.unit)
+    def encode(self, value: Any) -> Any:
+        return round(min(max(value, self.low), self.high) / self.multiple_of)
 
     def __str__(self) -> str:
-        return f"{self.least} to {self.most}"
+        return f"{self.low} to {self.high}"
 
 
 @dataclass(frozen=True)
 class FloatRange:
     """A number, to three digits."""
 
-    least: float
-    most: float
+    low: float
+    high: float
     log: bool = False
 
-    def draw(self, trial: Trial, name: str) -> Value:
-        return self.value(trial.suggest_float(name, self.least, self.most, log=self.log))
+    def suggest(self, trial: Trial, name: str) -> Value:
+        return self.decode(trial.suggest_float(name, self.low, self.high, log=self.log))
 
-    def value(self, drawn: Any) -> Value:
+    def decode(self, drawn: Any) -> Value:
         return float(f"{drawn:.3g}")
 
-    def drawn(self, value: Any) -> Any:
-        return min(max(value, self.least), self.most)
+    def encode(self, value: Any) -> Any:
+        return min(max(value, self.low), self.high)
 
     def __str__(self) -> str:
-        return f"{self.least:g} to {self.most:g}"
+        return f"{self.low:g} to {self.high:g}"
 
 
 Space = dict[str, Categorical | IntRange | FloatRange]
@@ -82,14 +84,14 @@ Space = dict[str, Categorical | IntRange | FloatRange]
 SPACE: Space = {
     "model.cell": Categorical(("lstm", "gru")),
     "model.layers": IntRange(1, 3),
-    "model.hidden": IntRange(64, 1024, unit=32, log=True),  # multiples, for a GPU is far slower at odd sizes
+    "model.hidden": IntRange(64, 1024, multiple_of=32, log=True),  # multiples, for a GPU is far slower at odd sizes
     "model.dropout": FloatRange(0.0, 0.6),
     "regularization.dropout_mask": Categorical(("step", "window")),
     "regularization.embedding_dropout": FloatRange(0.0, 0.2),
     "regularization.weight_dropout": FloatRange(0.0, 0.5),
     "training.lr": FloatRange(1e-3, 3e-2, log=True),
-    "training.batch_size": IntRange(8, 128, unit=8, log=True),
-    "training.seq_len": IntRange(32, 256, unit=16, log=True),
+    "training.batch_size": IntRange(8, 128, multiple_of=8, log=True),
+    "training.seq_len": IntRange(32, 256, multiple_of=16, log=True),
 }
 """The settings that are searched, unless they were given. One more is one more line."""
 
@@ -105,7 +107,7 @@ def get_setting(config: Config, key: str) -> Any:
     return config.to_dict()[section][name]
 
 
-def comparable_terms(config: Config, space: Space) -> dict[str, Any]:
+def fixed_terms(config: Config, space: Space) -> dict[str, Any]:
     """What must stay the same for trials to be comparable: the settings that are fixed, the ranges of the others."""
     keys = [f"{name}.{key}" for name in SECTIONS for key in config.to_dict()[name]]
     fixed = {key: get_setting(config, key) for key in keys if key != "data.corpus"}

@@ -25,10 +25,12 @@ def run_lr_range_test(console: Console, corpus: Corpus, config: Config, *, as_js
     with console.progress() as bar:
         for point in run_range_test(trainer):
             curve.append(point)
-            bar.update(point.fraction_done, f"learning rate {point.rate:.2g}  loss {point.loss_nats:.3f}")
+            bar.update(point.fraction_done, f"learning rate {point.learning_rate:.2g}  loss {point.loss_nats:.3f}")
     rate = suggest_rate(curve)
     console.note("smoothed loss in nats/char over the learning rate:")
-    console.note("\n".join(draw_chart([(point.rate, point.loss_nats) for point in curve], rate, console.width)))
+    console.note(
+        "\n".join(draw_chart([(point.learning_rate, point.loss_nats) for point in curve], rate, console.width))
+    )
     if as_json:
         write_json(console, {"lr": float(f"{rate:.2g}")})
     else:

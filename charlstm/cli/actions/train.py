@@ -149,7 +149,7 @@ def write_config(console: Console, config: Config, as_json: bool) -> None:
 def run_plan(console: Console, plan: Plan, corpus: Corpus, request: TrainRequest) -> int:
     """Train and write the path of the run folder (with --json, the events). Returns the exit status."""
     configure_process()
-    from charlstm.training.run import train as run_training
+    from charlstm.training.run import run_training
 
     with Interrupt(console) as interrupt:
         events: Iterable[Event] = run_training(

@@ -18,7 +18,7 @@ from charlstm.errors import CharlstmError, UsageError
 from charlstm.runtime import configure_process
 from charlstm.settings import Setting, resolve
 from charlstm.training.events import Event, Stepped
-from charlstm.tuning.events import TrialEnded
+from charlstm.tuning.events import TrialFinished
 from charlstm.tuning.space import Value
 
 if TYPE_CHECKING:
@@ -52,22 +52,22 @@ def run_search(console: Console, request: TuneRequest) -> int:
     search = Search(folder, corpus, config, request.given, request.space)
     show_search(console, search, request.trials)
     with Interrupt(console, "ending this trial, which does not count") as interrupt:
-        last = follow_trials(console, search.trials(request.trials, interrupt), request.as_json)
+        last = follow_trials(console, search.run_trials(request.trials, interrupt), request.as_json)
     show_best(console, search)
     if interrupt():
-        console.note(f"stopped after {search.ended} completed trials; the same command continues the search")
+        console.note(f"stopped after {search.finished_trials} completed trials; the same command continues the search")
         return interrupt.status
-    if not search.complete:
+    if not search.completed:
         raise CharlstmError(f"no trial was completed: {last}")
     path = search.write_best()
     if request.as_json:
-        best = search.best(1)[0]
+        best = search.best_trials(1)[0]
         write_json(
             console,
             {
                 "event": "finished",
                 "config": str(path),
-                "trials": search.ended,
+                "trials": search.finished_trials,
                 "best_trial": best.number,
                 "best_loss_nats": best.value,
             },
@@ -90,16 +90,16 @@ def show_search(console: Console, search: Search, trials: int) -> None:
     seconds = search.config.training.max_time
     console.note("space    " + "; ".join(f"{option_name(key)} {values}" for key, values in search.space.items()))
     console.note(f"trials   {trials} of {format_duration(seconds)} each, in {escape_controls(str(search.folder))}")
-    if search.ended:
-        console.note(f"continuing after {search.ended} trials")
+    if search.finished_trials:
+        console.note(f"continuing after {search.finished_trials} trials")
 
 
-def follow_trials(console: Console, events: Iterable[Event | TrialEnded], as_json: bool) -> str:
+def follow_trials(console: Console, events: Iterable[Event | TrialFinished], as_json: bool) -> str:
     """Show a progress bar for each trial and a line at its end. Returns the last line."""
     line = "none was started"
     with console.progress() as bar:
         for event in events:
-            if isinstance(event, TrialEnded):
+            if isinstance(event, TrialFinished):
                 line = describe_trial(event)
                 console.note(line)
                 if as_json:
@@ -109,7 +109,7 @@ def follow_trials(console: Console, events: Iterable[Event | TrialEnded], as_jso
     return line
 
 
-def write_trial(console: Console, trial: TrialEnded) -> None:
+def write_trial(console: Console, trial: TrialFinished) -> None:
     """Write a trial to stdout as JSON."""
     record = {
         "event": "trial",
@@ -124,12 +124,12 @@ def write_trial(console: Console, trial: TrialEnded) -> None:
     write_json(console, record | ({"reason": trial.reason} if trial.reason else {}))
 
 
-def describe_trial(trial: TrialEnded) -> str:
+def describe_trial(trial: TrialFinished) -> str:
     """Return the result of a trial in a line."""
     loss = "" if trial.loss_nats is None else f"{trial.loss_nats:.4f} nats/char, {trial.loss_nats / log(2):.4f} bpc"
     result = {
         "done": loss,
-        "cut": f"{loss} after {trial.fraction_done:.0%}, stopped early",
+        "pruned": f"{loss} after {trial.fraction_done:.0%}, stopped early",
         "failed": f"failed: {escape_controls(trial.reason)}",
     }
     settings = ", ".join(f"{option_name(key)} {format_setting(value)}" for key, value in trial.values.items())
@@ -139,7 +139,7 @@ def describe_trial(trial: TrialEnded) -> str:
 
 def show_best(console: Console, search: Search) -> None:
     """Print a table of the best trials and the importance of each setting on stderr."""
-    best = search.best(BEST_SHOWN)
+    best = search.best_trials(BEST_SHOWN)
     if not best:
         return
     header = ["trial", "nats/char", "bpc", *map(option_name, search.space)]
@@ -147,7 +147,7 @@ def show_best(console: Console, search: Search) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for cells in rows:
         console.note("  ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True)))
-    importances = search.what_mattered()
+    importances = search.parameter_importances()
     if importances:
         shares = ", ".join(f"{option_name(key)} {share:.0%}" for key, share in importances.items())
         console.note(f"importance of each setting: {shares}")
@@ -155,7 +155,7 @@ def show_best(console: Console, search: Search) -> None:
 
 def table_row(search: Search, trial: FrozenTrial) -> list[str]:
     loss = trial.value or 0.0
-    values = search.values_of(trial).values()
+    values = search.searched_values(trial).values()
     return [str(trial.number), f"{loss:.4f}", f"{loss / log(2):.4f}", *map(format_setting, values)]
 
 
