@@ -16,10 +16,14 @@ class ExportableModule(nn.Module):
 
     config: ModelConfig
 
+    def parameters_by_name(self) -> dict[str, nn.Parameter]:
+        """Return the parameters by their names in a model file, which do not depend on the names of the modules."""
+        names = names_by_torch_name(self.config)
+        return {names[path]: parameter for path, parameter in self.named_parameters()}
+
     def export_weights(self) -> dict[str, Array]:
         """Return a copy of the parameters by their names in a model file."""
-        names = names_by_torch_name(self.config)
-        return {names[path]: parameter.detach().cpu().numpy().copy() for path, parameter in self.named_parameters()}
+        return {name: parameter.detach().cpu().numpy().copy() for name, parameter in self.parameters_by_name().items()}
 
     @torch.no_grad()
     def load_weights(self, weights: Weights) -> None:
@@ -27,9 +31,8 @@ class ExportableModule(nn.Module):
 
         Raises KeyError if one is missing, ValueError if one has another shape.
         """
-        names = names_by_torch_name(self.config)
-        for path, parameter in self.named_parameters():
-            weight = weights[names[path]]
+        for name, parameter in self.parameters_by_name().items():
+            weight = weights[name]
             if weight.shape != parameter.shape:
-                raise ValueError(f"{names[path]} has shape {weight.shape}; the model needs {tuple(parameter.shape)}")
+                raise ValueError(f"{name} has shape {weight.shape}; the model needs {tuple(parameter.shape)}")
             parameter.copy_(torch.from_numpy(np.ascontiguousarray(weight)))

@@ -13,7 +13,7 @@ from charlstm.storage.tensors import Tensors, check_format, read_tensors, write_
 
 STATE_FORMAT = 3
 READABLE_STATE_FORMATS = (2, STATE_FORMAT)
-"""Format 2 has the optimizer's moments under `optimiser`."""
+"""Format 2 has the optimizer's moments under `optimiser`, by the paths of the torch parameters at that time."""
 
 StateTree = dict[str, Any]
 
@@ -33,10 +33,18 @@ def read_state(path: Path) -> StateTree:
     try:
         state = unflatten(tensors, document["state"])
         if document["format"] == 2:
-            state["optimizer"] = state.pop("optimiser", {})
+            moments = state.pop("optimiser", {})
+            state["optimizer"] = {name_in_file(path): moments[path] for path in moments}
         return state
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ModelFileError(f"{path} is not the state of a run", "restore it from a copy") from error
+
+
+def name_in_file(path: str) -> str:
+    """Return the name in a model file of a torch parameter of format 2: `layers.0.weight_hh` for
+    `forwards.stack.layers.0.core.weight_hh_l0`."""
+    path = path.removeprefix("forwards.").replace("backwards.", "backward.").replace("head.projection", "projection")
+    return path.replace("stack.", "").replace(".core.", ".").removesuffix("_l0")
 
 
 def flatten(tree: StateTree) -> tuple[Tensors, StateTree]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -42,15 +42,15 @@ def weight_matrices(model: nn.Module) -> list[nn.Parameter]:
     return [p for name, p in model.named_parameters() if p.ndim == 2 and not name.startswith("embedding")]
 
 
-def state_dict(optimizer: Optimizer, model: nn.Module) -> dict[str, Any]:
-    """The moments of each parameter, by its name."""
+def state_dict(optimizer: Optimizer, parameters: Mapping[str, nn.Parameter]) -> dict[str, Any]:
+    """Return the moments of each parameter, by its name in a model file."""
     return {
         name: {
             key: value.detach().cpu().numpy().copy()
             for key, value in optimizer.state[parameter].items()
             if isinstance(value, Tensor)
         }
-        for name, parameter in model.named_parameters()
+        for name, parameter in parameters.items()
         if parameter in optimizer.state
     }
 
@@ -61,14 +61,18 @@ def moment_names(config: TrainingConfig) -> set[str]:
     model.weight.grad = torch.zeros(1, 1)
     optimizer = build_optimizer(model, config)
     optimizer.step()
-    return set(state_dict(optimizer, model).get("weight", {}))
+    return set(state_dict(optimizer, dict(model.named_parameters())).get("weight", {}))
 
 
-def load_state_dict(optimizer: Optimizer, model: nn.Module, config: TrainingConfig, state: dict[str, Any]) -> None:
-    """The inverse of `state_dict`. Raises ValueError for moments that are none of this optimizer's."""
+def load_state_dict(
+    optimizer: Optimizer, parameters: Mapping[str, nn.Parameter], config: TrainingConfig, state: dict[str, Any]
+) -> None:
+    """Restore what `state_dict` returned. Raises ValueError for moments of other parameters or another optimizer."""
+    if unknown := state.keys() - parameters.keys():
+        raise ValueError(f"the moments of {', '.join(sorted(unknown))}")
     known = moment_names(config)
     optimizer.state.clear()
-    for name, parameter in model.named_parameters():
+    for name, parameter in parameters.items():
         saved = state.get(name, {})
         if set(saved) not in (set(), known) or any(v.shape not in ((), parameter.shape) for v in saved.values()):
             raise ValueError(f"the moments of {name}")

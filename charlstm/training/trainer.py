@@ -143,7 +143,7 @@ class Trainer:
             "progress": self.progress.state_dict(),
             "batches": self.batches.state_dict(),
             "model": self.model.export_weights(),
-            "optimizer": optimizer.state_dict(self.optimizer, self.model),
+            "optimizer": optimizer.state_dict(self.optimizer, self.model.parameters_by_name()),
             "average": self.average.state_dict(),
             "hidden": {
                 f"{k}.{n}": part.cpu().numpy().copy()
@@ -171,7 +171,8 @@ class Trainer:
         check_place(state["batches"])
         self.batches.load_state_dict(state["batches"])
         self.model.load_weights(state["model"])
-        optimizer.load_state_dict(self.optimizer, self.model, self.config.training, state["optimizer"])
+        parameters = self.model.parameters_by_name()
+        optimizer.load_state_dict(self.optimizer, parameters, self.config.training, state["optimizer"])
         self.average.load_state_dict(state["average"])
         self.states = self.model.initial_state(self.batches.batch_size)
         for k, parts in enumerate(self.states):
