@@ -23,34 +23,34 @@ from tests.test_layers_of_imports import loaded_after
 BACKWARD = ("--direction", "backward", "--seed", 1)
 
 
-def test_what_is_written_leads_up_to_the_prompt(both_ways_run: Path) -> None:
+def test_a_backward_sample_leads_up_to_the_prompt(both_ways_run: Path) -> None:
     result = charlstm("sample", "-m", both_ways_run, *BACKWARD, "-p", "on the mat", "-l", 12, "-t", 0)
     assert result.out == b"the dog sat on the mat\n"
     piped = charlstm("sample", "-m", both_ways_run, *BACKWARD, "-l", 12, "-t", 0, stdin=b"on the mat\n")
     assert piped.out == result.out
 
 
-def test_the_prompt_and_the_newline_can_be_left_out(both_ways_run: Path) -> None:
+def test_no_echo_and_raw_apply_to_backward_samples(both_ways_run: Path) -> None:
     arguments = ("sample", "-m", both_ways_run, *BACKWARD, "-p", "on the mat", "-l", 8, "-t", 0)
     assert charlstm(*arguments, "--no-echo").out == b"dog sat \n"
     assert charlstm(*arguments, "--raw").out == b"dog sat on the mat"
 
 
-def test_it_begins_after_its_stop_string(both_ways_run: Path) -> None:
+def test_a_backward_sample_begins_after_its_stop_string(both_ways_run: Path) -> None:
     arguments = ("sample", "-m", both_ways_run, *BACKWARD, "-p", "on the mat", "-t", 0)
     assert charlstm(*arguments, "-l", 40, "--stop", "and ").out == b"the dog sat on the mat\n"
     assert charlstm(*arguments, "-l", 0, "--stop", "and ").out == b"the dog sat on the mat\n"
     assert charlstm(*arguments, "-l", 40, "--stop", "\n").out == b"the fox and the dog sat on the mat\n"
 
 
-def test_samples_come_in_order_and_do_not_depend_on_each_other(both_ways_run: Path) -> None:
+def test_backward_samples_come_in_order_and_independent_of_their_number(both_ways_run: Path) -> None:
     arguments = ("sample", "-m", both_ways_run, *BACKWARD, "-p", "mat", "-l", 20, "-t", 1.5)
     three = charlstm(*arguments, "-n", 3).text.splitlines()
     assert all(sample.endswith("mat") for sample in three)
     assert charlstm(*arguments).text.splitlines()[0] == three[0]
 
 
-def test_objects_say_which_way_was_written(both_ways_run: Path) -> None:
+def test_the_json_record_has_the_direction(both_ways_run: Path) -> None:
     arguments = ("sample", "-m", both_ways_run, "-p", "mat", "-l", 7, "-t", 0, "--json", "--seed", 1)
     forward, backward = (json.loads(charlstm(*arguments, "--direction", way).text) for way in ("forward", "backward"))
     assert (forward["direction"], backward["direction"]) == ("forward", "backward")
@@ -59,20 +59,20 @@ def test_objects_say_which_way_was_written(both_ways_run: Path) -> None:
     assert backward["stop_reason"] == "length"
 
 
-def test_forward_a_bidirectional_model_writes_as_its_forward_half_alone(both_ways_run: Path) -> None:
+def test_forward_samples_of_a_bidirectional_model_equal_those_of_its_forward_half(both_ways_run: Path) -> None:
     ModelFile.load(both_ways_run / "best.safetensors").select_direction("forward").save(Path("half.safetensors"))
     arguments = ("-l", 50, "--seed", 4, "-p", "the f")
     whole, half = (charlstm("sample", "-m", model, *arguments).out for model in (both_ways_run, "half.safetensors"))
     assert whole == half
 
 
-def test_what_cannot_be_gets_one_sentence(run: Path, both_ways_run: Path) -> None:
+def test_wrong_use_of_direction_gets_one_sentence(run: Path, both_ways_run: Path) -> None:
     one_sentence(charlstm("sample", "-m", run, *BACKWARD), 2, "--direction backward", "--bidirectional")
     one_sentence(charlstm("sample", "-m", both_ways_run, *BACKWARD, "-l", 0), 2, "-l 0", "--stop")
     one_sentence(charlstm("sample", "-m", both_ways_run, "--direction", "up"), 2, "--direction")
 
 
-def test_what_is_adapted_to_is_read_from_its_end(both_ways_run: Path) -> None:
+def test_a_backward_model_adapts_to_a_text_from_its_end(both_ways_run: Path) -> None:
     Path("other.txt").write_text("the mat and the fox sat on the dog\n" * 60)
     arguments = ("sample", "-m", both_ways_run, *BACKWARD, "-l", 11, "-p", "dog", "-t", 0)
     assert charlstm(*arguments).out == b"ox and the dog\n"
@@ -80,7 +80,7 @@ def test_what_is_adapted_to_is_read_from_its_end(both_ways_run: Path) -> None:
     assert adapted.out == b"sat on the dog\n", adapted.err
 
 
-def test_novelty_is_of_the_text_in_reading_order(both_ways_run: Path) -> None:
+def test_novelty_of_a_backward_sample_uses_reading_order(both_ways_run: Path) -> None:
     arguments = ("sample", "-m", both_ways_run, *BACKWARD, "-p", "mat", "-l", 30, "-t", 0, "--novelty", "--json")
     assert json.loads(charlstm(*arguments).text)["longest_run_characters"] == 30
 
@@ -96,7 +96,7 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "m"
 
 
-def test_a_backward_sample_of_a_document_begins_where_it_does(names: Path) -> None:
+def test_a_backward_sample_begins_at_the_start_of_the_document(names: Path) -> None:
     assert charlstm("sample", "-m", names, *BACKWARD, "-p", "ara", "-t", 0).out == b"clara\n"
     lines = charlstm("sample", "-m", names, *BACKWARD, "--json", "-n", 6, stdin=b"").text.splitlines()
     whole = [json.loads(line) for line in lines]
@@ -104,7 +104,7 @@ def test_a_backward_sample_of_a_document_begins_where_it_does(names: Path) -> No
     assert {one["text"] for one in whole} & {"anna", "berta", "clara"}
 
 
-def test_characters_of_several_bytes_stay_whole() -> None:
+def test_a_backward_byte_model_writes_whole_characters() -> None:
     letters = "\n\N{SNOWMAN}\N{LATIN SMALL LETTER E WITH ACUTE}\N{CJK UNIFIED IDEOGRAPH-4E16}a"
     file = untrained(CharVocabulary("".join(sorted(letters))))
     backward = TextModel(file, "backward")
@@ -115,7 +115,7 @@ def test_characters_of_several_bytes_stay_whole() -> None:
     assert stopped == text.rpartition("\N{SNOWMAN}")[2]
 
 
-def test_scores_backward_are_those_of_the_turned_text(both_ways_run: Path) -> None:
+def test_backward_scores_equal_those_of_the_reversed_text(both_ways_run: Path) -> None:
     model, text = package.load(both_ways_run, "backward"), "the dog and the fox\n"
     ids = model.vocabulary.encode(text)
     backward_lm = load_language_model(model.file.select_direction("backward"))
@@ -127,7 +127,7 @@ def test_scores_backward_are_those_of_the_turned_text(both_ways_run: Path) -> No
         )
 
 
-def test_a_direction_is_refused_before_the_corpus_is_looked_for(run: Path) -> None:
+def test_a_missing_direction_is_rejected_before_the_corpus_is_read(run: Path) -> None:
     file = ModelFile.load(run / "best.safetensors")
     moved = replace(file.config, data=replace(file.config.data, corpus=("gone.txt",)))
     replace(file, config=moved).save(Path("moved.safetensors"))
@@ -135,7 +135,7 @@ def test_a_direction_is_refused_before_the_corpus_is_looked_for(run: Path) -> No
     one_sentence(charlstm("sample", "-m", "moved.safetensors", "--seed", 1, "--novelty"), 1, "gone.txt")
 
 
-def test_every_sample_is_the_same_however_many_are_made(both_ways_run: Path) -> None:
+def test_a_backward_sample_does_not_depend_on_the_number_of_samples(both_ways_run: Path) -> None:
     arguments = ("sample", "-m", both_ways_run, *BACKWARD, "-p", "mat", "-l", 12, "-t", 1.5, "--json")
     few, many = (charlstm(*arguments, "-n", n).text.splitlines() for n in (3, 70))  # 70 are made in two turns
     assert [json.loads(line)["index"] for line in many] == list(range(70))
@@ -143,7 +143,7 @@ def test_every_sample_is_the_same_however_many_are_made(both_ways_run: Path) -> 
     assert len({json.loads(line)["text"] for line in many}) > 1
 
 
-def test_samples_that_end_at_different_lengths_stay_in_order(both_ways_run: Path) -> None:
+def test_backward_samples_of_different_lengths_stay_in_order(both_ways_run: Path) -> None:
     arguments = ("sample", "-m", both_ways_run, *BACKWARD, "-p", "mat", "-l", 60, "-t", 1.5, "--stop", "a", "--no-echo")
     lines = [json.loads(line) for line in charlstm(*arguments, "-n", 12, "--json").text.splitlines()]
     assert len({len(line["text"]) for line in lines}) > 1
@@ -151,13 +151,13 @@ def test_samples_that_end_at_different_lengths_stay_in_order(both_ways_run: Path
     assert not any("a" in line["text"] for line in lines)
 
 
-def test_of_several_stop_strings_the_one_nearest_the_prompt_counts(both_ways_run: Path) -> None:
+def test_the_stop_string_nearest_the_prompt_ends_a_backward_sample(both_ways_run: Path) -> None:
     arguments = ("sample", "-m", both_ways_run, *BACKWARD, "-p", "mat", "-t", 0, "-l", 0)
     assert charlstm(*arguments, "--stop", "fox ", "--stop", "dog ").out == b"sat on the mat\n"
     assert charlstm(*arguments, "--stop", "god", "--stop", "fox ").out == b"and the dog sat on the mat\n"
 
 
-def test_bytes_of_a_character_keep_their_order() -> None:
+def test_a_backward_byte_model_keeps_the_bytes_of_a_character_in_order() -> None:
     line = "gr\N{LATIN SMALL LETTER U WITH DIAERESIS}n\N{RIGHTWARDS ARROW}blau\n"
     Path("colours.txt").write_text(line * 300, "utf-8")
     options = ("--bidirectional", "--level", "byte", "--epochs", 6, "--set", "training.look_ahead=8")
@@ -169,7 +169,7 @@ def test_bytes_of_a_character_keep_their_order() -> None:
     assert stopped.out == "n\N{RIGHTWARDS ARROW}blau\n".encode()
 
 
-def test_a_document_scored_backward_is_worth_what_it_is_turned_round(names: Path) -> None:
+def test_a_document_scored_backward_equals_its_reversal_scored_forward(names: Path) -> None:
     model = package.load(names, "backward")
     backward_lm, reversed_ids = (
         load_language_model(model.file.select_direction("backward")),
@@ -179,14 +179,14 @@ def test_a_document_scored_backward_is_worth_what_it_is_turned_round(names: Path
     np.testing.assert_allclose(model.score("clara").sum(), expected.sum(), atol=1e-4)  # as above
 
 
-def test_python_writes_what_the_command_does(both_ways_run: Path) -> None:
+def test_python_generate_equals_the_command(both_ways_run: Path) -> None:
     model = package.load(both_ways_run, "backward")
     text = "".join(model.generate("mat", SamplingConfig(length=40, temperature=1.5), seed=1))
     command = charlstm("sample", "-m", both_ways_run, *BACKWARD, "-p", "mat", "-l", 40, "-t", 1.5, "--no-echo", "--raw")
     assert command.text == text
 
 
-def test_writing_backward_does_not_import_torch(both_ways_run: Path) -> None:
+def test_a_backward_sample_does_not_import_torch(both_ways_run: Path) -> None:
     arguments = ["sample", "-m", str(both_ways_run), *map(str, BACKWARD), "-p", "mat", "-l", "5", "--no-echo"]
     loaded = loaded_after(f"from charlstm.cli.app import main; assert main({arguments!r}) == 0")
     assert "numpy" in loaded

@@ -14,16 +14,16 @@ from tests.conftest import SMALL, charlstm, one_sentence
 
 
 @pytest.mark.parametrize("cell", CELL_NAMES)
-def test_every_cell_trains_resumes_writes_and_is_evaluated(cell: str, corpus: Path) -> None:
+def test_every_cell_trains_resumes_samples_and_evaluates(cell: str, corpus: Path) -> None:
     first = charlstm("train", corpus, "-o", "run", "--cell", cell, "--activation", "softsign", *SMALL, "--epochs", 2)
     assert first.code == 0, first.err
     assert charlstm("train", "-o", "run", "--resume", "--epochs", 4).code == 0
     written = charlstm("sample", "-m", "run", "-l", 20, "--seed", 1)
     assert (written.code, len(written.text)) == (0, 21)
-    figures = json.loads(charlstm("eval", "-m", "run", "--json").out)
+    metrics = json.loads(charlstm("eval", "-m", "run", "--json").out)
     recorded = ModelFile.load(Path("run/best.safetensors")).metrics["validation"]["loss_nats"]
-    assert figures["loss_nats"] == pytest.approx(recorded, abs=1e-5)
-    assert figures["loss_nats"] < 4.1, "a guess is ln 62"
+    assert metrics["loss_nats"] == pytest.approx(recorded, abs=1e-5)
+    assert metrics["loss_nats"] < 4.1, "a guess is ln 62"
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
@@ -38,11 +38,11 @@ def test_both_engines_train_to_the_same_loss(cell: str, corpus: Path) -> None:
 
 
 @pytest.mark.parametrize(("flag", "value"), [("--cell", "mlstm"), ("--activation", "softsign")])
-def test_what_torch_has_no_operator_for_is_refused_by_that_engine(flag: str, value: str, corpus: Path) -> None:
+def test_the_torch_engine_rejects_a_cell_that_torch_does_not_have(flag: str, value: str, corpus: Path) -> None:
     one_sentence(charlstm("train", corpus, flag, value, "--engine", "torch"), 2, value, "--engine kernel")
 
 
-def test_bfloat16_layers_that_onednn_has_not_are_refused_by_that_engine(
+def test_the_torch_engine_rejects_bfloat16_that_onednn_does_not_support(
     corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(device, "cpu_has", lambda *_: False)

@@ -12,15 +12,15 @@ from charlstm.storage.model import ModelFile
 from tests.conftest import ENGLISH, charlstm, one_sentence
 
 
-def test_the_validation_part_is_evaluated_with_the_figure_of_training(run: Path) -> None:
-    figures = json.loads(charlstm("eval", "-m", run, "--json").out)
+def test_eval_reproduces_the_validation_loss_of_training(run: Path) -> None:
+    metrics = json.loads(charlstm("eval", "-m", run, "--json").out)
     trained = ModelFile.load(run / "best.safetensors").metrics["validation"]
-    assert figures["loss_nats"] == pytest.approx(trained["loss_nats"], abs=1e-6)
-    assert figures["bpc"] == pytest.approx(figures["loss_nats"] / log(2))
-    assert figures["characters"] == 4000
+    assert metrics["loss_nats"] == pytest.approx(trained["loss_nats"], abs=1e-6)
+    assert metrics["bpc"] == pytest.approx(metrics["loss_nats"] / log(2))
+    assert metrics["characters"] == 4000
 
 
-def test_a_part_and_the_same_text_as_a_file_have_the_same_figures(run: Path) -> None:
+def test_a_part_and_the_same_text_as_a_file_have_the_same_loss(run: Path) -> None:
     Path("val.txt").write_text(ENGLISH[36_000:40_000], "utf-8")
     part, file, piped = (
         json.loads(result.out)["loss_nats"]
@@ -33,21 +33,21 @@ def test_a_part_and_the_same_text_as_a_file_have_the_same_figures(run: Path) -> 
     assert part == file == piped
 
 
-def test_without_json_it_is_a_table(run: Path) -> None:
+def test_eval_without_json_prints_a_table(run: Path) -> None:
     out = charlstm("eval", "-m", run).text
     assert "loss nats" in out
     assert "bits per byte" in out
     assert "perplexity" in out
 
 
-def test_unknown_characters_are_named_or_left_out(run: Path) -> None:
+def test_unknown_characters_are_named_or_skipped(run: Path) -> None:
     Path("x.txt").write_text("Maud 漢", "utf-8")
     one_sentence(charlstm("eval", "-m", run, "x.txt"), 2, "U+6F22", "--unknown skip")
-    figures = json.loads(charlstm("eval", "-m", run, "x.txt", "--json", "--unknown", "skip").out)
-    assert (figures["characters"], figures["characters_left_out"], figures["bytes"]) == (5, 1, 5)
+    metrics = json.loads(charlstm("eval", "-m", run, "x.txt", "--json", "--unknown", "skip").out)
+    assert (metrics["characters"], metrics["characters_left_out"], metrics["bytes"]) == (5, 1, 5)
 
 
-def test_bad_input_is_refused_in_one_sentence(run: Path) -> None:
+def test_bad_input_gets_one_sentence(run: Path) -> None:
     one_sentence(charlstm("eval", "-m", run, "missing.txt"), 2, "missing.txt")
     one_sentence(charlstm("eval", "-m", run, "--part", "test"), 2, "no such part")
     one_sentence(charlstm("eval", "-m", run, "--part", "tset"), 2, "tset")
@@ -57,7 +57,7 @@ def test_bad_input_is_refused_in_one_sentence(run: Path) -> None:
     one_sentence(charlstm("eval", "-m", run, "empty.txt"), 1, "empty")
 
 
-def test_a_corpus_that_changed_is_not_passed_off_as_the_models_own(run: Path, tmp_path: Path) -> None:
+def test_eval_rejects_a_corpus_that_has_changed_since_training(run: Path, tmp_path: Path) -> None:
     text = ENGLISH[:4000]
     Path("x.txt").write_text(text, "utf-8")
     quick = ("--hidden", 8, "--batch-size", 4, "--seq-len", 16, "--epochs", 1, "-q")
@@ -68,18 +68,18 @@ def test_a_corpus_that_changed_is_not_passed_off_as_the_models_own(run: Path, tm
     one_sentence(charlstm("eval", "-m", "runs/x"), 1, "not available", "charlstm eval FILE")
 
 
-def test_a_file_may_be_encoded_otherwise_than_the_corpus(run: Path) -> None:
+def test_a_file_can_have_another_encoding_than_the_corpus(run: Path) -> None:
     Path("utf8.txt").write_text("Maud said\n", "utf-8")
     Path("utf16.txt").write_text("Maud said\n", "utf-16-le")
     one_sentence(charlstm("eval", "-m", run, "utf16.txt"), 1, "utf16.txt", "--encoding")
-    figures = [
+    metrics = [
         json.loads(charlstm("eval", "-m", run, name, "--encoding", encoding, "--json").out)["loss_nats"]
         for name, encoding in (("utf8.txt", "utf-8"), ("utf16.txt", "utf-16-le"))
     ]
-    assert figures[0] == figures[1]
+    assert metrics[0] == metrics[1]
 
 
-def test_dynamic_adds_the_figures_of_a_model_that_learns_as_it_reads(run: Path) -> None:
+def test_dynamic_adds_the_metrics_of_a_model_that_learns_as_it_reads(run: Path) -> None:
     Path("zog.txt").write_text("zog mab quiv lux " * 60)
     before = (run / "best.safetensors").read_bytes()
     static = json.loads(charlstm("eval", "-m", run, "zog.txt", "--json").out)
@@ -93,12 +93,12 @@ def test_dynamic_adds_the_figures_of_a_model_that_learns_as_it_reads(run: Path) 
     assert "dynamic bpc" in charlstm("eval", "-m", run, "zog.txt", "--dynamic").text
 
 
-def test_dynamic_scores_the_models_own_part_of_its_corpus_better(run: Path) -> None:
-    figures = json.loads(charlstm("eval", "-m", run, "--json", "--dynamic").out)
-    assert figures["dynamic_loss_nats"] < figures["loss_nats"]
+def test_dynamic_evaluation_lowers_the_loss_on_the_validation_part(run: Path) -> None:
+    metrics = json.loads(charlstm("eval", "-m", run, "--json", "--dynamic").out)
+    assert metrics["dynamic_loss_nats"] < metrics["loss_nats"]
 
 
-def test_how_fast_it_learns_can_be_said(run: Path) -> None:
+def test_adapt_rate_sets_how_fast_the_model_adapts(run: Path) -> None:
     Path("x.txt").write_text(ENGLISH[20_000:20_500], "utf-8")
     still, slow, named = (
         json.loads(charlstm("eval", "-m", run, "x.txt", "--json", "--dynamic", *rate, environ=environ).out)
@@ -113,9 +113,19 @@ def test_how_fast_it_learns_can_be_said(run: Path) -> None:
     assert slow == named
 
 
-def test_what_dynamic_cannot_do_is_said_in_one_sentence(run: Path) -> None:
+def test_wrong_use_of_dynamic_gets_one_sentence(run: Path) -> None:
     Path("empty.txt").touch()
     one_sentence(charlstm("eval", "-m", run, "--adapt-rate", 0.1), 2, "--adapt-rate", "without --dynamic")
     one_sentence(charlstm("eval", "-m", run, "--dynamic", "--adapt-rate", 7), 2, "--adapt-rate", "'7'", "from 0 to 1")
     one_sentence(charlstm("eval", "-m", run, "--dynamic", "missing.txt"), 2, "missing.txt")
     one_sentence(charlstm("eval", "-m", run, "--dynamic", "empty.txt"), 1, "empty")
+
+
+def test_gaps_and_dynamic_add_their_metrics_to_one_object(run: Path) -> None:
+    plain = json.loads(charlstm("eval", "-m", run, "--json").out)
+    options = ("--gaps", 0.02, "--gap-length", 2, "--dynamic")
+    combined = json.loads(charlstm("eval", "-m", run, "--json", *options).out)
+    assert {key: combined[key] for key in plain} == plain
+    assert {"dynamic_bpc", "gaps", "gap_characters", "gap_length", "gap_seed"} < set(combined)
+    assert {"gap_exact_match_forward", "gap_character_accuracy_candidates"} < set(combined)
+    assert (combined["gap_length"], combined["gap_seed"]) == ("2..2", 1)

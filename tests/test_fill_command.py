@@ -61,27 +61,27 @@ def objects(*arguments: object, stdin: bytes | None = None) -> list[dict[str, ob
         ("___ fox and the dog sat on the m__", "the fox and the dog sat on the mat"),
     ],
 )
-def test_gaps_are_filled_as_the_model_knows_them(both_ways_run: Path, text: str, filled: str) -> None:
+def test_a_memorized_line_is_filled_in_exactly(both_ways_run: Path, text: str, filled: str) -> None:
     result = charlstm("fill", "-m", both_ways_run, text, *SEED)
     assert result.text == filled + "\n"
     assert "gibbs" in result.err
 
 
-def test_a_gap_of_open_length_gets_what_fits(both_ways_run: Path) -> None:
+def test_any_fills_a_gap_with_text_of_the_right_length(both_ways_run: Path) -> None:
     text = charlstm("fill", "-m", both_ways_run, "the fox and the * on the mat", "--gap", "*", "--any", 12, *SEED).text
     assert text == "the fox and the dog sat on the mat\n"
     for found in objects("-m", both_ways_run, "the fox and _ mat", "--any", 3, "-n", 9):
         assert 1 <= len(found["fills"][0]) <= 3  # type: ignore[index]
 
 
-def test_a_unidirectional_model_fills_too_and_says_how(run: Path) -> None:
+def test_a_unidirectional_model_fills_by_candidates(run: Path) -> None:
     found = objects("-m", run, "the m_n had a h_nd", "-n", 3)
     assert {entry["method"] for entry in found} == {"candidates"}
     assert all(str(entry["text"])[4] == "m" for entry in found)
     assert "candidates" in charlstm("fill", "-m", run, "the m_n", *SEED).err
 
 
-def test_proposals_are_distinct_and_the_best_come_first(both_ways_run: Path) -> None:
+def test_fillings_are_distinct_and_sorted_best_first(both_ways_run: Path) -> None:
     found = objects("-m", both_ways_run, "the ___ and the dog", "-n", 5)
     scores = [float(str(entry["log_probability_nats"])) for entry in found]
     assert scores == sorted(scores, reverse=True)
@@ -94,19 +94,19 @@ def test_proposals_are_distinct_and_the_best_come_first(both_ways_run: Path) -> 
     ]
 
 
-def test_the_seed_decides(both_ways_run: Path) -> None:
+def test_the_printed_seed_reproduces_the_fillings(both_ways_run: Path) -> None:
     drawn = charlstm("fill", "-m", both_ways_run, "the ___ and ___ dog")
     seed = drawn.err.split("--seed ")[1].split()[0]
     assert charlstm("fill", "-m", both_ways_run, "the ___ and ___ dog", "--seed", seed).out == drawn.out
 
 
-def test_text_comes_through_a_pipe(both_ways_run: Path) -> None:
+def test_fill_reads_the_text_from_a_pipe(both_ways_run: Path) -> None:
     for arguments in ((), ("-",)):
         result = charlstm("fill", "-m", both_ways_run, *arguments, *SEED, stdin=b"the fox and the d_g sat\n")
         assert result.out == b"the fox and the dog sat\n"
 
 
-def test_what_was_filled_is_bold_where_colours_are_wanted(both_ways_run: Path) -> None:
+def test_with_color_filled_characters_are_bold(both_ways_run: Path) -> None:
     result = charlstm("fill", "-m", both_ways_run, "the f_x and", "--color", "always", *SEED)
     assert result.text == "the f\x1b[1mo\x1b[0mx and\n"
 
@@ -132,13 +132,13 @@ def test_no_text_at_all_gets_one_sentence(both_ways_run: Path) -> None:
 
 
 @pytest.mark.parametrize("unknown", ["skip", "replace"])
-def test_unknown_characters_stay_where_they_are(both_ways_run: Path, unknown: str) -> None:
+def test_fill_keeps_unknown_characters_in_place(both_ways_run: Path, unknown: str) -> None:
     text = charlstm("fill", "-m", both_ways_run, "the f_x \N{SNOWMAN} and", "--unknown", unknown, *SEED).text
     assert text[:5] == "the f"
     assert text[6:] == "x \N{SNOWMAN} and\n"
 
 
-def test_torch_is_not_needed(both_ways_run: Path) -> None:
+def test_fill_works_without_torch(both_ways_run: Path) -> None:
     result = process("fill", "-m", both_ways_run, "the f_x", *SEED)
     code = f"""
 import sys
@@ -154,7 +154,7 @@ sys.exit(main(["fill", "-m", {str(both_ways_run)!r}, "the f_x", "--seed", "1"]))
     assert without.stdout == result.out
 
 
-def test_each_line_is_a_text_where_the_model_reads_documents() -> None:
+def test_a_model_of_lines_fills_each_line_on_its_own() -> None:
     Path("names.txt").write_text("anna\nberta\nclara\n" * 150)
     trained = charlstm(
         "train", "names.txt", "-o", "names", *SMALL, "--bidirectional", "--document", "line", "--epochs", 8
@@ -176,7 +176,7 @@ texts = st.text("abc_", min_size=1, max_size=24).filter(lambda text: "_" in text
 
 
 @given(texts, st.booleans(), st.integers(0, 5))
-def test_no_fixed_character_ever_changes(text: str, both: bool, seed: int) -> None:
+def test_fill_never_changes_a_fixed_character(text: str, both: bool, seed: int) -> None:
     template = Template.parse(text, "_")
     for proposal in proposed(MODELS[both], template, 3, seed):
         filled = template.render(proposal.fills).decode()
@@ -185,7 +185,7 @@ def test_no_fixed_character_ever_changes(text: str, both: bool, seed: int) -> No
 
 
 @given(texts, st.booleans(), st.integers(1, 4))
-def test_gaps_of_open_length_have_some_up_to_the_bound(text: str, both: bool, most: int) -> None:
+def test_an_open_gap_gets_1_to_n_characters(text: str, both: bool, most: int) -> None:
     template = Template.parse(text, "_", most)
     for proposal in proposed(MODELS[both], template, 3):
         assert len(proposal.fills) == len(template.gaps)
@@ -194,7 +194,7 @@ def test_gaps_of_open_length_have_some_up_to_the_bound(text: str, both: bool, mo
 
 @pytest.mark.parametrize("both", [True, False])
 @pytest.mark.parametrize("most", [None, 3])
-def test_the_log_probability_is_that_of_the_gaps_and_what_is_around_them(both: bool, most: int | None) -> None:
+def test_the_log_probability_of_a_filling_covers_the_gaps_and_their_context(both: bool, most: int | None) -> None:
     before, after = "abcdefghab" * 6, "hgfedcba" * 7
     template = Template.parse(f"{before}_c__{after}", "_", most)
     file = MODELS[both]
@@ -208,7 +208,7 @@ def test_the_log_probability_is_that_of_the_gaps_and_what_is_around_them(both: b
         assert proposal.log_probability == pytest.approx(expected, abs=1e-3)
 
 
-def test_gaps_far_apart_are_filled_each_on_its_own() -> None:
+def test_gaps_far_apart_are_filled_independently() -> None:
     far = "a" * MIN_APART
     both = proposed(MODELS[True], Template.parse(f"b_c{far}d__e", "_"), 4)
     alone = proposed(MODELS[True], Template.parse(f"b_c{far}d__e", "_"), 1)
@@ -225,7 +225,7 @@ def test_gaps_far_apart_are_filled_each_on_its_own() -> None:
     )
 
 
-def test_nothing_that_is_no_character_is_filled_in() -> None:
+def test_fill_never_writes_a_special_symbol() -> None:
     file = untrained(CharVocabulary("ab", with_unknown=True, documents=True), DataConfig(document="line", min_count=2))
     for head in ("head.bias", "joint.bias"):
         file.weights[head][2:] = 50
@@ -233,13 +233,13 @@ def test_nothing_that_is_no_character_is_filled_in() -> None:
         assert set(b"".join(proposal.fills)) <= set(b"ab")
 
 
-def test_a_model_of_bytes_fills_bytes() -> None:
+def test_a_byte_model_fills_bytes() -> None:
     found = proposed(untrained(ByteVocabulary()), Template.parse("\N{SNOWMAN}__", "_"), 1)
     assert len(found[0].fills[0]) == 2
 
 
 @given(st.lists(st.floats(-50, 50), min_size=4, max_size=12), st.integers(0, 9))
-def test_resampling_draws_each_row_about_as_often_as_it_weighs(weights: list[float], seed: int) -> None:
+def test_resampling_draws_each_row_in_proportion_to_its_weight(weights: list[float], seed: int) -> None:
     weight = np.array(weights)
     problem = np.arange(len(weight)) % 2
     chosen = resample(problem, weight, np.random.default_rng(seed))
@@ -252,7 +252,7 @@ def test_resampling_draws_each_row_about_as_often_as_it_weighs(weights: list[flo
         assert np.all(np.abs(counts - expected) < 1 + 1e-9)
 
 
-def test_the_likeliest_filling_so_far_is_read_before_the_next_gap(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_best_filling_so_far_is_the_context_of_the_next_gap(monkeypatch: pytest.MonkeyPatch) -> None:
     read, fill = [], Filler.fill_group
 
     def spied(self: Filler, stretch: GapGroup, n: int, number: int) -> object:
@@ -267,7 +267,7 @@ def test_the_likeliest_filling_so_far_is_read_before_the_next_gap(monkeypatch: p
 
 
 @pytest.mark.parametrize(("marker", "most"), [("", None), ("ab", None), ("_", 0), ("_", 1001)])
-def test_python_refuses_what_is_no_gap(both_ways_run: Path, marker: str, most: int | None) -> None:
+def test_python_rejects_an_invalid_gap_marker_or_length(both_ways_run: Path, marker: str, most: int | None) -> None:
     with pytest.raises(package.UsageError):
         package.load(both_ways_run).fill("the f_x", gap=marker, max_gap=most)
 
@@ -277,7 +277,7 @@ def test_python_refuses_what_is_no_gap(both_ways_run: Path, marker: str, most: i
     st.lists(st.integers(-9, 0), min_size=1, max_size=8),
     st.integers(1, 9),
 )
-def test_the_likeliest_pairs_are_found_without_trying_all(ones: list[int], others: list[int], n: int) -> None:
+def test_best_pairs_equals_sorting_all_pairs(ones: list[int], others: list[int], n: int) -> None:
     left, right = (
         [Filling((b"%d" % k,), float(score)) for k, score in enumerate(sorted(scores, reverse=True))]
         for scores in (ones, others)
@@ -286,7 +286,7 @@ def test_the_likeliest_pairs_are_found_without_trying_all(ones: list[int], other
     assert found == sorted((a + b for a in ones for b in others), reverse=True)[:n]
 
 
-def test_python_fills_as_the_command_does(both_ways_run: Path) -> None:
+def test_python_fill_equals_the_command(both_ways_run: Path) -> None:
     found = package.load(both_ways_run).fill("the ___ and the dog", 3, seed=1)
     entries = objects("-m", both_ways_run, "the ___ and the dog", "-n", 3)
     assert [text for text, _ in found] == [entry["text"] for entry in entries]

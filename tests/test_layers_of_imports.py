@@ -108,6 +108,6 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     assert not {"torch", "numpy", "typer", "rich"} & loaded_after("import charlstm")
 
 
-def test_every_public_name_is_there() -> None:
+def test_every_public_name_is_importable_and_documented() -> None:
     for name in charlstm.__all__:
         assert getattr(charlstm, name).__doc__, name

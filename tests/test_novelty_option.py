@@ -13,7 +13,7 @@ from tests.conftest import ENGLISH, charlstm, one_sentence, process
 TRAINED = ENGLISH[:36_000]
 
 
-def test_each_sample_is_looked_for_in_the_training_text(run: Path) -> None:
+def test_novelty_prints_the_longest_copied_run_of_each_sample(run: Path) -> None:
     found = charlstm("sample", "-m", run, "-n", 2, "-l", 80, "--seed", 1, "--novelty", "-t", "0.5")
     plain = charlstm("sample", "-m", run, "-n", 2, "-l", 80, "--seed", 1, "-t", "0.5")
     assert found.code == 0, found.err
@@ -24,7 +24,7 @@ def test_each_sample_is_looked_for_in_the_training_text(run: Path) -> None:
 
 
 @pytest.mark.parametrize("at_once", [1, novelty.BATCH_BYTES])
-def test_an_object_has_the_longest_run_and_the_share_that_is_copied(
+def test_the_json_record_has_the_longest_run_and_the_copied_share(
     run: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
     monkeypatch.setattr(novelty, "BATCH_BYTES", at_once)
@@ -41,7 +41,7 @@ def test_an_object_has_the_longest_run_and_the_share_that_is_copied(
         assert (result["copied_share"] > 0) == (length >= 20)
 
 
-def test_a_sample_without_an_end_and_a_text_that_is_gone_are_refused(run: Path, tmp_path: Path) -> None:
+def test_novelty_rejects_endless_samples_and_a_missing_corpus(run: Path, tmp_path: Path) -> None:
     one_sentence(
         charlstm("sample", "-m", run, "-l", 0, "--novelty"),
         2,
@@ -60,7 +60,7 @@ def test_a_sample_without_an_end_and_a_text_that_is_gone_are_refused(run: Path, 
     one_sentence(gone, 1, "the model's training corpus is not available")
 
 
-def test_it_needs_no_torch(run: Path) -> None:
+def test_novelty_does_not_import_torch(run: Path) -> None:
     done = process("sample", "-m", run, "-l", 5, "--novelty", environ={"PYTHONPROFILEIMPORTTIME": "1"})
     assert done.code == 0
     assert "sampling.novelty" in done.err

@@ -16,7 +16,7 @@ from tests.conftest import charlstm, one_sentence, process
 SEED = ("--seed", 1)
 
 
-def test_a_sample_is_prompt_text_and_one_newline(run: Path) -> None:
+def test_a_sample_is_the_prompt_the_text_and_one_newline(run: Path) -> None:
     out = charlstm("sample", "-m", run, "-l", 20, "-p", "Tomas", *SEED).text
     assert out.startswith("Tomas")
     assert out.endswith("\n")
@@ -25,13 +25,13 @@ def test_a_sample_is_prompt_text_and_one_newline(run: Path) -> None:
     assert charlstm("sample", "-m", run, "-l", 20, "-p", "Tomas", *SEED, "--raw").text == out.removesuffix("\n")
 
 
-def test_samples_follow_each_other_with_nothing_between(run: Path) -> None:
+def test_raw_samples_follow_each_other_with_nothing_between_them(run: Path) -> None:
     three = charlstm("sample", "-m", run, "-l", 20, "-n", 3, *SEED, "--raw").text
     assert len(three) == 60
     assert three[:20] == charlstm("sample", "-m", run, "-l", 20, *SEED, "--raw").text
 
 
-def test_the_newest_run_is_taken_and_named(run: Path, tmp_path: Path) -> None:
+def test_sample_uses_the_newest_run_and_prints_its_path(run: Path, tmp_path: Path) -> None:
     Path("runs").mkdir()
     for name in ("old", "new"):
         (Path("runs") / name).mkdir()
@@ -43,14 +43,14 @@ def test_the_newest_run_is_taken_and_named(run: Path, tmp_path: Path) -> None:
     assert "runs/old/best.safetensors" in named.err
 
 
-def test_a_drawn_seed_is_shown_and_works_again(run: Path) -> None:
+def test_a_random_seed_is_printed_and_reproduces_the_sample(run: Path) -> None:
     first = charlstm("sample", "-m", run, "-l", 30)
     seed = first.err.split("--seed ")[1].split()[0]
     assert charlstm("sample", "-m", run, "-l", 30, "--seed", seed).out == first.out
     assert charlstm("sample", "-m", run, "-l", 30).out != first.out
 
 
-def test_a_piped_prompt_is_read_without_its_last_newline(run: Path) -> None:
+def test_a_piped_prompt_is_read_without_its_final_newline(run: Path) -> None:
     assert charlstm("sample", "-m", run, "-l", 5, *SEED, stdin=b"Maud\n").text.startswith("Maud")
     piped = charlstm("sample", "-m", run, "-l", 5, *SEED, stdin=b"Maud\n").out
     assert piped == charlstm("sample", "-m", run, "-l", 5, *SEED, "-p", "Maud").out
@@ -66,7 +66,7 @@ def test_stop_strings_are_not_written(run: Path) -> None:
     assert "never writes" in charlstm("sample", "-m", run, "-l", 1, *SEED, "--stop", "漢").err
 
 
-def test_jsonl_is_an_object_a_sample(run: Path) -> None:
+def test_json_is_one_object_per_sample(run: Path) -> None:
     result = charlstm("sample", "-m", run, "-l", 200, "-n", 4, *SEED, "-p", "Ida", "--stop", ".", "--json")
     objects = [json.loads(line) for line in result.text.splitlines()]
     assert [o["index"] for o in objects] == [0, 1, 2, 3]
@@ -76,7 +76,7 @@ def test_jsonl_is_an_object_a_sample(run: Path) -> None:
     assert plain == "".join(o["prompt"] + o["text"] for o in objects)
 
 
-def test_low_temperature_is_safer_than_high(run: Path) -> None:
+def test_a_lower_temperature_gives_more_likely_text(run: Path) -> None:
     def score(temperature: float) -> float:
         result = charlstm("sample", "-m", run, "-l", 200, *SEED, "-t", temperature, "--json")
         return float(json.loads(result.out)["mean_log_probability_nats"])
@@ -84,20 +84,20 @@ def test_low_temperature_is_safer_than_high(run: Path) -> None:
     assert score(0.2) > score(1.0) > score(3.0)
 
 
-def test_filters_leave_only_the_likeliest(run: Path) -> None:
+def test_the_strictest_filters_equal_greedy_sampling(run: Path) -> None:
     greedy = charlstm("sample", "-m", run, "-l", 50, *SEED, "-t", 0).out
     for filtered in (("--top-k", 1), ("--top-p", 0), ("--min-p", 1)):
         assert charlstm("sample", "-m", run, "-l", 50, *SEED, *filtered).out == greedy
 
 
-def test_a_length_of_0_writes_until_a_stop_string(run: Path) -> None:
+def test_length_0_samples_until_a_stop_string(run: Path) -> None:
     out = charlstm("sample", "-m", run, "-l", 0, "--stop", "\n", *SEED).text
     assert out.count("\n") == 1
     one_sentence(charlstm("sample", "-m", run, "-l", 0, "-n", 2), 2, "-l 0", "--stop")
     one_sentence(charlstm("sample", "-m", run, "-l", 0, "--json"), 2, "-l 0", "--stop")
 
 
-def test_an_unknown_prompt_character_is_named_with_the_choices(run: Path) -> None:
+def test_an_unknown_character_in_the_prompt_is_named_with_the_options_that_accept_it(run: Path) -> None:
     assert charlstm("sample", "-m", run, "-p", "Ida漢").out == b""
     one_sentence(charlstm("sample", "-m", run, "-p", "漢字"), 2, "U+6F22", "--unknown skip", "--unknown replace")
     skipped = charlstm("sample", "-m", run, "-p", "漢Ida", "-l", 9, *SEED, "--unknown", "skip").text
@@ -117,17 +117,17 @@ def test_an_unknown_prompt_character_is_named_with_the_choices(run: Path) -> Non
         ("--stop", "", "must not be empty"),
     ],
 )
-def test_a_value_out_of_range_is_refused(run: Path, flag: str, value: str, words: str) -> None:
+def test_a_value_out_of_range_gets_one_sentence_with_the_range(run: Path, flag: str, value: str, words: str) -> None:
     one_sentence(charlstm("sample", "-m", run, flag, value), 2, flag, words)
 
 
-def test_no_model_is_said_with_what_to_do(tmp_path: Path) -> None:
+def test_a_missing_model_gets_one_sentence_with_what_to_do(tmp_path: Path) -> None:
     one_sentence(charlstm("sample"), 2, "no run under ./runs", "charlstm train")
     one_sentence(charlstm("sample", "-m", "nothing"), 2, "no model at nothing")
     one_sentence(charlstm("sample", "-m", tmp_path), 2, "holds no model")
 
 
-def test_a_prompt_that_cannot_be_meant_is_refused_without_reading_it_all(run: Path) -> None:
+def test_an_endless_prompt_is_rejected_without_reading_it_all(run: Path) -> None:
     endless = subprocess.Popen(["yes"], stdout=subprocess.PIPE)
     command = [sys.executable, "-m", "charlstm", "sample", "-m", str(run)]
     result = subprocess.run(command, stdin=endless.stdout, capture_output=True, text=True, timeout=60)
@@ -138,46 +138,46 @@ def test_a_prompt_that_cannot_be_meant_is_refused_without_reading_it_all(run: Pa
     assert result.stdout == ""
 
 
-def test_a_prompt_with_broken_bytes_is_echoed_as_it_came(run: Path) -> None:
+def test_a_prompt_with_invalid_utf8_is_echoed_unchanged(run: Path) -> None:
     out = charlstm("sample", "-m", run, "-l", 3, *SEED, "--unknown", "skip", stdin=b"Ida\xff").out
     assert out.startswith(b"Ida\xff")
     one_sentence(charlstm("sample", "-m", run, stdin=b"Ida\xff"), 2, "the byte 0xff, which is not UTF-8")
 
 
-def test_a_closed_pipe_ends_it_quietly(run: Path) -> None:
+def test_a_closed_pipe_ends_sampling_quietly(run: Path) -> None:
     command = f"{sys.executable} -m charlstm sample -m {run} -l 0 --seed 1 | head -c 100"
     result = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, timeout=60)
     assert (result.returncode, len(result.stdout), result.stderr) == (0, 100, b"")
 
 
-def test_help_into_a_closed_pipe_is_no_failure() -> None:
+def test_help_into_a_closed_pipe_succeeds() -> None:
     command = f"{sys.executable} -m charlstm train --help | head -c 10"
     result = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, timeout=60)
     assert (result.returncode, result.stderr) == (0, b"")
 
 
-def test_stdin_and_stdout_may_be_closed(run: Path) -> None:
+def test_sample_works_with_stdin_or_stdout_closed(run: Path) -> None:
     sample = f"{sys.executable} -m charlstm sample -m {run} -l 5 --seed 1"
     closed = subprocess.run(["bash", "-c", f"{sample} <&-"], capture_output=True, text=True, timeout=60)
     assert (closed.returncode, len(closed.stdout), closed.stderr) == (0, 6, "")
     assert subprocess.run(["bash", "-c", f"{sample} >&-"], timeout=60).returncode == 0
 
 
-def test_a_full_disk_behind_stdout_is_said(run: Path) -> None:
+def test_a_full_disk_behind_stdout_gets_one_sentence(run: Path) -> None:
     command = f"{sys.executable} -m charlstm sample -m {run} -l 5 --seed 1 > /dev/full"
     result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
     assert result.returncode == 1
     assert result.stderr == "charlstm: cannot write to stdout: No space left on device\n"
 
 
-def test_text_is_utf8_whatever_the_locale(run: Path) -> None:
+def test_output_is_utf8_in_every_locale(run: Path) -> None:
     environ = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     result = process("sample", "-m", run, "-p", "é", "--unknown", "skip", "-l", 5, *SEED, environ=environ)
     assert result.code == 0, result.err
     assert result.out.startswith("é".encode())
 
 
-def test_every_sample_is_written_in_its_turn() -> None:
+def test_samples_that_advance_together_are_written_one_after_the_other() -> None:
     fragments = [
         Fragment(1, b"x"),
         Fragment(0, b"a"),
@@ -190,7 +190,7 @@ def test_every_sample_is_written_in_its_turn() -> None:
     assert first.text == b"a"
 
 
-def test_a_sample_is_in_the_manner_of_the_text_it_adapted_to(run: Path) -> None:
+def test_adapt_writes_in_the_style_of_the_text(run: Path) -> None:
     Path("zog.txt").write_text("zog mab lux " * 300)
     adapt = ("--adapt", "zog.txt", "--adapt-rate", 2e-3)
     before = (run / "best.safetensors").read_bytes()
@@ -203,7 +203,7 @@ def test_a_sample_is_in_the_manner_of_the_text_it_adapted_to(run: Path) -> None:
     assert charlstm("sample", "-m", run, "-l", 200, *SEED).text == plain
 
 
-def test_the_text_to_adapt_to_can_be_piped_in_beside_a_prompt(run: Path) -> None:
+def test_the_text_to_adapt_to_can_be_piped_in_together_with_a_prompt(run: Path) -> None:
     text = b"zog mab lux " * 30
     Path("zog.txt").write_bytes(text)
     asked = ("sample", "-m", run, "-l", 20, *SEED, "--adapt")
@@ -215,7 +215,7 @@ def test_the_text_to_adapt_to_can_be_piped_in_beside_a_prompt(run: Path) -> None
     one_sentence(charlstm(*asked, "-"), 2, "nothing was piped in")
 
 
-def test_a_text_that_cannot_be_adapted_to_is_refused_in_one_sentence(run: Path) -> None:
+def test_a_text_that_cannot_be_adapted_to_gets_one_sentence(run: Path) -> None:
     Path("empty.txt").touch()
     Path("strange.txt").write_text("Maud 漢 Maud", "utf-8")
     asked = ("sample", "-m", run, "-l", 5, *SEED)

@@ -24,7 +24,7 @@ from tests.conftest import ENGLISH, SMALL, charlstm, one_sentence, process
 QUICK = (*SMALL, "--epochs", "1")
 
 
-def test_stdout_is_the_runs_folder_and_nothing_else(corpus: Path) -> None:
+def test_train_prints_only_the_run_folder_on_stdout(corpus: Path) -> None:
     result = charlstm("train", corpus, *QUICK)
     assert result.code == 0, result.err
     assert result.text == "runs/little\n"
@@ -33,7 +33,7 @@ def test_stdout_is_the_runs_folder_and_nothing_else(corpus: Path) -> None:
     assert names == {*models, "config.toml", "metrics.jsonl"}
 
 
-def test_stderr_tells_what_is_trained(corpus: Path) -> None:
+def test_train_prints_corpus_model_and_losses_on_stderr(corpus: Path) -> None:
     err = charlstm("train", corpus, *QUICK).err
     distinct = len(set(ENGLISH[:4000]))
     assert f"4,000 characters, {distinct} distinct; 3,600 train, 400 val" in err
@@ -43,12 +43,12 @@ def test_stderr_tells_what_is_trained(corpus: Path) -> None:
     assert "best so far" in err
 
 
-def test_a_model_much_larger_than_its_text_is_remarked_upon(corpus: Path) -> None:
+def test_a_model_much_larger_than_its_text_gets_a_warning(corpus: Path) -> None:
     assert "parameters for each character" not in charlstm("train", corpus, *QUICK, "--dry-run").err
     assert "parameters for each character" in charlstm("train", corpus, "--hidden", 500, "--dry-run").err
 
 
-def test_a_vocabulary_that_is_most_of_the_model_is_remarked_upon_with_ways_out(corpus: Path) -> None:
+def test_a_vocabulary_that_takes_most_of_the_model_gets_a_warning_with_remedies(corpus: Path) -> None:
     chinese = charlstm("train", presets.bundled_corpus().with_name("chinese.txt"), "--hidden", 64, "--dry-run").err
     assert "embedding and output layer of 1,367 characters take 84% of the parameters" in chinese
     assert "--min-count 3 leaves 848; --head tied makes both share" in chinese
@@ -61,7 +61,7 @@ def test_a_vocabulary_that_is_most_of_the_model_is_remarked_upon_with_ways_out(c
 
 
 @pytest.mark.parametrize("least", [2, 5])
-def test_the_size_that_the_remark_promises_is_what_min_count_leaves(
+def test_the_vocabulary_warning_states_the_size_that_min_count_gives(
     least: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = presets.bundled_corpus().with_name("chinese.txt").read_text("utf-8")
@@ -84,31 +84,31 @@ def test_the_head_option_overrides_set(corpus: Path) -> None:
     assert 'head = "top"' in charlstm("train", corpus, *QUICK, "--dry-run").text
 
 
-def test_a_run_that_is_not_tied_is_not_tied_when_it_is_resumed(corpus: Path) -> None:
+def test_resume_rejects_another_head(corpus: Path) -> None:
     assert charlstm("train", corpus, *QUICK).code == 0
     one_sentence(charlstm("train", corpus, "--resume", "--head", "tied"), 2, "--head is tied here and top in the run")
 
 
-def test_samples_are_shown_unless_not_wanted(corpus: Path) -> None:
+def test_no_samples_turns_off_samples_during_training(corpus: Path) -> None:
     assert "\n    " in charlstm("train", corpus, *QUICK).err
     assert "\n    " not in charlstm("train", corpus, *QUICK, "--overwrite", "--no-samples").err
 
 
-def test_quiet_is_quiet(corpus: Path) -> None:
+def test_quiet_training_prints_nothing_on_stderr(corpus: Path) -> None:
     assert charlstm("train", corpus, *QUICK, "-q").err == ""
 
 
-def test_without_a_terminal_there_are_lines_and_no_animation(corpus: Path) -> None:
+def test_without_a_terminal_progress_is_plain_lines(corpus: Path) -> None:
     err = charlstm("train", corpus, *QUICK).err
     assert "\r" not in err
     assert "\x1b" not in err
 
 
-def test_colour_can_be_forced(corpus: Path) -> None:
+def test_color_always_forces_color(corpus: Path) -> None:
     assert "\x1b[2m" in charlstm("train", corpus, *QUICK, "--color", "always").err
 
 
-def test_a_folder_with_a_run_is_not_overwritten_unasked(corpus: Path) -> None:
+def test_a_run_is_overwritten_only_with_overwrite(corpus: Path) -> None:
     charlstm("train", corpus, *QUICK)
     before = Path("runs/little/best.safetensors").read_bytes()
     one_sentence(charlstm("train", corpus, *QUICK), 2, "runs/little already holds a run", "--resume", "--overwrite")
@@ -117,7 +117,7 @@ def test_a_folder_with_a_run_is_not_overwritten_unasked(corpus: Path) -> None:
     assert Path("runs/little/best.safetensors").read_bytes() != before
 
 
-def test_files_that_are_not_a_runs_are_left_alone(tmp_path: Path) -> None:
+def test_train_leaves_files_that_are_not_from_a_run_alone(tmp_path: Path) -> None:
     Path("corpus.txt").write_text(ENGLISH[:4000], "utf-8")
     Path("config.toml").write_text("[model]\nhidden = 24\n", "utf-8")
     one_sentence(charlstm("train", "corpus.txt", *QUICK, "-o", "."), 2, "already holds config.toml", "-o")
@@ -127,7 +127,7 @@ def test_files_that_are_not_a_runs_are_left_alone(tmp_path: Path) -> None:
     assert Path("corpus.txt").read_text("utf-8") == ENGLISH[:4000]
 
 
-def test_a_run_is_kept_until_what_overwrites_it_can_begin(corpus: Path, run: Path) -> None:
+def test_overwrite_keeps_the_old_run_if_the_new_one_cannot_start(corpus: Path, run: Path) -> None:
     charlstm("train", corpus, *QUICK)
     before = Path("runs/little/best.safetensors").read_bytes()
     refused = charlstm("train", corpus, *QUICK, "--overwrite", "--init-from", run)
@@ -135,7 +135,7 @@ def test_a_run_is_kept_until_what_overwrites_it_can_begin(corpus: Path, run: Pat
     assert Path("runs/little/best.safetensors").read_bytes() == before
 
 
-def test_a_runs_config_trains_on_the_same_corpus_again(corpus: Path) -> None:
+def test_the_config_of_a_run_trains_the_same_model_again(corpus: Path) -> None:
     charlstm("train", corpus, *QUICK)
     again = charlstm("train", "--config", "runs/little/config.toml", "-o", "again")
     assert again.code == 0, again.err
@@ -144,14 +144,14 @@ def test_a_runs_config_trains_on_the_same_corpus_again(corpus: Path) -> None:
     assert piped.out == Path("runs/little/config.toml").read_bytes()
 
 
-def test_a_named_pipe_is_as_good_as_stdin(corpus: Path) -> None:
+def test_a_named_pipe_is_read_like_stdin(corpus: Path) -> None:
     train = f"{sys.executable} -m charlstm train <(cat {corpus}) {' '.join(map(str, QUICK))}"
     result = subprocess.run(["bash", "-c", train], capture_output=True, text=True, timeout=60)
     assert (result.returncode, result.stdout) == (0, "runs/stdin\n"), result.stderr
     assert charlstm("eval", "-m", "runs/stdin").code == 0
 
 
-def test_resuming_what_had_ended_says_how_to_make_it_go_on(corpus: Path) -> None:
+def test_resuming_a_complete_run_says_how_to_continue_it(corpus: Path) -> None:
     charlstm("train", corpus, *QUICK)
     again = charlstm("train", "--resume")
     assert again.code == 0
@@ -159,14 +159,14 @@ def test_resuming_what_had_ended_says_how_to_make_it_go_on(corpus: Path) -> None
     assert "--epochs" in again.err
 
 
-def test_a_run_ignores_the_signals_that_nohup_told_it_to(corpus: Path) -> None:
+def test_a_run_under_nohup_ignores_sighup(corpus: Path) -> None:
     train = f"{sys.executable} -m charlstm train {corpus} {' '.join(map(str, QUICK))} -q --epochs 3"
     command = f"trap '' HUP; {train} & sleep 0.1; while kill -HUP $! 2> /dev/null; do sleep 0.2; done; wait $!"
     result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
     assert (result.returncode, result.stdout) == (0, "runs/little\n"), result.stderr
 
 
-def test_dry_run_shows_the_settings_and_writes_nothing(corpus: Path) -> None:
+def test_dry_run_prints_the_settings_and_writes_no_files(corpus: Path) -> None:
     result = charlstm("train", corpus, *QUICK, "--dry-run")
     assert result.code == 0
     assert "hidden = 24" in result.text
@@ -175,14 +175,14 @@ def test_dry_run_shows_the_settings_and_writes_nothing(corpus: Path) -> None:
     assert charlstm("train", corpus, "--config", "again.toml", "--dry-run").out == result.out
 
 
-def test_no_corpus_means_the_one_that_ships() -> None:
+def test_train_without_a_corpus_uses_the_bundled_one() -> None:
     result = charlstm("train", "--dry-run")
     assert result.code == 0
     assert "ships with charlstm" in result.err
     assert "english.txt" in result.text
 
 
-def test_a_corpus_can_be_piped_in_and_the_run_still_evaluated_and_resumed(tmp_path: Path) -> None:
+def test_a_run_on_a_piped_corpus_can_be_evaluated_and_resumed(tmp_path: Path) -> None:
     result = charlstm("train", "-", *QUICK, "-o", "piped", stdin=ENGLISH[:4000].encode())
     assert result.code == 0, result.err
     assert charlstm("eval", "-m", "piped", "--json").code == 0
@@ -190,7 +190,7 @@ def test_a_corpus_can_be_piped_in_and_the_run_still_evaluated_and_resumed(tmp_pa
     one_sentence(charlstm("train", "-", *QUICK), 2, "nothing was piped in")
 
 
-def test_byte_models_read_any_file(tmp_path: Path) -> None:
+def test_a_byte_model_trains_on_any_file(tmp_path: Path) -> None:
     Path("any.bin").write_bytes(bytes(range(256)) * 20)
     result = charlstm("train", "any.bin", *QUICK, "--level", "byte", "-o", "b")
     assert result.code == 0, result.err
@@ -198,7 +198,7 @@ def test_byte_models_read_any_file(tmp_path: Path) -> None:
     assert "bits per byte" in charlstm("eval", "-m", "b").text
 
 
-def test_rare_characters_are_folded(tmp_path: Path) -> None:
+def test_min_count_replaces_rare_characters_with_the_unknown_symbol(tmp_path: Path) -> None:
     Path("x.txt").write_text(ENGLISH[:4000] + "漢", "utf-8")
     assert charlstm("train", "x.txt", *QUICK, "--min-count", 2).code == 0
     vocabulary = ModelFile.load(Path("runs/x/best.safetensors")).vocabulary
@@ -208,7 +208,7 @@ def test_rare_characters_are_folded(tmp_path: Path) -> None:
     assert json.loads(evaluated.out)["characters_folded"] >= 1
 
 
-def test_resume_takes_more_epochs_and_refuses_another_model(corpus: Path) -> None:
+def test_resume_accepts_more_epochs_and_rejects_another_model(corpus: Path) -> None:
     charlstm("train", corpus, *QUICK)
     longer = charlstm("train", corpus, "--resume", "--epochs", 3)
     assert longer.code == 0, longer.err
@@ -218,7 +218,7 @@ def test_resume_takes_more_epochs_and_refuses_another_model(corpus: Path) -> Non
     one_sentence(charlstm("train", corpus, "--resume", "--overwrite"), 2, "--resume", "--overwrite")
 
 
-def test_init_from_takes_the_models_shape_and_names_new_characters(run: Path, tmp_path: Path) -> None:
+def test_init_from_copies_the_model_shape_and_lists_new_characters(run: Path, tmp_path: Path) -> None:
     Path("x.txt").write_text(ENGLISH[50_000:54_000].replace("a", "å"), "utf-8")
     result = charlstm("train", "x.txt", "--init-from", run, "--batch-size", 4, "--seq-len", 16, "--epochs", 1)
     assert result.code == 0, result.err
@@ -227,7 +227,7 @@ def test_init_from_takes_the_models_shape_and_names_new_characters(run: Path, tm
     assert ModelFile.load(Path("runs/x/best.safetensors")).config.model.hidden == 48
 
 
-def test_bad_input_is_refused_in_one_sentence(tmp_path: Path) -> None:
+def test_bad_input_gets_one_sentence(tmp_path: Path) -> None:
     one_sentence(charlstm("train", "missing.txt"), 2, "missing.txt")
     Path("folder").mkdir()
     one_sentence(charlstm("train", "folder"), 2, "contains no *.txt file")
@@ -245,13 +245,13 @@ def test_bad_input_is_refused_in_one_sentence(tmp_path: Path) -> None:
     assert not Path("runs").exists()
 
 
-def test_an_unwritable_folder_is_said(corpus: Path) -> None:
+def test_an_unwritable_run_folder_gets_one_sentence(corpus: Path) -> None:
     one_sentence(charlstm("train", corpus, *QUICK, "-o", "/proc/nothing/here"), 1, "cannot write /proc/nothing/here")
     Path("file").touch()
     one_sentence(charlstm("train", corpus, *QUICK, "-o", "file/run"), 1, "cannot write file/run")
 
 
-def test_a_full_disk_ends_in_a_sentence_and_keeps_what_was_saved(corpus: Path) -> None:
+def test_a_full_disk_gets_one_sentence_and_keeps_the_saved_run(corpus: Path) -> None:
     assert charlstm("train", corpus, *QUICK, "-o", "run").code == 0
     before = {path.name: path.read_bytes() for path in Path("run").iterdir()}
 
@@ -266,14 +266,14 @@ def test_a_full_disk_ends_in_a_sentence_and_keeps_what_was_saved(corpus: Path) -
     assert charlstm("train", "--resume", "-o", "run", "--epochs", 2).code == 0
 
 
-def test_training_goes_on_when_nobody_listens(corpus: Path) -> None:
+def test_training_continues_when_stderr_is_closed(corpus: Path) -> None:
     train = f"{sys.executable} -m charlstm train {corpus} {' '.join(map(str, QUICK))}"
     result = subprocess.run(["bash", "-c", f"{train} 2> >(head -c 20 > /dev/null)"], capture_output=True, timeout=60)
     assert (result.returncode, result.stdout) == (0, b"runs/little\n")
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_a_signal_saves_and_says_how_to_resume(corpus: Path, number: int, status: int) -> None:
+def test_a_signal_saves_the_run_and_prints_how_to_resume(corpus: Path, number: int, status: int) -> None:
     command = [
         sys.executable,
         "-m",
@@ -317,7 +317,7 @@ def training(corpus: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.parametrize("option", ["--resume", "--overwrite"])
-def test_a_second_training_in_a_folder_is_refused_with_the_firsts_process_id(
+def test_training_in_a_folder_in_use_is_rejected_with_the_process_id(
     option: str, corpus: Path, training: subprocess.Popen[str]
 ) -> None:
     second = charlstm("train", corpus, "-o", "run", option, *SMALL, "--max-time", "1s")
@@ -325,7 +325,7 @@ def test_a_second_training_in_a_folder_is_refused_with_the_firsts_process_id(
     assert training.poll() is None
 
 
-def test_a_killed_training_leaves_no_lock(corpus: Path, training: subprocess.Popen[str]) -> None:
+def test_a_killed_run_leaves_no_lock(corpus: Path, training: subprocess.Popen[str]) -> None:
     training.kill()
     training.wait()
     resumed = charlstm("train", "-o", "run", "--resume", "--epochs", 1)
@@ -337,8 +337,32 @@ def test_a_run_can_be_sampled_while_it_trains(training: subprocess.Popen[str]) -
         assert charlstm("sample", "-m", "run", "-l", 10, "--seed", seed).code == 0
 
 
-def test_patience_says_why_it_ended(corpus: Path) -> None:
+def test_patience_ends_training_with_the_reason(corpus: Path) -> None:
     impatient = ("--patience", "2", "--lr", "0.5", "--epochs", "40", "--set", "training.validate_every=10")
     result = charlstm("train", corpus, *QUICK[:-2], *impatient)
     assert result.code == 0
     assert "2 validations without a better loss" in result.err
+
+
+def test_train_json_is_one_object_per_event(corpus: Path) -> None:
+    result = charlstm("train", corpus, *QUICK, "--json")
+    assert result.code == 0, result.err
+    started, *validated, finished = [json.loads(line) for line in result.text.splitlines()]
+    assert started["event"] == "started"
+    assert {"device", "parameters", "total_steps", "step"} < set(started)
+    assert {entry["event"] for entry in validated} == {"validated"}
+    assert validated[-1]["best"]
+    assert {"loss_nats", "bpc", "train_loss_nats", "seconds"} < set(validated[-1])
+    assert (finished["event"], finished["reason"], finished["run"]) == ("finished", "done", "runs/little")
+    assert finished["best_loss_nats"] == validated[-1]["loss_nats"]
+
+
+def test_dry_run_json_is_the_config_as_one_object(corpus: Path) -> None:
+    config = json.loads(charlstm("train", corpus, *QUICK, "--dry-run", "--json").out)
+    assert (config["model"]["hidden"], config["training"]["epochs"]) == (24, 1)
+
+
+def test_train_options_that_exclude_each_other_get_one_sentence(corpus: Path) -> None:
+    one_sentence(charlstm("train", corpus, "--resume", "--dry-run"), 2, "--resume cannot be combined")
+    one_sentence(charlstm("train", corpus, "--find-lr", "--overwrite"), 2, "--find-lr", "cannot be combined")
+    one_sentence(charlstm("train", ""), 2, "name of a corpus must not be empty")

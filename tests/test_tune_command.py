@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -40,6 +41,21 @@ def test_what_is_found_is_a_config_that_train_takes(corpus: Path) -> None:
     assert trained.code == 0, trained.err
     kept = tomllib.loads(Path("runs/little/config.toml").read_text("utf-8"))
     assert kept["training"]["lr"] == found["training"]["lr"]
+
+
+def test_tune_json_is_one_object_per_trial_and_the_path_of_the_config(corpus: Path) -> None:
+    result = tune(corpus, "--trials", 2, "--json")
+    assert result.code == 0, result.err
+    first, second, finished = [json.loads(line) for line in result.text.splitlines()]
+    assert [first["event"], first["number"], second["number"]] == ["trial", 0, 1]
+    assert first["settings"]["training.lr"] == 8e-3
+    assert finished == {
+        "event": "finished",
+        "config": "runs/little-tune/best.toml",
+        "trials": 2,
+        "best_trial": finished["best_trial"],
+        "best_loss_nats": min(first["loss_nats"], second["loss_nats"]),
+    }
 
 
 def test_the_best_model_is_kept_and_the_other_runs_are_not(corpus: Path) -> None:
