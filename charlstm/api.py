@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -39,7 +39,7 @@ def train(
     resume: bool = False,
     init_from: ModelSource | None = None,
     stop: Callable[[], bool] = lambda: False,
-) -> Iterator[Event]:
+) -> Generator[Event, None, None]:
     """Train a model, save it to a run folder, and yield an event for everything that happens.
 
     The corpus is read before the call returns; training takes place while the iterator is advanced. If the caller
@@ -82,7 +82,7 @@ def train(
 
 def resume_run(
     sources: tuple[str, ...], config: Config | None, folder: RunFolder, stop: Callable[[], bool]
-) -> Iterator[Event]:
+) -> Generator[Event, None, None]:
     """Resume the run in a folder, with the corpus at `sources` if it has moved there. Raises as `train` does."""
     saved = folder.load_config()
     settings = config or saved

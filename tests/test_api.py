@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 
 import charlstm
 from charlstm.storage.tensors import read_tensors
-from tests.conftest import ENGLISH
+from tests.conftest import ENGLISH, ROOT
 from tests.conftest import charlstm as run_command
 
 CONFIG = charlstm.Config(
@@ -160,6 +161,22 @@ def test_evaluate_rejects_empty_text_wrong_ids_and_unknown_characters(run: Path)
         charlstm.evaluate(run, "the 漢")
     assert charlstm.evaluate(run, "the 漢", unknown="skip").characters == 4
     assert charlstm.evaluate(run, "the 漢", unknown="replace").characters == 5
+
+
+def test_the_table_of_events_in_the_docs_lists_their_attributes() -> None:
+    page = (ROOT / "docs" / "python.md").read_text("utf-8")
+    for event in (charlstm.Started, charlstm.Stepped, charlstm.Validated, charlstm.RolledBack, charlstm.Finished):
+        (row,) = re.findall(rf"^\| `{event.__name__}` \|.*", page, flags=re.MULTILINE)
+        assert re.findall(r"`(\w+)`", row) == [event.__name__, *(f.name for f in fields(event))]
+
+
+def test_closing_the_iterator_of_train_unlocks_its_folder(corpus: Path) -> None:
+    events = charlstm.train(corpus, CONFIG, "run")
+    next(events)
+    with pytest.raises(charlstm.CharlstmError, match="being trained"):
+        train(corpus, CONFIG, "run", overwrite=True)
+    events.close()
+    train(corpus, CONFIG, "run", overwrite=True)
 
 
 def test_public_names_are_importable_without_torch() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from time import monotonic
 from typing import Literal
 
@@ -39,7 +39,7 @@ def run_training(
     init_from: ModelFile | None = None,
     stop: Callable[[], bool] = lambda: False,
     validate_at: Callable[[float], bool] | None = None,
-) -> Iterator[Event]:
+) -> Generator[Event, None, None]:
     """Train a model on a corpus, save the run to `folder`, and yield an event for everything that happens.
 
     resume: continue from the state saved in the folder.
