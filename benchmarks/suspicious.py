@@ -1,11 +1,12 @@
-"""Proof-reading: how many typos planted in a text are among its least likely characters.
+"""Proofreading: how many typos inserted into a text are among its least likely characters.
 
     python benchmarks/suspicious.py MODEL TEXT [--typos 100] [--listed 100] [--seed 1] [--part 0.1]
 
-MODEL is a bidirectional run or model file. In the last tenth of TEXT (`--part`), so many letters are replaced by
-others of the same case. Then its characters are ranked as `charlstm score --worst` ranks them: by their
-probability given both sides, and, beside that, given those before them only. Precision is the share of the characters
-listed that are typos, recall the share of the typos that are listed; where both numbers are 100, they are the same.
+MODEL is a bidirectional run or model file. In the last tenth of TEXT (`--part`), `--typos` letters are replaced by
+others of the same case. Then its characters are ranked as by `charlstm score --worst`: by their probability given
+both sides and, for comparison, given the text before them only. Precision is the share of the listed characters that
+are typos, recall the share of the typos that are listed. They are equal if as many characters are listed as there are
+typos.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from charlstm.storage.locate import find_model
 from charlstm.storage.model import ModelFile
 
 
-def planted(text: str, count: int, random: Random) -> tuple[str, list[int]]:
-    """The text with typos, and where they are."""
+def insert_typos(text: str, count: int, random: Random) -> tuple[str, list[int]]:
+    """Return the text with typos, and their places."""
     letters = [place for place, character in enumerate(text) if character.isascii() and character.isalpha()]
     places = sorted(random.sample(letters, count))
     characters = list(text)
@@ -46,7 +47,9 @@ def main() -> None:
     arguments = parser.parse_args()
     file = ModelFile.load(find_model(arguments.model, {}))
     text = arguments.text.read_text("utf-8")
-    text, places = planted(text[round(len(text) * (1 - arguments.part)) :], arguments.typos, Random(arguments.seed))
+    text, places = insert_typos(
+        text[round(len(text) * (1 - arguments.part)) :], arguments.typos, Random(arguments.seed)
+    )
     ids = Tokens(file.vocabulary.encode(text).astype(file.vocabulary.dtype))
     found_scores = score_characters(load_torch_model(file), ids, file.vocabulary.bos)
     for name, scores in zip(("forward", "both_sides"), found_scores, strict=True):

@@ -1,4 +1,4 @@
-"""`charlstm eval` as a user meets it."""
+"""`charlstm eval`: output, exit status and messages."""
 
 from __future__ import annotations
 

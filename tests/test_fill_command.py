@@ -1,4 +1,4 @@
-"""`charlstm fill` as a user meets it, and the laws behind what it finds."""
+"""`charlstm fill`: output, exit status and messages, and properties of the fillings."""
 
 from __future__ import annotations
 

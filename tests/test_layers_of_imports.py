@@ -1,4 +1,4 @@
-"""What holds the building up: floors, start-up without torch, the public names."""
+"""The layers of the package, what is imported at start-up, and the public names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from charlstm.cli.app import Program
 
 PACKAGE = Path(charlstm.__file__).parent
 
-FLOORS = {
+LAYERS = {
     "errors": 0,
     "fields": 1,
     "config": 2,
@@ -39,40 +39,67 @@ FLOORS = {
     "": 10,
     "__main__": 10,
 }
-"""The floor of each module or package; one imports from lower floors only."""
+"""The layer of each module or package, which imports from lower layers only."""
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
-def room_of(name: str) -> str:
-    """`charlstm.data.corpus` lives in `data`."""
+def top_level(name: str) -> str:
+    """Return "data" for "charlstm.data.corpus"."""
     return name.partition(".")[2].partition(".")[0]
 
 
-def imported(path: Path) -> set[str]:
-    """The modules of charlstm that a file imports, also inside functions."""
+def imported_modules(path: Path) -> set[str]:
+    """Return the modules of charlstm that a file imports, also inside functions."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "charlstm":
             names = [alias.name for alias in node.names] if node.module == "charlstm" else []
-            found |= {f"charlstm.{name}" for name in names if name in FLOORS} or {node.module}
+            found |= {f"charlstm.{name}" for name in names if name in LAYERS} or {node.module}
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names if alias.name.split(".")[0] == "charlstm"}
     return found
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_point_down(path: Path) -> None:
-    own = path.relative_to(PACKAGE).with_suffix("").parts
-    room = own[0] if own[0] != "__init__" else ""
-    for name in imported(path):
-        other = room_of(name)
-        if other != room and other != "":
-            assert FLOORS[other] < FLOORS[room], f"{path} imports {name}"
+def test_a_module_imports_from_lower_layers_only(path: Path) -> None:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    own = parts[0] if parts[0] != "__init__" else ""
+    for name in imported_modules(path):
+        other = top_level(name)
+        if other != own and other != "":
+            assert LAYERS[other] < LAYERS[own], f"{path} imports {name}"
+
+
+IMPORTS_TORCH = (
+    "charlstm.evaluation.dynamic",
+    "charlstm.evaluation.evaluate",
+    "charlstm.model",
+    "charlstm.training.auto_config",
+    "charlstm.training.lr_range_test",
+    "charlstm.training.run",
+    "charlstm.training.trainer",
+    "charlstm.tuning.search",
+)
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "cli").rglob("*.py")), ids=lambda path: path.stem)
+def test_the_command_line_defers_only_imports_of_torch_and_of_what_a_command_does(path: Path) -> None:
+    deferred = [
+        node.module or ""
+        for function in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(function, ast.FunctionDef)
+        for node in ast.walk(function)
+        if isinstance(node, ast.ImportFrom)
+    ]
+    allowed: tuple[str, ...] = ("charlstm.cli.actions",) if path.parent.name == "commands" else IMPORTS_TORCH
+    if path.stem == "show":
+        allowed += ("charlstm.architecture", "charlstm.cells", "charlstm.storage.cache")  # NumPy, for one function each
+    assert [module for module in deferred if not module.startswith(allowed)] == []
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_torch_is_imported_only_where_tensors_are(path: Path) -> None:
+def test_only_the_modules_with_tensors_import_torch(path: Path) -> None:
     names = {
         alias.name.split(".")[0]
         for node in ast.walk(ast.parse(path.read_text("utf-8")))
@@ -86,13 +113,13 @@ def test_torch_is_imported_only_where_tensors_are(path: Path) -> None:
 
 
 def loaded_after(code: str) -> set[str]:
-    """The modules in a fresh interpreter after this code."""
+    """Return the top-level modules that a new interpreter has loaded after this code."""
     report = "import sys; print(*sorted({m.split('.')[0] for m in sys.modules}), sep='\\n')"
     done = subprocess.run([sys.executable, "-c", f"{code}\n{report}"], capture_output=True, text=True, check=True)
     return set(done.stdout.splitlines())
 
 
-def test_help_and_sample_do_not_import_torch(run: Path) -> None:
+def test_help_imports_no_numpy_and_sample_no_torch(run: Path) -> None:
     start = "from charlstm.cli.app import main; import os, sys; out = os.dup(1); os.dup2(2, 1)"
     end = "sys.stdout.flush(); os.dup2(out, 1)"
     commands = [["--help"], ["-h"], *([name, "--help"] for name in Program.entries), ["show", "cells", "-h"]]

@@ -1,4 +1,4 @@
-"""`charlstm sample` as a user meets it."""
+"""`charlstm sample`: output, exit status and messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`charlstm score` as a user meets it."""
+"""`charlstm score`: output, exit status and messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`charlstm train` as a user meets it."""
+"""`charlstm train`: output, exit status and messages."""
 
 from __future__ import annotations
 
@@ -130,8 +130,8 @@ def test_train_leaves_files_that_are_not_from_a_run_alone(tmp_path: Path) -> Non
 def test_overwrite_keeps_the_old_run_if_the_new_one_cannot_start(corpus: Path, run: Path) -> None:
     charlstm("train", corpus, *QUICK)
     before = Path("runs/little/best.safetensors").read_bytes()
-    refused = charlstm("train", corpus, *QUICK, "--overwrite", "--init-from", run)
-    one_sentence(refused, 2, "hidden is 48 in that model and 24 here")
+    rejected = charlstm("train", corpus, *QUICK, "--overwrite", "--init-from", run)
+    one_sentence(rejected, 2, "hidden is 48 in that model and 24 here")
     assert Path("runs/little/best.safetensors").read_bytes() == before
 
 

@@ -24,8 +24,8 @@ from charlstm.text_model import TextModel
 from charlstm.training.diagnostics import MAX_PAIRS_COUNTED, RunSummary, Validation, diagnose, pair_entropy
 from charlstm.training.events import Event, Finished, RolledBack, Started, Stepped, Validated
 
-MAX_PARAMETERS_PER_CHARACTER = 10
-"""Above this a model can memorize its text, and a warning says so."""
+MEMORIZATION_RATIO = 10
+"""Parameters per character of training text above which a model can memorize it, and a warning says so."""
 
 LARGE_VOCABULARY = 1000
 """Symbols from which a warning may suggest a smaller vocabulary."""
@@ -36,7 +36,7 @@ MAX_VOCABULARY_SHARE = 0.5
 SUGGESTED_MIN_COUNT = 3
 """The --min-count that it suggests, unless that is less than twice the current one."""
 
-LOSS_SMOOTHING = 0.98
+BAR_SMOOTHING = 0.98
 """Decay per step of the mean that the progress bar shows."""
 
 SAMPLE = SamplingConfig(temperature=0.8, length=160)
@@ -54,7 +54,7 @@ def show_plan(console: Console, corpus: Corpus, config: Config) -> None:
     if warning := vocabulary_warning(config, corpus.vocabulary.size, partial(size_with, corpus)):
         console.warn(warning)
     characters = len(tokens.part("train"))
-    if parameters > MAX_PARAMETERS_PER_CHARACTER * characters:
+    if parameters > MEMORIZATION_RATIO * characters:
         console.warn(
             f"{parameters / max(characters, 1):,.0f} parameters for each character of training text: the model will "
             "memorize it; lower --hidden or --layers, or raise --dropout"
@@ -144,7 +144,7 @@ class Display:
 
     def update_bar(self, event: Stepped, bar: ProgressBar) -> None:
         before = event.loss_nats if self.smoothed_loss is None else self.smoothed_loss
-        self.smoothed_loss = LOSS_SMOOTHING * before + (1 - LOSS_SMOOTHING) * event.loss_nats
+        self.smoothed_loss = BAR_SMOOTHING * before + (1 - BAR_SMOOTHING) * event.loss_nats
         bpc = self.smoothed_loss / log(2)
         speed = f"{event.chars_per_second:,.0f} characters/s"
         bar.update(

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from charlstm.cli.commands.corpus import FLAGS, SOURCE_FLAGS
+from charlstm.cli.commands.corpus import READING_FLAGS, SOURCE_FLAGS
 from charlstm.cli.output import write_json
 from charlstm.config import DataConfig
 from charlstm.console import Console, escape_controls
@@ -51,7 +51,7 @@ def repeat_flags(recommendation: Recommendation, settings: Settings) -> Recommen
     if recommendation.too_small:
         return recommendation
     binary = any(advice.option == "--level byte" for advice in recommendation.advice)
-    flags = [as_flag(settings[name]) for name in (SOURCE_FLAGS if binary else FLAGS) if name in settings]
+    flags = [as_flag(settings[name]) for name in (SOURCE_FLAGS if binary else READING_FLAGS) if name in settings]
     repeated = [Advice(flag, "Reads the text as this command did.") for flag in flags]
     return replace(recommendation, advice=(*recommendation.advice, *repeated))
 

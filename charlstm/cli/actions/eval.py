@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.cli.commands.eval import GapOptions, Source
+from charlstm.cli.commands.eval import GapOptions, TextSource
 from charlstm.cli.output import write_json
 from charlstm.cli.texts import count_symbol, read_files, read_part
 from charlstm.config import AdaptationConfig
@@ -26,7 +26,7 @@ OPTIONAL_ROWS = ("characters_left_out", "characters_folded", "end_symbols")
 
 
 def evaluate_model(
-    console: Console, path: Path, source: Source, gaps: GapOptions | None, adaptation: AdaptationConfig | None
+    console: Console, path: Path, source: TextSource, gaps: GapOptions | None, adaptation: AdaptationConfig | None
 ) -> dict[str, Any]:
     """Return the metrics of a model on a text by their JSON keys.
 
@@ -34,7 +34,7 @@ def evaluate_model(
     """
     configure_process()
     file = ModelFile.load(path)
-    tokens, about = read_source_text(console, file, path, source)
+    tokens, about = read_source(console, file, path, source)
     size_bytes = about.pop("bytes")
     metrics = {"model": str(path), **about, **plain_metrics(file, tokens, size_bytes)}
     if adaptation:
@@ -44,7 +44,7 @@ def evaluate_model(
     return metrics
 
 
-def read_source_text(console: Console, file: ModelFile, path: Path, source: Source) -> tuple[Tokens, dict[str, Any]]:
+def read_source(console: Console, file: ModelFile, path: Path, source: TextSource) -> tuple[Tokens, dict[str, Any]]:
     if source.files:
         return read_files(console, file, source.files, source.unknown, source.encoding, source.errors)
     return read_part(console, file, source.part, path)

@@ -16,6 +16,7 @@ from charlstm.data.external import ExternalText
 from charlstm.data.split import Tokens
 from charlstm.data.text import CorpusReader
 from charlstm.evaluation.metrics import Scores, TextScores
+from charlstm.evaluation.streams import Places
 from charlstm.runtime import configure_process
 from charlstm.storage.model import ModelFile
 from charlstm.storage.spool import Spool
@@ -23,8 +24,6 @@ from charlstm.vocabulary import Text, Vocabulary
 
 CONTEXT = 30
 """Characters shown on either side of one of the worst."""
-
-Places = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

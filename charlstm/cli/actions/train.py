@@ -40,8 +40,8 @@ class Plan(NamedTuple):
     init_from: ModelFile | None = None
 
 
-def run(console: Console, request: TrainRequest) -> int:
-    """Train, or do what the request asks for in its place. Returns the exit status."""
+def run_train(console: Console, request: TrainRequest) -> int:
+    """Train, or print the settings or a learning rate. Returns the exit status."""
     plan = plan_resumed(request) if request.resume else plan_new(console, request)
     if not (request.resume or request.dry_run or request.find_lr):
         plan.folder.check_unused(overwrite=request.overwrite)

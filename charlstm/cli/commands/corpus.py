@@ -15,12 +15,12 @@ from charlstm.settings import Settings, build_section, from_environment
 
 SOURCE_FLAGS = ("data.glob", "data.separator")
 TEXT_FLAGS = ("data.encoding", "data.newlines", "data.normalize", "data.lower")
-FLAGS = SOURCE_FLAGS + TEXT_FLAGS
+READING_FLAGS = SOURCE_FLAGS + TEXT_FLAGS
 """The settings that determine which text is read, and how it is decoded."""
 
 
 @command(
-    *FLAGS,
+    *READING_FLAGS,
     short="files glob encoding lower as_json",
     examples=("charlstm corpus book.txt", "zcat books.gz | charlstm corpus -"),
 )

@@ -21,7 +21,7 @@ MAX_GAP_SHARE = 0.5
 
 
 @dataclass(frozen=True)
-class Source:
+class TextSource:
     """The text to evaluate on: files, or a part of the model's own corpus."""
 
     files: list[str]
@@ -130,7 +130,7 @@ def eval_(
 
     from charlstm.cli.actions.eval import evaluate_model, write_metrics
 
-    source = Source(files or [], part, unknown, encoding, errors)
+    source = TextSource(files or [], part, unknown, encoding, errors)
     metrics = evaluate_model(console, path, source, gap_options, adaptation if dynamic else None)
     write_metrics(console, metrics, as_json)
 

@@ -97,7 +97,7 @@ def train(
         )
     given = merge_settings(console, presets.load_preset(preset) if preset else {}, config, set_, settings)
 
-    from charlstm.cli.actions.train import run
+    from charlstm.cli.actions.train import run_train
 
     request = TrainRequest(
         corpus=corpus or [],
@@ -112,4 +112,4 @@ def train(
         samples=not no_samples,
         as_json=as_json,
     )
-    return run(console, request)
+    return run_train(console, request)

@@ -25,7 +25,7 @@ from charlstm.errors import UsageError
 from charlstm.settings import Setting, Settings
 from charlstm.tuning.space import SPACE, Space, unset_space
 
-FLAGS = [f"training.{f.name}" for f in fields(TrainingConfig) if f.name != "max_time"]
+TRAINING_FLAGS = [f"training.{f.name}" for f in fields(TrainingConfig) if f.name != "max_time"]
 """The training settings with an option here; --time takes the place of --max-time."""
 
 TRIAL_DEFAULTS = {
@@ -49,7 +49,7 @@ class TuneRequest:
 @command(
     "model",
     "data",
-    *FLAGS,
+    *TRAINING_FLAGS,
     short="corpus output trials time preset set_ document cell",
     examples=("charlstm tune book.txt --trials 30", "charlstm tune book.txt --time 5m --cell gru"),
 )
