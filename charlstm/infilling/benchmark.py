@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.random import Generator
 
 from charlstm.errors import CharlstmError
 from charlstm.evaluation.streams import Streams, preceding_ids
@@ -90,7 +89,9 @@ class HiddenGaps:
     lengths: Ids
 
     @classmethod
-    def draw(cls, ids: Ids, excluded: Ids, share: float, shortest: int, longest: int, random: Generator) -> HiddenGaps:
+    def draw(
+        cls, ids: Ids, excluded: Ids, share: float, shortest: int, longest: int, random: np.random.Generator
+    ) -> HiddenGaps:
         """Draw gaps that hide this share of a text, ids [length].
 
         Their lengths are uniform between `shortest` and `longest`. They do not overlap, and none contains an id of
@@ -117,7 +118,7 @@ class HiddenGaps:
 
 
 def fill_hidden_gaps(
-    predictors: Predictors, ids: Ids, bos: int, hidden: HiddenGaps, random: Generator
+    predictors: Predictors, ids: Ids, bos: int, hidden: HiddenGaps, random: np.random.Generator
 ) -> Iterator[GapResults]:
     """Fill the gaps of a text, ids [length]. Yield the results of all gaps so far after each batch."""
     left = contexts_at(predictors.forward, ids, bos, hidden.starts)
@@ -136,7 +137,7 @@ def fill_hidden_gaps(
             yield results
 
 
-def fill_by_each_method(predictors: Predictors, batch: GapBatch, random: Generator) -> dict[str, Ids]:
+def fill_by_each_method(predictors: Predictors, batch: GapBatch, random: np.random.Generator) -> dict[str, Ids]:
     """Fill gaps of one length by every method that the model has. Return the ids, [gaps, length], by method."""
     fills = {"forward": fill_greedily(predictors, batch)}
     forward_only = replace(predictors, backward=None, joint=None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.random import Generator
 from numpy.typing import NDArray
 
 from charlstm.infilling.context import Predictors
@@ -12,7 +11,7 @@ from charlstm.sampling.filters import log_softmax
 from charlstm.vocabulary import Ids
 
 
-def draw_candidates(predictors: Predictors, batch: GapBatch, random: Generator) -> GapBatch:
+def draw_candidates(predictors: Predictors, batch: GapBatch, random: np.random.Generator) -> GapBatch:
     """Fill the gaps from left to right (sequential importance resampling, Gordon et al. 1993).
 
     At the start of each gap but the first, rows are resampled by the likelihood of the fixed text since the gap before:
@@ -35,7 +34,7 @@ def draw_candidates(predictors: Predictors, batch: GapBatch, random: Generator) 
     return batch.select(ancestors).with_ids(ids)
 
 
-def resample(problem: Ids, log_weights: NDArray[np.float64], random: Generator) -> Ids:
+def resample(problem: Ids, log_weights: NDArray[np.float64], random: np.random.Generator) -> Ids:
     """Draw as many rows of each problem as it has, in proportion to e^log_weights (systematic, Kitagawa 1996)."""
     rows = np.empty(len(problem), np.int64)
     for number in np.unique(problem):

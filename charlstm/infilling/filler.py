@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from heapq import nlargest
 
 import numpy as np
-from numpy.random import Generator
 
 from charlstm.config import UnknownPolicy
 from charlstm.data.normalize import normalize_text
@@ -127,7 +126,7 @@ class GapGroup:
             gap += [np.full(width, k), np.full(len(text), -1)]
         return cls(fixed[0][-MAX_CONTEXT:], fixed[-1][:MAX_CONTEXT], np.concatenate(ids), np.concatenate(gap), open)
 
-    def make_batch(self, predictors: Predictors, count: int, random: Generator) -> GapBatch:
+    def make_batch(self, predictors: Predictors, count: int, random: np.random.Generator) -> GapBatch:
         """Return `count` attempts, in which only the lengths of open gaps are drawn yet."""
         one = np.zeros(count, np.int64)
         backward = predictors.backward
@@ -142,7 +141,7 @@ class GapGroup:
             right=Context(*prefill(backward, self.after[::-1])).select(one) if backward else None,
         )
 
-    def draw_absent(self, count: int, random: Generator) -> Mask:
+    def draw_absent(self, count: int, random: np.random.Generator) -> Mask:
         """Return where attempts have no character, [count, n]: at the ends of open gaps, of uniform length."""
         absent = np.zeros((count, len(self.ids)), np.bool_)
         for k in range(self.gap.max() + 1) if self.open else ():

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.random import Generator
 
 from charlstm.cells import Array
 from charlstm.infilling.context import Context, Mask
@@ -53,7 +52,7 @@ class GapBatch:
         return np.where(self.absent, -1, self.ids)
 
 
-def draw_ids(logits: Array, temperature: float, random: Generator) -> Ids:
+def draw_ids(logits: Array, temperature: float, random: np.random.Generator) -> Ids:
     """Draw one id per row of logits [N, V]; at temperature 0 the most likely."""
     if temperature == 0:
         return greedy(logits)

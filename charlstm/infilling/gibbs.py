@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 import numpy as np
-from numpy.random import Generator
 
 from charlstm.cells import Array
 from charlstm.infilling.context import Context, Predictors
@@ -25,7 +24,7 @@ HeadInputs = dict[int, Array]
 """What one network's head reads at each hidden place, [N, R]: its side of the place, without the place itself."""
 
 
-def run_sweeps(predictors: Predictors, batch: GapBatch, random: Generator) -> Iterator[Ids]:
+def run_sweeps(predictors: Predictors, batch: GapBatch, random: np.random.Generator) -> Iterator[Ids]:
     """Yield the ids [N, n] after each sweep over the hidden places: right to left, then left to right, and so on.
 
     A sweep stores its network's head inputs at each place. They stay valid throughout the next sweep, which comes from
@@ -68,7 +67,7 @@ def draw_joint(
     other_side: HeadInputs,
     leftward: bool,
     temperature: float,
-    random: Generator,
+    random: np.random.Generator,
     t: int,
     head_input: Array,
 ) -> Ids:

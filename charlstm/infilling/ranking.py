@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.random import Generator
 from numpy.typing import NDArray
 
 from charlstm.infilling.candidates import draw_candidates
@@ -22,7 +21,7 @@ class RankedFillings:
     log_probability: NDArray[np.float64]  # [N], natural
 
 
-def fill_gaps(predictors: Predictors, batch: GapBatch, random: Generator) -> RankedFillings:
+def fill_gaps(predictors: Predictors, batch: GapBatch, random: np.random.Generator) -> RankedFillings:
     """Fill the gaps of some texts. The batch has one row per attempt.
 
     Candidates are drawn first. With a bidirectional model Gibbs sampling starts from them, and the fillings after each
