@@ -28,8 +28,8 @@ def implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
 
 def set_chunk_size(monkeypatch: pytest.MonkeyPatch, positions: int) -> None:
     """Make chunks of about this many positions."""
-    monkeypatch.setattr(head, "MIN_CHUNK_POSITIONS", 1)
-    monkeypatch.setattr(head, "MAX_CHUNK_LOGITS", positions * SYMBOLS)
+    monkeypatch.setattr(head, "MIN_POSITIONS_PER_CHUNK", 1)
+    monkeypatch.setattr(head, "MAX_LOGITS_PER_CHUNK", positions * SYMBOLS)
 
 
 def example(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -76,7 +76,7 @@ def test_the_gradient_of_the_chunked_loss_is_its_derivative(monkeypatch: pytest.
 
 @pytest.mark.usefixtures("implementation")
 def test_the_chunked_loss_in_bfloat16_is_close_and_accumulates_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(head, "MAX_CHUNK_LOGITS", 300 * 1000)
+    monkeypatch.setattr(head, "MAX_LOGITS_PER_CHUNK", 300 * 1000)
     torch.manual_seed(1)
     x, weight = torch.randn(1200, 16).bfloat16().float(), torch.randn(1000, 16).bfloat16().float()
     bias, targets = torch.randn(1000), torch.randint(1000, (1200,))
@@ -147,8 +147,8 @@ def test_the_loss_of_a_model_is_the_cross_entropy_of_its_logits(kind: str, embed
 def test_a_chunk_has_bounded_memory_and_a_minimum_of_positions(positions: int, symbols: int) -> None:
     chunk = choose_chunk_size(positions, symbols)
     assert 1 <= chunk <= positions
-    assert chunk * symbols <= max(head.MAX_CHUNK_LOGITS, 2 * head.MIN_CHUNK_POSITIONS * symbols)
-    assert chunk >= min(positions, head.MIN_CHUNK_POSITIONS)
+    assert chunk * symbols <= max(head.MAX_LOGITS_PER_CHUNK, 2 * head.MIN_POSITIONS_PER_CHUNK * symbols)
+    assert chunk >= min(positions, head.MIN_POSITIONS_PER_CHUNK)
 
 
 def test_models_with_few_and_many_symbols_give_the_same_logits_and_gradients() -> None:

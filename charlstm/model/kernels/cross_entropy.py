@@ -34,10 +34,10 @@ from torch.autograd.function import once_differentiable
 from charlstm.model.kernels.pointwise import load_fused
 from charlstm.model.kernels.sequence import at_least_float32
 
-MAX_CHUNK_LOGITS = 2**21
+MAX_LOGITS_PER_CHUNK = 2**21
 """Most logits in a chunk: 4 MB in bfloat16, which fits in the processor's cache."""
 
-MIN_CHUNK_POSITIONS = 256
+MIN_POSITIONS_PER_CHUNK = 256
 """Fewest positions in a chunk, whatever the vocabulary. With fewer, accumulating dW costs as much as the products."""
 
 
@@ -94,8 +94,8 @@ def smooth_loss(
 
 def choose_chunk_size(positions: int, symbols: int) -> int:
     """Return how many positions to process at a time. All chunks are of nearly the same size."""
-    chunks = ceil(positions * symbols / MAX_CHUNK_LOGITS)
-    return ceil(positions / max(min(chunks, positions // MIN_CHUNK_POSITIONS), 1))
+    chunks = ceil(positions * symbols / MAX_LOGITS_PER_CHUNK)
+    return ceil(positions / max(min(chunks, positions // MIN_POSITIONS_PER_CHUNK), 1))
 
 
 def choose_softmax_gradient(logits: Tensor) -> Callable[..., tuple[Any, Any]]:
