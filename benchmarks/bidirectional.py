@@ -1,12 +1,12 @@
-"""Training both directions: characters/s of a bidirectional model beside the unidirectional one of its size.
+"""Compare the training speed of bidirectional models with that of unidirectional ones of the same size.
 
     python benchmarks/bidirectional.py [--rounds 20] [--threads N] [--json] [SHAPE ...]
 
-A SHAPE is CELL:LAYERSxHIDDEN:BATCHxTIME, as lstm:1x512:16x64. Both are steps of charlstm's own trainer, on the text
-that ships with it, with the default look-ahead; they take turns in one process; medians, and the ratio.
+A SHAPE is CELL:LAYERSxHIDDEN:BATCHxTIME, such as lstm:1x512:16x64. Both are steps of charlstm's trainer, on the bundled
+text, with the default look-ahead, and alternate in one process. Prints median characters per second and their ratio.
 """
 
-# ruff: noqa: E402 - how threads wait and memory is kept is settled before torch is imported
+# ruff: noqa: E402 - threads and memory are configured before torch is imported
 from __future__ import annotations
 
 import argparse
@@ -31,7 +31,7 @@ SHAPES = ("lstm:1x512:16x64", "lstm:1x384:16x64", "lstm:2x512:32x64", "gru:1x512
 UNTIMED = 3
 
 
-def trainer(corpus: Corpus, shape: str, bidirectional: bool) -> Trainer:
+def make_trainer(corpus: Corpus, shape: str, bidirectional: bool) -> Trainer:
     match = re.fullmatch(r"([a-z-]+):(\d+)x(\d+):(\d+)x(\d+)", shape)
     assert match, shape
     cell, (layers, hidden, batch, time) = match[1], map(int, match.groups()[1:])
@@ -39,16 +39,18 @@ def trainer(corpus: Corpus, shape: str, bidirectional: bool) -> Trainer:
     return Trainer(corpus, Config(model, training=replace(TrainingConfig(), batch_size=batch, seq_len=time)))
 
 
-def measured(corpus: Corpus, shape: str, rounds: int) -> dict[str, float | str]:
-    sides = {name: trainer(corpus, shape, name == "bidirectional") for name in ("unidirectional", "bidirectional")}
-    times: dict[str, list[float]] = {name: [] for name in sides}
+def measure(corpus: Corpus, shape: str, rounds: int) -> dict[str, float | str]:
+    trainers = {
+        name: make_trainer(corpus, shape, name == "bidirectional") for name in ("unidirectional", "bidirectional")
+    }
+    times: dict[str, list[float]] = {name: [] for name in trainers}
     for turn in range(UNTIMED + rounds):
-        for name, side in sides.items():
-            begun = perf_counter()
-            side.step(1e-4)
+        for name, trainer in trainers.items():
+            start = perf_counter()
+            trainer.step(1e-4)
             if turn >= UNTIMED:
-                times[name].append(perf_counter() - begun)
-    batches = sides["unidirectional"].batches
+                times[name].append(perf_counter() - start)
+    batches = trainers["unidirectional"].batches
     rates = {name: batches.batch_size * batches.seq_len / median(taken) for name, taken in times.items()}
     return {"shape": shape, **rates, "ratio": rates["bidirectional"] / rates["unidirectional"]}
 
@@ -63,7 +65,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     corpus = read_corpus(DataConfig(corpus=(str(presets.bundled_corpus()),)))
     for shape in arguments.shapes or SHAPES:
-        found = measured(corpus, shape, arguments.rounds)
+        found = measure(corpus, shape, arguments.rounds)
         if arguments.json:
             print(json.dumps(found), flush=True)
         else:

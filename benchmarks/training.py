@@ -1,14 +1,14 @@
-"""Training: charlstm against a plain loop on torch's layers in float32, shape by shape.
+"""Compare the training speed of charlstm with a plain loop over torch's layers in float32.
 
     python benchmarks/training.py [--rounds 5] [--json] [--device D] [--engine E] [--precision P] [SHAPE ...]
 
-A SHAPE is CELL:LAYERSxHIDDEN:BATCHxTIME, as lstm:2x512:64x128. One step is forward, loss, backward, clip, AdamW, with a
-vocabulary of 65. Both sides take turns in one process, under the same settings for threads and memory
-(charlstm/processor.py); medians. Beside the ratio stand the share of the rate at which this machine multiplies two
-large matrices in the same precision, and the peak memory of one step of charlstm's, alone in a process, at T and 2T.
+A SHAPE is CELL:LAYERSxHIDDEN:BATCHxTIME, such as lstm:2x512:64x128. One step is forward, loss, backward, clipping and
+AdamW, with a vocabulary of 65. Both loops alternate in one process, with the same settings for threads and memory
+(charlstm/runtime.py). Prints medians, their ratio, the share of the rate at which this machine multiplies two large
+matrices in the same precision, and the peak memory of a step of charlstm in a process of its own, at T and 2T.
 """
 
-# ruff: noqa: E402 - how threads wait and memory is kept is settled before torch is imported
+# ruff: noqa: E402 - threads and memory are configured before torch is imported
 from __future__ import annotations
 
 import argparse
@@ -63,8 +63,8 @@ class Shape(NamedTuple):
         return replace(ModelConfig(), cell=self.cell, layers=self.layers, hidden=self.hidden)
 
 
-class Plain(nn.Module):
-    """What one writes with torch alone."""
+class PlainModel(nn.Module):
+    """A language model as one writes it with torch alone."""
 
     def __init__(self, model: ModelConfig) -> None:
         super().__init__()
@@ -73,24 +73,23 @@ class Plain(nn.Module):
         self.head = nn.Linear(model.hidden, SYMBOLS)
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        return self.head(self.core(self.embedding(ids))[0])
+        logits: torch.Tensor = self.head(self.core(self.embedding(ids))[0])
+        return logits
 
 
 Step = Callable[[], None]
-
-
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-def step_of(network: nn.Module, loss_of: Loss, shape: Shape, device: str) -> Step:
-    """One training step of a network, on ids and targets [T, B] that stay the same."""
+def make_step(network: nn.Module, compute_loss: Loss, shape: Shape, device: str) -> Step:
+    """Return a training step of a network, on constant ids and targets [T, B]."""
     parameters = list(network.parameters())
     optimizer = torch.optim.AdamW(parameters, fused=True)
     ids = torch.randint(SYMBOLS, (shape.time, shape.batch), device=device)
     targets = torch.randint(SYMBOLS, (shape.time, shape.batch), device=device)
 
     def step() -> None:
-        loss = loss_of(ids, targets)
+        loss = compute_loss(ids, targets)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -101,50 +100,51 @@ def step_of(network: nn.Module, loss_of: Loss, shape: Shape, device: str) -> Ste
     return step
 
 
-def ours(shape: Shape, device: Device) -> Step:
+def make_charlstm_step(shape: Shape, device: Device) -> Step:
     network = LanguageModel(shape.model, SYMBOLS, device.engine).to(device.name)
 
     def loss(ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         with device.autocast():
             return network.compute_loss(ids, targets, network.initial_state(shape.batch))[0].smoothed
 
-    return step_of(network, loss, shape, device.name)
+    return make_step(network, loss, shape, device.name)
 
 
-def plain(shape: Shape, device: Device) -> Step:
-    network = Plain(shape.model).to(device.name)
+def make_plain_step(shape: Shape, device: Device) -> Step:
+    network = PlainModel(shape.model).to(device.name)
 
     def loss(ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return cross_entropy(network(ids).flatten(0, 1), targets.flatten())
 
-    return step_of(network, loss, shape, device.name)
+    return make_step(network, loss, shape, device.name)
 
 
-def seconds(steps: list[Step], rounds: int) -> list[float]:
-    """Median seconds of each step, taken in turn."""
+def time_steps(steps: list[Step], rounds: int) -> list[float]:
+    """Return the median seconds of each step; the steps alternate."""
     times: list[list[float]] = [[] for _ in steps]
     for turn in range(rounds + 1):
         for step, found in zip(steps, times, strict=True):
-            begun = perf_counter()
+            start = perf_counter()
             step()
             if turn:
-                found.append(perf_counter() - begun)
+                found.append(perf_counter() - start)
     return [median(found) for found in times]
 
 
-def flop(shape: Shape) -> float:
-    """Floating-point operations of the matrix products in a step, a character: 2 forwards and 4 backwards a weight.
+def count_flop(shape: Shape) -> float:
+    """Return the floating-point operations of the matrix products in a step, per character.
 
-    The first layer's input projection is of the rows of the embedding, and is not counted.
+    They are 2 forward and 4 backward per weight. The input projection of the first layer, which is done once per row of
+    the embedding, is not counted.
     """
     network = LanguageModel(shape.model, SYMBOLS)
     matrices = {name: p.numel() for name, p in network.named_parameters() if p.ndim == 2}
-    spared = ("embedding.weight", "stack.layers.0.core.weight_ih_l0", "stack.layers.0.core.weight_ih")
-    return 6.0 * sum(size for name, size in matrices.items() if name not in spared)
+    uncounted = ("embedding.weight", "stack.layers.0.core.weight_ih_l0", "stack.layers.0.core.weight_ih")
+    return 6.0 * sum(size for name, size in matrices.items() if name not in uncounted)
 
 
-def product_rate(shape: Shape, device: Device) -> float:
-    """FLOP/s of one large matrix product, [T*B, H] by [H, 4*H]."""
+def measure_product_rate(shape: Shape, device: Device) -> float:
+    """Return the FLOP/s of one large matrix product, [T*B, H] by [H, 4*H]."""
     dtype = torch.bfloat16 if device.precision == "bf16" else torch.float32
     rows, hidden = shape.batch * shape.time, shape.hidden
     a, b = (torch.randn(size, device=device.name).to(dtype) for size in ((rows, hidden), (hidden, 4 * hidden)))
@@ -154,17 +154,18 @@ def product_rate(shape: Shape, device: Device) -> float:
         if device.name == "cuda":
             torch.cuda.synchronize()
 
-    return 2 * rows * hidden * 4 * hidden / seconds([product], 7)[0]
+    return 2 * rows * hidden * 4 * hidden / time_steps([product], 7)[0]
 
 
-def peak_memory(shape: Shape, device: Device) -> int | None:
-    """MB that a step adds to a process of its own, at its peak; None where that cannot be read (CPU and Linux only)."""
+def measure_peak_memory(shape: Shape, device: Device) -> int | None:
+    """Return the MB that a step adds to a process of its own at its peak, or None if not on a CPU and Linux."""
     if device.name != "cpu" or sys.platform != "linux":
         return None
     program = (
         "import re, runpy, sys; b = runpy.run_path(sys.argv[1])\n"
         "memory = lambda name: int(re.search(name + r':\\s+(\\d+)', open('/proc/self/status').read())[1]) / 1e3\n"
-        "step = b['ours'](b['Shape'].parse(sys.argv[2]), b['Device'](*sys.argv[3:])); before = memory('VmRSS')\n"
+        "step = b['make_charlstm_step'](b['Shape'].parse(sys.argv[2]), b['Device'](*sys.argv[3:]))\n"
+        "before = memory('VmRSS')\n"
         "open('/proc/self/clear_refs', 'w').write('5'); step(); step(); print(memory('VmHWM') - before)"
     )
     text = f"{shape.cell}:{shape.layers}x{shape.hidden}:{shape.batch}x{shape.time}"
@@ -174,11 +175,11 @@ def peak_memory(shape: Shape, device: Device) -> int | None:
 
 def measure(shape: Shape, device: Device, rounds: int) -> dict[str, object]:
     characters = shape.batch * shape.time
-    steps = [ours(shape, device)]
+    steps = [make_charlstm_step(shape, device)]
     if shape.cell in TORCH_LAYERS:
-        steps.append(plain(shape, device))
-    own, *torchs = (characters / s for s in seconds(steps, rounds))
-    rate = product_rate(shape, device)
+        steps.append(make_plain_step(shape, device))
+    own, *torchs = (characters / s for s in time_steps(steps, rounds))
+    rate = measure_product_rate(shape, device)
     return {
         "model": f"{shape.cell} {shape.layers}x{shape.hidden}",
         "batch": f"{shape.batch}x{shape.time}",
@@ -187,9 +188,9 @@ def measure(shape: Shape, device: Device, rounds: int) -> dict[str, object]:
         "plain_chars_per_second": round(torchs[0]) if torchs else None,
         "ratio": round(own / torchs[0], 2) if torchs else None,
         "product_gflops": round(rate / 1e9),
-        "share_of_product_rate": round(own * flop(shape) / rate, 2),
-        "peak_mb": peak_memory(shape, device),
-        "peak_mb_at_twice_the_time": peak_memory(shape._replace(time=2 * shape.time), device),
+        "share_of_product_rate": round(own * count_flop(shape) / rate, 2),
+        "peak_mb": measure_peak_memory(shape, device),
+        "peak_mb_at_twice_the_time": measure_peak_memory(shape._replace(time=2 * shape.time), device),
     }
 
 

@@ -1,4 +1,4 @@
-"""Bidirectional models: nothing of a character in its own prediction, the same in training, evaluation and NumPy."""
+"""Bidirectional models: no character leaks into its own prediction; training, evaluation and NumPy agree."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from charlstm.training.objective import add_penalties, total_loss
 from charlstm.vocabulary import CharVocabulary
 from tests.conftest import SMALL, charlstm, one_sentence
 
-SIZE, START, BOUNDARY = 7, 0, 6
+SIZE, BOS, END = 7, 0, 6
 OPTIONS: list[dict[str, Any]] = [
     {"between": "highway"},
     {"head": "all"},
@@ -41,21 +41,21 @@ OPTIONS: list[dict[str, Any]] = [
 
 
 def model_of(
-    cell: str = "lstm", layers: int = 2, engine: Engine = "kernel", boundary: int | None = None, **options: Any
+    cell: str = "lstm", layers: int = 2, engine: Engine = "kernel", end_of_document: int | None = None, **options: Any
 ) -> BidirectionalModel:
     torch.manual_seed(layers)
     config = replace(
         ModelConfig(), cell=cell, layers=layers, bidirectional=True, **{"hidden": 10, "embedding": 5} | options
     )
-    model = BidirectionalModel(config, SIZE, engine, end_of_document=boundary, look_ahead=3)
+    model = BidirectionalModel(config, SIZE, engine, end_of_document=end_of_document, look_ahead=3)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     return model
 
 
-def views(model: BidirectionalModel, ids: np.ndarray[Any, Any]) -> tuple[Tensor, Tensor, Tensor]:
-    """The logits at every place of a text, [3][N, V]."""
-    chunks = list(predict_both_sides(model, ids, START))
+def logits_of(model: BidirectionalModel, ids: np.ndarray[Any, Any]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the forward, backward and joint logits at every position of a text, each [N, V]."""
+    chunks = list(predict_both_sides(model, ids, BOS))
     order = np.argsort(np.concatenate([chunk.places for chunk in chunks]))
     forward, backward, both = (
         torch.cat(logits)[order] for logits in zip(*(chunk.views for chunk in chunks), strict=True)
@@ -67,36 +67,35 @@ def views(model: BidirectionalModel, ids: np.ndarray[Any, Any]) -> tuple[Tensor,
     ("cell", "engine"), [(cell, "kernel") for cell in CELLS] + [(cell, "torch") for cell in TORCH_LAYERS]
 )
 @pytest.mark.parametrize("layers", [1, 2, 3])
-def test_no_character_has_a_say_in_its_own_prediction(cell: str, engine: Engine, layers: int) -> None:
+def test_no_character_leaks_into_its_own_prediction(cell: str, engine: Engine, layers: int) -> None:
     check_no_leak(model_of(cell, layers, engine))
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_nor_has_it_however_layers_and_heads_are_made(options: dict[str, Any]) -> None:
+def test_no_character_leaks_with_any_connection_between_layers_or_kind_of_head(options: dict[str, Any]) -> None:
     check_no_leak(model_of(**options))
 
 
-def test_nor_has_it_where_documents_begin_and_end() -> None:
-    check_no_leak(model_of(boundary=BOUNDARY))
+def test_no_character_leaks_at_the_ends_of_documents() -> None:
+    check_no_leak(model_of(end_of_document=END))
 
 
 def check_no_leak(model: BidirectionalModel) -> None:
     ids = np.random.default_rng(0).integers(SIZE, size=9)
-    forward, backward, both = views(model, ids)
+    forward, backward, both = logits_of(model, ids)
     for t in range(len(ids)):
         changed = ids.copy()
         changed[t] = (ids[t] + 1) % SIZE
-        after = views(model, changed)
+        after = logits_of(model, changed)
         assert torch.equal(after[0][: t + 1], forward[: t + 1])
         assert torch.equal(after[1][t:], backward[t:])
         assert torch.equal(after[2][t], both[t])
-        if BOUNDARY not in (ids[t], changed[t]):
-            assert not torch.equal(after[2][t - 1], both[t - 1]), "the neighbours do depend on it"
+        if END not in (ids[t], changed[t]):
+            assert not torch.equal(after[2][t - 1], both[t - 1]), "its neighbors depend on it"
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_training_scores_what_the_equations_say(cell: str) -> None:
-    """The three losses of a window, beside networks that are given nothing but what they may read."""
+def test_training_computes_the_losses_of_models_that_read_only_what_precedes_or_follows(cell: str) -> None:
     model, steps, ahead, batch = model_of(cell), 5, 3, 2
     window = torch.randint(SIZE, (steps + 1 + ahead, batch))
     (forward, backward, both), _ = model.compute_objectives(window, model.initial_state(batch))
@@ -113,9 +112,7 @@ def test_training_scores_what_the_equations_say(cell: str) -> None:
         torch.testing.assert_close(objective.losses.nats, torch.stack(found).mean())
 
 
-def test_the_look_ahead_teaches_nothing_but_what_lies_before_it() -> None:
-    """Its characters are read, so the first loss backwards depends on them; no gradient goes through more than the
-    window's own steps."""
+def test_the_look_ahead_changes_the_backward_loss_and_gets_no_gradient() -> None:
     model = model_of(layers=1)
     ids = torch.randint(SIZE, (5 + 1 + 3, 1))
     losses = [model.compute_objectives(ids, model.initial_state(1))[0][1].losses.nats]
@@ -133,7 +130,7 @@ def test_the_look_ahead_teaches_nothing_but_what_lies_before_it() -> None:
     assert gradient.abs().sum() > 0
 
 
-def test_what_is_minimised_is_the_weighted_mean_of_the_three() -> None:
+def test_the_total_loss_is_the_weighted_mean_of_the_three_losses() -> None:
     model = model_of()
     objectives, _ = model.compute_objectives(torch.randint(SIZE, (9, 2)), model.initial_state(2))
     config = Config(regularization=RegularizationConfig(activation_penalty=0.5))
@@ -150,46 +147,46 @@ def test_what_is_minimised_is_the_weighted_mean_of_the_three() -> None:
 
 
 @pytest.mark.parametrize(("length", "streams"), [(40, 1), (2100, 2), (3001, 3)])
-@pytest.mark.parametrize("boundary", [None, BOUNDARY])
-def test_the_figures_are_those_of_each_direction_alone(
-    length: int, streams: int, boundary: int | None, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("end_of_document", [None, END])
+def test_the_metrics_of_a_direction_are_those_of_its_model_alone(
+    length: int, streams: int, end_of_document: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streams_module, "MIN_STREAM", 1000)
     monkeypatch.setattr(streams_module, "MAX_CHUNK_LOGITS", 7 * SIZE * streams)  # chunks of 7 characters
-    model = model_of(layers=1, boundary=boundary)
+    model = model_of(layers=1, end_of_document=end_of_document)
     ids = np.random.default_rng(1).integers(SIZE, size=length)
-    found = evaluate(model, ids, START, length)
+    found = evaluate(model, ids, BOS, length)
     assert found is not None
     assert len(Streams.for_evaluation(length).starts) == streams
     for nats, alone, text in (
         (found.total_nats, model.forward_lm, ids),
         (found.backward_total_nats, model.backward_lm, ids[::-1]),
     ):
-        single = evaluate(alone, text.copy(), START, length)
+        single = evaluate(alone, text.copy(), BOS, length)
         assert single is not None
         assert nats == pytest.approx(single.total_nats, rel=1e-5)
 
 
 @pytest.mark.parametrize("length", [40, 2100, 3001])
-def test_a_text_of_several_segments_has_the_same_figures(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_metrics_do_not_depend_on_the_number_of_segments(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams_module, "MIN_STREAM", 1000)
     monkeypatch.setattr(streams_module, "MAX_CHUNK_LOGITS", 7 * SIZE * max(length // 1000, 1))
     model, ids = model_of(layers=1), np.random.default_rng(1).integers(SIZE, size=length)
-    whole = evaluate(model, ids, START, length)
+    whole = evaluate(model, ids, BOS, length)
     monkeypatch.setattr(two_sided, "CHUNKS_PER_SEGMENT", 2)
-    parts = evaluate(model, ids, START, length)
+    parts = evaluate(model, ids, BOS, length)
     assert whole is not None
     assert parts is not None
     assert parts.backward_loss_nats == pytest.approx(whole.backward_loss_nats, rel=1e-5)
     assert parts.pseudo_likelihood_nats == pytest.approx(whole.pseudo_likelihood_nats, rel=1e-5)
 
 
-def test_a_text_that_a_window_with_its_look_ahead_does_not_fit_into_is_refused(corpus: Path) -> None:
+def test_train_rejects_a_text_shorter_than_a_window_and_its_look_ahead(corpus: Path) -> None:
     result = charlstm("train", corpus, *SMALL, "--bidirectional", "--set", "training.look_ahead=4000")
     one_sentence(result, 1, "3,600 characters", "at least 4,017")
 
 
-def test_chunks_cut_where_the_last_stream_ends() -> None:
+def test_chunks_end_where_the_last_stream_ends() -> None:
     starts = np.array([0, 10])
     assert Streams(20, 10, starts).chunks_to_each_end(4) == [(0, 4), (4, 8), (8, 10)]
     assert Streams(19, 10, starts).chunks_to_each_end(4) == [(0, 4), (4, 8), (8, 9), (9, 10)]
@@ -197,14 +194,14 @@ def test_chunks_cut_where_the_last_stream_ends() -> None:
 
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("options", [{}, *OPTIONS], ids=str)
-def test_numpy_predicts_from_both_sides_as_torch_does(cell: str, options: dict[str, Any]) -> None:
+def test_numpy_gives_the_joint_logits_of_torch(cell: str, options: dict[str, Any]) -> None:
     model = model_of(cell, **options)
     ids = np.random.default_rng(2).integers(SIZE, size=12)
-    *_, both = views(model, ids)
+    *_, both = logits_of(model, ids)
     sides = Predictors.from_file(ModelFile(config_of(cell, options), CharVocabulary("abcdefg"), model.export_weights()))
     assert sides.backward is not None
     assert sides.joint is not None
-    edge = np.array([START])
+    edge = np.array([BOS])
     for t in range(len(ids)):
         forward, _ = prefill(sides.forward, np.concatenate([edge, ids[:t]]))
         backward, _ = prefill(sides.backward, np.concatenate([edge, ids[t + 1 :][::-1]]))
@@ -218,7 +215,7 @@ def config_of(cell: str, options: dict[str, Any]) -> Config:
 
 
 @pytest.mark.parametrize("options", [{}, *OPTIONS], ids=str)
-def test_a_model_file_holds_both_directions_and_each_is_a_model_of_its_own(
+def test_a_model_file_contains_both_directions_and_each_can_be_saved_as_a_model(
     options: dict[str, Any], tmp_path: Path
 ) -> None:
     model, config = model_of(**options), config_of("lstm", options)
@@ -236,32 +233,32 @@ def test_a_model_file_holds_both_directions_and_each_is_a_model_of_its_own(
         assert all(np.array_equal(weights[name], weight) for name, weight in half.export_weights().items())
 
 
-def test_eval_tells_the_figures_of_both_directions_and_names_the_pseudo_likelihood_so(both_ways_run: Path) -> None:
+def test_eval_reports_the_metrics_of_both_directions_and_the_pseudo_likelihood(both_ways_run: Path) -> None:
     Path("text.txt").write_text("the fox and the dog sat on the mat\n" * 5)
-    Path("turned.txt").write_text(("the fox and the dog sat on the mat\n" * 5)[::-1])
-    figures = json.loads(charlstm("eval", "-m", both_ways_run, "text.txt", "--json").text)
-    assert [name for name in figures if "bpc" in name] == ["bpc", "backward_bpc"]
-    assert figures["pseudo_likelihood_nats"] < min(figures["loss_nats"], figures["backward_loss_nats"])
-    assert 0.9 < figures["forward_accuracy"] <= figures["both_sides_accuracy"] <= 1
+    Path("reversed.txt").write_text(("the fox and the dog sat on the mat\n" * 5)[::-1])
+    metrics = json.loads(charlstm("eval", "-m", both_ways_run, "text.txt", "--json").text)
+    assert [name for name in metrics if "bpc" in name] == ["bpc", "backward_bpc"]
+    assert metrics["pseudo_likelihood_nats"] < min(metrics["loss_nats"], metrics["backward_loss_nats"])
+    assert 0.9 < metrics["forward_accuracy"] <= metrics["both_sides_accuracy"] <= 1
     ModelFile.load(both_ways_run / "best.safetensors").select_direction("backward").save(Path("backward.safetensors"))
-    turned = json.loads(charlstm("eval", "-m", "backward.safetensors", "turned.txt", "--json").text)
-    assert figures["backward_loss_nats"] == pytest.approx(turned["loss_nats"], rel=1e-5)
+    reversed_metrics = json.loads(charlstm("eval", "-m", "backward.safetensors", "reversed.txt", "--json").text)
+    assert metrics["backward_loss_nats"] == pytest.approx(reversed_metrics["loss_nats"], rel=1e-5)
 
 
 def test_gap_length_without_gaps_is_an_error(run: Path) -> None:
     one_sentence(charlstm("eval", "-m", run, "--gap-length", "3"), 2, "--gap-length", "--gaps")
 
 
-def test_training_tells_of_both_directions_and_keeps_their_figures(both_ways_run: Path) -> None:
+def test_training_logs_the_metrics_of_both_directions_and_saves_them_in_the_model(both_ways_run: Path) -> None:
     lines = [json.loads(line) for line in (both_ways_run / "metrics.jsonl").read_text().splitlines()]
     last = next(line for line in reversed(lines) if "validation_loss_nats" in line)
-    figures = ModelFile.load(both_ways_run / "best.safetensors").metrics["validation"]
+    metrics = ModelFile.load(both_ways_run / "best.safetensors").metrics["validation"]
     for name in ("backward_loss_nats", "pseudo_likelihood_nats", "both_sides_accuracy"):
         assert last[f"validation_{name}"] > 0
-        assert figures[name] > 0
+        assert metrics[name] > 0
 
 
-def test_a_bidirectional_model_begins_with_a_unidirectional_one_and_the_other_way_round(
+def test_init_from_works_between_unidirectional_and_bidirectional_models(
     run: Path, both_ways_run: Path, corpus: Path
 ) -> None:
     first = charlstm(
@@ -286,6 +283,6 @@ def test_a_bidirectional_model_begins_with_a_unidirectional_one_and_the_other_wa
     assert not ModelFile.load(Path("one/best.safetensors")).config.model.bidirectional
 
 
-def test_a_plan_says_that_there_are_two_stacks(corpus: Path) -> None:
+def test_a_dry_run_shows_that_the_layers_exist_in_each_direction(corpus: Path) -> None:
     err = charlstm("train", corpus, *SMALL, "--bidirectional", "--dry-run").err
     assert "lstm 1 x 24 in each direction" in err
