@@ -1,4 +1,4 @@
-"""The long campaign, with its figures.
+"""The full fault tests: `make faults`.
 
 python -m tests.faults [--kills 200] [--files 20000] [--seed 1]
 """
@@ -12,12 +12,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # forks are made of processes without threads
+os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # a process is forked only without threads
 
 from tests.conftest import ENGLISH
-from tests.faults import faults, kills
-from tests.faults.hostile import Strangers
-from tests.faults.scene import SETTINGS, Scene
+from tests.faults import kills, system_faults
+from tests.faults.forged_files import ForgedFiles
+from tests.faults.reference import OPTIONS, Reference
 
 
 def main() -> None:
@@ -26,39 +26,39 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
-    began = time.monotonic()
+    started = time.monotonic()
 
-    def say(what: str, result: object) -> None:
-        print(f"{time.monotonic() - began:6.0f} s  {what}: {result}", flush=True)
+    def report(what: str, result: object) -> None:
+        print(f"{time.monotonic() - started:6.0f} s  {what}: {result}", flush=True)
 
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)  # an ordinary user has to get to what lies inside
+        Path(folder).chmod(0o755)  # accessible to the ordinary user of one of the tests
         (Path(folder) / "runs").mkdir()
-        scene = Scene(Path(folder) / "runs")
-        say("kill -9", kills.campaign(scene, arguments.kills, arguments.seed))
-        for what, failed in campaign(scene, Path(folder)):
-            say(what, failed)
+        reference = Reference(Path(folder) / "runs")
+        report("kill -9", kills.campaign(reference, arguments.kills, arguments.seed))
+        for what, failed in campaign(reference, Path(folder)):
+            report(what, failed)
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        say("files from strangers", Strangers(Path(folder)).campaign(arguments.files, arguments.seed))
+        report("corrupted and forged files", ForgedFiles(Path(folder)).campaign(arguments.files, arguments.seed))
 
 
-def campaign(scene: Scene, folder: Path) -> Iterator[tuple[str, object]]:
-    """What else can go wrong; each raises AssertionError where a run does not end as one that nothing happened to."""
+def campaign(reference: Reference, folder: Path) -> Iterator[tuple[str, object]]:
+    """Yield the name and result of every other fault. Raises AssertionError if a run ends unlike one without faults."""
     (folder / "short").mkdir()
-    short = Scene(folder / "short", (*SETTINGS, "--epochs", "1", "--save-every", "0s"))
-    calls = faults.calls_that_write(short)
+    short = Reference(folder / "short", (*OPTIONS, "--epochs", "1", "--save-every", "0s"))
+    calls = system_faults.count_writing_calls(short)
     yield (
         f"the n-th of {calls} calls that write fails, each n; trainings ended",
-        faults.failing_disk(short, range(1, calls + 1)),
+        system_faults.fail_disk(short, range(1, calls + 1)),
     )
-    yield "files limited to 0-24 kB; trainings ended", faults.files_too_large(scene, range(0, 24_000, 1000))
-    yield "disks of 8-128 kB; trainings ended", faults.full_disks(scene, range(8, 129, 8))
-    faults.signal_in_validation(scene)
-    faults.read_only_folder(scene)
-    faults.clock_set_back(scene)
-    yield "SIGTERM in validation, read-only folder, clock set back", "as they should"
-    yield "memory", faults.too_little_memory(folder / "memory", ENGLISH[:160_000]).err.splitlines()[-1]
+    yield "files limited to 0-24 kB; trainings ended", system_faults.limit_file_size(reference, range(0, 24_000, 1000))
+    yield "disks of 8-128 kB; trainings ended", system_faults.fill_disks(reference, range(8, 129, 8))
+    system_faults.signal_during_validation(reference)
+    system_faults.make_folder_read_only(reference)
+    system_faults.set_clock_back(reference)
+    yield "SIGTERM in validation, read-only folder, clock set back", "passed"
+    yield "memory", system_faults.limit_memory(folder / "memory", ENGLISH[:160_000]).err.splitlines()[-1]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""kill -9 at random moments, over and over, in one run after the other."""
+"""kill -9 at random moments of a training, followed by --resume, until the run is finished."""
 
 from __future__ import annotations
 
@@ -15,53 +15,54 @@ from pathlib import Path
 from typing import Any
 
 from charlstm.storage import files, model, run, tensors
-from tests.faults.halves import Halved
-from tests.faults.scene import Scene, check_whole
+from tests.faults.half_writes import HalfWrites
+from tests.faults.reference import Reference, check_files
 
 
 @dataclass
 class Kills:
-    """What came of it."""
+    """The result of the campaign."""
 
     kills: int = 0
-    inside: int = 0  # of them while something was being saved
-    runs: int = 0  # trained to their end in spite of it
+    during_save: int = 0  # of them
+    runs: int = 0  # finished
 
     def __str__(self) -> str:
-        return f"{self.kills} kills, {self.inside} of them inside a save; {self.runs} runs, all as if nothing had been"
+        kills = f"{self.kills} kills, {self.during_save} of them during a save"
+        return f"{kills}; {self.runs} runs finished as if nothing had happened"
 
 
-def campaign(scene: Scene, kills: int, seed: int = 1) -> Kills:
-    """Kills and resumes until so many kills were survived. Raises AssertionError for a torn file or another end."""
+def campaign(reference: Reference, kills: int, seed: int = 1) -> Kills:
+    """Kill and resume runs until `kills` processes were killed. Raises AssertionError for a damaged file or result."""
     chance, done = random.Random(seed), Kills()
     while done.kills < kills:
         name = f"killed-{done.runs}"
-        survive(scene, name, chance, done, slow_saves if done.runs % 2 else saves_marked)
-        scene.check_same(name)
+        finish_despite_kills(reference, name, chance, done, slow_saves if done.runs % 2 else mark_saves)
+        reference.check_same(name)
         done.runs += 1
     return done
 
 
-def survive(scene: Scene, name: str, chance: random.Random, done: Kills, fault: Any) -> None:
-    """One run to its end, killed at random moments on the way."""
-    saving = mmap(-1, 1)  # memory shared with the fork: whether it is saving
+def finish_despite_kills(reference: Reference, name: str, chance: random.Random, done: Kills, fault: Any) -> None:
+    """Train one run to its end, killing the process at random moments."""
+    saving = mmap(-1, 1)  # shared with the fork: 1 while it saves
     for attempt in count():
         saving[0] = 0
-        process = scene.train(name, lambda: fault(saving))
-        within = scene.seconds * (1 + attempt / 10)  # the machine may be slower now than when it was measured
-        if not process.ended(chance.uniform(0, within)):
+        process = reference.train(name, lambda: fault(saving))
+        within = reference.seconds * (1 + attempt / 10)  # the machine may be slower than during the measurement
+        if not process.has_ended(chance.uniform(0, within)):
             os.kill(process.pid, signal.SIGKILL)
-        ended = process.result()
-        if ended.code == 0:
+        outcome = process.result()
+        if outcome.code == 0:
             return
-        assert ended.code == -signal.SIGKILL, ended.err
+        assert outcome.code == -signal.SIGKILL, outcome.err
         done.kills += 1
-        done.inside += saving[0]
-        check_whole(scene.run(name))
+        done.during_save += saving[0]
+        check_files(reference.run(name))
 
 
-def saves_marked(saving: mmap) -> None:
-    """Tells by `saving` when something is being written."""
+def mark_saves(saving: mmap) -> None:
+    """Set `saving` to 1 while a file is written or linked."""
     write_atomically, link_atomically = files.write_atomically, files.link_atomically
 
     @contextmanager
@@ -79,14 +80,14 @@ def saves_marked(saving: mmap) -> None:
             link_atomically(path, other)
 
     for module in (files, tensors, run):
-        module.write_atomically = marked_write  # type: ignore[assignment,attr-defined]
-    run.link_atomically = marked_link  # type: ignore[assignment,attr-defined]
+        module.write_atomically = marked_write  # type: ignore[attr-defined]
+    run.link_atomically = marked_link  # type: ignore[attr-defined]
     assert model.write_tensors.__globals__["write_atomically"] is marked_write  # type: ignore[attr-defined]
 
 
 def slow_saves(saving: mmap) -> None:
-    """The same, with the moments between the steps of a save drawn out: most of the time is now spent inside one."""
-    saves_marked(saving)
+    """Do the same, and wait between the steps of a save, so that most of the time is spent in one."""
+    mark_saves(saving)
     fsync, replace, fdopen = os.fsync, Path.replace, os.fdopen
 
     def wait() -> None:
@@ -105,6 +106,6 @@ def slow_saves(saving: mmap) -> None:
 
     def slow_fdopen(handle: int, mode: str) -> Any:
         file = fdopen(handle, mode, buffering=0)
-        return Halved(file, wait)
+        return HalfWrites(file, wait)
 
     os.fsync, Path.replace, os.fdopen = slow_fsync, slow_replace, slow_fdopen  # type: ignore[assignment,method-assign]

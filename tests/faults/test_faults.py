@@ -1,4 +1,4 @@
-"""The short campaign. `make faults` runs the long one."""
+"""The fault tests in short. `make faults` runs them in full."""
 
 from __future__ import annotations
 
@@ -10,57 +10,57 @@ import pytest
 
 import charlstm
 from charlstm.storage.model import ModelFile
-from tests.faults import faults, kills
-from tests.faults.hostile import Strangers
-from tests.faults.scene import Scene
+from tests.faults import kills, system_faults
+from tests.faults.forged_files import ForgedFiles
+from tests.faults.reference import Reference
 
 
 @pytest.fixture(scope="module")
-def scene() -> Iterator[Scene]:
-    with tempfile.TemporaryDirectory() as folder:  # pytest's own is closed to the ordinary user of one of the tests
-        yield Scene(Path(folder))
+def reference() -> Iterator[Reference]:
+    with tempfile.TemporaryDirectory() as folder:  # one that an ordinary user can reach, unlike pytest's
+        yield Reference(Path(folder))
 
 
-def test_a_run_killed_at_random_moments_ends_as_if_it_had_never_been(scene: Scene) -> None:
-    done = kills.campaign(scene, 6)
+def test_a_run_killed_at_random_moments_ends_like_one_that_was_never_killed(reference: Reference) -> None:
+    done = kills.campaign(reference, 6)
     assert done.kills >= 6
     assert done.runs >= 1
 
 
-def test_a_disk_that_fails_costs_nothing_that_was_saved(scene: Scene) -> None:
-    assert faults.failing_disk(scene, (2, 23, 44, 61)) >= 3
+def test_a_failing_disk_ends_training_with_an_error_and_loses_nothing_that_was_saved(reference: Reference) -> None:
+    assert system_faults.fail_disk(reference, (2, 23, 44, 61)) >= 3
 
 
-def test_a_limit_on_the_size_of_files_is_a_sentence(scene: Scene) -> None:
-    assert faults.files_too_large(scene, (300, 9000)) == 2
+def test_a_limit_on_file_sizes_ends_training_with_an_error(reference: Reference) -> None:
+    assert system_faults.limit_file_size(reference, (300, 9000)) == 2
 
 
-def test_a_signal_during_validation_is_as_good_as_any_other_time(scene: Scene) -> None:
-    faults.signal_in_validation(scene)
+def test_a_signal_during_validation_saves_the_run(reference: Reference) -> None:
+    system_faults.signal_during_validation(reference)
 
 
-def test_a_folder_made_read_only_is_a_sentence(scene: Scene) -> None:
-    faults.read_only_folder(scene)
+def test_a_folder_that_becomes_read_only_ends_training_with_an_error(reference: Reference) -> None:
+    system_faults.make_folder_read_only(reference)
 
 
-def test_a_clock_set_back_changes_nothing(scene: Scene) -> None:
-    faults.clock_set_back(scene)
+def test_a_clock_that_goes_back_changes_nothing(reference: Reference) -> None:
+    system_faults.set_clock_back(reference)
 
 
-def test_whoever_reads_while_a_run_is_saved_sees_a_whole_model(scene: Scene) -> None:
-    process, read = scene.train("watched"), 0
-    while not process.ended(within=0):
-        if (scene.run("watched") / "last.safetensors").exists():
-            model = charlstm.load(scene.run("watched"))
+def test_a_model_read_while_its_run_is_saved_is_whole(reference: Reference) -> None:
+    process, read = reference.train("watched"), 0
+    while not process.has_ended(within=0):
+        if (reference.run("watched") / "last.safetensors").exists():
+            model = charlstm.load(reference.run("watched"))
             assert model.score("the").shape == (3,)
-            assert ModelFile.load(scene.run("watched") / "last.safetensors").metrics["step"] >= 0
+            assert ModelFile.load(reference.run("watched") / "last.safetensors").metrics["step"] >= 0
             read += 1
     assert process.result().code == 0
     assert read >= 1
-    scene.check_same("watched")
+    reference.check_same("watched")
 
 
-def test_files_from_strangers_are_refused_in_a_sentence_or_harmless(tmp_path: Path) -> None:
-    tally = Strangers(tmp_path).campaign(90, seed=2)
-    assert tally.files == 90
-    assert all(tally.refused[name] > 10 for name in ("sample", "eval", "--init-from", "--resume"))
+def test_corrupted_and_forged_files_are_rejected_by_an_error_or_harmless(tmp_path: Path) -> None:
+    counts = ForgedFiles(tmp_path).campaign(90, seed=2)
+    assert counts.files == 90
+    assert all(counts.rejected[name] > 10 for name in ("sample", "eval", "--init-from", "--resume"))

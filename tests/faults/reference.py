@@ -1,4 +1,4 @@
-"""A tiny run, and processes that train it: forks of this one, so that torch is imported once for all of them."""
+"""A tiny run and the processes that train it: forks of this one, so that torch is imported only once."""
 
 from __future__ import annotations
 
@@ -25,35 +25,35 @@ from charlstm.storage.state import read_state
 from charlstm.storage.tensors import read_tensors
 from tests.conftest import ENGLISH
 
-SETTINGS = (
+OPTIONS = (
     *("--hidden", "8", "--set", "model.embedding=4", "--batch-size", "4", "--seq-len", "16", "--dropout", "0.2"),
     *("--set", "training.validate_every=10", "--device", "cpu", "--no-samples", "--keep", "2"),
 )
-LONGEST = 120
-"""Seconds after which a process hangs."""
+MAX_SECONDS = 120
+"""A process that takes longer hangs."""
 
 Fault = Callable[[], None]
 
 
-def nothing() -> None:
+def no_fault() -> None:
     """No fault."""
 
 
 @dataclass
-class Ended:
-    """How a process ended."""
+class Outcome:
+    """Exit status and stderr of a process."""
 
     code: int  # minus the signal's number, if one killed it
     err: str
 
 
 class Process:
-    """A fork of this process that runs a command line, after whatever `fault` prepares in it."""
+    """A fork of this process that calls `fault` and then runs a command line."""
 
-    def __init__(self, arguments: list[str], fault: Fault = nothing) -> None:
+    def __init__(self, arguments: list[str], fault: Fault = no_fault) -> None:
         reading, writing = os.pipe()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of threads: they wait for work
+            warnings.simplefilter("ignore", DeprecationWarning)  # about threads, which are idle
             self.pid = os.fork()
         if self.pid == 0:
             os.close(reading)
@@ -62,11 +62,11 @@ class Process:
         self.reading = reading
 
     def run(self, arguments: list[str], fault: Fault, writing: int) -> None:
-        """In the fork: never comes back."""
+        """Run the command line in the fork and end the process."""
         code = 99
         with os.fdopen(writing, "w", encoding="utf-8", closefd=False) as err:
             try:
-                resource.setrlimit(resource.RLIMIT_CPU, (LONGEST, LONGEST))
+                resource.setrlimit(resource.RLIMIT_CPU, (MAX_SECONDS, MAX_SECONDS))
                 fault()
                 code = main(arguments, Console(None, io.BytesIO(), err, {}))
             except BaseException:
@@ -75,8 +75,8 @@ class Process:
                 err.flush()
                 os._exit(code)
 
-    def ended(self, within: float = LONGEST) -> bool:
-        """Whether it ends by itself in so many seconds."""
+    def has_ended(self, within: float = MAX_SECONDS) -> bool:
+        """Return whether the process ends within this time in seconds."""
         deadline = time.monotonic() + within
         while not (done := os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)):
             if time.monotonic() > deadline:
@@ -84,24 +84,24 @@ class Process:
             time.sleep(0.001)
         return done is not None
 
-    def result(self) -> Ended:
-        """Waits for its end."""
-        if not self.ended():
+    def result(self) -> Outcome:
+        """Wait for the process to end."""
+        if not self.has_ended():
             os.kill(self.pid, signal.SIGKILL)
-            raise AssertionError("it hangs")
-        with os.fdopen(self.reading, encoding="utf-8", errors="replace") as said:
-            err = said.read()
-        return Ended(os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1]), err)
+            raise AssertionError("the process hangs")
+        with os.fdopen(self.reading, encoding="utf-8", errors="replace") as pipe:
+            err = pipe.read()
+        return Outcome(os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1]), err)
 
 
 @dataclass
-class Scene:
-    """A corpus, the settings of a run on it, and how that run ends if nothing goes wrong."""
+class Reference:
+    """A corpus, the settings of a run, and that run without faults, which every run with faults must equal."""
 
     folder: Path
-    settings: tuple[str, ...] = (*SETTINGS, "--epochs", "2", "--save-every", "0.03s")
+    settings: tuple[str, ...] = (*OPTIONS, "--epochs", "2", "--save-every", "0.03s")
     text: str = ENGLISH[:2500]
-    warm: bool = True  # train in this process first: what is imported then, forks need not import
+    warm: bool = True  # train in this process first, so that forks import nothing
     seconds: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
@@ -110,15 +110,15 @@ class Scene:
         if self.warm:
             warm_up = ["train", str(self.corpus), "-o", str(self.run("warm")), *self.settings]
             assert main(warm_up, Console(None, io.BytesIO(), io.StringIO(), {})) == 0
-        self.seconds = min(map(self.duration, ("again", "whole")))
+        self.seconds = min(map(self.measure, ("again", "whole")))
         self.check_same("again")
 
-    def duration(self, name: str) -> float:
-        """Seconds that a run takes to which nothing happens."""
-        began = time.monotonic()
-        ended = self.train(name).result()
-        assert ended.code == 0, ended.err
-        return time.monotonic() - began
+    def measure(self, name: str) -> float:
+        """Train a run without faults and return the seconds it takes."""
+        started = time.monotonic()
+        outcome = self.train(name).result()
+        assert outcome.code == 0, outcome.err
+        return time.monotonic() - started
 
     @property
     def corpus(self) -> Path:
@@ -127,20 +127,20 @@ class Scene:
     def run(self, name: str) -> Path:
         return self.folder / name
 
-    def train(self, name: str, fault: Fault = nothing) -> Process:
-        """Begins the run, or goes on with it if anything was saved."""
+    def train(self, name: str, fault: Fault = no_fault) -> Process:
+        """Start the run, or resume it if it was saved."""
         run = self.run(name)
         how = ["--resume"] if (run / STATE).exists() else [str(self.corpus), "--overwrite", *self.settings]
         return Process(["train", "-o", str(run), *how], fault)
 
     def finish(self, name: str) -> None:
-        """Goes on to the end, with nothing going wrong; asserts that it is the end of a run in which nothing did."""
-        ended = self.train(name).result()
-        assert ended.code == 0, ended.err
+        """Train to the end without faults and assert the result of a run without faults."""
+        outcome = self.train(name).result()
+        assert outcome.code == 0, outcome.err
         self.check_same(name)
 
     def check_same(self, name: str) -> None:
-        """Asserts that a run ended as the one that nothing happened to: models, state and figures, bit for bit."""
+        """Assert that models, state and metrics equal those of the run without faults, bit for bit."""
         run, whole = self.run(name), self.run("whole")
         names = sorted(path.name for path in whole.iterdir())
         assert sorted(path.name for path in run.iterdir()) == names
@@ -149,19 +149,19 @@ class Scene:
             assert ours.keys() == theirs.keys()
             for tensor, value in theirs.items():
                 np.testing.assert_array_equal(ours[tensor], value, err_msg=f"{file} {tensor}")
-        assert timeless(run) == timeless(whole)
+        assert metrics_without_time(run) == metrics_without_time(whole)
 
 
-def timeless(run: Path) -> list[dict[str, float]]:
-    """The lines of the metrics without what depends on the time."""
+def metrics_without_time(run: Path) -> list[dict[str, float]]:
+    """Return the lines of the metrics without the keys that depend on the clock."""
     return [
         {key: value for key, value in line.items() if key not in ("seconds", "chars_per_second")}
         for line in RunFolder(run).read_metrics()
     ]
 
 
-def check_whole(run: Path) -> None:
-    """Asserts that no file of a run is torn. Half a last line of metrics is none."""
+def check_files(run: Path) -> None:
+    """Assert that every file of a run is intact. The last line of the metrics may be cut short."""
     if not run.exists():
         return
     for path in (*run.glob(BEST), *run.glob(LAST), *run.glob(KEPT_PATTERN)):
@@ -175,11 +175,11 @@ def check_whole(run: Path) -> None:
         assert all(json.loads(line) for line in lines if line.endswith("\n"))
 
 
-def check_refused(ended: Ended, *words: str) -> None:
-    """Asserts an end as a user wants to see it: status 1, one sentence with these words, no traceback."""
-    lines = [line for line in ended.err.splitlines() if line.startswith("charlstm: ")]
-    assert ended.code == 1, ended
-    assert len(lines) == 1, ended.err
-    assert "Traceback" not in ended.err
-    assert "should not have happened" not in ended.err, ended.err
-    assert all(word in lines[0] for word in words), ended.err
+def check_rejected(outcome: Outcome, *words: str) -> None:
+    """Assert exit status 1 and an error of one line with these words, without a traceback."""
+    lines = [line for line in outcome.err.splitlines() if line.startswith("charlstm: ")]
+    assert outcome.code == 1, outcome
+    assert len(lines) == 1, outcome.err
+    assert "Traceback" not in outcome.err
+    assert "internal error" not in outcome.err, outcome.err
+    assert all(word in lines[0] for word in words), outcome.err

@@ -1,4 +1,4 @@
-"""A file whose every write is two halves with something in between: where a process is killed, or the disk fails."""
+"""A file that writes every piece in two halves, with a call in between: a place to kill the process or to fail."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 
-class Halved:
-    """Stands in for a file that is written to."""
+class HalfWrites:
+    """Wraps a file that is open for writing; `between` is called in the middle of every write."""
 
     def __init__(self, file: Any, between: Callable[[], None]) -> None:
         self.file, self.between = file, between
