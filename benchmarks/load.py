@@ -1,8 +1,8 @@
-"""Many `charlstm sample` processes at once on one model: whether all write what one writes alone, and their memory.
+"""Many `charlstm sample` processes at once on one model: do they write what one alone writes, in what memory?
 
     python benchmarks/load.py [--processes 32] [--length 500] [--json]
 
-RSS counts every page that a process has mapped, PSS a page that several share only in part; both at their highest.
+RSS counts every page that a process has mapped; PSS divides a shared page among its processes. Both are peaks.
 Linux only.
 """
 
@@ -24,7 +24,7 @@ def command(model: Path, length: int, seed: int) -> list[str]:
 
 
 def memory(process: int) -> dict[str, int]:
-    """RSS and PSS of a process, in bytes; nothing once it has ended."""
+    """Return RSS and PSS of a process, in bytes; nothing once it has ended."""
     try:
         lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()[1:]
     except OSError:
@@ -46,36 +46,36 @@ def main() -> None:
             subprocess.check_output(command(model, arguments.length, seed), stderr=subprocess.DEVNULL)
             for seed in (0, 1)
         ]
-        began = time.monotonic()
+        start = time.monotonic()
         running = [
             subprocess.Popen(
                 command(model, arguments.length, seed % 2), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
             )
             for seed in range(arguments.processes)
         ]
-        most: dict[str, int] = {"Rss": 0, "Pss": 0}
+        peak: dict[str, int] = {"Rss": 0, "Pss": 0}
         while any(process.poll() is None for process in running):
             for process in running:
                 for name, size in memory(process.pid).items():
-                    most[name] = max(most[name], size)
+                    peak[name] = max(peak[name], size)
             time.sleep(0.02)
-        seconds = time.monotonic() - began
-        right = sum(process.communicate()[0] == alone[seed % 2] for seed, process in enumerate(running))
+        seconds = time.monotonic() - start
+        correct = sum(process.communicate()[0] == alone[seed % 2] for seed, process in enumerate(running))
         size = model.stat().st_size
-    figures = {
+    results = {
         "processes": arguments.processes,
-        "right": right,
+        "correct": correct,
         "seconds": round(seconds, 2),
         "model_bytes": size,
-        "most_rss_bytes": most["Rss"],
-        "most_pss_bytes": most["Pss"],
+        "peak_rss_bytes": peak["Rss"],
+        "peak_pss_bytes": peak["Pss"],
     }
     if arguments.json:
-        print(json.dumps(figures))
+        print(json.dumps(results))
         return
-    print(f"{right} of {arguments.processes} processes wrote {arguments.length} characters, as one alone does")
+    print(f"{correct} of {arguments.processes} processes wrote the same {arguments.length} characters as a single one")
     print(f"in {seconds:.1f} s; the model has {size / 1e6:.1f} MB")
-    print(f"a process at the most: RSS {most['Rss'] / 1e6:.1f} MB, PSS {most['Pss'] / 1e6:.1f} MB")
+    print(f"peak per process: RSS {peak['Rss'] / 1e6:.1f} MB, PSS {peak['Pss'] / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

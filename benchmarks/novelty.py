@@ -1,10 +1,10 @@
-"""Seconds and memory to tell what of 20 samples of 500 characters stands in a text, and in 100 MB made from it.
+"""Seconds and memory to find the copied runs of 20 samples of 500 characters in a text, and in 100 MB made from it.
 
     python benchmarks/novelty.py [CORPUS] [--megabytes 100] [--json]
 
-The 100 MB are the text again and again, with one character in fifty changed. Without a corpus, words drawn at random.
-The samples are half new (the text's characters, shuffled), half copied from it piece by piece. Memory is what the
-process held at most beyond what it held before.
+The 100 MB are the text repeated, with one character in fifty changed. Without a corpus the text is words drawn at
+random. Half of the samples are new (the text's characters, shuffled), half are pieces of the text. Memory is the growth
+of the process's peak.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SAMPLES, LENGTH, PIECE = 20, 500, 25
 
 
 def random_words(random: np.random.Generator) -> Codes:
-    """A million characters that repeat themselves about as much as a language does."""
+    """Return a million characters that repeat themselves about as much as a language does."""
     words = ["".join(map(chr, random.integers(97, 123, random.integers(1, 10)))) for _ in range(5000)]
     shares = 1 / np.arange(1, len(words) + 1)
     return code_points(" ".join(random.choice(words, 170_000, p=shares / shares.sum())))
@@ -50,15 +50,15 @@ def repeated(text: Codes, megabytes: int, random: np.random.Generator) -> Iterat
         yield chunk
 
 
-def row(length: int) -> Codes:
-    """One character again and again."""
+def repeat_letter(length: int) -> Codes:
+    """Return one character, repeated."""
     return np.full(length, ord("a"), np.uint32)
 
 
 def measure(name: str, samples: list[Codes], text: Iterable[Codes], characters: int) -> dict[str, object]:
-    before, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, perf_counter()
+    before, start_time = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, perf_counter()
     found = measure_novelty(samples, text)
-    elapsed = perf_counter() - begun
+    elapsed = perf_counter() - start_time
     return {
         "text": name,
         "characters": characters,
@@ -81,11 +81,11 @@ def main() -> None:
     rows = [
         measure("the text", samples, in_chunks(text), len(text)),
         measure("repeated with noise", samples, repeated(text, arguments.megabytes, random), size),
-        measure("one character, repeated", [row(LENGTH)] * SAMPLES, in_chunks(row(CHUNK)), CHUNK),
+        measure("one character, repeated", [repeat_letter(LENGTH)] * SAMPLES, in_chunks(repeat_letter(CHUNK)), CHUNK),
     ]
-    for figures in rows:
+    for result in rows:
         line = "{text:24}{characters:14,} characters{seconds:8} s{megabytes:6} MB  longest run {longest}"
-        print(json.dumps(figures) if arguments.json else line.format(**figures))
+        print(json.dumps(result) if arguments.json else line.format(**result))
 
 
 if __name__ == "__main__":

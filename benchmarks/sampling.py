@@ -1,17 +1,18 @@
-"""Characters a second of one sequence: `charlstm sample`'s engine beside a plain loop over torch's layers.
+"""Characters per second of one sequence: `charlstm sample`'s network compared with a plain loop over torch's layers.
 
     python benchmarks/sampling.py [--seconds 2] [--rounds 5] [--json] [--batches]
 
 Both draw from softmax(logits / 0.8) of the same random weights, in turn, in one process; medians and their ratio.
-With --batches: many sequences at once, with a matrix-vector product for each row, as charlstm has it so that a sample
-does not depend on its neighbours, beside one product for all rows.
+With --batches: many sequences at once, with one matrix-vector product per row, so that a sample does not depend on its
+neighbors (as charlstm does it), compared with one product for all rows.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import islice
 from statistics import median
 from time import perf_counter
@@ -19,6 +20,7 @@ from unittest import mock
 
 import numpy as np
 import torch
+from torch import nn
 
 from charlstm import cells
 from charlstm.config import ModelConfig, SamplingConfig
@@ -34,7 +36,7 @@ MODELS = [("lstm", 2, 128), ("lstm", 2, 256), ("lstm", 2, 512), ("lstm", 1, 384)
 
 
 def with_numpy(model: LanguageModel, config: ModelConfig, n: int = 1) -> Iterator[object]:
-    """What `charlstm sample` does for each character of `n` samples."""
+    """Draw characters of `n` samples as `charlstm sample` does."""
     vocabulary = CharVocabulary("".join(chr(32 + i) for i in range(SIZE)))
     settings = SamplingConfig(temperature=TEMPERATURE, length=0)
     return generate(Network(config, model.export_weights()), vocabulary, np.zeros(0, np.int64), settings, seed=1, n=n)
@@ -42,9 +44,9 @@ def with_numpy(model: LanguageModel, config: ModelConfig, n: int = 1) -> Iterato
 
 @torch.no_grad()
 def with_torch(model: LanguageModel) -> Iterator[object]:
-    """What char-rnn's successors do: `nn.LSTM` and its like called with a sequence of one."""
+    """Draw characters as char-rnn's successors do: call `nn.LSTM` and its like with a sequence of one."""
     embedding, head = model.embedding, model.head
-    layers = [layer.core for layer in model.stack.layers]
+    layers: list[nn.Module] = [layer.core for layer in model.stack.layers]  # type: ignore[misc]
     states = [None] * len(layers)
     ids = torch.zeros(1, 1, dtype=torch.long)
     while True:
@@ -56,37 +58,37 @@ def with_torch(model: LanguageModel) -> Iterator[object]:
 
 
 def rate(characters: Iterator[object], seconds: float) -> float:
-    """Characters a second over about this long."""
-    count, begun = 0, perf_counter()
-    while perf_counter() - begun < seconds:
+    """Return characters per second over about this many seconds."""
+    count, start = 0, perf_counter()
+    while perf_counter() - start < seconds:
         count += sum(1 for _ in islice(characters, 50))
-    return count / (perf_counter() - begun)
+    return count / (perf_counter() - start)
 
 
 def with_one_product(model: LanguageModel, config: ModelConfig, n: int) -> Iterator[object]:
-    """The same, all rows multiplied at once."""
+    """Draw characters of `n` samples with one product for all rows."""
     characters = with_numpy(model, config, n)
     while True:
-        with mock.patch.object(cells, "product", together), mock.patch.object(network, "product", together):
+        with mock.patch.object(cells, "matvec", matmul), mock.patch.object(network, "matvec", matmul):
             drawn = list(islice(characters, n))
         yield from drawn
 
 
-def together(matrix: cells.Array, x: cells.Array) -> cells.Array:
+def matmul(matrix: cells.Array, x: cells.Array) -> cells.Array:
     y: cells.Array = x @ matrix.T
     return y
 
 
 def compare_batches(seconds: float, rounds: int) -> None:
-    """A line for each model and number of sequences."""
+    """Print a line per model and number of sequences."""
     print(f"{'model':12} {'samples':>8} {'at once':>9} {'row by row':>11} {'ratio':>6}   characters/s")
     for cell, layers, hidden in MODELS[:3]:
         config = ModelConfig(cell=cell, layers=layers, hidden=hidden)
         model = LanguageModel(config, SIZE, "torch").eval()
         for n in (1, 2, 8, 64):
             sides = {
-                "at once": lambda m=model, c=config, n=n: with_one_product(m, c, n),
-                "row by row": lambda m=model, c=config, n=n: with_numpy(m, c, n),
+                "at once": partial(with_one_product, model, config, n),
+                "row by row": partial(with_numpy, model, config, n),
             }
             found = compare(sides, seconds, rounds)
             ratio = found["row by row"] / found["at once"]
@@ -94,8 +96,8 @@ def compare_batches(seconds: float, rounds: int) -> None:
             print(f"{name:12} {n:8} {found['at once']:9,.0f} {found['row by row']:11,.0f} {ratio:6.2f}", flush=True)
 
 
-def compare(sides: dict[str, Callable[[], Iterator[object]]], seconds: float, rounds: int) -> dict[str, float]:
-    """Median rate of each side, run in turn, after a warm-up."""
+def compare(sides: Mapping[str, Callable[[], Iterator[object]]], seconds: float, rounds: int) -> dict[str, float]:
+    """Return the median rate of each side, run in turn, after a warm-up."""
     running = {name: make() for name, make in sides.items()}
     rates: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(rounds + 1):
@@ -108,7 +110,7 @@ def compare(sides: dict[str, Callable[[], Iterator[object]]], seconds: float, ro
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=1.0, help="of each turn")
+    parser.add_argument("--seconds", type=float, default=1.0, help="seconds per turn")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--batches", action="store_true", help="compare ways to draw many samples at once")
@@ -121,7 +123,7 @@ def main() -> None:
     for cell, layers, hidden in MODELS:
         config = ModelConfig(cell=cell, layers=layers, hidden=hidden)
         model = LanguageModel(config, SIZE, "torch").eval()
-        sides = {"torch": lambda m=model: with_torch(m), "charlstm": lambda m=model, c=config: with_numpy(m, c)}
+        sides = {"torch": partial(with_torch, model), "charlstm": partial(with_numpy, model, config)}
         found = compare(sides, arguments.seconds, arguments.rounds)
         ratio = found["charlstm"] / found["torch"]
         name = f"{cell} {layers}x{hidden}"

@@ -1,4 +1,4 @@
-"""Dynamic evaluation: a model that learns from the text it reads, and forgets it again."""
+"""Dynamic evaluation: a model learns from the text it reads, and gets its weights back."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def ids(run: Path) -> np.ndarray:
     return ModelFile.load(run / "best.safetensors").vocabulary.encode(ENGLISH[20_000:20_510])
 
 
-def test_every_character_is_scored_once_and_the_first_window_before_anything_is_learnt(
+def test_every_character_is_scored_once_and_the_first_window_by_the_trained_weights(
     model: LanguageModel, ids: np.ndarray
 ) -> None:
     static = score_characters(model, ids, 0).forward.log_probability
@@ -42,7 +42,7 @@ def test_every_character_is_scored_once_and_the_first_window_before_anything_is_
     assert np.abs(np.concatenate(windows) - static).max() > 0.01
 
 
-def test_a_window_is_scored_by_weights_that_have_not_seen_it(model: LanguageModel, ids: np.ndarray) -> None:
+def test_a_window_is_scored_before_the_weights_learn_from_it(model: LanguageModel, ids: np.ndarray) -> None:
     other = ids.copy()
     other[3 * WINDOW :] = ids[0]
     windows, changed = (list(score_dynamically(model, text, 0, CONFIG))[:4] for text in (ids, other))
@@ -50,28 +50,28 @@ def test_a_window_is_scored_by_weights_that_have_not_seen_it(model: LanguageMode
     assert not np.array_equal(windows[3], changed[3])
 
 
-def test_at_rate_0_it_is_the_evaluation_of_the_model_as_it_is(model: LanguageModel, ids: np.ndarray) -> None:
+def test_dynamic_evaluation_at_rate_0_equals_plain_evaluation(model: LanguageModel, ids: np.ndarray) -> None:
     windows = score_dynamically(model, ids, 0, AdaptationConfig(adapt_rate=0))
     np.testing.assert_allclose(
         np.concatenate(list(windows)), score_characters(model, ids, 0).forward.log_probability, atol=1e-4
     )
 
 
-def test_the_model_is_the_same_afterwards_bit_for_bit(model: LanguageModel, ids: np.ndarray) -> None:
+def test_the_weights_are_restored_exactly_after_dynamic_evaluation(model: LanguageModel, ids: np.ndarray) -> None:
     model.train()
     before, random = model.export_weights(), torch.get_rng_state()
     first = np.concatenate(list(score_dynamically(model, ids, 0, CONFIG)))
     assert all(module.training for module in model.modules())
     assert torch.equal(random, torch.get_rng_state())
-    given_up = score_dynamically(model, ids, 0, CONFIG)
-    next(given_up)
-    given_up.close()
+    abandoned = score_dynamically(model, ids, 0, CONFIG)
+    next(abandoned)
+    abandoned.close()
     for name, weight in model.export_weights().items():
         assert weight.tobytes() == before[name].tobytes()
     np.testing.assert_array_equal(np.concatenate(list(score_dynamically(model, ids, 0, CONFIG))), first)
 
 
-def test_what_a_text_repeats_is_learnt(model: LanguageModel, run: Path) -> None:
+def test_dynamic_evaluation_predicts_a_repetitive_text_better(model: LanguageModel, run: Path) -> None:
     ids = ModelFile.load(run / "best.safetensors").vocabulary.encode("zog mab quiv lux " * 100)
     static, windows = (
         score_characters(model, ids, 0).forward.log_probability,
@@ -81,14 +81,14 @@ def test_what_a_text_repeats_is_learnt(model: LanguageModel, run: Path) -> None:
     assert windows[-400:].mean() > windows[:400].mean()
 
 
-def test_an_adapted_model_keeps_what_it_learnt(model: LanguageModel, ids: np.ndarray) -> None:
+def test_an_adapted_model_keeps_its_new_weights(model: LanguageModel, ids: np.ndarray) -> None:
     before = score_characters(model, ids, 0).forward.log_probability.mean()
     for _ in adapt(model, ids, 0, CONFIG):
         pass
     assert score_characters(model, ids, 0).forward.log_probability.mean() > before
 
 
-def test_decay_leads_back_to_the_trained_weights() -> None:
+def test_decay_moves_the_weights_back_to_the_trained_ones() -> None:
     weight = torch.nn.Parameter(torch.tensor([1.0, 2.0, -3.0]))
     trained = weight.detach().clone()
     updates = DynamicUpdate([weight], AdaptationConfig(adapt_rate=0.1, adapt_decay=0.5))
@@ -99,7 +99,7 @@ def test_decay_leads_back_to_the_trained_weights() -> None:
     assert (weight - trained).abs().max().item() == pytest.approx(away / 2)
 
 
-def test_a_symbol_that_is_certain_teaches_nothing() -> None:
+def test_a_vocabulary_of_one_symbol_leaves_the_weights_unchanged() -> None:
     alone = LanguageModel(ModelConfig(hidden=4, embedding=4), 1)
     before = alone.export_weights()
     assert np.concatenate(list(adapt(alone, np.zeros(50, np.int64), 0, CONFIG))).max() == 0
@@ -108,14 +108,14 @@ def test_a_symbol_that_is_certain_teaches_nothing() -> None:
 
 
 @pytest.mark.parametrize("cell", CELL_NAMES)
-def test_every_cell_learns(cell: str) -> None:
+def test_every_cell_learns_during_dynamic_evaluation(cell: str) -> None:
     torch.manual_seed(1)
     model = LanguageModel(ModelConfig(cell=cell, layers=2, hidden=8, embedding=4, dropout=0.5), 5)
     scores = np.concatenate(list(score_dynamically(model, np.arange(1000) % 5, 0, AdaptationConfig(adapt_rate=0.01))))
     assert scores[-200:].mean() > scores[:200].mean()
 
 
-def test_divergence_is_an_error_and_leaves_the_model_alone(model: LanguageModel, ids: np.ndarray) -> None:
+def test_divergence_raises_an_error_and_restores_the_weights(model: LanguageModel, ids: np.ndarray) -> None:
     before, config = model.export_weights(), AdaptationConfig()
     object.__setattr__(config, "adapt_rate", float("inf"))  # no rate in the allowed range makes this model diverge
     with pytest.raises(DivergedError, match="lower --adapt-rate"):

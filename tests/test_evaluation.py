@@ -1,4 +1,4 @@
-"""Every character scored once, in context."""
+"""Evaluation scores every character once, in context."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ def ids(run: Path) -> np.ndarray:
 
 
 @pytest.mark.parametrize("length", [1, 2, 4095, 4096, 8192, 8193, 100_003])
-def test_every_place_comes_exactly_once(model: LanguageModel, ids: np.ndarray, length: int) -> None:
+def test_every_character_is_predicted_exactly_once(model: LanguageModel, ids: np.ndarray, length: int) -> None:
     text = np.resize(ids, length)
     places = np.concatenate([chunk.places for chunk in predict_forward(model, text, 0)])
     np.testing.assert_array_equal(np.sort(places), np.arange(length))
 
 
-def test_streams_cover_the_text() -> None:
+def test_streams_cover_a_text_of_any_length() -> None:
     for length in (1, 5000, 8191, 8192, 1_000_000, 12_345_678):
         cut = Streams.for_evaluation(length)
         assert cut.starts[-1] < length <= cut.starts[-1] + cut.steps
         assert len(cut.starts) <= streams.MAX_STREAMS
 
 
-def test_parallel_streams_give_the_figure_of_one_long_read(
+def test_parallel_streams_give_the_loss_of_a_single_pass(
     model: LanguageModel, ids: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parallel = evaluate(model, ids, 0, len(ids))
@@ -57,7 +57,7 @@ def test_parallel_streams_give_the_figure_of_one_long_read(
     assert parallel.loss_nats == pytest.approx(whole.loss_nats, abs=1e-4)
 
 
-def test_torch_and_numpy_give_a_text_the_same_score(model: LanguageModel, run: Path, ids: np.ndarray) -> None:
+def test_torch_and_numpy_score_a_text_alike(model: LanguageModel, run: Path, ids: np.ndarray) -> None:
     text_model = charlstm.load(run)
     text = text_model.vocabulary.decode(ids[:500]).decode()
     scores = score_characters(model, ids[:500], text_model.vocabulary.bos).forward
@@ -65,15 +65,15 @@ def test_torch_and_numpy_give_a_text_the_same_score(model: LanguageModel, run: P
     assert scores.rank.min() >= 1
 
 
-def test_the_figures_follow_from_the_nats() -> None:
-    figures = Metrics(characters=100, bytes=200, total_nats=100 * log(2))
-    assert figures.bpc == pytest.approx(1)
-    assert figures.bits_per_byte == pytest.approx(0.5)
-    assert figures.perplexity == pytest.approx(2)
-    assert figures.loss_nats == pytest.approx(log(2))
+def test_bpc_perplexity_and_bits_per_byte_follow_from_the_loss() -> None:
+    metrics = Metrics(characters=100, bytes=200, total_nats=100 * log(2))
+    assert metrics.bpc == pytest.approx(1)
+    assert metrics.bits_per_byte == pytest.approx(0.5)
+    assert metrics.perplexity == pytest.approx(2)
+    assert metrics.loss_nats == pytest.approx(log(2))
 
 
-def test_evaluating_changes_nothing(model: LanguageModel, ids: np.ndarray) -> None:
+def test_evaluation_keeps_the_weights_the_mode_and_the_random_state(model: LanguageModel, ids: np.ndarray) -> None:
     model.train()
     before, random = model.export_weights(), torch.get_rng_state()
     first = evaluate(model, ids, 0, len(ids))
@@ -84,13 +84,13 @@ def test_evaluating_changes_nothing(model: LanguageModel, ids: np.ndarray) -> No
     assert evaluate(model, ids, 0, len(ids)) == first
 
 
-def test_it_can_be_stopped(model: LanguageModel, ids: np.ndarray) -> None:
+def test_an_evaluation_that_is_stopped_returns_none(model: LanguageModel, ids: np.ndarray) -> None:
     assert evaluate(model, ids, 0, len(ids), stop=lambda: True) is None
 
 
-def test_a_model_that_knows_nothing_scores_the_size_of_its_vocabulary(model: LanguageModel, ids: np.ndarray) -> None:
+def test_a_uniform_model_has_the_perplexity_of_its_vocabulary_size(model: LanguageModel, ids: np.ndarray) -> None:
     blank = LanguageModel(charlstm.ModelConfig(hidden=4, embedding=4), 50)
     torch.nn.init.zeros_(blank.head.weight)
-    figures = evaluate(blank, ids % 50, 0, len(ids))
-    assert figures is not None
-    assert figures.loss_nats == pytest.approx(log(50), abs=1e-5)
+    metrics = evaluate(blank, ids % 50, 0, len(ids))
+    assert metrics is not None
+    assert metrics.loss_nats == pytest.approx(log(50), abs=1e-5)

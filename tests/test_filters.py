@@ -1,4 +1,4 @@
-"""The laws of drawing from logits."""
+"""Sampling from logits."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ shares = st.floats(0.01, 1)
 points = st.floats(0, 1, exclude_max=True)
 
 
-def normal(p: np.ndarray) -> np.ndarray:
-    return p / p.sum(axis=1, keepdims=True)
+def normalized(p: np.ndarray) -> np.ndarray:
+    return np.asarray(p / p.sum(axis=1, keepdims=True))
 
 
 @given(logits_)
-def test_weights_at_temperature_one_are_the_softmax(logits: np.ndarray) -> None:
+def test_weights_at_temperature_1_are_proportional_to_the_softmax(logits: np.ndarray) -> None:
     np.testing.assert_allclose(
-        normal(filters.logits_to_weights(logits, 1)), np.exp(filters.log_softmax(logits)), atol=1e-5
+        normalized(filters.logits_to_weights(logits, 1)), np.exp(filters.log_softmax(logits)), atol=1e-5
     )
 
 
 @given(logits_, st.floats(0.1, 10))
-def test_the_temperature_is_a_power_of_the_distribution(logits: np.ndarray, temperature: float) -> None:
+def test_a_temperature_raises_the_probabilities_to_its_inverse_power(logits: np.ndarray, temperature: float) -> None:
     p = np.exp(filters.log_softmax(logits).astype(np.float64) / temperature)
-    np.testing.assert_allclose(normal(filters.logits_to_weights(logits, temperature)), normal(p), atol=1e-4)
+    np.testing.assert_allclose(normalized(filters.logits_to_weights(logits, temperature)), normalized(p), atol=1e-4)
 
 
 @given(logits_, st.integers(1, 25))
-def test_top_k_keeps_the_k_likeliest_and_ties(logits: np.ndarray, k: int) -> None:
+def test_top_k_keeps_the_k_most_likely_ids_and_ties(logits: np.ndarray, k: int) -> None:
     p = filters.logits_to_weights(logits, 1)
     for row, kept in zip(p, filters.top_k(p, k), strict=True):
         least = sorted(row)[-min(k, len(row))]
@@ -41,8 +41,8 @@ def test_top_k_keeps_the_k_likeliest_and_ties(logits: np.ndarray, k: int) -> Non
 
 
 @given(logits_, shares)
-def test_top_p_keeps_the_fewest_that_have_the_share(logits: np.ndarray, share: float) -> None:
-    p = normal(filters.logits_to_weights(logits, 1))
+def test_top_p_keeps_the_fewest_ids_that_have_the_share(logits: np.ndarray, share: float) -> None:
+    p = normalized(filters.logits_to_weights(logits, 1))
     for row, kept in zip(p, filters.top_p(p, share), strict=True):
         assert kept.sum() >= share * row.sum() - 1e-5
         assert kept.sum() - kept[kept > 0].min() < share * row.sum() + 1e-5
@@ -51,14 +51,14 @@ def test_top_p_keeps_the_fewest_that_have_the_share(logits: np.ndarray, share: f
 
 
 @given(logits_, shares)
-def test_min_p_keeps_what_is_near_the_likeliest(logits: np.ndarray, share: float) -> None:
+def test_min_p_keeps_ids_with_this_share_of_the_largest_probability(logits: np.ndarray, share: float) -> None:
     p = filters.logits_to_weights(logits, 1)
     kept = filters.min_p(p, share)
     np.testing.assert_array_equal(kept > 0, (p >= np.float32(share) * p.max(axis=1, keepdims=True)) & (p > 0))
 
 
 @given(logits_, points, st.integers(0, 5), shares, st.floats(0, 1, width=32))
-def test_what_is_drawn_passed_every_filter(logits: np.ndarray, u: float, k: int, p: float, m: float) -> None:
+def test_a_drawn_id_has_passed_every_filter(logits: np.ndarray, u: float, k: int, p: float, m: float) -> None:
     config = SamplingConfig(temperature=0.7, top_k=k, top_p=p, min_p=m)
     weights = filters.logits_to_weights(logits, 0.7)
     kept = filters.top_p(filters.top_k(weights, k) if k else weights, p)
@@ -68,12 +68,12 @@ def test_what_is_drawn_passed_every_filter(logits: np.ndarray, u: float, k: int,
 
 
 @given(logits_, points)
-def test_temperature_zero_takes_the_likeliest(logits: np.ndarray, u: float) -> None:
+def test_temperature_0_takes_the_most_likely_id(logits: np.ndarray, u: float) -> None:
     ids = filters.sample_ids(logits, SamplingConfig(temperature=0), np.full(len(logits), u))
     np.testing.assert_array_equal(ids, logits.argmax(axis=1))
 
 
-def test_draws_follow_the_distribution() -> None:
+def test_ids_are_drawn_in_proportion_to_their_weights() -> None:
     p = np.array([[0.1, 0.0, 0.6, 0.3]], np.float32)
     u = np.random.default_rng(1).random(20_000)
     counts = np.bincount(filters.sample_categorical(np.repeat(p, len(u), axis=0), u), minlength=4) / len(u)

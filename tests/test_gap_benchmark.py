@@ -1,4 +1,4 @@
-"""`charlstm eval --gaps`: what is hidden, what is read around it, and what of it is found again."""
+"""`charlstm eval --gaps`: where gaps are hidden, what is read around them, and which are recovered."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ from tests.conftest import WORDS, charlstm, one_sentence
 from tests.test_fill_command import LETTERS, MODELS
 
 
-def test_a_model_that_knows_its_text_restores_it_from_both_sides(both_ways_run: Path) -> None:
+def test_a_model_recovers_gaps_in_the_text_it_was_trained_on(both_ways_run: Path) -> None:
     text = (WORDS * 12).encode()
     result = charlstm("eval", "-m", both_ways_run, "-", "--gaps", 0.1, "--json", stdin=text)
     assert result.code == 0, result.err
-    figures = json.loads(result.text)
-    assert figures["gaps"] > 5
-    assert figures["gap_characters"] == pytest.approx(0.1 * len(text), rel=0.4)
+    metrics = json.loads(result.text)
+    assert metrics["gaps"] > 5
+    assert metrics["gap_characters"] == pytest.approx(0.1 * len(text), rel=0.4)
     assert (
-        figures["gap_exact_match_gibbs"]
-        >= figures["gap_exact_match_candidates"]
-        > figures["gap_exact_match_forward"] - 0.2
+        metrics["gap_exact_match_gibbs"]
+        >= metrics["gap_exact_match_candidates"]
+        > metrics["gap_exact_match_forward"] - 0.2
     )
-    assert figures["gap_exact_match_gibbs"] > 0.9
-    assert (figures["seed"], figures["gap_length"]) == (1, "1..8")
+    assert metrics["gap_exact_match_gibbs"] > 0.9
+    assert (metrics["gap_seed"], metrics["gap_length"]) == (1, "1..8")
     again = charlstm("eval", "-m", both_ways_run, "-", "--gaps", 0.1, "--json", stdin=text)
     assert again.out == result.out
 
 
-def test_single_characters_can_be_hidden(both_ways_run: Path) -> None:
+def test_gaps_can_be_single_characters(both_ways_run: Path) -> None:
     arguments = ("--gaps", 0.02, "--gap-length", 1, "--seed", 3, "--json")
-    figures = json.loads(charlstm("eval", "-m", both_ways_run, "-", *arguments, stdin=(WORDS * 12).encode()).text)
-    assert figures["gaps"] == figures["gap_characters"]
-    assert figures["seed"] == 3
+    metrics = json.loads(charlstm("eval", "-m", both_ways_run, "-", *arguments, stdin=(WORDS * 12).encode()).text)
+    assert metrics["gaps"] == metrics["gap_characters"]
+    assert metrics["gap_seed"] == 3
 
 
-def test_a_unidirectional_model_has_the_methods_that_it_has(run: Path) -> None:
-    figures = json.loads(charlstm("eval", "-m", run, "--gaps", 0.02, "--gap-length", "2..3", "--json").text)
-    assert [name for name in figures if name.startswith("gap_exact_match")] == [
+def test_a_unidirectional_model_fills_gaps_forward_and_by_candidates(run: Path) -> None:
+    metrics = json.loads(charlstm("eval", "-m", run, "--gaps", 0.02, "--gap-length", "2..3", "--json").text)
+    assert [name for name in metrics if name.startswith("gap_exact_match")] == [
         "gap_exact_match_forward",
         "gap_exact_match_candidates",
     ]
@@ -55,37 +55,37 @@ def test_a_unidirectional_model_has_the_methods_that_it_has(run: Path) -> None:
 
 
 @pytest.mark.parametrize("length", ["0", "8..1", "1..101", "x", "1..", "1...3"])
-def test_lengths_that_cannot_be_get_one_sentence(run: Path, length: str) -> None:
+def test_invalid_gap_lengths_are_errors_of_one_sentence(run: Path, length: str) -> None:
     one_sentence(charlstm("eval", "-m", run, "--gaps", 0.1, "--gap-length", length), 2, "--gap-length", repr(length))
 
 
-def test_what_is_never_restored_is_told_too_and_seed_0_is_a_seed(run: Path) -> None:
+def test_methods_that_recover_no_gap_are_reported_and_seed_0_is_valid(run: Path) -> None:
     table = charlstm("eval", "-m", run, "--gaps", 0.05, "--gap-length", 40, "--seed", 0).text
     rows = dict(line.rsplit(None, 1) for line in table.splitlines())
-    assert rows["seed"] == "0"
+    assert rows["gap seed"] == "0"
     assert rows["gap exact match forward"] == rows["gap exact match candidates"] == "0.0000"
 
 
-def test_of_a_long_text_as_much_is_read_as_is_enough(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_text_is_read_only_as_far_as_needed(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmark, "MAX_GAPS", 3)
     result = charlstm("eval", "-m", run, "--gaps", 0.05, "--gap-length", 4, "--json")
     assert json.loads(result.text)["gaps"] == 3
     assert "the first 280 of" in result.err
 
 
-def test_gaps_that_no_document_has_room_for_get_one_sentence() -> None:
+def test_gaps_longer_than_every_document_are_an_error() -> None:
     with pytest.raises(charlstm_package.CharlstmError, match=r"no document has room for a gap of 4 to 5 characters"):
         HiddenGaps.draw(np.tile([1, 2, 3, 0], 200), np.array([0]), 0.2, 4, 5, np.random.default_rng(0))
 
 
-def test_shares_that_cannot_be_get_one_sentence(run: Path) -> None:
+def test_invalid_shares_are_errors_of_one_sentence(run: Path) -> None:
     for share in (0.7, 0, "nan", -1):
         one_sentence(charlstm("eval", "-m", run, "--gaps", share), 2, "--gaps")
     one_sentence(charlstm("eval", "-m", run, "-", "--gaps", 0.1, stdin=b"the man"), 1, "7 characters", "--gaps")
 
 
 @given(st.integers(300, 2000), st.floats(0.01, 0.5), st.integers(1, 8), st.integers(0, 7), st.integers(0, 9))
-def test_gaps_do_not_meet_and_are_as_many_as_were_asked_for(
+def test_gaps_do_not_overlap_and_hide_the_requested_share(
     size: int, share: float, shortest: int, more: int, seed: int
 ) -> None:
     ids = np.random.default_rng(seed).integers(1, 5, size)
@@ -104,7 +104,7 @@ def test_gaps_do_not_meet_and_are_as_many_as_were_asked_for(
     assert set(hidden.lengths.tolist()) <= set(range(shortest, longest + 1))
 
 
-def test_no_gap_has_a_documents_end_in_it() -> None:
+def test_no_gap_contains_the_end_of_a_document() -> None:
     ids = np.tile([1, 2, 3, 0], 200)
     hidden = HiddenGaps.draw(ids, np.array([0]), 0.2, 1, 3, np.random.default_rng(0))
     assert all(
@@ -112,7 +112,7 @@ def test_no_gap_has_a_documents_end_in_it() -> None:
     )
 
 
-def test_what_is_read_before_a_gap_is_all_that_stands_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_context_of_a_gap_is_that_of_a_single_pass_over_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmark, "BENCHMARK_STREAMS", 4)
     monkeypatch.setattr(benchmark, "BENCHMARK_WARMUP", 300)  # longer than the text
     network = Predictors.from_file(MODELS[True]).forward

@@ -1,4 +1,4 @@
-"""Samples: the same for the same seed, stopped where they should be, nothing unknown in them."""
+"""Samples: reproducible, ended where they should be, without unknown symbols."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def test_a_sample_does_not_depend_on_how_many_are_drawn(cell: str, monkeypatch: 
     assert samples(model, 5, length=40) == five
 
 
-def test_the_unknown_symbol_is_never_drawn() -> None:
+def test_the_unknown_symbol_is_never_sampled() -> None:
     model = untrained(CharVocabulary("ab", with_unknown=True))
     model.network.head[1][2] = 50
     assert set(samples(model, 1, length=300)[0]) == set(b"ab")
 
 
-def test_a_sample_ends_before_its_stop_string() -> None:
+def test_a_sample_ends_before_the_first_stop_string() -> None:
     model = untrained(CharVocabulary("abcd"))
     free = samples(model, 4, length=200)
     for text, stopped in zip(free, samples(model, 4, length=200, stop=("cd", "dad")), strict=True):
@@ -62,7 +62,7 @@ def test_a_sample_ends_before_its_stop_string() -> None:
         assert stopped == (text[: min(ends)] if ends else text)
 
 
-def test_why_a_sample_ended_is_said(run: Path) -> None:
+def test_the_last_fragment_gives_the_reason_why_a_sample_ended(run: Path) -> None:
     model = charlstm.load(run)
     reasons = {
         f.stop_reason
@@ -74,7 +74,7 @@ def test_why_a_sample_ended_is_said(run: Path) -> None:
 
 
 class Documents(CharVocabulary):
-    """Letters, and a boundary between documents, which is written as nothing."""
+    """Letters and an end-of-document symbol, which is written as no byte."""
 
     def __init__(self, characters: str) -> None:
         super().__init__(characters)
@@ -82,7 +82,7 @@ class Documents(CharVocabulary):
         self.size += 1
 
     @property
-    def symbols(self) -> list[bytes]:  # type: ignore[override]
+    def symbols(self) -> list[bytes]:
         return [*super().symbols, b""]
 
     @property
@@ -91,7 +91,7 @@ class Documents(CharVocabulary):
 
 
 def ends(model: TextModel, n: int, **settings: object) -> tuple[list[bytes], list[str], list[float]]:
-    """The texts of samples without a prompt, why each ended, and its mean log-probability."""
+    """Return the texts of samples without a prompt, their stop reasons and their mean log-probabilities."""
     stop = settings.pop("stop", ())
     texts, reasons, means = [b""] * n, [""] * n, [0.0] * n
     for f in model.stream_fragments("", SamplingConfig(**settings), seed=5, n=n, stop=stop, scored=True):  # type: ignore[arg-type]
@@ -104,7 +104,7 @@ def ends(model: TextModel, n: int, **settings: object) -> tuple[list[bytes], lis
     return texts, reasons, means
 
 
-def test_a_sample_ends_with_its_document() -> None:
+def test_a_sample_ends_with_its_document_whose_end_counts_in_the_mean() -> None:
     model = untrained(Documents("abcd"))
     texts, reasons, means = ends(model, 40, length=0)
     assert set(reasons) == {"document"}
@@ -118,7 +118,7 @@ def test_a_sample_ends_with_its_document() -> None:
         assert mean == pytest.approx(total / len(ids), abs=1e-4)
 
 
-def test_a_documents_length_is_limited_all_the_same_and_what_was_held_back_is_written() -> None:
+def test_length_and_stop_strings_also_apply_to_documents() -> None:
     model = untrained(Documents("abcd"))
     free, _, _ = ends(model, 40, length=0)
     limited, reasons, _ = ends(model, 40, length=2)
@@ -135,20 +135,22 @@ stops_ = st.lists(st.text("ab漢", min_size=1, max_size=4).map(str.encode), min_
 
 
 @given(pieces_, stops_)
-def test_a_stop_watch_passes_on_all_before_the_first_stop_string(pieces: list[bytes], stops: list[bytes]) -> None:
-    watch, passed, seen = StopMatcher(stops), b"", b""
+def test_a_stop_matcher_passes_on_all_bytes_before_the_first_stop_string(
+    pieces: list[bytes], stops: list[bytes]
+) -> None:
+    matcher, passed, seen = StopMatcher(stops), b"", b""
     for piece in pieces:
         seen += piece
-        passed += watch.push(piece)
+        passed += matcher.push(piece)
         passed.decode()  # never half a character
-        if watch.stopped:
+        if matcher.stopped:
             break
     ends = [at for stop in stops if (at := seen.find(stop)) >= 0]
-    assert watch.stopped == bool(ends)
-    assert passed + watch.flush() == (seen[: min(ends)] if ends else seen)
+    assert matcher.stopped == bool(ends)
+    assert passed + matcher.flush() == (seen[: min(ends)] if ends else seen)
 
 
-def test_the_api_generates_characters_and_scores_text(run: Path) -> None:
+def test_a_loaded_model_generates_characters_and_scores_text(run: Path) -> None:
     model = charlstm.load(run)
     text = list(model.generate("The ", SamplingConfig(length=50, temperature=0.5), seed=1))
     assert len(text) == 50
@@ -161,7 +163,7 @@ def test_the_api_generates_characters_and_scores_text(run: Path) -> None:
         model.score("漢")
 
 
-def test_the_mean_log_probability_is_the_models_own(run: Path) -> None:
+def test_the_mean_log_probability_ignores_temperature_and_filters(run: Path) -> None:
     model = charlstm.load(run)
     *_, last = model.stream_fragments("Tom", SamplingConfig(length=30, temperature=0.3, top_k=3), seed=3, scored=True)
     text = "Tom" + "".join(model.generate("Tom", SamplingConfig(length=30, temperature=0.3, top_k=3), seed=3))

@@ -1,4 +1,4 @@
-"""Names from files and the command line: shown without doing anything to the terminal, and never a path elsewhere."""
+"""Names from files and the command line are escaped on the terminal, and never lead to another folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def harmless(result: Result) -> Result:
     return result
 
 
-def test_names_reach_the_terminal_escaped() -> None:
+def test_file_names_are_escaped_on_the_terminal() -> None:
     Path(f"{BAD}.txt").write_text(ENGLISH[:4000], "utf-8")
     trained = harmless(charlstm("train", f"{BAD}.txt", *SMALL, "--epochs", 1))
     assert trained.code == 0, trained.err
@@ -38,18 +38,18 @@ def test_names_reach_the_terminal_escaped() -> None:
     one_sentence(harmless(charlstm("sample", "-m", run)), 1, "not a charlstm model file")
 
 
-def test_characters_reach_the_terminal_escaped_where_they_are_labels(run: Path) -> None:
+def test_unknown_characters_are_escaped_on_the_terminal(run: Path) -> None:
     Path("x.txt").write_text(ENGLISH[:4000] + "\x1b\x9b\x07" * 200, "utf-8")
     small = ("--batch-size", 4, "--seq-len", 16, "--epochs", 1, "--set", "training.validate_every=50")
     trained = harmless(charlstm("train", "x.txt", "--init-from", run, *small))
     assert trained.code == 0, trained.err
-    assert r"with fresh weights: \x07\x1b\x9b" in trained.err
-    refused = charlstm("eval", "-m", run, "x.txt")
-    assert refused.code == 2
-    assert "U+001B" in harmless(refused).err
+    assert r"start with new weights: \x07\x1b\x9b" in trained.err
+    rejected = charlstm("eval", "-m", run, "x.txt")
+    assert rejected.code == 2
+    assert "U+001B" in harmless(rejected).err
 
 
-def test_a_models_words_reach_the_terminal_escaped(run: Path, tmp_path: Path) -> None:
+def test_values_of_a_model_file_are_escaped_on_the_terminal(run: Path, tmp_path: Path) -> None:
     tensors, document = read_tensors(run / "best.safetensors")
     model = tmp_path / "model.safetensors"
     for section, key in (("model", "cell"), ("data", "encoding"), ("data", "corpus")):
@@ -63,14 +63,13 @@ def test_a_models_words_reach_the_terminal_escaped(run: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("corpus", ["..", ".", "/", "a/..", "..gz", "...gz", "../x.txt", "/tmp/..txt.xz", "-", "x/.gz"])
-def test_a_run_is_named_inside_the_folder_of_runs(corpus: str) -> None:
+def test_a_run_folder_is_always_inside_the_folder_of_runs(corpus: str) -> None:
     name = derive_run_name([corpus])
     assert name not in ("", ".", "..")
     assert Path(name).name == name
 
 
-def test_a_state_cannot_name_a_file(run: Path, tmp_path: Path) -> None:
-    """Tensors are found by name, and a name is never a path."""
+def test_a_tensor_name_is_never_used_as_a_path(run: Path, tmp_path: Path) -> None:
     tensors, document = read_tensors(run / "best.safetensors")
     write_tensors(tmp_path / "m.safetensors", tensors | {"../../escaped": tensors["head.bias"]}, document)
     one_sentence(charlstm("sample", "-m", tmp_path / "m.safetensors"), 1, "do not fit its own configuration")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from math import isfinite
 
 import numpy as np
@@ -28,7 +28,7 @@ MIN_MEAN_RMS = 1e-30
 
 def score_dynamically(
     model: LanguageModel, ids: IdSequence, bos: int, config: AdaptationConfig
-) -> Iterator[NDArray[np.float32]]:
+) -> Generator[NDArray[np.float32]]:
     """Score a text as `adapt` does. At the end, or when the iterator is closed, the weights are restored exactly."""
     before = [parameter.detach().clone() for parameter in model.parameters()]
     try:
