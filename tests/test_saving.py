@@ -1,4 +1,4 @@
-"""Saving: when it happens, what is kept, whether there is room, what is left behind."""
+"""Saving a run: when, which files, free space, temporary files, and saves in the background."""
 
 from __future__ import annotations
 
@@ -24,35 +24,36 @@ from tests.conftest import ENGLISH, SMALL, charlstm, one_sentence
 from tests.test_training import CORPUS, config, stop_at
 
 
-def kept(run: Path) -> list[str]:
+def list_kept(run: Path) -> list[str]:
+    """Return the names of the models of `--keep`, and of files with similar names."""
     return sorted(path.name for path in run.glob("step-*"))
 
 
-def test_models_of_earlier_validations_are_kept_if_asked_for(tmp_path: Path) -> None:
+def test_keep_keeps_the_models_of_the_last_validations(tmp_path: Path) -> None:
     run = tmp_path / "run"
     watch, stop = stop_at(35)
     watch(run_training(CORPUS, config(keep=2, lr=0.05), RunFolder(run), stop=stop))
-    assert kept(run) == ["step-000020.safetensors", "step-000030.safetensors"]
+    assert list_kept(run) == ["step-000020.safetensors", "step-000030.safetensors"]
     list(run_training(CORPUS, config(keep=3, lr=0.05), RunFolder(run), resume=True))
-    assert kept(run) == ["step-000050.safetensors", "step-000060.safetensors", "step-000070.safetensors"]
-    for name in kept(run):
+    assert list_kept(run) == ["step-000050.safetensors", "step-000060.safetensors", "step-000070.safetensors"]
+    for name in list_kept(run):
         model = ModelFile.load(run / name)
         assert f"step-{model.metrics['step']:06}.safetensors" == name
         assert model.metrics["validation"]["loss_nats"] > 0
     assert (run / "best.safetensors").exists()
     assert charlstm("sample", "-m", run / "step-000060.safetensors", "-l", 5).code == 0
     list(run_training(CORPUS, config(epochs=1), RunFolder(run), overwrite=True))
-    assert kept(run) == []
+    assert list_kept(run) == []
 
 
-def test_files_of_ones_own_are_not_taken_for_kept_models(tmp_path: Path) -> None:
+def test_files_of_the_user_are_not_removed_as_kept_models(tmp_path: Path) -> None:
     for name in ("step-mine.safetensors", "step-1.safetensors"):
         (tmp_path / name).write_text("mine")
     list(run_training(CORPUS, config(epochs=1, keep=1), RunFolder(tmp_path), overwrite=True))
-    assert kept(tmp_path) == ["step-000035.safetensors", "step-1.safetensors", "step-mine.safetensors"]
+    assert list_kept(tmp_path) == ["step-000035.safetensors", "step-1.safetensors", "step-mine.safetensors"]
 
 
-def test_where_there_is_no_room_nothing_is_begun(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_save_without_enough_free_space_writes_nothing(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert charlstm("train", corpus, *SMALL, "--epochs", 1, "-o", "run").code == 0
     before = {path.name: path.read_bytes() for path in Path("run").glob("*.safetensors")}
     real = os.statvfs
@@ -70,7 +71,7 @@ def test_where_there_is_no_room_nothing_is_begun(corpus: Path, monkeypatch: pyte
     assert charlstm("train", "--resume", "-o", "run", "--epochs", 2).code == 0
 
 
-def test_what_a_killed_process_had_begun_to_write_is_removed(tmp_path: Path) -> None:
+def test_temporary_files_of_a_killed_process_are_removed(tmp_path: Path) -> None:
     run = tmp_path / "run"
     list(run_training(CORPUS, config(epochs=1), RunFolder(run)))
     for name in (".state.safetensors.abc.part", ".step-000010.safetensors.7.part"):
@@ -80,31 +81,31 @@ def test_what_a_killed_process_had_begun_to_write_is_removed(tmp_path: Path) -> 
     assert [path.name for path in run.glob(".*")] == [".mine.part"]
 
 
-def test_a_file_system_without_links_is_no_reason_not_to_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def none(*_: object) -> None:
+def test_training_works_on_a_file_system_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
         raise OSError(1, "Operation not permitted")
 
-    monkeypatch.setattr(Path, "hardlink_to", none)
+    monkeypatch.setattr(Path, "hardlink_to", fail)
     run = tmp_path / "run"
     list(run_training(CORPUS, config(keep=1), RunFolder(run)))
     assert (run / "good.safetensors").read_bytes() == (run / "state.safetensors").read_bytes()
-    assert len(kept(run)) == 1
+    assert len(list_kept(run)) == 1
     with pytest.raises(CharlstmError, match="cannot write"):
         link_atomically(run / "nothing", run / "else")
 
 
-def test_a_run_is_saved_before_its_last_validation_if_it_has_a_time_limit(
+def test_a_run_with_a_time_limit_is_saved_before_its_last_validation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A batch queue that kills it then takes nothing from it."""
+    """A batch queue that kills it during the validation loses nothing."""
     folder = RunFolder(tmp_path / "run")
     settings = config(max_time=1000.0, validate_every=10**6)
 
-    def killed(*_: object) -> None:
+    def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(training_run, "evaluate", killed)
+        patch.setattr(training_run, "evaluate", interrupt)
         with pytest.raises(KeyboardInterrupt):
             list(run_training(CORPUS, settings, folder))
     assert ModelFile.load(folder.path / "last.safetensors").metrics["step"] == 70
@@ -112,11 +113,11 @@ def test_a_run_is_saved_before_its_last_validation_if_it_has_a_time_limit(
     assert [type(event) for event in seen[1:-1]] == [Validated]
 
 
-def test_time_for_the_last_save_is_set_aside() -> None:
+def test_the_clock_reserves_time_for_the_last_step_save_and_validation() -> None:
     trainer = Trainer(CORPUS, config(max_time=100.0))
     folder = RunFolder(Path("run"))
     clock = Clock(trainer, folder)
-    clock.record_step(30.0)  # 64 characters, and something was compiled
+    clock.record_step(30.0)  # the first step, with compilation
     clock.record_step(0.5)
     clock.seconds_per_step = 0.5
     assert clock.reserved_seconds == pytest.approx(1.2 * (0.5 + 0.5 * 250 / 64))  # the validation part has 250
@@ -130,7 +131,7 @@ def test_time_for_the_last_save_is_set_aside() -> None:
 
 
 @pytest.mark.parametrize("step", [1, 10, 33])
-def test_a_run_on_a_pipe_is_resumed_exactly(tmp_path: Path, step: int) -> None:
+def test_a_run_whose_corpus_came_through_a_pipe_is_resumed_exactly(tmp_path: Path, step: int) -> None:
     text, options = ENGLISH[:2500].encode(), (*SMALL, "--set", "training.validate_every=10", "--epochs", 2)
     whole = charlstm("train", "-", *options, "-o", "whole", stdin=text)
     assert whole.code == 0, whole.err
@@ -155,7 +156,7 @@ def test_a_run_on_a_pipe_is_resumed_exactly(tmp_path: Path, step: int) -> None:
             np.testing.assert_array_equal(ours[tensor], value, err_msg=f"{name} {tensor}")
 
 
-def test_a_save_in_the_background_that_fails_ends_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_save_in_the_background_ends_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, writes = RunFolder(tmp_path / "run"), 0
     real = RunFolder.write_files
 
@@ -175,8 +176,8 @@ def test_a_save_in_the_background_that_fails_ends_training(tmp_path: Path, monke
     assert list(run_training(CORPUS, config(), folder, resume=True))[-1].reason == "done"  # type: ignore[union-attr]
 
 
-def test_what_is_written_in_the_background_is_the_run_as_it_was_then(tmp_path: Path) -> None:
-    """Training goes on while a thread writes; the state on the disk is of one step, whole."""
+def test_a_save_in_the_background_writes_the_run_as_it_was_when_the_save_began(tmp_path: Path) -> None:
+    """Training continues meanwhile, but every array on the disk is of the same step."""
     late, written = RunFolder(tmp_path / "late"), []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RunFolder, "save_in_background", lambda self, model, state: written.append((model, state)))
@@ -193,22 +194,24 @@ def test_what_is_written_in_the_background_is_the_run_as_it_was_then(tmp_path: P
             np.testing.assert_array_equal(ours[tensor], value, err_msg=f"{name} {tensor}")
 
 
-def test_what_may_change_when_a_run_is_resumed_is_said(corpus: Path) -> None:
+def test_changing_a_fixed_setting_on_resume_is_rejected_and_the_error_lists_those_that_can_change(corpus: Path) -> None:
     assert charlstm("train", corpus, *SMALL, "--epochs", 1, "-o", "run").code == 0
-    refused = charlstm("train", "--resume", "-o", "run", "--batch-size", 8)
-    one_sentence(refused, 2, "--batch-size is 8 here and 4 in the run", "only these can change: device, engine, epochs")
+    rejected = charlstm("train", "--resume", "-o", "run", "--batch-size", 8)
+    one_sentence(
+        rejected, 2, "--batch-size is 8 here and 4 in the run", "only these can change: device, engine, epochs"
+    )
     changed = charlstm("train", "--resume", "-o", "run", "--epochs", 2, "--lr", 1e-3, "--keep", 1, "--save-every", "5m")
     assert changed.code == 0, changed.err
 
 
-def test_a_state_at_odds_with_its_run_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+def test_a_state_that_does_not_fit_the_settings_is_rejected_before_the_model_is_built(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     list(run_training(CORPUS, config(epochs=1), folder))
     with pytest.raises(CharlstmError, match="weights that do not fit the settings"):
         list(run_training(CORPUS, config(hidden=16384, layers=64), folder, resume=True))
 
 
-def test_a_lower_rate_of_saving_takes_no_step_away(tmp_path: Path) -> None:
+def test_saving_more_often_does_not_change_the_losses(tmp_path: Path) -> None:
     seen = [list(run_training(CORPUS, config(save_every=s), RunFolder(tmp_path / str(s)))) for s in (0.0, 1e-6)]
     losses = [[event.loss_nats for event in events if isinstance(event, Stepped)] for events in seen]
     assert losses[0] == losses[1]
