@@ -12,8 +12,7 @@ gates: the gates of this step by name, for inspection.
 Shapes: N sequences, H hidden units, G blocks (gates and candidate), I inputs. `x` is [N, G*H]; every array of a state
 and every gate is [N, H]. A step modifies none of its arguments.
 
-In the equations `*` is element-wise and x_k is block k of `x`. The docstring of a cell, from its first line to its
-equations, is what `charlstm show cells` prints.
+In the equations `*` is element-wise and x_k is block k of `x`. `charlstm show cells` prints the docstring of each cell.
 """
 
 from __future__ import annotations
@@ -90,8 +89,6 @@ def lstm_peephole(x: Array, state: State, w: Weights, act: Activation) -> tuple[
 def lstm_simple(x: Array, state: State, w: Weights, act: Activation) -> tuple[State, Gates]:
     """LSTM whose gates read only the input: QRNN with ifo-pooling and width 1 (Bradbury et al. 2016).
 
-    No weight is multiplied with the past, so a sequence is a scan. SRU and minLSTM (Feng et al. 2024) are related.
-
     i = sigmoid(x_i)      g = act(x_g)        c_t = f * c_{t-1} + i * g
     f = sigmoid(x_f)      o = sigmoid(x_o)    h_t = o * c_t
     """
@@ -103,10 +100,9 @@ def lstm_simple(x: Array, state: State, w: Weights, act: Activation) -> tuple[St
 
 
 def lstm_norm(x: Array, state: State, w: Weights, act: Activation) -> tuple[State, Gates]:
-    """LSTM with layer normalization (Ba et al. 2016, eqs. 20-22).
+    """LSTM with layer normalization over the units of a layer (Ba et al. 2016, eqs. 20-22).
 
-    LN(a) shifts and scales `a` to mean 0 and variance 1 over its units.
-
+    LN(a) = (a - mean(a)) / sqrt(var(a) + 1e-5)
     a = gain_h * LN(W_hh h_{t-1}) + gain_x * LN(x) + b_hh      in four blocks:
     i = sigmoid(a_i)      g = act(a_g)          c_t = f * c_{t-1} + i * g
     f = sigmoid(a_f)      o = sigmoid(a_o)      h_t = o * tanh(gain_c * LN(c_t) + b_c)

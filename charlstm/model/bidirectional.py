@@ -24,8 +24,8 @@ class BidirectionalModel(ExportableModule):
     The backward model is an ordinary language model of the reversed text: the caller reverses the ids. The parameters
     are those of `LanguageModel`, and one more.
 
-    look_ahead: characters after a window that the backward model reads in training, unscored, before it reads the
-        window.
+    Args:
+        look_ahead: characters after a window that the backward model reads in training, unscored, before the window.
     """
 
     def __init__(
@@ -57,10 +57,12 @@ class BidirectionalModel(ExportableModule):
     def compute_objectives(self, window: Tensor, states: TensorStates) -> tuple[list[Objective], TensorStates]:
         """Return three losses of the targets of a window: forward, backward and from both sides.
 
-        window: [T+1+A, B]; the targets are the T characters after the first, the last A are the look-ahead.
-        states: those of the forward model; returned after T characters. The backward model has no state to carry over,
-            because it would come from the next window. It starts from its initial state at the end of the look-ahead,
-            whose characters are neither scored nor a source of gradients.
+        The backward model has no state to carry over, because it would come from the next window. It starts from its
+        initial state at the end of the look-ahead, whose characters are neither scored nor a source of gradients.
+
+        Args:
+            window: [T+1+A, B]; the targets are the T characters after the first, the last A are the look-ahead.
+            states: those of the forward model; returned after T characters.
         """
         steps = len(window) - 1 - self.look_ahead
         targets = window[1 : steps + 1]

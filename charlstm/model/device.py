@@ -38,7 +38,8 @@ def choose_device(
 ) -> Device:
     """Resolve "auto" for this model on this machine.
 
-    resets: whether states are reset within a window (documents), which torch's layers cannot do.
+    Args:
+        resets: whether states are reset within a window (documents), which torch's layers cannot do.
 
     Raises UsageError for a device, a precision or an engine that is not available here.
     """

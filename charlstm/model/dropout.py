@@ -31,7 +31,8 @@ def scaled_mask(like: Tensor, rate: float, *shape: int) -> Tensor:
 def drop_units(y: Tensor, rate: float, per: str) -> Tensor:
     """Drop units of y [T, B, H]: others at every step (Zaremba et al. 2014), or the same in the whole window.
 
-    per: "step" or "window" (Gal & Ghahramani 2016).
+    Args:
+        per: "step" or "window" (Gal & Ghahramani 2016).
     """
     if not rate:
         return y

@@ -12,8 +12,10 @@ class Head(nn.Linear):
     where they differ. `project` is all of the head except the last product. The loss takes that product, with `weight`
     and `bias`, in chunks.
 
-    inputs: N.
-    embedding: gives V, and the matrix of a tied head.
+    Args:
+        inputs: N.
+        embedding: gives V, and the matrix of a tied head.
+        tied: whether to use that matrix.
     """
 
     def __init__(self, inputs: int, embedding: nn.Embedding, tied: bool) -> None:

@@ -44,13 +44,14 @@ class LanguageModel(ExportableModule):
 
     The first states are `model.initial_state(B)`. Every training, evaluation and adaptation goes through `unroll`.
 
-    config: architecture of the model.
-    vocabulary_size: V.
-    engine: implementation of the layers, "kernel" or "torch".
-    regularization: dropout of embeddings and weights, and label smoothing.
-    end_of_document: id of the symbol between documents. The state is reset before that symbol is read, so every
-        document is read from the initial state.
-    embedding: shared with another model; the default is an embedding of its own.
+    Args:
+        config: architecture of the model.
+        vocabulary_size: V.
+        engine: implementation of the layers, "kernel" or "torch".
+        regularization: dropout of embeddings and weights, and label smoothing.
+        end_of_document: id of the symbol between documents. The state is reset before that symbol is read, so every
+            document is read from the initial state.
+        embedding: shared with another model; the default is an embedding of its own.
 
     Raises ValueError for `end_of_document` with the torch engine, which cannot reset states within a window.
     """

@@ -35,10 +35,11 @@ class Layer(nn.Module):
     The first state is `layer.initial_state(B)`. A text read at once, in two pieces with the state carried over, or one
     character at a time gives the same y. The weights are laid out as in `torch.nn`, and are the same for both engines.
 
-    config: the cell, its activation and its width; `zoneout` too.
-    inputs: I.
-    engine: "kernel", or "torch" for the cells in `TORCH_LAYERS`.
-    weight_dropout: rate of DropConnect on the recurrent matrices in training.
+    Args:
+        config: the cell, its activation, its width and its zoneout.
+        inputs: I.
+        engine: "kernel", or "torch" for the cells in `TORCH_LAYERS`.
+        weight_dropout: rate of DropConnect on the recurrent matrices in training.
     """
 
     def __init__(self, config: ModelConfig, inputs: int, engine: Engine, weight_dropout: float = 0.0) -> None:
@@ -153,5 +154,5 @@ def run_zoneout(
 
 
 def apply_zoneout(old: Tensor, new: Tensor, rate: float, training: bool) -> Tensor:
-    """Return the state [B, H] of units of which this share keeps the old state."""
+    """Return a state [B, H] between old and new: this share of the units keeps the old one."""
     return torch.where(draw_mask(rate, new.shape, new.device), old, new) if training else torch.lerp(new, old, rate)

@@ -16,7 +16,7 @@ TensorStates = list[TensorState]
 
 
 class Stack(nn.Module):
-    """Recurrent layers, each of which reads the output of the one below after dropout.
+    """Recurrent layers; each reads the output of the one below after dropout.
 
     Dropout is applied between layers and before the head, never to the recurrence (Zaremba et al. 2014). From the
     second layer on, the output is the layer's y, or y + u with its input u (residual, He et al. 2016), or

@@ -19,8 +19,8 @@ CHUNK_ROWS = 1024
 class Lookup(torch.autograd.Function):
     """The rows of a table [V, N] at ids [T, B], as [T, B, N].
 
-    A batch looks up the same row a thousand times, and its gradient is a sum of that many terms, most of which would be
-    lost in half precision. Only the sum is in float32, not the gradients of all positions at once.
+    A batch looks up the same row a thousand times. Its gradient is a sum of that many terms, and half precision would
+    lose most of them. Only the sum is in float32, not the gradients of all positions at once.
     """
 
     @staticmethod
