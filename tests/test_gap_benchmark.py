@@ -124,3 +124,12 @@ def test_the_context_of_a_gap_is_that_of_a_single_pass_over_the_text(monkeypatch
         np.testing.assert_allclose(found.head_input[row], read[0], atol=1e-6)
         for mine, theirs in zip(found.states, states, strict=True):
             np.testing.assert_allclose([part[row] for part in mine], [part[0] for part in theirs], atol=1e-6)
+
+
+def test_results_already_yielded_do_not_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark, "MAX_ROWS", 128)  # two gaps per batch
+    ids = np.random.default_rng(0).integers(LETTERS.size, size=200)
+    hidden = HiddenGaps(np.array([30, 60, 90, 120]), np.array([2, 2, 2, 3]))
+    predictors = Predictors.from_file(MODELS[False])
+    results = list(benchmark.fill_hidden_gaps(predictors, ids, 0, hidden, np.random.default_rng(0)))
+    assert [(result.gaps, result.characters) for result in results] == [(2, 4), (3, 6), (4, 9)]

@@ -125,8 +125,8 @@ def test_length_and_stop_strings_also_apply_to_documents() -> None:
     assert limited == [text[:2] for text in free]
     assert reasons == ["length" if len(text) >= 2 else "document" for text in free]
     stops = [f"{chr(text[-1])}z" for text in map(bytes, filter(None, free))]
-    held, reasons, _ = ends(model, 40, length=0, stop=tuple(set(stops)))
-    assert held == free
+    unchanged, reasons, _ = ends(model, 40, length=0, stop=tuple(set(stops)))
+    assert unchanged == free
     assert set(reasons) == {"document"}
 
 
