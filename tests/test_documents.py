@@ -22,7 +22,7 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "places.txt").write_text(PLACES, "utf-8")
     trained = charlstm("train", folder / "places.txt", "-o", folder / "run", *LINES, "--epochs", 6, "--batch-size", 8)
     assert trained.code == 0, trained.err
-    assert "1,249 documents with an end symbol each" in trained.err
+    assert "1,249 documents; " in trained.err
     return folder / "run"
 
 

@@ -73,7 +73,7 @@ def test_the_same_command_goes_on_and_begins_with_the_settings_as_given(corpus: 
     assert "continuing" not in first.err
     second = tune(corpus, "--trials", 1)
     assert second.code == 0, second.err
-    assert "continuing after 1 trials" in second.err
+    assert "continuing after 1 trial" in second.err
     assert "trial 1" in second.err
     assert "trial 0" not in second.err
 
@@ -159,7 +159,7 @@ def test_ctrl_c_keeps_the_trials_that_ended(corpus: Path, monkeypatch: pytest.Mo
     result = tune(corpus)
     assert (result.code, result.text) == (130, ""), result.err
     assert "press Ctrl-C again to exit at once" in result.err
-    assert "stopped after 1 completed trials" in result.err
+    assert "stopped after 1 completed trial;" in result.err
     assert "the same command continues the search" in result.err
     names = {path.name for path in Path("runs/little-tune").iterdir()}
     assert names == {"best.toml", "best.safetensors", "journal.jsonl", "lock"}

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from charlstm.architecture import count_parameters, vocabulary_share
+from charlstm.cli.output import quantity
 from charlstm.config import Config, SamplingConfig
 from charlstm.console import Console, ProgressBar, escape_controls
 from charlstm.data.corpus import Corpus
@@ -93,7 +94,7 @@ def show_corpus(console: Console, corpus: Corpus, config: Config) -> Split:
     unit = "characters" if config.data.level == "char" else "bytes"
     size = f"{len(corpus):,} {unit}, {corpus.vocabulary.size:,} distinct"
     if corpus.documents:
-        size += f", {corpus.documents:,} documents with an end symbol each"
+        size += f", {quantity(corpus.documents, 'document')}"
     for note in corpus.notes:
         console.note(f"         {escape_controls(note)}")
     console.note(f"corpus   {escape_controls(', '.join(map(shorten_path, config.data.corpus)))}: {size}; {parts}")
@@ -131,7 +132,7 @@ class Display:
     def show_start(self, event: Started) -> None:
         training = self.config.training
         limit = f" or {format_duration(training.max_time)}" if training.max_time else ""
-        plan = f"{training.epochs:,} epochs of {event.steps_per_epoch:,} steps{limit}"
+        plan = f"{quantity(training.epochs, 'epoch')} of {quantity(event.steps_per_epoch, 'step')}{limit}"
         step = f"{training.batch_size} x {training.seq_len} characters per step"
         self.console.note(f"training on {event.device}: {plan}, {step}")
         if event.step:

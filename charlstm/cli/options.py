@@ -87,13 +87,15 @@ COMMON_OPTIONS: Sequence[OptionRow] = (
         "quiet",
         bool,
         False,
-        typer.Option("-q", "--quiet", help="Print nothing but errors on stderr.", rich_help_panel=COMMON),
+        typer.Option("-q", "--quiet", help="Print only errors on stderr.", rich_help_panel=COMMON),
     ),
     (
         "color",
         Literal["auto", "always", "never"],
         "auto",
-        typer.Option("--color", help="Use color.", rich_help_panel=COMMON),
+        typer.Option(
+            "--color", help="Use color if stdout or stderr is a terminal, always, or never.", rich_help_panel=COMMON
+        ),
     ),
     ("debug", bool, False, typer.Option("--debug", help="Show the traceback of an error.", rich_help_panel=COMMON)),
     *HELP_OPTIONS,

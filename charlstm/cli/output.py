@@ -1,4 +1,4 @@
-"""Records on stdout: JSON, and tab-separated text."""
+"""Records on stdout (JSON and tab-separated text), and numbers in messages."""
 
 from __future__ import annotations
 
@@ -22,3 +22,8 @@ def write_row(console: Console, fields: Iterable[str]) -> None:
 def escape_field(text: str) -> str:
     """Escape tabs, newlines, other control characters and backslashes, as in Python string literals."""
     return escape_controls(text.replace("\\", "\\\\"))
+
+
+def quantity(count: int, noun: str) -> str:
+    """Return a number with its noun: "1 trial", "2,000 trials"."""
+    return f"{count:,} {noun}" + ("s" if count != 1 else "")

@@ -28,7 +28,8 @@ class Device:
         return torch.autocast(self.name, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
     def __str__(self) -> str:
-        threads = f" ({torch.get_num_threads()} threads)" if self.name == "cpu" else ""
+        count = torch.get_num_threads()
+        threads = f" ({count} thread{'s' if count != 1 else ''})" if self.name == "cpu" else ""
         precision = "bfloat16" if self.precision == "bf16" else "float32"
         return f"{self.name}{threads}, {precision}, {self.engine} engine"
 

@@ -13,7 +13,7 @@ from charlstm.cli.actions.lr_range import run_lr_range_test
 from charlstm.cli.commands.train import TrainRequest
 from charlstm.cli.display import Display, show_plan
 from charlstm.cli.interrupt import Interrupt
-from charlstm.cli.output import write_json
+from charlstm.cli.output import quantity, write_json
 from charlstm.cli.texts import read_with_progress, with_default_split
 from charlstm.config import Config, ModelConfig
 from charlstm.console import Console, escape_controls
@@ -202,8 +202,8 @@ def show_end(console: Console, plan: Plan, finished: Finished) -> None:
         saved = f"saved in {path}; resume with: charlstm train --resume -o {path}"
         console.note(f"stopped at step {finished.step:,}; {saved if finished.step else 'nothing was trained yet'}")
     elif finished.reason == "patience":
-        patience = plan.config.training.patience
-        console.note(f"stopped at step {finished.step:,}: {patience} validations without a better loss")
+        validations = quantity(plan.config.training.patience, "validation")
+        console.note(f"stopped at step {finished.step:,}: {validations} without a better loss")
     elif plan.resume and not finished.steps:
         console.note(
             f"the run was already complete at step {finished.step:,}; continue it with a higher --epochs or --max-time"

@@ -11,7 +11,7 @@ from charlstm.cli.commands.tune import TuneRequest
 from charlstm.cli.display import format_duration, show_corpus
 from charlstm.cli.interrupt import Interrupt
 from charlstm.cli.options import dashed
-from charlstm.cli.output import write_json
+from charlstm.cli.output import quantity, write_json
 from charlstm.cli.texts import read_with_progress, with_default_split
 from charlstm.console import Console, escape_controls
 from charlstm.errors import CharlstmError, UsageError
@@ -55,7 +55,8 @@ def run_search(console: Console, request: TuneRequest) -> int:
         last = follow_trials(console, search.run_trials(request.trials, interrupt), request.as_json)
     show_best(console, search)
     if interrupt():
-        console.note(f"stopped after {search.finished_trials} completed trials; the same command continues the search")
+        completed = quantity(search.finished_trials, "completed trial")
+        console.note(f"stopped after {completed}; the same command continues the search")
         return interrupt.status
     if not search.completed:
         raise CharlstmError(f"no trial was completed: {last}")
@@ -89,9 +90,9 @@ def show_search(console: Console, search: Search, trials: int) -> None:
     """Print what is searched, where, and the trials that the folder already has."""
     seconds = search.config.training.max_time
     console.note("space    " + "; ".join(f"{option_name(key)} {values}" for key, values in search.space.items()))
-    console.note(f"trials   {trials} of {format_duration(seconds)} each, in {escape_controls(str(search.folder))}")
+    console.note(f"trials   {trials} of {format_duration(seconds)} each in {escape_controls(str(search.folder))}")
     if search.finished_trials:
-        console.note(f"continuing after {search.finished_trials} trials")
+        console.note(f"continuing after {quantity(search.finished_trials, 'trial')}")
 
 
 def follow_trials(console: Console, events: Iterable[Event | TrialFinished], as_json: bool) -> str:
