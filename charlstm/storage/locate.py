@@ -8,7 +8,7 @@ from pathlib import Path
 from charlstm.errors import UsageError
 
 BEST, LAST, STATE, GOOD = (f"{name}.safetensors" for name in ("best", "last", "state", "good"))
-CONFIG, METRICS, SPOOL, LOCK = "config.toml", "metrics.jsonl", "stdin.txt", "lock"
+CONFIG, METRICS, SPOOL, LOCK_FILE = "config.toml", "metrics.jsonl", "stdin.txt", "lock"
 
 RUN_FILES = (BEST, LAST, STATE, GOOD, METRICS, SPOOL, CONFIG)
 """The files of a run, except its lock and the models of `--keep`."""

@@ -28,7 +28,7 @@ from charlstm.storage.files import (
     write_atomically,
     write_error,
 )
-from charlstm.storage.locate import BEST, CONFIG, GOOD, KEPT_PATTERN, LAST, LOCK, METRICS, RUN_FILES, SPOOL, STATE
+from charlstm.storage.locate import BEST, CONFIG, GOOD, KEPT_PATTERN, LAST, LOCK_FILE, METRICS, RUN_FILES, SPOOL, STATE
 from charlstm.storage.lock import open_locked
 from charlstm.storage.model import ModelFile
 from charlstm.storage.spool import Spool
@@ -77,9 +77,9 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = open_locked(self.path / LOCK)
+            lock = open_locked(self.path / LOCK_FILE)
         except BlockingIOError as error:
-            other = escape_controls((self.path / LOCK).read_text("ascii", "replace").strip())
+            other = escape_controls((self.path / LOCK_FILE).read_text("ascii", "replace").strip())
             raise CharlstmError(
                 f"{self.path} is being trained by process {other}",
                 "wait until it has ended, or name another folder with -o",
@@ -93,7 +93,7 @@ class RunFolder:
                 self.wait_for_save()
             finally:
                 self.join_writer()
-                (self.path / LOCK).unlink(missing_ok=True)
+                (self.path / LOCK_FILE).unlink(missing_ok=True)
 
     def create(self, config: Config, spool: Spool | None = None, *, overwrite: bool = False) -> None:
         """Start a run. A corpus read from stdin is moved to the folder, so that the run can be resumed and evaluated.

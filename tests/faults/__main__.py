@@ -28,16 +28,16 @@ def main() -> None:
     arguments = parser.parse_args()
     started = time.monotonic()
 
-    def report(what: str, result: object) -> None:
-        print(f"{time.monotonic() - started:6.0f} s  {what}: {result}", flush=True)
+    def report(case: str, result: object) -> None:
+        print(f"{time.monotonic() - started:6.0f} s  {case}: {result}", flush=True)
 
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)  # accessible to the ordinary user of one of the tests
         (Path(folder) / "runs").mkdir()
         reference = Reference(Path(folder) / "runs")
         report("kill -9", kills.campaign(reference, arguments.kills, arguments.seed))
-        for what, failed in campaign(reference, Path(folder)):
-            report(what, failed)
+        for case, failed in campaign(reference, Path(folder)):
+            report(case, failed)
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         report("corrupted and forged files", ForgedFiles(Path(folder)).campaign(arguments.files, arguments.seed))

@@ -57,36 +57,34 @@ OTHER_VALUES: tuple[Any, ...] = (
 # ---- corrupted bytes, as by a bad disk or an incomplete copy
 
 
-def truncate(chance: random.Random, data: bytearray) -> bytes:
-    return bytes(data[: chance.randrange(len(data))])
+def truncate(rng: random.Random, data: bytearray) -> bytes:
+    return bytes(data[: rng.randrange(len(data))])
 
 
-def flip_bits(chance: random.Random, data: bytearray) -> bytes:
-    for _ in range(chance.choice((1, 1, 2, 8, 64))):
-        data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+def flip_bits(rng: random.Random, data: bytearray) -> bytes:
+    for _ in range(rng.choice((1, 1, 2, 8, 64))):
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
     return bytes(data)
 
 
-def overwrite(chance: random.Random, data: bytearray) -> bytes:
-    at, length = chance.randrange(len(data)), chance.choice((1, 4, 8, 64, 512))
-    data[at : at + length] = chance.choice((b"\0" * length, b"\xff" * length, chance.randbytes(length)))
+def overwrite(rng: random.Random, data: bytearray) -> bytes:
+    at, length = rng.randrange(len(data)), rng.choice((1, 4, 8, 64, 512))
+    data[at : at + length] = rng.choice((b"\0" * length, b"\xff" * length, rng.randbytes(length)))
     return bytes(data)
 
 
-def extend(chance: random.Random, data: bytearray) -> bytes:
-    extra = chance.randbytes(chance.choice((1, 8, 4096)))
-    return bytes(data) + extra if chance.random() < 0.5 else extra + bytes(data)
+def extend(rng: random.Random, data: bytearray) -> bytes:
+    extra = rng.randbytes(rng.choice((1, 8, 4096)))
+    return bytes(data) + extra if rng.random() < 0.5 else extra + bytes(data)
 
 
-def change_header_length(chance: random.Random, data: bytearray) -> bytes:
-    number = chance.choice((0, 1, 2, 7, len(data), len(data) - 8, 2**25, 2**31, 2**32, 2**63 - 1, 2**63, 2**64 - 1))
+def change_header_length(rng: random.Random, data: bytearray) -> bytes:
+    number = rng.choice((0, 1, 2, 7, len(data), len(data) - 8, 2**25, 2**31, 2**32, 2**63 - 1, 2**63, 2**64 - 1))
     return number.to_bytes(8, "little") + bytes(data[8:])
 
 
-def make_noise(chance: random.Random, data: bytearray) -> bytes:
-    return chance.choice(
-        (b"", b"\0" * 100, chance.randbytes(200), b"PK\x03\x04" + bytes(data), b"\x80\x04cos\nsystem\n")
-    )
+def make_noise(rng: random.Random, data: bytearray) -> bytes:
+    return rng.choice((b"", b"\0" * 100, rng.randbytes(200), b"PK\x03\x04" + bytes(data), b"\x80\x04cos\nsystem\n"))
 
 
 CORRUPTIONS = (truncate, flip_bits, overwrite, extend, change_header_length, make_noise)
@@ -95,35 +93,35 @@ CORRUPTIONS = (truncate, flip_bits, overwrite, extend, change_header_length, mak
 # ---- forged headers: offsets, shapes, types, names, nesting
 
 
-def forge_header(chance: random.Random, data: bytearray) -> bytes:
+def forge_header(rng: random.Random, data: bytearray) -> bytes:
     length = int.from_bytes(data[:8], "little")
     header, body = json.loads(data[8 : 8 + length]), bytes(data[8 + length :])
-    name = chance.choice([name for name in header if name != "__metadata__"])
-    other = chance.choice([name for name in header if name != "__metadata__"])
+    name = rng.choice([name for name in header if name != "__metadata__"])
+    other = rng.choice([name for name in header if name != "__metadata__"])
     entry = header[name]
-    kind = chance.randrange(10)
+    kind = rng.randrange(10)
     if kind == 0:
         entry["data_offsets"] = list(header[other]["data_offsets"])
     elif kind == 1:
-        entry["data_offsets"][chance.randrange(2)] = chance.choice(NUMBERS[:9])
+        entry["data_offsets"][rng.randrange(2)] = rng.choice(NUMBERS[:9])
     elif kind == 2:
-        entry["shape"] = [chance.choice(NUMBERS) for _ in range(chance.choice((0, 1, 2, 9, 100)))]
+        entry["shape"] = [rng.choice(NUMBERS) for _ in range(rng.choice((0, 1, 2, 9, 100)))]
     elif kind == 3:
-        entry["shape"] = [*entry["shape"][::-1], *chance.choice(([], [1], [0], [2**62, 4]))]
+        entry["shape"] = [*entry["shape"][::-1], *rng.choice(([], [1], [0], [2**62, 4]))]
     elif kind == 4:
-        entry["dtype"] = chance.choice(("F64", "F16", "BF16", "U8", "O", "object", "V0", "<f4", 7, None))
+        entry["dtype"] = rng.choice(("F64", "F16", "BF16", "U8", "O", "object", "V0", "<f4", 7, None))
     elif kind == 5:
-        header[chance.choice(("../" * 50 + "x", "a/" * 2000 + "b", "", "\x1b[2J", "x" * 10_000))] = header.pop(name)
+        header[rng.choice(("../" * 50 + "x", "a/" * 2000 + "b", "", "\x1b[2J", "x" * 10_000))] = header.pop(name)
     elif kind == 6:
-        header["__metadata__"] = chance.choice(OTHER_VALUES)
+        header["__metadata__"] = rng.choice(OTHER_VALUES)
     elif kind == 7:
-        header["__metadata__"][METADATA_KEY] = chance.choice(
+        header["__metadata__"][METADATA_KEY] = rng.choice(
             ("[" * 100_000, "{" * 1000, '{"a":' * 50_000, "[]", "1e999", "9" * 10_000)
         )
     elif kind == 8:
-        header[name] = chance.choice(OTHER_VALUES)
+        header[name] = rng.choice(OTHER_VALUES)
     else:
-        text = ('{"a":' * 20_000).encode() if chance.random() < 0.5 else b"[" * 1_000_000
+        text = ('{"a":' * 20_000).encode() if rng.random() < 0.5 else b"[" * 1_000_000
         return len(text).to_bytes(8, "little") + text + body
     text = json.dumps(header).encode()
     return len(text).to_bytes(8, "little") + text + body
@@ -132,78 +130,76 @@ def forge_header(chance: random.Random, data: bytearray) -> bytes:
 # ---- forged content with a correct checksum
 
 
-def make_not_finite(chance: random.Random, tensors: Tensors, document: Document) -> None:
-    name = chance.choice([name for name in tensors if tensors[name].dtype == np.float32 and tensors[name].size])
+def make_not_finite(rng: random.Random, tensors: Tensors, document: Document) -> None:
+    name = rng.choice([name for name in tensors if tensors[name].dtype == np.float32 and tensors[name].size])
     tensors[name] = tensors[name].copy()
-    tensors[name].flat[chance.randrange(tensors[name].size)] = chance.choice((np.nan, np.inf, -np.inf))
+    tensors[name].flat[rng.randrange(tensors[name].size)] = rng.choice((np.nan, np.inf, -np.inf))
 
 
-def change_shape(chance: random.Random, tensors: Tensors, document: Document) -> None:
-    name = chance.choice(list(tensors))
-    shape = chance.choice(((), (1,), (0,), (1, 1), (3, 5), tensors[name].shape[::-1], (1, *tensors[name].shape)))
+def change_shape(rng: random.Random, tensors: Tensors, document: Document) -> None:
+    name = rng.choice(list(tensors))
+    shape = rng.choice(((), (1,), (0,), (1, 1), (3, 5), tensors[name].shape[::-1], (1, *tensors[name].shape)))
     tensors[name] = np.zeros(shape, tensors[name].dtype)
 
 
-def change_type(chance: random.Random, tensors: Tensors, document: Document) -> None:
-    name = chance.choice(list(tensors))
+def change_type(rng: random.Random, tensors: Tensors, document: Document) -> None:
+    name = rng.choice(list(tensors))
     with np.errstate(invalid="ignore"):
-        tensors[name] = tensors[name].astype(chance.choice(("f8", "f2", "i8", "u1", "?")))
+        tensors[name] = tensors[name].astype(rng.choice(("f8", "f2", "i8", "u1", "?")))
 
 
-def remove_or_add(chance: random.Random, tensors: Tensors, document: Document) -> None:
-    name = chance.choice(list(tensors))
-    tensor = tensors.pop(name) if chance.random() < 0.5 else tensors[name]
-    if chance.random() < 0.7:
-        tensors[chance.choice(("x", f"{name}/x", f"{name}/0/1", "a/" * 3000, "progress/step", "../../x"))] = tensor
+def remove_or_add(rng: random.Random, tensors: Tensors, document: Document) -> None:
+    name = rng.choice(list(tensors))
+    tensor = tensors.pop(name) if rng.random() < 0.5 else tensors[name]
+    if rng.random() < 0.7:
+        tensors[rng.choice(("x", f"{name}/x", f"{name}/0/1", "a/" * 3000, "progress/step", "../../x"))] = tensor
 
 
-def enlarge_model(chance: random.Random, tensors: Tensors, document: Document) -> None:
+def enlarge_model(rng: random.Random, tensors: Tensors, document: Document) -> None:
     sizes = {"hidden": 16384, "layers": 64, "embedding": 16384}
     model = document.get("config", {}).get("model", {})
-    model.update(dict(chance.sample(list(sizes.items()), chance.randrange(1, 4))))
+    model.update(dict(rng.sample(list(sizes.items()), rng.randrange(1, 4))))
 
 
-def enlarge_vocabulary(chance: random.Random, tensors: Tensors, document: Document) -> None:
+def enlarge_vocabulary(rng: random.Random, tensors: Tensors, document: Document) -> None:
     if "vocabulary" in document:
-        document["vocabulary"]["characters"] = "".join(
-            map(chr, range(0x4E00, 0x4E00 + chance.choice((1, 500, 20_000))))
-        )
+        document["vocabulary"]["characters"] = "".join(map(chr, range(0x4E00, 0x4E00 + rng.choice((1, 500, 20_000)))))
 
 
-def break_vocabulary(chance: random.Random, tensors: Tensors, document: Document) -> None:
+def break_vocabulary(rng: random.Random, tensors: Tensors, document: Document) -> None:
     if "vocabulary" in document:
         size = len(document["vocabulary"]["characters"])
-        document["vocabulary"]["characters"] = chance.choice(
+        document["vocabulary"]["characters"] = rng.choice(
             ("", "ba" * size, "a" * size, "\ud800" * size, 7, None, ["a"])
         )
 
 
-def change_value(chance: random.Random, tensors: Tensors, document: Document) -> None:
+def change_value(rng: random.Random, tensors: Tensors, document: Document) -> None:
     """Replace, remove or rename a random value of the document."""
     node: Any = document
     while True:
-        key = chance.choice(list(node)) if isinstance(node, dict) else chance.randrange(len(node))
-        if not isinstance(node[key], (dict, list)) or not node[key] or chance.random() < 0.1:
+        key = rng.choice(list(node)) if isinstance(node, dict) else rng.randrange(len(node))
+        if not isinstance(node[key], (dict, list)) or not node[key] or rng.random() < 0.1:
             break
         node = node[key]
-    if isinstance(node, dict) and chance.random() < 0.2:
+    if isinstance(node, dict) and rng.random() < 0.2:
         value = node.pop(key)
-        if chance.random() < 0.5:
+        if rng.random() < 0.5:
             node[f"{key}s"] = value
     else:
-        node[key] = chance.choice((*NUMBERS, *OTHER_VALUES))
+        node[key] = rng.choice((*NUMBERS, *OTHER_VALUES))
 
 
-def change_corpus(chance: random.Random, tensors: Tensors, document: Document) -> None:
+def change_corpus(rng: random.Random, tensors: Tensors, document: Document) -> None:
     """Change the paths of the corpus it was trained on."""
     if "config" in document:
         document["config"]["data"]["corpus"] = [
-            chance.choice(("/dev/zero", "/proc/self/mem", "", "\0", "-", "..", "/nowhere"))
+            rng.choice(("/dev/zero", "/proc/self/mem", "", "\0", "-", "..", "/nowhere"))
         ]
 
 
-def change_format(chance: random.Random, tensors: Tensors, document: Document) -> None:
-    document["format"] = chance.choice((0, 3, 4, 99, "1", None, [], 1.5, -1))
+def change_format(rng: random.Random, tensors: Tensors, document: Document) -> None:
+    document["format"] = rng.choice((0, 1, 2, 3, 4, 99, "1", None, [], 1.5, -1))
 
 
 FORGERIES: tuple[Change, ...] = (
@@ -226,25 +222,25 @@ def forge_files(path: Path, seed: int) -> Iterator[tuple[str, bytes]]:
     """Yield the name of a change and the changed file, without end."""
     good = path.read_bytes()
     for number in range(10**9):
-        chance = random.Random(f"{seed}/{number}")
-        if chance.random() < 0.35:
-            change = chance.choice(CORRUPTIONS)
-            yield f"{change.__name__} {number}", change(chance, bytearray(good))
-        elif chance.random() < 0.3:
-            yield f"forge_header {number}", forge_header(chance, bytearray(good))
+        rng = random.Random(f"{seed}/{number}")
+        if rng.random() < 0.35:
+            change = rng.choice(CORRUPTIONS)
+            yield f"{change.__name__} {number}", change(rng, bytearray(good))
+        elif rng.random() < 0.3:
+            yield f"forge_header {number}", forge_header(rng, bytearray(good))
         else:
-            alter = chance.choice(FORGERIES)
+            alter = rng.choice(FORGERIES)
             tensors, document = read_tensors(path)
-            alter(chance, tensors, document)
+            alter(rng, tensors, document)
             yield f"{alter.__name__} {number}", b"".join(serialize_tensors(tensors, document))
 
 
 @dataclass
 class Counts:
-    """What became of the files."""
+    """How many files were read and rejected."""
 
     files: int = 0
-    read: Counter[str] = field(default_factory=Counter)  # by command: harmless, as a change of padding or of a weight
+    read: Counter[str] = field(default_factory=Counter)  # by command; harmless: a change of padding or of a weight
     rejected: Counter[str] = field(default_factory=Counter)
 
     def __str__(self) -> str:
@@ -274,15 +270,15 @@ class ForgedFiles:
         with limit_resources():
             for number in range(files):
                 if number % 3:
-                    what, data = next(models)
-                    self.check_model(what, data, counts)
+                    case, data = next(models)
+                    self.check_model(case, data, counts)
                 else:
-                    what, data = next(states)
-                    self.check_state(what, data, counts)
+                    case, data = next(states)
+                    self.check_state(case, data, counts)
                 counts.files += 1
         return counts
 
-    def check_model(self, what: str, data: bytes, counts: Counts) -> None:
+    def check_model(self, case: str, data: bytes, counts: Counts) -> None:
         self.file.write_bytes(data)
         commands = {
             "sample": ("sample", "-m", self.file, "-l", 3, "--seed", 1),
@@ -299,38 +295,38 @@ class ForgedFiles:
         }
         for name, command in commands.items():
             before = self.list_files()
-            result = self.check(f"{name} {what}", run_limited(*command))
+            result = self.check(f"{name} {case}", run_limited(*command))
             counts.rejected[name] += result.code != 0
             counts.read[name] += result.code == 0
             if name == "--init-from" and result.code == 0:
                 shutil.rmtree(self.folder / "new")
-            assert self.list_files() == before, f"{name} {what} wrote something"
+            assert self.list_files() == before, f"{name} {case} wrote something"
 
-    def check_state(self, what: str, data: bytes, counts: Counts) -> None:
+    def check_state(self, case: str, data: bytes, counts: Counts) -> None:
         run = self.folder / "run"
         shutil.rmtree(run, ignore_errors=True)
         shutil.copytree(self.folder / "good", run)
         (run / STATE).write_bytes(data)
         before = self.list_files()
-        result = self.check(f"--resume {what}", run_limited("train", "--resume", "-o", run, "-q"))
+        result = self.check(f"--resume {case}", run_limited("train", "--resume", "-o", run, "-q"))
         counts.rejected["--resume"] += result.code != 0
         counts.read["--resume"] += result.code == 0
         if result.code:
-            assert self.list_files() == before, f"--resume {what} wrote something"
+            assert self.list_files() == before, f"--resume {case} wrote something"
 
-    def check(self, what: str, result: Result) -> Result:
+    def check(self, case: str, result: Result) -> Result:
         """Assert that a file was read, or rejected by an error of one line."""
         lines = [line for line in result.err.splitlines() if line.startswith("charlstm: ")]
-        assert result.code in (0, 1, 2), (what, result.err)
-        assert "Traceback" not in result.err, (what, result.err)
-        assert "internal error" not in result.err, (what, result.err)
-        assert "memory" not in result.err, (what, result.err)
-        assert all(c.isprintable() or c == "\n" for c in result.err), (what, result.err)
+        assert result.code in (0, 1, 2), (case, result.err)
+        assert "Traceback" not in result.err, (case, result.err)
+        assert "internal error" not in result.err, (case, result.err)
+        assert "memory" not in result.err, (case, result.err)
+        assert all(c.isprintable() or c == "\n" for c in result.err), (case, result.err)
         if result.code:
-            assert len(lines) == 1, (what, result.err)
-            assert len(lines[0]) < 6000, (what, result.err)
+            assert len(lines) == 1, (case, result.err)
+            assert len(lines[0]) < 6000, (case, result.err)
         if result.code == 2:  # an intact model that does not fit the settings
-            assert "--init-from" in what, (what, result.err)
+            assert "--init-from" in case, (case, result.err)
         return result
 
     def list_files(self) -> dict[str, tuple[int, int]]:

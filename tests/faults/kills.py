@@ -34,23 +34,23 @@ class Kills:
 
 def campaign(reference: Reference, kills: int, seed: int = 1) -> Kills:
     """Kill and resume runs until `kills` processes were killed. Raises AssertionError for a damaged file or result."""
-    chance, done = random.Random(seed), Kills()
+    rng, done = random.Random(seed), Kills()
     while done.kills < kills:
         name = f"killed-{done.runs}"
-        finish_despite_kills(reference, name, chance, done, slow_saves if done.runs % 2 else mark_saves)
+        finish_despite_kills(reference, name, rng, done, slow_saves if done.runs % 2 else mark_saves)
         reference.check_same(name)
         done.runs += 1
     return done
 
 
-def finish_despite_kills(reference: Reference, name: str, chance: random.Random, done: Kills, fault: Any) -> None:
+def finish_despite_kills(reference: Reference, name: str, rng: random.Random, done: Kills, fault: Any) -> None:
     """Train one run to its end, killing the process at random moments."""
     saving = mmap(-1, 1)  # shared with the fork: 1 while it saves
     for attempt in count():
         saving[0] = 0
         process = reference.train(name, lambda: fault(saving))
         within = reference.seconds * (1 + attempt / 10)  # the machine may be slower than during the measurement
-        if not process.has_ended(chance.uniform(0, within)):
+        if not process.has_ended(rng.uniform(0, within)):
             os.kill(process.pid, signal.SIGKILL)
         outcome = process.result()
         if outcome.code == 0:
