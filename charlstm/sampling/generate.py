@@ -37,12 +37,11 @@ def generate(
     A sample ends before a stop string, after `config.length` characters (0 is no limit), or with its document. What is
     drawn depends on the seed and the index of the sample, not on `n`.
 
-    Args:
-        network: one that reads in `direction`.
-        prompt: ids in text order, [length].
-        stops: strings before which a sample ends.
-        scored: compute the fragments' `mean_log_probability`, which takes some time.
-        direction: "backward" writes what comes before the prompt. Each sample is then one fragment.
+    network: one that reads in `direction`.
+    prompt: ids in text order, [length].
+    stops: strings before which a sample ends.
+    scored: compute the fragments' `mean_log_probability`, which takes some time.
+    direction: "backward" writes what comes before the prompt. Each sample is then one fragment.
     """
     order = ReadingOrder(direction)
     decoder = Decoder(network, vocabulary, config, order, scored)
