@@ -17,7 +17,7 @@ from random import Random
 
 import numpy as np
 
-from charlstm.cli.actions.score import least_likely
+from charlstm.cli.actions.score import find_least_likely
 from charlstm.data.split import Tokens
 from charlstm.evaluation.evaluate import score_characters
 from charlstm.model.loading import load_torch_model
@@ -55,7 +55,7 @@ def main() -> None:
     for name, scores in zip(("forward", "both_sides"), found_scores, strict=True):
         if scores is None:
             continue
-        found = np.isin(least_likely(scores, arguments.listed), places).sum()
+        found = np.isin(find_least_likely(scores, arguments.listed), places).sum()
         print(
             f"{name:10} {found} typos among the {arguments.listed} least likely of "
             f"{len(text):,} characters: precision {found / arguments.listed:.2f}, recall {found / arguments.typos:.2f}"

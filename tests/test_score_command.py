@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import charlstm as package
-from charlstm.cli.actions.score import symbol_offsets
+from charlstm.cli.actions.score import find_offsets
 from tests.conftest import SMALL, WORDS, Result, charlstm, one_sentence
 
 TYPO = b"the fox and the dog sat on the mat\nthe fox anx the dog sat on the mat\n"
@@ -152,6 +152,7 @@ def test_a_wrong_request_gets_one_sentence(run: Path) -> None:
     two = ("-m", f"a={run}", "-m", f"b={run}")
     one_sentence(charlstm("score", "-m", run), 2, "no text to score", "FILE")
     one_sentence(charlstm("score", "-m", run, "missing.txt"), 2, "missing.txt")
+    one_sentence(charlstm("score", "-m", run, run), 2, "is a folder")
     one_sentence(charlstm("score", "-m", f"a={run}", "-m", f"a={run}", stdin=b"x\n"), 2, "two models are named 'a'")
     one_sentence(charlstm("score", *two, "--by", "character", stdin=b"x\n"), 2, "line by line")
     one_sentence(charlstm("score", *two, "--worst", 3, stdin=b"x\n"), 2, "--worst", "one -m")
@@ -169,4 +170,4 @@ def test_a_wrong_request_gets_one_sentence(run: Path) -> None:
     ],
 )
 def test_the_end_of_a_document_is_where_its_newline_was(document: str, text: str, offsets: list[int]) -> None:
-    assert symbol_offsets(np.array([c == "\n" for c in text]), document).tolist() == offsets
+    assert find_offsets(np.array([c == "\n" for c in text]), document).tolist() == offsets

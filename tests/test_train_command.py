@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from charlstm import presets
-from charlstm.cli.display import size_with
+from charlstm.cli.display import count_symbols_with
 from charlstm.config import DataConfig
 from charlstm.data.corpus import Corpus
 from charlstm.storage.model import ModelFile
@@ -67,7 +67,7 @@ def test_the_vocabulary_warning_states_the_size_that_min_count_gives(
     text = presets.bundled_corpus().with_name("chinese.txt").read_text("utf-8")
     monkeypatch.setattr("charlstm.data.split.CHUNK_IDS", 1000)
     for config in (DataConfig(), DataConfig(min_count=2), DataConfig(document="file")):
-        left = size_with(Corpus.from_text(text, config), least)
+        left = count_symbols_with(Corpus.from_text(text, config), least)
         assert left == Corpus.from_text(text, replace(config, min_count=least)).vocabulary.size
 
 

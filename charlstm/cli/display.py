@@ -52,7 +52,7 @@ def show_plan(console: Console, corpus: Corpus, config: Config) -> None:
         f"model    {model.cell} {model.layers} x {model.hidden}{' in each direction' if model.bidirectional else ''}, "
         f"embedding {model.embedding}: {parameters:,} parameters"
     )
-    if warning := vocabulary_warning(config, corpus.vocabulary.size, partial(size_with, corpus)):
+    if warning := check_vocabulary(config, corpus.vocabulary.size, partial(count_symbols_with, corpus)):
         console.warn(warning)
     characters = len(tokens.part("train"))
     if parameters > MEMORIZATION_RATIO * characters:
@@ -62,7 +62,7 @@ def show_plan(console: Console, corpus: Corpus, config: Config) -> None:
         )
 
 
-def vocabulary_warning(config: Config, size: int, size_with_min_count: Callable[[int], int]) -> str:
+def check_vocabulary(config: Config, size: int, size_with_min_count: Callable[[int], int]) -> str:
     """Return a warning if a large vocabulary takes most of the model's weights; else an empty string.
 
     size_with_min_count: returns the size of the vocabulary with another --min-count.
@@ -78,7 +78,7 @@ def vocabulary_warning(config: Config, size: int, size_with_min_count: Callable[
     )
 
 
-def size_with(corpus: Corpus, min_count: int) -> int:
+def count_symbols_with(corpus: Corpus, min_count: int) -> int:
     """Return the size of the vocabulary with a --min-count that is higher than the corpus's own."""
     vocabulary = corpus.vocabulary
     counts = sum(np.bincount(chunk, minlength=vocabulary.size) for chunk in Tokens(corpus.ids).chunks())

@@ -28,7 +28,7 @@ OptionRow = tuple[str, Any, Any, Any]
 """The name, type, default and description of an option that several commands have."""
 
 
-def option_parameter(name: str, kind: Any, default: Any, info: Any) -> inspect.Parameter:
+def make_option(name: str, kind: Any, default: Any, info: Any) -> inspect.Parameter:
     """Return the parameter of a function that typer makes an option of."""
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info])
 
@@ -68,17 +68,17 @@ def format_page(ctx: Any, *, short: bool) -> str:
     width = min(max(shutil.get_terminal_size().columns, NARROWEST), WIDEST)
     command = ctx.command
     summary, _, rest = inspect.cleandoc(command.help or "").partition("\n\n")
-    parts = [wrap(summary, width), wrap(usage(ctx), width, "    ")]
+    parts = [wrap(summary, width), wrap(format_usage(ctx), width, "    ")]
     if rest and not short:
         parts.append("\n\n".join(wrap(paragraph, width) for paragraph in rest.split("\n\n")))
     entries = getattr(command, "entries", None)
     if entries:
-        parts += list(command_lists(entries, width))
+        parts += list(format_commands(entries, width))
     params = [param for param in command.params if not param.hidden]
     shown = [param for param in params if param.name in getattr(command, "short", ())] if short else params
-    parts += list(option_lists(shown, width, one_list=short))
+    parts += list(format_options(shown, width, one_list=short))
     if not short and (settings := getattr(command, "settings", ())):
-        parts.append(wrap(environment_note(settings), width))
+        parts.append(wrap(describe_environment(settings), width))
     if examples := getattr(command, "examples", ()):
         parts.append("\n".join(["Examples:", *(f"  {example}" for example in examples)]))
     if short:
@@ -89,7 +89,7 @@ def format_page(ctx: Any, *, short: bool) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def environment_note(settings: Sequence[str]) -> str:
+def describe_environment(settings: Sequence[str]) -> str:
     """Return how to give settings other than by options."""
     sections = list(dict.fromkeys(key.partition(".")[0].capitalize() for key in settings))
     panels = " and ".join(part for part in (", ".join(sections[:-1]), sections[-1]) if part)
@@ -102,14 +102,14 @@ def environment_note(settings: Sequence[str]) -> str:
     )
 
 
-def usage(ctx: Any) -> str:
+def format_usage(ctx: Any) -> str:
     """Return the usage line."""
     pieces = [param.make_metavar(ctx=ctx) for param in ctx.command.params if param.param_type_name == "argument"]
     rest = ["COMMAND ..."] if hasattr(ctx.command, "entries") else pieces
     return " ".join(["Usage:", ctx.command_path, "[OPTIONS]", *rest])
 
 
-def command_lists(entries: Mapping[str, Any], width: int) -> Iterator[str]:
+def format_commands(entries: Mapping[str, Any], width: int) -> Iterator[str]:
     """Yield a list of commands for each heading."""
     longest = max(map(len, entries))
     for panel in dict.fromkeys(entry.panel for entry in entries.values()):
@@ -117,7 +117,7 @@ def command_lists(entries: Mapping[str, Any], width: int) -> Iterator[str]:
         yield format_list(panel, rows, width)
 
 
-def option_lists(params: Sequence[Any], width: int, *, one_list: bool) -> Iterator[str]:
+def format_options(params: Sequence[Any], width: int, *, one_list: bool) -> Iterator[str]:
     """Yield a list of options for each heading, arguments first, the common options last."""
     panels: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
     for param in params:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 import typer.main
 from typer.core import CompletionItem, TyperCommand, TyperGroup  # type: ignore[attr-defined]
 
-from charlstm.cli.help import HELP_OPTIONS, OptionRow, format_page, option_parameter
+from charlstm.cli.help import HELP_OPTIONS, OptionRow, format_page, make_option
 from charlstm.errors import UsageError
 
 
@@ -72,7 +72,7 @@ def build_group(group: type[LazyGroup], name: str, help: str, *, completion: boo
             raise typer.Exit(2)
 
     context = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
-    options = [option_parameter(*option) for option in (*group.options, *HELP_OPTIONS)]
+    options = [make_option(*option) for option in (*group.options, *HELP_OPTIONS)]
     show_help.__signature__ = inspect.Signature([context, *options])  # type: ignore[attr-defined]
     app.callback(cls=group, help=help, add_help_option=False, invoke_without_command=True)(show_help)
     built = typer.main.get_command(app)

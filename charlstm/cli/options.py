@@ -13,7 +13,7 @@ import typer.main
 from typer.core import TyperCommand
 
 from charlstm import presets
-from charlstm.cli.help import COMMON, HELP_OPTIONS, OptionRow, format_page, option_parameter
+from charlstm.cli.help import COMMON, HELP_OPTIONS, OptionRow, format_page, make_option
 from charlstm.config import ALL_SECTIONS, SECTIONS, UnknownPolicy
 from charlstm.console import Console
 from charlstm.errors import UsageError
@@ -140,7 +140,9 @@ def command(
             configure(console, values)
             given = {key: values.pop(f.name) for key, f in flags.items()}
             settings = {
-                key: Setting(value, f"--{dashed(flags[key].name)}") for key, value in given.items() if value is not None
+                key: Setting(value, f"--{with_dashes(flags[key].name)}")
+                for key, value in given.items()
+                if value is not None
             }
             return function(console=console, settings=settings, **values)
 
@@ -149,8 +151,8 @@ def command(
             for p in inspect.signature(function, eval_str=True).parameters.values()
             if p.name not in ("console", "settings")
         ]
-        made = [setting_parameter(key, f) for key, f in flags.items()]
-        common = [option_parameter(*each) for each in COMMON_OPTIONS]
+        made = [make_setting_option(key, f) for key, f in flags.items()]
+        common = [make_option(*each) for each in COMMON_OPTIONS]
         context = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
         run.__signature__ = inspect.Signature([context, *own, *made, *common])  # type: ignore[attr-defined]
         run.__doc__ = function.__doc__
@@ -197,32 +199,34 @@ METAVARS = {int: "N", float: "X", str: "TEXT"}
 """Placeholders for the values of settings that declare none."""
 
 
-def setting_parameter(key: str, f: Field[Any]) -> inspect.Parameter:
+def make_setting_option(key: str, f: Field[Any]) -> inspect.Parameter:
     """Return the parameter of a function that typer makes the option of a setting."""
     panel = key.partition(".")[0].capitalize()
     if isinstance(f.default, bool):
-        info = typer.Option(f"--{dashed(f.name)}", help=f.metadata["help"], show_default=False, rich_help_panel=panel)
-        return option_parameter(f.name, bool | None, None, info)
+        info = typer.Option(
+            f"--{with_dashes(f.name)}", help=f.metadata["help"], show_default=False, rich_help_panel=panel
+        )
+        return make_option(f.name, bool | None, None, info)
     short = [f.metadata["flag"]] if isinstance(f.metadata["flag"], str) else []
     choices = f.metadata["choices"]
     info = typer.Option(
-        f"--{dashed(f.name)}",
+        f"--{with_dashes(f.name)}",
         *short,
-        help=f"{f.metadata['help']}{default_note(f)}",
+        help=f"{f.metadata['help']}{format_default(f)}",
         metavar="|".join(choices) or f.metadata["metavar"] or METAVARS[type(f.default)],
         show_default=False,
         rich_help_panel=panel,
         autocompletion=(lambda: list(choices)) if choices else None,
     )
-    return option_parameter(f.name, str | None, None, info)  # text: `settings.check_section` parses it, as in a file
+    return make_option(f.name, str | None, None, info)  # text: `settings.check_section` parses it, as in a file
 
 
-def default_note(f: Field[Any]) -> str:
+def format_default(f: Field[Any]) -> str:
     if f.default == "":
         return ""
     default = f.default if isinstance(f.default, tuple) else (f.default,)
     return f" (default {','.join(f'{value:g}' if isinstance(value, float) else str(value) for value in default)})"
 
 
-def dashed(name: str) -> str:
+def with_dashes(name: str) -> str:
     return name.replace("_", "-")

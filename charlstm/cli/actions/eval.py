@@ -36,11 +36,11 @@ def evaluate_model(
     file = ModelFile.load(path)
     tokens, about = read_source(console, file, path, source)
     size_bytes = about.pop("bytes")
-    metrics = {"model": str(path), **about, **plain_metrics(file, tokens, size_bytes)}
+    metrics = {"model": str(path), **about, **compute_metrics(file, tokens, size_bytes)}
     if adaptation:
-        metrics |= dynamic_metrics(console, file, tokens, size_bytes, adaptation)
+        metrics |= compute_dynamic_metrics(console, file, tokens, size_bytes, adaptation)
     if gaps:
-        metrics |= gap_metrics(console, file, tokens, gaps)
+        metrics |= compute_gap_metrics(console, file, tokens, gaps)
     return metrics
 
 
@@ -50,7 +50,7 @@ def read_source(console: Console, file: ModelFile, path: Path, source: TextSourc
     return read_part(console, file, source.part, path)
 
 
-def plain_metrics(file: ModelFile, tokens: Tokens, size_bytes: int) -> dict[str, Any]:
+def compute_metrics(file: ModelFile, tokens: Tokens, size_bytes: int) -> dict[str, Any]:
     from charlstm.evaluation.evaluate import evaluate
     from charlstm.model.loading import load_torch_model
 
@@ -59,7 +59,7 @@ def plain_metrics(file: ModelFile, tokens: Tokens, size_bytes: int) -> dict[str,
     return {**metrics.to_dict(), "end_symbols": count_symbol(tokens, file.vocabulary.end_of_document)}
 
 
-def dynamic_metrics(
+def compute_dynamic_metrics(
     console: Console, file: ModelFile, tokens: Tokens, size_bytes: int, config: AdaptationConfig
 ) -> dict[str, float]:
     from charlstm.evaluation.dynamic import score_dynamically
@@ -83,7 +83,7 @@ def with_progress(
             bar.update(done / length, f"adapting to {length:,} characters")
 
 
-def gap_metrics(console: Console, file: ModelFile, tokens: Tokens, gaps: GapOptions) -> dict[str, Any]:
+def compute_gap_metrics(console: Console, file: ModelFile, tokens: Tokens, gaps: GapOptions) -> dict[str, Any]:
     lengths = (gaps.shortest, gaps.longest)
     size = min(len(tokens), characters_needed(gaps.share, *lengths))
     if size < len(tokens):

@@ -75,7 +75,7 @@ def locate_symbols(console: Console, file: ModelFile, request: ScoreRequest, spo
     text: Text = b"".join(c for c in chunks if isinstance(c, bytes)) or "".join(c for c in chunks if isinstance(c, str))
     codes = file.vocabulary.codes(text)
     newlines = codes == ord("\n")
-    offsets = symbol_offsets(newlines, config.document)
+    offsets = find_offsets(newlines, config.document)
     if request.unknown == "skip":
         within = offsets[offsets < len(codes)]
         is_end = newlines[within] if config.document == "line" else np.zeros(len(within), np.bool_)
@@ -89,7 +89,7 @@ def locate_symbols(console: Console, file: ModelFile, request: ScoreRequest, spo
     return LocatedText(ids, offsets, lines, offsets - starts[lines - 1] + 1, decoded.split("\n"))
 
 
-def symbol_offsets(newlines: NDArray[np.bool_], document: str) -> Places:
+def find_offsets(newlines: NDArray[np.bool_], document: str) -> Places:
     """Return the offset of each symbol in a text, given which characters are newlines [length].
 
     The end of a document is at the newline that it replaces, or at the end of the text. Blank lines are not documents.
@@ -104,7 +104,7 @@ def symbol_offsets(newlines: NDArray[np.bool_], document: str) -> Places:
     return np.concatenate([offsets[: length - int(newlines[-1])], [length - int(newlines[-1])]])
 
 
-def symbol_names(vocabulary: Vocabulary) -> list[str]:
+def name_symbols(vocabulary: Vocabulary) -> list[str]:
     """Return each symbol as text; the end of a document is shown as a newline."""
     names = [symbol.decode("utf-8", "backslashreplace") for symbol in vocabulary.symbols]
     if vocabulary.end_of_document is not None:
@@ -116,32 +116,32 @@ def write_characters(
     console: Console, vocabulary: Vocabulary, text: LocatedText, scores: TextScores, request: ScoreRequest
 ) -> None:
     """Write a record for each character, or for the least likely ones with their context."""
-    names = symbol_names(vocabulary)
+    names = name_symbols(vocabulary)
     best_known = scores.both_sides or scores.forward
     places: Iterable[int] = range(len(text.ids))
     if request.worst:
-        places = least_likely(best_known, request.worst).tolist()
+        places = find_least_likely(best_known, request.worst).tolist()
     if not request.as_json:
         header = ["offset", "line", "column", "character", "log_probability", "rank"]
         header += ["both_sides_log_probability", "both_sides_rank"] if scores.both_sides else []
         write_row(console, header + (["expected", "context"] if request.worst else []))
     mark = "\x1b[1;31m{}\x1b[0m" if console.uses_color(console.stdout) else "[{}]"
     for place in places:
-        record = character_record(names, text, scores, place)
+        record = describe_character(names, text, scores, place)
         if request.worst:
-            record |= context_record(names, text, best_known, place)
+            record |= describe_context(names, text, best_known, place)
         if request.as_json:
             write_json(console, record)
         else:
-            write_row(console, character_row(record, mark))
+            write_row(console, format_row(record, mark))
 
 
-def least_likely(scores: Scores, count: int) -> Places:
+def find_least_likely(scores: Scores, count: int) -> Places:
     """Return the places of the `count` least likely characters, the least likely first."""
     return np.argsort(scores.log_probability, kind="stable")[:count]
 
 
-def character_record(names: list[str], text: LocatedText, scores: TextScores, place: int) -> dict[str, Any]:
+def describe_character(names: list[str], text: LocatedText, scores: TextScores, place: int) -> dict[str, Any]:
     record: dict[str, Any] = {
         "offset": int(text.offsets[place]),
         "line": int(text.lines[place]),
@@ -156,7 +156,7 @@ def character_record(names: list[str], text: LocatedText, scores: TextScores, pl
     return record
 
 
-def context_record(names: list[str], text: LocatedText, scores: Scores, place: int) -> dict[str, Any]:
+def describe_context(names: list[str], text: LocatedText, scores: Scores, place: int) -> dict[str, Any]:
     before, after = text.ids[max(place - CONTEXT, 0) : place], text.ids[place + 1 :][:CONTEXT]
     return {
         "expected": names[scores.expected[place]],
@@ -165,7 +165,7 @@ def context_record(names: list[str], text: LocatedText, scores: Scores, place: i
     }
 
 
-def character_row(record: dict[str, Any], mark: str) -> list[str]:
+def format_row(record: dict[str, Any], mark: str) -> list[str]:
     """Return the fields of a record; the context is one field, with the character marked in it."""
     fields = [
         f"{value:.6f}" if isinstance(value, float) else escape_field(value) if isinstance(value, str) else str(value)
@@ -190,7 +190,7 @@ class LineScore:
         return -self.log_probability / self.characters
 
 
-def line_scores(text: LocatedText, scores: Scores) -> dict[int, LineScore]:
+def sum_lines(text: LocatedText, scores: Scores) -> dict[int, LineScore]:
     """Return the score of each line that has symbols, by line number."""
     numbers, first = np.unique(text.lines, return_index=True)
     sums = np.add.reduceat(scores.log_probability.astype(np.float64), first)
@@ -203,7 +203,7 @@ def line_scores(text: LocatedText, scores: Scores) -> dict[int, LineScore]:
 
 def write_lines(console: Console, text: LocatedText, scores: TextScores, request: ScoreRequest) -> None:
     """Write a record for each line, or for the lines with the highest loss."""
-    found = line_scores(text, scores.forward)
+    found = sum_lines(text, scores.forward)
     numbers: Iterable[int] = found
     if request.worst:
         numbers = sorted(found, key=lambda number: -found[number].loss_nats)[: request.worst]
@@ -222,7 +222,7 @@ def write_comparison(console: Console, scored: dict[str, tuple[LocatedText, Text
     """Write, for each line, the model with the highest likelihood and its margin over the second."""
     if not as_json:
         write_row(console, ["line", "characters", "best", "margin_nats", "text"])
-    for number, content, lines in lines_of_all(scored):
+    for number, content, lines in align_lines(scored):
         ranked = sorted(lines, key=lambda name: -lines[name].log_probability)
         best, second = ranked[:2]
         margin = lines[best].log_probability - lines[second].log_probability
@@ -237,14 +237,14 @@ def write_comparison(console: Console, scored: dict[str, tuple[LocatedText, Text
             )
 
 
-def lines_of_all(
+def align_lines(
     scored: dict[str, tuple[LocatedText, TextScores]],
 ) -> Iterator[tuple[int, str, dict[str, LineScore]]]:
     """Yield the number, text and scores of each line that every model has scored.
 
     A model of lines scores no blank line.
     """
-    by_model = {name: line_scores(text, scores.forward) for name, (text, scores) in scored.items()}
+    by_model = {name: sum_lines(text, scores.forward) for name, (text, scores) in scored.items()}
     content = next(iter(scored.values()))[0].content
     for number in sorted(set.intersection(*map(set, by_model.values()))):
         yield number, content[number - 1], {name: lines[number] for name, lines in by_model.items()}

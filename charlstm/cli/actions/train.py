@@ -69,19 +69,19 @@ def plan_new(console: Console, request: TrainRequest) -> Plan:
     named = request.corpus or [str(source) for source in request.given.get("data.corpus", Setting((), "")).value]
     sources, stdin = resolve_sources(console, named)
     config = resolve(shape | request.given | {"data.corpus": Setting(sources, "the corpus")})
-    folder = RunFolder(request.output or default_folder(sources))
+    folder = RunFolder(request.output or choose_folder(sources))
     return Plan(config, folder, stdin, overwrite=request.overwrite, init_from=init_from)
 
 
 def plan_resumed(request: TrainRequest) -> Plan:
     """Return the plan that continues a run: the one in --output, else the corpus's, else the newest."""
-    path = request.output or (default_folder(request.corpus) if request.corpus else find_newest_run())
+    path = request.output or (choose_folder(request.corpus) if request.corpus else find_newest_run())
     folder = RunFolder(path)
-    config = resumed_config(folder.load_config(), request.given, request.corpus)
+    config = update_resumed(folder.load_config(), request.given, request.corpus)
     return Plan(config, folder, folder.spool, resume=True)
 
 
-def default_folder(sources: Sequence[str]) -> Path:
+def choose_folder(sources: Sequence[str]) -> Path:
     """Return runs/<corpus name>."""
     return Path("runs") / derive_run_name(sources)
 
@@ -175,7 +175,7 @@ def run_plan(console: Console, plan: Plan, corpus: Corpus, request: TrainRequest
 def write_events(console: Console, events: Iterable[Event], folder: Path) -> Iterator[Event]:
     """Yield the events, and write all except the single steps to stdout as JSON."""
     for event in events:
-        record = event_record(event)
+        record = describe_event(event)
         if isinstance(event, Finished):
             record["run"] = str(folder)
         if record:
@@ -183,7 +183,7 @@ def write_events(console: Console, events: Iterable[Event], folder: Path) -> Ite
         yield event
 
 
-def event_record(event: Event) -> dict[str, Any]:
+def describe_event(event: Event) -> dict[str, Any]:
     """Return the JSON record of an event; empty for a step."""
     names = {Started: "started", Validated: "validated", RolledBack: "rolled_back", Finished: "finished"}
     if type(event) not in names:
@@ -210,7 +210,7 @@ def show_end(console: Console, plan: Plan, finished: Finished) -> None:
         )
 
 
-def resumed_config(config: Config, given: Settings, corpus: list[str]) -> Config:
+def update_resumed(config: Config, given: Settings, corpus: list[str]) -> Config:
     """Return a run's config with the given settings. Raises UsageError for one that a resumed run cannot change."""
     after = updated(config, given, "the command line")
     check_resumable(config, after, given)

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from math import log
 from typing import TYPE_CHECKING
 
-from charlstm.cli.actions.train import default_folder, resolve_sources
+from charlstm.cli.actions.train import choose_folder, resolve_sources
 from charlstm.cli.commands.tune import TuneRequest
 from charlstm.cli.display import format_duration, show_corpus
 from charlstm.cli.interrupt import Interrupt
-from charlstm.cli.options import dashed
+from charlstm.cli.options import with_dashes
 from charlstm.cli.output import quantity, write_json
 from charlstm.cli.texts import read_with_progress, with_default_split
 from charlstm.console import Console, escape_controls
@@ -47,7 +47,7 @@ def run_search(console: Console, request: TuneRequest) -> int:
     configure_process()
     from charlstm.tuning.search import Search
 
-    default = default_folder(sources)
+    default = choose_folder(sources)
     folder = request.output or default.with_name(f"{default.name}-tune")
     search = Search(folder, corpus, config, request.given, request.space)
     show_search(console, search, request.trials)
@@ -144,7 +144,7 @@ def show_best(console: Console, search: Search) -> None:
     if not best:
         return
     header = ["trial", "nats/char", "bpc", *map(option_name, search.space)]
-    rows = [header, *(table_row(search, trial) for trial in best)]
+    rows = [header, *(format_trial_row(search, trial) for trial in best)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for cells in rows:
         console.note("  ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True)))
@@ -154,7 +154,7 @@ def show_best(console: Console, search: Search) -> None:
         console.note(f"importance of each setting: {shares}")
 
 
-def table_row(search: Search, trial: FrozenTrial) -> list[str]:
+def format_trial_row(search: Search, trial: FrozenTrial) -> list[str]:
     loss = trial.value or 0.0
     values = search.searched_values(trial).values()
     return [str(trial.number), f"{loss:.4f}", f"{loss / log(2):.4f}", *map(format_setting, values)]
@@ -166,4 +166,4 @@ def format_setting(value: Value) -> str:
 
 def option_name(key: str) -> str:
     """Return a setting's key as its option has it, without the dashes."""
-    return dashed(key.partition(".")[2])
+    return with_dashes(key.partition(".")[2])

@@ -94,6 +94,8 @@ def score(
     source = "-" if file is None else file
     if source == "-" and not console.piped:
         raise UsageError("no text to score", "name a FILE, or pipe one in")
+    if Path(source).is_dir():
+        raise UsageError(f"score reads one file, and {source} is a folder", "cat its files together")
     found = find_models(named, console)
     if not named:
         console.note(escape_controls(str(next(iter(found.values())))), "dim")
