@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from charlstm.cli.actions.adapt import show_adaptation
 from charlstm.cli.commands.eval import GapOptions, TextSource
 from charlstm.cli.output import write_json
 from charlstm.cli.texts import count_symbol, read_files, read_part
@@ -66,21 +65,9 @@ def compute_dynamic_metrics(
     from charlstm.model.loading import load_language_model
 
     windows = score_dynamically(load_language_model(file), tokens, file.vocabulary.bos, config)
-    nats = -sum(float(log_p.sum(dtype="float64")) for log_p in with_progress(console, windows, len(tokens)))
+    nats = -sum(float(log_p.sum(dtype="float64")) for log_p in show_adaptation(console, windows, len(tokens)))
     metrics = Metrics(len(tokens), size_bytes, nats).to_dict()
     return {f"dynamic_{key}": value for key, value in metrics.items() if key not in ("characters", "bytes")}
-
-
-def with_progress(
-    console: Console, windows: Iterator[NDArray[np.float32]], length: int
-) -> Iterator[NDArray[np.float32]]:
-    """Yield the windows of a text of this length, with a progress bar."""
-    done = 0
-    with console.progress() as bar:
-        for window in windows:
-            yield window
-            done += len(window)
-            bar.update(done / length, f"adapting to {length:,} characters")
 
 
 def compute_gap_metrics(console: Console, file: ModelFile, tokens: Tokens, gaps: GapOptions) -> dict[str, Any]:

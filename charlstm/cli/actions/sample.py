@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from charlstm.cli.actions.eval import with_progress
-from charlstm.cli.actions.novelty import NoveltyReport
 from charlstm.cli.commands.sample import SampleRequest
 from charlstm.cli.output import write_json
-from charlstm.cli.texts import read_files
 from charlstm.console import Console, escape_controls
 from charlstm.data.normalize import normalize_text
-from charlstm.runtime import configure_process
 from charlstm.sampling.fragments import Fragment
-from charlstm.sampling.reading_order import ReadingOrder
 from charlstm.storage.model import ModelFile
 from charlstm.text_model import TextModel, draw_seed
 from charlstm.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from charlstm.cli.actions.novelty import NoveltyReport
 
 LONG_PROMPT = 20_000
 """Characters of a prompt whose prefill takes long enough for a notice."""
@@ -37,9 +35,9 @@ def write_samples(console: Console, path: Path, request: SampleRequest, *, name_
     if request.adapt is not None:
         # an unknown character of the prompt is reported before the wait, not after
         file.vocabulary.encode(normalize_text(request.prompt, file.config.data), request.unknown)
-        file = adapt_model(console, file, request.adapt, request)
+        file = adapt_to_text(console, file, request.adapt, request)
     model = TextModel(file, request.direction)  # rejects a wrong direction before a long corpus is read
-    report = NoveltyReport(console, file, path) if request.novelty else None
+    report = make_novelty_report(console, file, path) if request.novelty else None
     seed = draw_seed() if request.seed is None else request.seed
     if request.seed is None:
         console.note(f"{escape_controls(str(path))}, --seed {seed}", "dim")
@@ -67,20 +65,16 @@ def write_samples(console: Console, path: Path, request: SampleRequest, *, name_
         write_text(console, report.follow(fragments) if report else fragments, request)
 
 
-def adapt_model(console: Console, file: ModelFile, source: str, request: SampleRequest) -> ModelFile:
-    """Return the model after it has learned from a text, read once. Raises as `charlstm eval` for a text."""
-    half = file.select_direction(request.direction)
-    configure_process()
-    tokens, _ = read_files(console, file, [source], request.unknown)
-    ids = ReadingOrder(request.direction).convert(tokens.span(0, len(tokens)))
+def adapt_to_text(console: Console, file: ModelFile, source: str, request: SampleRequest) -> ModelFile:
+    from charlstm.cli.actions.adapt import adapt_model  # reads texts, which would slow down every start
 
-    from charlstm.evaluation.dynamic import adapt
-    from charlstm.model.loading import load_language_model
+    return adapt_model(console, file, source, request.direction, request.unknown, request.adaptation)
 
-    model = load_language_model(half)
-    for _ in with_progress(console, adapt(model, ids, file.vocabulary.bos, request.adaptation), len(ids)):
-        pass
-    return file.with_direction(request.direction, model.export_weights())
+
+def make_novelty_report(console: Console, file: ModelFile, path: Path) -> NoveltyReport:
+    from charlstm.cli.actions.novelty import NoveltyReport  # reads texts, which would slow down every start
+
+    return NoveltyReport(console, file, path)
 
 
 def warn_of_unreachable_stops(console: Console, stops: list[str], vocabulary: Vocabulary) -> None:

@@ -1,0 +1,52 @@
+"""Models that learn from the text that they read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlstm.cli.texts import read_files
+from charlstm.config import AdaptationConfig, Direction, UnknownPolicy
+from charlstm.console import Console
+from charlstm.runtime import configure_process
+from charlstm.storage.model import ModelFile
+
+
+def adapt_model(
+    console: Console,
+    file: ModelFile,
+    source: str,
+    direction: Direction,
+    unknown: UnknownPolicy,
+    config: AdaptationConfig,
+) -> ModelFile:
+    """Return the model after it has learned from a text, read once in this direction.
+
+    Raises as `charlstm eval` does for the text.
+    """
+    one_direction = file.select_direction(direction)
+    configure_process()
+    tokens, _ = read_files(console, file, [source], unknown)
+    ids = tokens.span(0, len(tokens))[:: -1 if direction == "backward" else 1]
+
+    from charlstm.evaluation.dynamic import adapt
+    from charlstm.model.loading import load_language_model
+
+    model = load_language_model(one_direction)
+    for _ in show_adaptation(console, adapt(model, ids, file.vocabulary.bos, config), len(ids)):
+        pass
+    return file.with_direction(direction, model.export_weights())
+
+
+def show_adaptation(
+    console: Console, windows: Iterator[NDArray[np.float32]], length: int
+) -> Iterator[NDArray[np.float32]]:
+    """Yield the windows of a text of this length, with a progress bar."""
+    done = 0
+    with console.progress() as bar:
+        for window in windows:
+            yield window
+            done += len(window)
+            bar.update(done / length, f"adapting to {length:,} characters")
