@@ -1,7 +1,7 @@
-"""What the figures of a run that has ended say about its settings: at most one sentence, with the option to change.
+"""Advice at the end of a run: at most one sentence on its settings, with the option to change.
 
-Each threshold keeps clear of what healthy runs show. There training loss is measured with dropout and as a mean since
-the validation before, so it may lie above the validation loss, and one a fifth below it is nothing unusual either.
+The thresholds leave room for what healthy runs show. In those, the training loss is measured with dropout and as a mean
+since the previous validation, so it may lie above the validation loss or a fifth below it.
 """
 
 from __future__ import annotations
@@ -15,29 +15,62 @@ from numpy.typing import NDArray
 
 from charlstm.config import Config
 
-FEW_STEPS, MANY_STEPS = 300, 1000
-RISEN, OVERFITTED, STILL_FALLING, ALIKE, NO_BETTER, MUCH, BY_HEART = 1.1, 1.025, 1.018, 1.03, 1.02, 1.2, 1.7
-"""How many times as high as another a loss must be to count as such."""
+FEW_STEPS = 300
+"""Below this many optimizer steps, a run is too short to learn more than the frequencies of characters."""
 
-LEAST = 0.02
-"""A difference in nats below which two losses count as one, whatever their ratio."""
+MANY_STEPS = 1000
+"""From this many steps on, a model must do better than counting pairs of characters."""
 
-MANY_PARAMETERS, FEW_PARAMETERS = 10, 1 / 30
-"""For each character to learn from."""
+# How many times higher a loss must be than another one to count.
+
+RISEN = 1.1
+"""Both losses rose by this factor: what was learned is lost. Noise between two validations stays below it."""
+
+OVERFITTED = 1.025
+"""The validation loss at the end is this far above its best: more than the 1 to 2 % of runs that end a little late."""
+
+STILL_FALLING = 1.018
+"""The validation loss fell by this factor in the last quarter: more epochs would lower it further."""
+
+GENERALIZATION_GAP = 1.03
+"""The validation loss is this far above the training loss: the model has started to memorize."""
+
+NO_BETTER_THAN_PAIRS = 1.02
+"""A loss this far above the entropy of pairs is no better than counting pairs."""
+
+STALLED_THEN_FELL = 1.2
+"""The loss of a stalled run is this far above its final loss, so the stall was not the end of what can be learned."""
+
+MEMORIZED = 1.7
+"""The validation loss is this far above the training loss: the model has memorized its text."""
+
+MIN_DIFFERENCE_NATS = 0.02
+"""Losses closer than this count as equal, whatever their ratio."""
+
+MANY_PARAMETERS_PER_CHARACTER = 10
+"""A model with more is too large for its text, so advice against overfitting also names its size."""
+
+FEW_PARAMETERS_PER_CHARACTER = 1 / 30
+"""A model with fewer, that does not overfit, may be too small for its text."""
 
 FEW_UNITS = 32
-"""A layer this small may do no better than counting pairs whatever its learning rate."""
+"""A layer smaller than this may do no better than counting pairs with any learning rate."""
 
 MAX_PAIRS_COUNTED = 1_000_000
-"""Characters in which pairs are counted: more of them change the figure little."""
+"""Characters in which pairs are counted: more change the entropy little."""
 
-OFTEN = 20
-"""Times that a pair must occur in them on average: the entropy of rare ones is far too low."""
+MIN_COUNT_PER_PAIR = 20
+"""Occurrences that a pair needs on average: with fewer, the entropy is estimated far too low."""
 
 
 @dataclass(frozen=True)
 class Validation:
-    """A validation's losses, in nats per character."""
+    """The losses at a validation, in nats per character.
+
+    step: optimizer steps taken so far.
+    train_loss_nats: mean training loss since the previous validation.
+    loss_nats: loss on the validation part.
+    """
 
     step: int
     train_loss_nats: float
@@ -46,14 +79,22 @@ class Validation:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What is known of a run at its end."""
+    """What is known of a run at its end.
+
+    config: its settings.
+    validations: all validations, in order.
+    total_steps: optimizer steps in all epochs; the run has taken fewer if its time ran out.
+    parameters: weights of the model.
+    training_characters: characters in the training part.
+    pair_entropy_nats: `pair_entropy` of the training part.
+    """
 
     config: Config
     validations: Sequence[Validation]
-    total_steps: int  # in all the epochs; fewer were taken where the time was up before
+    total_steps: int
     parameters: int
-    training_characters: int  # of the training part
-    pair_entropy_nats: float | None = None  # `pair_entropy` of it
+    training_characters: int
+    pair_entropy_nats: float | None = None
 
     @property
     def last(self) -> Validation:
@@ -61,18 +102,18 @@ class RunSummary:
 
     @property
     def length_option(self) -> str:
-        """The option that training was as long as."""
-        by_time = self.last.step < self.total_steps
-        return "--max-time" if by_time else f"--epochs (now {self.config.training.epochs:,})"
+        """The option that ended training."""
+        time_ran_out = self.last.step < self.total_steps
+        return "--max-time" if time_ran_out else f"--epochs (now {self.config.training.epochs:,})"
 
     @property
     def lr_option(self) -> str:
-        return f"--lr (now {self.config.training.lr:g}; --find-lr proposes one)"
+        return f"--lr (now {self.config.training.lr:g}; --find-lr suggests one)"
 
 
-def diagnose(figures: RunSummary) -> str:
-    """The one thing to change first; empty where nothing looks wrong."""
-    if not figures.validations:
+def diagnose(run: RunSummary) -> str:
+    """Return the one thing to change first; empty if nothing looks wrong."""
+    if not run.validations:
         return ""
     rules = (
         check_lost_progress,
@@ -83,116 +124,120 @@ def diagnose(figures: RunSummary) -> str:
         check_still_learning,
         check_too_small,
     )
-    return next(filter(None, (rule(figures) for rule in rules)), "")
+    return next(filter(None, (rule(run) for rule in rules)), "")
 
 
-def is_above(one: float, other: float, factor: float) -> bool:
-    """Whether a loss is clearly higher than another."""
-    return one > max(factor * other, other + LEAST)
+def is_above(loss: float, other: float, factor: float) -> bool:
+    """Return whether a loss is clearly higher than another one."""
+    return loss > max(factor * other, other + MIN_DIFFERENCE_NATS)
 
 
-def check_lost_progress(figures: RunSummary) -> str:
-    """Both losses went up: overfitting would have lowered that of training."""
-    lowest = figures.validations[0]
-    for here in figures.validations[1:]:
-        if is_above(here.train_loss_nats, lowest.train_loss_nats, RISEN) and is_above(
-            here.loss_nats, lowest.loss_nats, RISEN
-        ):
+def check_lost_progress(run: RunSummary) -> str:
+    """Both losses rose. Overfitting would have lowered the training loss."""
+    best = run.validations[0]
+    for here in run.validations[1:]:
+        train_rose = is_above(here.train_loss_nats, best.train_loss_nats, RISEN)
+        if train_rose and is_above(here.loss_nats, best.loss_nats, RISEN):
             return (
-                f"what was learned by step {lowest.step:,} was lost by step {here.step:,} (validation loss "
-                f"{lowest.loss_nats:.2f}, then {here.loss_nats:.2f}): try a lower {figures.lr_option}"
+                f"training lost its progress between step {best.step:,} and step {here.step:,} (validation loss "
+                f"{best.loss_nats:.2f}, then {here.loss_nats:.2f}): try a lower {run.lr_option}"
             )
-        lowest = min(lowest, here, key=lambda validation: validation.loss_nats)
+        best = min(best, here, key=lambda validation: validation.loss_nats)
     return ""
 
 
-def check_stalled(figures: RunSummary) -> str:
-    """No progress in the first half, while the learning rate was high, and much of it once that had come down."""
-    last = figures.last
-    for k, here in enumerate(figures.validations):
+def check_stalled(run: RunSummary) -> str:
+    """No progress in the first half, at a high learning rate, and much of it at lower rates."""
+    last = run.last
+    for k, here in enumerate(run.validations):
         end = here.step + max(FEW_STEPS, last.step / 20)
-        if here.step < FEW_STEPS or end > last.step / 2 or not is_above(here.loss_nats, last.loss_nats, MUCH):
+        fell_later = is_above(here.loss_nats, last.loss_nats, STALLED_THEN_FELL)
+        if here.step < FEW_STEPS or end > last.step / 2 or not fell_later:
             continue
-        stop = bisect_left(figures.validations, end, key=lambda validation: validation.step)
-        between = figures.validations[k + 1 : stop + 1]
+        stop = bisect_left(run.validations, end, key=lambda validation: validation.step)
+        between = run.validations[k + 1 : stop + 1]
         if between[-1].step <= last.step / 2 and all(v.loss_nats >= here.loss_nats for v in between):
             return (
-                f"nothing was learned from step {here.step:,} to {between[-1].step:,}, and much once the learning rate "
-                f"had come down: try a lower {figures.lr_option}"
+                f"the loss did not fall from step {here.step:,} to step {between[-1].step:,}, and fell much once the "
+                f"learning rate was lower: try a lower {run.lr_option}"
             )
     return ""
 
 
-def check_no_learning(figures: RunSummary) -> str:
-    """After many steps, a model of one character's context would have done as well."""
-    last, pairs, few = figures.last, figures.pair_entropy_nats, figures.config.model.hidden < FEW_UNITS
+def check_no_learning(run: RunSummary) -> str:
+    """After many steps, counting pairs of characters would have done as well."""
+    last, pairs, few = run.last, run.pair_entropy_nats, run.config.model.hidden < FEW_UNITS
     loss = min(last.train_loss_nats, last.loss_nats)
-    if last.step < MANY_STEPS or few or pairs is None or not is_above(loss, pairs, NO_BETTER):
+    if last.step < MANY_STEPS or few or pairs is None or not is_above(loss, pairs, NO_BETTER_THAN_PAIRS):
         return ""
-    longer = f", or raise {figures.length_option}" if last.step < 3 * MANY_STEPS else ""
+    longer = f", or raise {run.length_option}" if last.step < 3 * MANY_STEPS else ""
     return (
         f"a loss of {loss:.2f} nats/char after {last.step:,} steps is no better than counting pairs of "
-        f"characters ({pairs:.2f}): try another {figures.lr_option}{longer}"
+        f"characters ({pairs:.2f}): try another {run.lr_option}{longer}"
     )
 
 
-def check_overfitting(figures: RunSummary) -> str:
-    """Validation got worse while training got better, or the two are worlds apart."""
-    last, best = figures.last, min(figures.validations, key=lambda validation: validation.loss_nats)
+def check_overfitting(run: RunSummary) -> str:
+    """The validation loss rose while the training loss fell, or the two are far apart."""
+    last, best = run.last, min(run.validations, key=lambda validation: validation.loss_nats)
     if is_above(last.loss_nats, best.loss_nats, OVERFITTED) and last.train_loss_nats < best.train_loss_nats:
-        kept = f"best at step {best.step:,}, whose model is kept"
-        seen = f"{kept}; validation loss {best.loss_nats:.2f} there, {last.loss_nats:.2f} at the end"
-    elif is_above(last.loss_nats, last.train_loss_nats, BY_HEART):
-        seen = f"training loss {last.train_loss_nats:.2f}, validation {last.loss_nats:.2f}"
+        evidence = (
+            f"validation loss {best.loss_nats:.2f} at step {best.step:,}, whose model is kept, "
+            f"and {last.loss_nats:.2f} at the end"
+        )
+    elif is_above(last.loss_nats, last.train_loss_nats, MEMORIZED):
+        evidence = f"training loss {last.train_loss_nats:.2f}, validation loss {last.loss_nats:.2f}"
     else:
         return ""
-    model, share = figures.config.model, figures.parameters / figures.training_characters
-    smaller = f" or lower --hidden (now {model.hidden})" if share > MANY_PARAMETERS else ""
-    change = f"raise --dropout (now {model.dropout:g}){smaller}, or lower {figures.length_option}"
-    return f"it learns its text by heart ({seen}): {change}"
+    model, ratio = run.config.model, run.parameters / run.training_characters
+    smaller = f", lower --hidden (now {model.hidden})" if ratio > MANY_PARAMETERS_PER_CHARACTER else ""
+    change = f"raise --dropout (now {model.dropout:g}){smaller} or lower {run.length_option}"
+    return f"the model overfits ({evidence}): {change}"
 
 
-def check_few_steps(figures: RunSummary) -> str:
-    last = figures.last
-    if last.step >= FEW_STEPS or is_above(last.loss_nats, last.train_loss_nats, ALIKE):
+def check_few_steps(run: RunSummary) -> str:
+    """The run was short, and the model has not started to memorize."""
+    last = run.last
+    if last.step >= FEW_STEPS or is_above(last.loss_nats, last.train_loss_nats, GENERALIZATION_GAP):
         return ""
-    return f"{last.step:,} steps are few to learn from: raise {figures.length_option}, or lower --batch-size"
+    return f"{last.step:,} steps are too few to learn much: raise {run.length_option} or lower --batch-size"
 
 
-def check_still_learning(figures: RunSummary) -> str:
-    """Validation improved over the last quarter, and nothing is learned by heart yet."""
-    last, since = figures.last, 0.75 * figures.last.step
-    before = float(np.interp(since, [v.step for v in figures.validations], [v.loss_nats for v in figures.validations]))
-    if not is_above(before, last.loss_nats, STILL_FALLING) or is_above(last.loss_nats, last.train_loss_nats, ALIKE):
+def check_still_learning(run: RunSummary) -> str:
+    """The validation loss fell over the last quarter, and the model has not started to memorize."""
+    last, since = run.last, 0.75 * run.last.step
+    steps, losses = [v.step for v in run.validations], [v.loss_nats for v in run.validations]
+    before = float(np.interp(since, steps, losses))
+    memorizing = is_above(last.loss_nats, last.train_loss_nats, GENERALIZATION_GAP)
+    if memorizing or not is_above(before, last.loss_nats, STILL_FALLING):
         return ""
-    fall = f"validation loss {before:.2f} to {last.loss_nats:.2f} in the last quarter"
-    return f"it was still learning ({fall}): raise {figures.length_option}"
+    fall = f"from {before:.2f} to {last.loss_nats:.2f} in the last quarter"
+    return f"the validation loss was still falling ({fall}): raise {run.length_option}"
 
 
-def check_too_small(figures: RunSummary) -> str:
+def check_too_small(run: RunSummary) -> str:
     """A small model that has learned all it can."""
-    last = figures.last
-    if figures.parameters > FEW_PARAMETERS * figures.training_characters or is_above(
-        last.loss_nats, last.train_loss_nats, ALIKE
-    ):
+    last = run.last
+    large = run.parameters > FEW_PARAMETERS_PER_CHARACTER * run.training_characters
+    if large or is_above(last.loss_nats, last.train_loss_nats, GENERALIZATION_GAP):
         return ""
     return (
-        f"{figures.parameters:,} parameters are few for {figures.training_characters:,} characters: "
-        f"raise --hidden (now {figures.config.model.hidden})"
+        f"the model is small for its text ({run.parameters:,} parameters, {run.training_characters:,} characters): "
+        f"raise --hidden (now {run.config.model.hidden})"
     )
 
 
 def pair_entropy(ids: NDArray[np.integer]) -> float | None:
-    """Entropy of a character in nats once the one before it is known, as counted; None where a text is too short."""
+    """Return the entropy of a character given the one before it, in nats; None if the text is too short to tell."""
     codes = ids[:MAX_PAIRS_COUNTED].astype(np.uint64)
     _, pairs = np.unique(codes[:-1] << 32 | codes[1:], return_counts=True)
     _, firsts = np.unique(codes[:-1], return_counts=True)
-    if len(codes) < OFTEN * max(len(pairs), 1):
+    if len(codes) < MIN_COUNT_PER_PAIR * max(len(pairs), 1):
         return None
     return entropy_nats(pairs) - entropy_nats(firsts)
 
 
 def entropy_nats(counts: NDArray[np.integer]) -> float:
-    """In nats."""
+    """Return the entropy of a distribution, given as counts, in nats."""
     shares = counts / counts.sum()
     return float(-(shares * np.log(shares)).sum())

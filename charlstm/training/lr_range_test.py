@@ -8,40 +8,53 @@ from dataclasses import dataclass
 from charlstm.errors import CharlstmError, DivergedError
 from charlstm.training.trainer import Trainer
 
-LOWEST_LR, HIGHEST_LR, TEST_STEPS = 1e-5, 1.0, 300
-"""The rates tried. With more steps the model learns more at the low ones, and the proposal is a lower one."""
+LOWEST_LR, HIGHEST_LR = 1e-5, 1.0
+"""The first and the last rate of the test: no optimizer here trains well below or above a tenth of them."""
 
-LOSS_SMOOTHING = 0.95
+TEST_STEPS = 300
+"""Steps of the test. With more, the model learns more at the low rates and the suggested rate is lower."""
+
+LOSS_DECAY = 0.95
+"""Decay of the moving average of the loss, which the test reports: a batch's own loss is too noisy."""
+
 MAX_RISE = 0.25
-"""The test ends once the loss is above its lowest by this share of what it was at first."""
+"""The test ends once the loss is above its lowest by this share of the first loss."""
 
 MIN_FALL = 0.02
-"""A loss that falls by a smaller share than this has only wavered."""
+"""A loss that falls by a smaller share than this fluctuates and does not learn."""
+
+SUGGESTION_DIVISOR = 10
+"""The rate with the lowest loss, divided by this, is suggested: the loss still falls there, well before it rises."""
 
 
 @dataclass(frozen=True)
 class RangeTestStep:
-    """One step of the test."""
+    """One step of the test.
 
-    fraction_done: float  # share of the test, 0 to 1
+    fraction_done: share of the test done before this step, 0 to 1.
+    learning_rate: the rate of this step.
+    loss_nats: moving average of the loss, nats per character.
+    """
+
+    fraction_done: float
     learning_rate: float
-    loss_nats: float  # smoothed
+    loss_nats: float
 
 
 def run_range_test(trainer: Trainer) -> Iterator[RangeTestStep]:
-    """Trains with a rate that grows exponentially, until the loss is far above its lowest or no longer a number.
+    """Train with a rate that grows exponentially, until the loss is far above its lowest or not finite.
 
-    The loss is an exponential mean without its bias towards 0 (Kingma & Ba 2015, sec. 3).
+    The loss is an exponential moving average, corrected for its bias towards 0 (Kingma & Ba 2015, sec. 3).
     """
     mean, first, lowest = 0.0, 0.0, float("inf")
     for k in range(TEST_STEPS):
         done = k / (TEST_STEPS - 1)
         rate = LOWEST_LR * (HIGHEST_LR / LOWEST_LR) ** done
         try:
-            mean = LOSS_SMOOTHING * mean + (1 - LOSS_SMOOTHING) * trainer.step(rate)
+            mean = LOSS_DECAY * mean + (1 - LOSS_DECAY) * trainer.step(rate)
         except DivergedError:
             return
-        loss = mean / (1 - LOSS_SMOOTHING ** (k + 1))
+        loss = mean / (1 - LOSS_DECAY ** (k + 1))
         first, lowest = first or loss, min(lowest, loss)
         yield RangeTestStep(done, rate, loss)
         if loss > lowest + MAX_RISE * first:
@@ -49,11 +62,11 @@ def run_range_test(trainer: Trainer) -> Iterator[RangeTestStep]:
 
 
 def suggest_rate(curve: Sequence[RangeTestStep]) -> float:
-    """A tenth of the rate at which the loss was lowest: there it still fell, and well before it rises.
-
-    Raises CharlstmError if it fell at no rate.
-    """
-    lowest = min(curve, key=lambda tried: tried.loss_nats, default=None)
-    if lowest is None or lowest.loss_nats > (1 - MIN_FALL) * curve[0].loss_nats:
-        raise CharlstmError(f"no learning rate from {LOWEST_LR:g} to {HIGHEST_LR:g} made the loss fall")
-    return lowest.learning_rate / 10
+    """Return a tenth of the rate at which the loss was lowest. Raises CharlstmError if the loss fell at no rate."""
+    best = min(curve, key=lambda step: step.loss_nats, default=None)
+    if best is None or best.loss_nats > (1 - MIN_FALL) * curve[0].loss_nats:
+        raise CharlstmError(
+            f"the loss fell at no learning rate from {LOWEST_LR:g} to {HIGHEST_LR:g}",
+            "check that the corpus is text in one encoding, or try another --optimizer",
+        )
+    return best.learning_rate / SUGGESTION_DIVISOR

@@ -1,4 +1,4 @@
-"""What is added to the loss while training, to make the network smoother."""
+"""The training objective: the losses of the model, and penalties that make the network smoother."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from charlstm.model.language_model import Objective, StackOutputs
 
 
 def total_loss(objectives: list[Objective], config: Config) -> Tensor:
-    """The weighted mean of a model's losses, each with the penalties on the stack that it is of."""
+    """Return the weighted mean of a model's losses, each with the penalties on its stack.
+
+    A bidirectional model has three losses: forward, backward and joint.
+    """
     weights = (config.training.forward_weight, config.training.backward_weight, config.training.joint_weight)
     terms = [
         weight * (add_penalties(losses.smoothed, outputs, config.regularization) if outputs else losses.smoothed)
@@ -20,10 +23,10 @@ def total_loss(objectives: list[Objective], config: Config) -> Tensor:
 
 
 def add_penalties(loss: Tensor, outputs: StackOutputs, config: RegularizationConfig) -> Tensor:
-    """The loss to be minimised, from the cross-entropy in nats per character.
+    """Return the loss with the penalties on the output y [T, B, H] of the top layer (Merity et al. 2017, sec. 4.7).
 
-    The penalties are on the size and on the change of the top layer's output (Merity et al. 2017, sec. 4.7); what
-    changes where another document begins is none of it.
+    AR: activation_penalty * mean(dropout(y_t)^2). TAR: temporal_penalty * mean((y_t - y_{t-1})^2). A change at the
+    start of a document does not count.
     """
     if config.activation_penalty:
         loss = loss + config.activation_penalty * outputs.head_input.float().square().mean()

@@ -1,43 +1,46 @@
-"""How far a run has come, and how it went on the way: the part of its state that is not arrays."""
+"""How far a run has come: the part of its state that is not arrays."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from charlstm.training.schedule import PLATEAU
+from charlstm.training.schedule import PLATEAU_LENGTH
+
+MAX_VALUE = 2**53
+"""Largest number that a state may hold: floats count exactly up to it."""
 
 
 @dataclass
 class Progress:
-    """How far the run has come."""
+    """The counters of a run. The field names are keys in the state file and must not change."""
 
-    step: int = 0
-    characters: int = 0  # read, over all epochs
-    seconds: float = 0.0  # of training, validation and saving, over all resumptions
-    best_loss_nats: float | None = None
-    validated_step: int = 0  # the last one that was
+    step: int = 0  # optimizer steps taken
+    characters: int = 0  # read in training, over all epochs
+    seconds: float = 0.0  # spent on training, validation and saving, over all resumptions
+    best_loss_nats: float | None = None  # lowest validation loss, nats per character
+    validated_step: int = 0  # step of the last validation
     stale: int = 0  # validations since the best one
-    plateaus: int = 0  # times that the loss stayed on one
-    loss_sum: float = 0.0  # over the steps since the last validation
-    loss_count: int = 0
-    first_loss: float | None = None  # of the first step
-    climbed: int = 0  # steps on end with a loss far above that
-    setbacks: int = 0  # times that training diverged and fell back, with the learning rate below
-    setback_lr: float = 0.0
+    plateaus: int = 0  # times that the validation loss stopped falling
+    loss_sum: float = 0.0  # of the training losses since the last validation
+    loss_count: int = 0  # training losses in loss_sum
+    first_loss: float | None = None  # training loss of the first step
+    climbed: int = 0  # consecutive steps with a loss far above first_loss
+    setbacks: int = 0  # roll backs with the learning rate setback_lr
+    setback_lr: float = 0.0  # `training.lr` at the last roll back
 
     def record_validation(self, loss: float) -> bool:
-        """Takes down the loss of a validation. Whether it is the best so far."""
+        """Record a validation loss. Returns whether it is the best so far."""
         best = self.best_loss_nats is None or loss < self.best_loss_nats
         if best:
             self.best_loss_nats = loss
         self.stale = 0 if best else self.stale + 1
-        self.plateaus += self.stale > 0 and self.stale % PLATEAU == 0
+        self.plateaus += self.stale > 0 and self.stale % PLATEAU_LENGTH == 0
         self.validated_step = self.step
         return best
 
     def pop_mean_loss(self) -> float:
-        """Mean training loss since this was last asked."""
+        """Return the mean training loss since the last call, and start a new mean."""
         mean = self.loss_sum / max(self.loss_count, 1)
         self.loss_sum, self.loss_count = 0.0, 0
         return mean
@@ -46,10 +49,10 @@ class Progress:
         return asdict(self)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Raises ValueError for what cannot be a run's progress; what an older state lacks is as at the beginning."""
+        """Load a saved state; fields that an older state lacks get their defaults. Raises ValueError for bad values."""
         for f in fields(self):
             value = state.get(f.name, f.default)
-            wanted = (int,) if type(f.default) is int else (int, float, type(f.default))
-            if type(value) not in wanted or (value is not None and not 0 <= value < 2**53):
+            types = (int,) if type(f.default) is int else (int, float, type(f.default))
+            if type(value) not in types or (value is not None and not 0 <= value < MAX_VALUE):
                 raise ValueError(f.name)
             setattr(self, f.name, value)

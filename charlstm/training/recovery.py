@@ -1,8 +1,8 @@
-"""When training diverges: back to the last good state with a lower learning rate, a few times, then an end with advice.
+"""What happens when training diverges: the run is rolled back to its last good state with a lower learning rate.
 
-The last good state is that of the last validation, or of the beginning. It lies on the disk: there it costs training
-no memory and saving no time (a second name for the file that was saved), and it outlives the process. It is taken at
-validations and not at every save, because those go by the clock: a run that was interrupted falls back to the same
+The last good state is the one at the last validation, or at the start. It is a file in the run folder, so it costs no
+memory, survives the process, and takes no time to save: it is a second name for the state file. Saves between
+validations are not used, because their steps depend on the time: a run that was interrupted rolls back to the same
 state as one that was not.
 """
 
@@ -18,24 +18,27 @@ from charlstm.storage.run import RunFolder
 from charlstm.training.events import RolledBack
 from charlstm.training.trainer import Trainer
 
-RATE_FACTOR = 0.5
-"""What the learning rate is multiplied by each time."""
+ROLLBACK_LR_FACTOR = 0.5
+"""Factor on the learning rate at each roll back."""
 
 MAX_ROLLBACKS = 5
-"""Times that a run may fall back."""
+"""Roll backs after which a run fails: at 1/32 of the learning rate, something else is wrong."""
 
-RISE_FACTOR, MAX_RISEN_STEPS = 2.0, 20
-"""A loss of so many times what it was at first, for so many steps on end, does not come down again by itself."""
+RISE_FACTOR = 2.0
+"""A loss is far too high above this multiple of the first step's loss, or of a uniform guess if that is higher."""
+
+MAX_RISEN_STEPS = 20
+"""Consecutive steps with such a loss after which the run counts as diverged: healthy runs show single ones."""
 
 
 def rate_factor(trainer: Trainer) -> float:
-    """What the schedule's learning rate is multiplied by; with another --lr it is 1 again."""
+    """Return the factor on the learning rate of the schedule. It is 1 again once `--lr` has changed."""
     progress = trainer.progress
-    return RATE_FACTOR**progress.setbacks if progress.setback_lr == trainer.config.training.lr else 1.0
+    return ROLLBACK_LR_FACTOR**progress.setbacks if progress.setback_lr == trainer.config.training.lr else 1.0
 
 
 def check_loss(trainer: Trainer, loss: float) -> None:
-    """Raises DivergedError once the loss of the last steps has been far above that of the first, or of guessing."""
+    """Raise DivergedError if the training loss of the last steps was far above that of the first step."""
     progress = trainer.progress
     if progress.first_loss is None:
         progress.first_loss = loss
@@ -43,38 +46,42 @@ def check_loss(trainer: Trainer, loss: float) -> None:
     progress.climbed = progress.climbed + 1 if loss > limit else 0
     if progress.climbed >= MAX_RISEN_STEPS:
         raise DivergedError(
-            f"training diverged at step {progress.step}: the loss has risen "
-            f"from {progress.first_loss:.2f} to {loss:.2f}"
+            f"training diverged at step {progress.step}: the loss rose from {progress.first_loss:.2f} to {loss:.2f}"
         )
 
 
-def check_validation_loss(trainer: Trainer, evaluation: Metrics) -> None:
-    """Raises DivergedError for a validation loss that is none."""
-    if not isfinite(evaluation.loss_nats):
-        raise DivergedError(
-            f"training diverged at step {trainer.progress.step}: the validation loss is no longer a number"
-        )
+def check_validation_loss(trainer: Trainer, metrics: Metrics) -> None:
+    """Raise DivergedError if the validation loss is not finite."""
+    if not isfinite(metrics.loss_nats):
+        raise DivergedError(f"training diverged at step {trainer.progress.step}: the validation loss is not finite")
 
 
 def roll_back(trainer: Trainer, folder: RunFolder, error: DivergedError) -> RolledBack:
-    """The last good state again, with a lower learning rate, saved and logged. Raises the error, with advice, once
-    that has been done too often; the last good state is then the one that is saved."""
+    """Load the last good state, lower the learning rate, save and log both.
+
+    Raises the error, with advice, after `MAX_ROLLBACKS` roll backs. The run folder then holds the last good state.
+    """
     progress, lr = trainer.progress, trainer.config.training.lr
     step, seconds = progress.step, progress.seconds
-    setbacks = 1 + (progress.setbacks if progress.setback_lr == lr else 0)
+    rollbacks = 1 + (progress.setbacks if progress.setback_lr == lr else 0)
     good = folder.load_good()
     trainer.load_state_dict(good)
     folder.truncate_metrics(good)
-    progress.seconds, progress.setbacks, progress.setback_lr = seconds, min(setbacks, MAX_ROLLBACKS), lr
-    if setbacks > MAX_ROLLBACKS:
+    progress.seconds, progress.setbacks, progress.setback_lr = seconds, min(rollbacks, MAX_ROLLBACKS), lr
+    if rollbacks > MAX_ROLLBACKS:
         folder.save(trainer.model_file({}), trainer.state_dict())
         raise DivergedError(
-            f"{error.message}; {MAX_ROLLBACKS} times the run went back to the last good state with half the rate",
-            f"lower --lr ({lr:g} here); --resume goes on from step {progress.step}, the last good one",
+            f"{error.message}, after {MAX_ROLLBACKS} roll backs that each halved the learning rate",
+            f"lower --lr (now {lr:g}); --resume continues from step {progress.step}, the last good one",
         ) from error
     event = RolledBack(step, progress.step, error.message, rate_factor(trainer))
     folder.append_metrics(
-        {"step": event.to_step, "diverged_at_step": event.step, "why": event.reason, "rate_factor": event.rate_factor}
+        {
+            "step": event.to_step,
+            "diverged_at_step": event.step,
+            "why": event.reason,
+            "rate_factor": event.rate_factor,
+        }
     )
     folder.save(trainer.model_file({}), trainer.state_dict())
     folder.mark_good()
@@ -83,7 +90,7 @@ def roll_back(trainer: Trainer, folder: RunFolder, error: DivergedError) -> Roll
 
 @contextmanager
 def explain_memory_errors(trainer: Trainer) -> Iterator[None]:
-    """Too little memory as an error that names what to lower."""
+    """Turn an out-of-memory error into a CharlstmError that names what to lower."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -91,7 +98,7 @@ def explain_memory_errors(trainer: Trainer) -> Iterator[None]:
             raise
         batches = trainer.batches
         raise CharlstmError(
-            f"there is not enough memory for a step of {batches.batch_size} streams of {batches.seq_len} characters",
-            f"lower --batch-size ({batches.batch_size} here) or --seq-len ({batches.seq_len}) and begin anew; "
-            "if other programs took it, --resume goes on",
+            f"not enough memory for a training step on {batches.batch_size} streams of {batches.seq_len} characters",
+            f"start a new run with a lower --batch-size (now {batches.batch_size}) or --seq-len (now "
+            f"{batches.seq_len}); if other programs took the memory, --resume continues this one",
         ) from error

@@ -1,4 +1,4 @@
-"""All that a training step changes, and so all that has to be saved: model, optimizer, data and progress."""
+"""The state of training between two steps: model, optimizer, position in the text and progress."""
 
 from __future__ import annotations
 
@@ -17,22 +17,34 @@ from charlstm.model.bidirectional import build_model
 from charlstm.model.device import choose_device
 from charlstm.model.language_model import detach_states
 from charlstm.storage.model import ModelFile
-from charlstm.training import optimizer
 from charlstm.training.averaging import WeightAverage
 from charlstm.training.objective import total_loss
+from charlstm.training.optimizer import build_optimizer, export_moments, load_moments, weight_matrices
 from charlstm.training.progress import Progress
+
+SHAPE_SETTINGS = ("cell", "activation", "layers", "hidden", "embedding", "between", "head")
+"""Settings of the model that must be the same in a model whose weights are taken over."""
+
+MAX_POSITION = 2**53
+"""Largest position in a saved state: floats count exactly up to it."""
 
 
 class Trainer:
-    """A run between two steps. Raises CharlstmError for a corpus that is too small for the settings."""
+    """Everything that a training step changes.
+
+    corpus: the text and its vocabulary.
+    config: the settings of the run.
+
+    Raises CharlstmError for a corpus that is too small for the settings.
+    """
 
     def __init__(self, corpus: Corpus, config: Config) -> None:
         self.config = config
         self.corpus = corpus
         self.vocabulary = corpus.vocabulary
-        boundary, settings = self.vocabulary.end_of_document, config.training
+        end_of_document, settings = self.vocabulary.end_of_document, config.training
         self.device = choose_device(
-            config.model, settings.device, settings.precision, settings.engine, resets=boundary is not None
+            config.model, settings.device, settings.precision, settings.engine, resets=end_of_document is not None
         )
         self.tokens = corpus.split(config.data.split)
         torch.manual_seed(settings.seed)
@@ -41,24 +53,23 @@ class Trainer:
             self.vocabulary.size,
             self.device.engine,
             config.regularization,
-            boundary,
+            end_of_document,
             settings.look_ahead,
         ).to(self.device.name)
         self.batches = Batches(
             self.tokens.part("train"), settings.seq_len, settings.batch_size, settings.seed, self.model.look_ahead
         )
-        self.optimizer = optimizer.build_optimizer(self.model, config.training)
-        self.average = WeightAverage(self.model, config.training)
-        self.states = self.model.initial_state(config.training.batch_size)
+        self.optimizer = build_optimizer(self.model, settings)
+        self.average = WeightAverage(self.model, settings)
+        self.states = self.model.initial_state(settings.batch_size)
         self.progress = Progress()
-
         self.validation_bytes = sum(map(self.vocabulary.count_bytes, self.tokens.part("val").chunks()))
 
     @property
     def total_steps(self) -> int:
-        """Optimizer steps in all the epochs asked for, the windows staying as they are."""
-        to_come = (self.config.training.epochs - self.batches.epochs_read) * self.batches.steps_per_epoch
-        return self.progress.step + round(to_come)
+        """Optimizer steps in all epochs: those taken and those to come."""
+        remaining = (self.config.training.epochs - self.batches.epochs_read) * self.batches.steps_per_epoch
+        return self.progress.step + round(remaining)
 
     @property
     def parameter_count(self) -> int:
@@ -66,10 +77,10 @@ class Trainer:
         return sum(parameter.numel() for parameter in self.model.parameters())
 
     def step(self, learning_rate: float) -> float:
-        """Reads one window, back-propagates through it and updates the weights. The loss in nats per character, that
-        forwards where there are others.
+        """Read one window, back-propagate through it and update the weights.
 
-        Raises DivergedError, with the weights as they were, if the loss or its gradient is not finite.
+        Returns the loss in nats per character: the forward loss of a bidirectional model. Raises DivergedError if the
+        loss or its gradient is not finite; the weights are then unchanged.
         """
         if self.batches.at_epoch_start:
             self.states = self.model.initial_state(self.batches.batch_size)
@@ -81,7 +92,7 @@ class Trainer:
         self.add_l1_gradient()
         norm, loss = self.clip_gradients(), objectives[0].losses.nats.item()
         if not (isfinite(loss) and isfinite(norm)):
-            raise DivergedError(f"training diverged at step {self.progress.step + 1}: the loss is no longer a number")
+            raise DivergedError(f"training diverged at step {self.progress.step + 1}: the loss is not finite")
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.step()
@@ -94,56 +105,63 @@ class Trainer:
         return loss
 
     def clip_gradients(self) -> float:
-        """Scales the gradient down to the largest norm allowed (Pascanu et al. 2013). Its norm before that."""
+        """Scale the gradient down to the norm `training.clip` (Pascanu et al. 2013). Returns its norm before."""
         settings = self.config.training
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip or float("inf"))
         return float(norm)
 
     def add_l1_gradient(self) -> None:
-        """Adds to the gradient that of the matrices' absolute values (Tibshirani 1996), where they are penalised."""
+        """Add the gradient of the L1 penalty on the matrices (Tibshirani 1996): l1 * sign(W)."""
         if l1 := self.config.regularization.l1:
-            for weight in optimizer.weight_matrices(self.model):
+            for weight in weight_matrices(self.model):
                 weight.grad.add_(weight.detach().sign(), alpha=l1)  # type: ignore[union-attr]
 
     def model_file(self, metrics: dict[str, Any]) -> ModelFile:
-        """The model as it is now, and where it came from; no times, so that the same run makes the same file."""
+        """Return the model with its averaged weights, its place in training and these metrics.
+
+        The file has no times, so the same run writes the same file.
+        """
         tokens, progress = self.tokens, self.progress
-        about = {"fingerprint": self.corpus.fingerprint, "characters": len(tokens.ids), "split": list(tokens.shares)}
-        place = {"step": progress.step, "characters": progress.characters}
+        corpus = {"fingerprint": self.corpus.fingerprint, "characters": len(tokens.ids), "split": list(tokens.shares)}
+        position = {"step": progress.step, "characters": progress.characters}
         with self.average.applied():
-            return ModelFile(self.config, self.vocabulary, self.model.export_weights(), about, place | metrics)
+            return ModelFile(self.config, self.vocabulary, self.model.export_weights(), corpus, position | metrics)
 
     def init_from(self, other: ModelFile) -> str:
-        """Takes over another model's weights. Gives the characters it does not know, which keep their fresh rows; so
-        does a direction that it does not have.
+        """Take over the weights of another model, symbol by symbol where a weight has a row per symbol.
 
-        Raises UsageError if its layers are of another shape.
+        Returns the characters that the other model does not have. Their rows keep their initial values, as does a
+        direction that the other model does not have. Raises UsageError for a model with other layers.
         """
-        for name in ("cell", "activation", "layers", "hidden", "embedding", "between", "head"):
+        for name in SHAPE_SETTINGS:
             theirs, ours = getattr(other.config.model, name), getattr(self.config.model, name)
             if theirs != ours:
-                raise UsageError(f"--init-from: {name} is {theirs} in that model and {ours} here")
-        weights, known = self.model.export_weights(), {piece: i for i, piece in enumerate(other.vocabulary.symbols)}
-        rows = [(i, known[piece]) for i, piece in enumerate(self.vocabulary.symbols) if piece in known]
-        ours, theirs = np.array(rows, np.int64).reshape(-1, 2).T
+                raise UsageError(
+                    f"--init-from: {name} is {theirs} in that model and {ours} here",
+                    "leave it out: the value of the model is the default",
+                )
+        weights, known = self.model.export_weights(), {symbol: i for i, symbol in enumerate(other.vocabulary.symbols)}
+        shared = [(i, known[symbol]) for i, symbol in enumerate(self.vocabulary.symbols) if symbol in known]
+        our_rows, their_rows = np.array(shared, np.int64).reshape(-1, 2).T
         per_symbol = names_per_symbol(self.config.model)
         for name in weights.keys() & other.weights.keys():
             if name in per_symbol:
-                weights[name][ours] = other.weights[name][theirs]
+                weights[name][our_rows] = other.weights[name][their_rows]
             else:
                 weights[name] = other.weights[name]
         self.model.load_weights(weights)
         self.average = WeightAverage(self.model, self.config.training)
-        return b"".join(piece for piece in self.vocabulary.symbols if piece not in known).decode("utf-8", "replace")
+        new = b"".join(symbol for symbol in self.vocabulary.symbols if symbol not in known)
+        return new.decode("utf-8", "replace")
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the steps to come depend on."""
+        """Return everything that the next steps depend on."""
         return {
             "corpus": self.corpus.fingerprint,
             "progress": self.progress.state_dict(),
             "batches": self.batches.state_dict(),
             "model": self.model.export_weights(),
-            "optimizer": optimizer.state_dict(self.optimizer, self.model.parameters_by_name()),
+            "optimizer": export_moments(self.optimizer, self.model.parameters_by_name()),
             "average": self.average.state_dict(),
             "hidden": {
                 f"{k}.{n}": part.cpu().numpy().copy()
@@ -154,11 +172,15 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Raises CharlstmError if the state is of a run on another text, ModelFileError if it is none of this run's."""
+        """Load a saved state.
+
+        Raises CharlstmError for the state of a run on another text, ModelFileError for one that does not fit the
+        settings.
+        """
         if state.get("corpus") != self.corpus.fingerprint:
             raise CharlstmError(
-                "the corpus has changed since this run was begun, so it cannot be resumed",
-                "begin another run with --init-from",
+                "cannot resume: the corpus has changed since the run was started",
+                "start a new run with the weights of this one: --init-from",
             )
         try:
             self.load_parts(state)
@@ -166,13 +188,12 @@ class Trainer:
             raise ModelFileError("the saved state does not fit the settings of its run") from error
 
     def load_parts(self, state: dict[str, Any]) -> None:
-        """Raises as the parts do that find something in the state to be impossible."""
+        """Load the parts of a state. Raises one of the errors that `load_state_dict` turns into ModelFileError."""
         self.progress.load_state_dict(state["progress"])
-        check_place(state["batches"])
+        check_position(state["batches"])
         self.batches.load_state_dict(state["batches"])
         self.model.load_weights(state["model"])
-        parameters = self.model.parameters_by_name()
-        optimizer.load_state_dict(self.optimizer, parameters, self.config.training, state["optimizer"])
+        load_moments(self.optimizer, self.model.parameters_by_name(), self.config.training, state["optimizer"])
         self.average.load_state_dict(state["average"])
         self.states = self.model.initial_state(self.batches.batch_size)
         for k, parts in enumerate(self.states):
@@ -183,15 +204,16 @@ class Trainer:
         set_random_state(state["random"])
 
 
-def check_place(batches: dict[str, Any]) -> None:
-    """Raises ValueError for a place that no reading of a text comes to."""
-    for name in ("epoch", "step", "offset", "seq_len", "batch_size"):
-        if type(batches[name]) is not int or not name.endswith(("len", "size")) <= batches[name] < 2**53:
+def check_position(batches: dict[str, Any]) -> None:
+    """Raise ValueError for a position in the text that is impossible."""
+    minimums = {"epoch": 0, "step": 0, "offset": 0, "seq_len": 1, "batch_size": 1}
+    for name, minimum in minimums.items():
+        if type(batches[name]) is not int or not minimum <= batches[name] < MAX_POSITION:
             raise ValueError(name)
 
 
 def random_state() -> dict[str, Any]:
-    """What torch's generators will draw next; dropout draws from them."""
+    """Return the states of torch's random generators, which dropout draws from."""
     state = {"cpu": torch.get_rng_state().numpy()}
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state().numpy()
@@ -199,6 +221,7 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any]) -> None:
+    """Load what `random_state` returned."""
     torch.set_rng_state(torch.from_numpy(state["cpu"].copy()))
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(torch.from_numpy(state["cuda"].copy()))

@@ -1,1 +1,1 @@
-"""A search for the settings that suit a corpus, told as a series of events."""
+"""A search for the settings that suit a corpus, as a series of events."""

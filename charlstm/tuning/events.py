@@ -1,4 +1,4 @@
-"""What happens in a search, beside the training events of the trial that runs."""
+"""What happens in a search, besides the training events of the current trial."""
 
 from __future__ import annotations
 
@@ -10,13 +10,23 @@ from charlstm.tuning.space import Value
 
 @dataclass(frozen=True)
 class TrialFinished:
-    """A trial came to an end, and the journal has it."""
+    """A trial ended, and its result is in the journal.
 
-    number: int  # from 0, over all processes
+    number: the trial, counted from 0 over all processes.
+    outcome: "done" (trained to its end), "pruned" (stopped early, behind the others) or "failed".
+    loss_nats: lowest validation loss of the trial, nats per character; None if it was never validated.
+    fraction_done: share of its time at its last validation, 0 to 1.
+    values: the searched settings of the trial, by `section.key`.
+    seconds: time that the trial took.
+    reason: why it failed, in one sentence.
+    best: whether it is the best trial so far.
+    """
+
+    number: int
     outcome: Literal["done", "pruned", "failed"]
-    loss_nats: float | None  # the best on the validation part; None if it was not validated
-    fraction_done: float  # share of its time when it was validated last
-    values: dict[str, Value]  # of the settings that are searched
+    loss_nats: float | None
+    fraction_done: float
+    values: dict[str, Value]
     seconds: float
-    reason: str = ""  # it failed
-    best: bool = False  # of all so far
+    reason: str = ""
+    best: bool = False

@@ -1,7 +1,7 @@
-"""The search itself: trial after trial, each a short training, with Optuna's journal as the memory they share.
+"""A search: one short training after the other, with Optuna's journal as their shared memory.
 
-Several processes may search in one folder at once, and any may be killed: all a process knows is in the journal, and
-a trial's own folder is locked for as long as somebody trains in it.
+Several processes may search in one folder at once, and any of them may be killed: all results are in the journal, and
+the folder of a trial is locked while a process trains in it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from charlstm.config import Config
 from charlstm.data.batches import Batches
 from charlstm.data.corpus import Corpus
 from charlstm.errors import CharlstmError, DivergedError, UsageError
-from charlstm.settings import Settings, updated
+from charlstm.settings import Settings, current_key, updated
 from charlstm.storage.files import write_atomically, write_error
 from charlstm.storage.locate import BEST
 from charlstm.storage.run import RunFolder
@@ -39,24 +39,38 @@ from charlstm.training.trainer import Trainer
 from charlstm.tuning.events import TrialFinished
 from charlstm.tuning.space import Categorical, Space, Value, fixed_terms, get_setting
 
-JOURNAL, SETTINGS, LOCK = "journal.jsonl", "best.toml", "lock"
+JOURNAL, BEST_CONFIG, SEARCH_LOCK = "journal.jsonl", "best.toml", "lock"
 
-RUNGS, FIRST_RUNG = 5, 2
-"""A trial is validated after 2, 3 and 4 fifths of its time and at its end: before that, a high learning rate only
-seems bad."""
+RUNGS = 5
+"""A trial is compared with the others at multiples of a fifth of its time."""
+
+FIRST_RUNG = 2
+"""The first multiple at which it is: before that, a high learning rate looks worse than it is."""
 
 MAX_VALIDATION_SHARE = 0.1
-"""Share of its time that a trial may spend on being validated before its end; a long text is then validated once."""
+"""Share of its time that a trial may spend on validations before its end. On a long text, one may exceed it."""
 
-BEFORE_CUTTING, BEFORE_WEIGHING = 4, 10
-"""Trials that must have run to their end before one is compared with them, and before it is said what mattered."""
+MIN_TRIALS_TO_PRUNE = 4
+"""Trials that must be done before others are compared with them and pruned."""
+
+MIN_TRIALS_TO_RANK = 10
+"""Trials that must be done before the settings are ranked by importance."""
+
+ORIGIN = "the search"
+"""Where the values of searched settings come from, for error messages."""
 
 
 class Search:
-    """The trials in a folder: those that there are, and those to come.
+    """The trials in a folder: those that it has and those to come.
 
-    Raises UsageError if the folder holds a run or another search, CharlstmError if nothing can be written there or
-    its journal is damaged, or the corpus is too small for any settings.
+    folder: the folder of the search; it is created if it does not exist.
+    corpus: the text.
+    config: the settings of every trial, except the searched ones.
+    given: the settings that the user set; they are written to the resulting config file.
+    space: the settings that are searched.
+
+    Raises UsageError if the folder holds a run or another search, CharlstmError if it cannot be written, its journal is
+    damaged or the corpus is too small for any settings.
     """
 
     def __init__(self, folder: Path, corpus: Corpus, config: Config, given: Settings, space: Space) -> None:
@@ -65,44 +79,43 @@ class Search:
         if not (folder / JOURNAL).exists():
             RunFolder(folder).check_unused()
         self.study = open_study(folder)
-        self.check_same()
-        self.forget_killed()
-        self.suggest_given()
+        self.check_terms()
+        self.discard_killed()
+        self.enqueue_given()
 
-    def check_same(self) -> None:
-        """Raises UsageError that names what is another here than it was when this search was begun."""
-        settings, there = fixed_terms(self.config, self.space), self.study.user_attrs
-        if not there:
-            self.study.set_user_attr("settings", settings)
+    def check_terms(self) -> None:
+        """Raise UsageError if the settings or the corpus are not those that this search was started with."""
+        terms, saved = fixed_terms(self.config, self.space), self.study.user_attrs
+        if not saved:
+            self.study.set_user_attr("settings", terms)
             self.study.set_user_attr("corpus", self.corpus.fingerprint)
             return
-        another = "-o names another folder"
-        if there["corpus"] != self.corpus.fingerprint:
-            raise UsageError(f"{self.folder} holds a search on another corpus", another)
-        for key, now in settings.items():
-            was = there["settings"].get(key, now)
-            if was != now:
+        hint = "name another folder with -o"
+        if saved["corpus"] != self.corpus.fingerprint:
+            raise UsageError(f"{self.folder} holds a search on another corpus", hint)
+        before = {current_key(key): value for key, value in saved["settings"].items()}
+        for key, value in terms.items():
+            if before.get(key, value) != value:
                 where = self.given[key].where if key in self.given else key
-                raise UsageError(f"{where} is {now} here and {was} in the search in {self.folder}", another)
+                raise UsageError(f"{where} is {value} here and {before[key]} in the search in {self.folder}", hint)
 
-    def forget_killed(self) -> None:
-        """Trials whose process was killed have failed: nobody holds the lock of their folder any more."""
+    def discard_killed(self) -> None:
+        """Mark the trials of killed processes as failed: no process holds the lock of their folder."""
         for path in self.folder.glob("trial-*"):
             with suppress(CharlstmError), RunFolder(path).lock_exclusively():
                 shutil.rmtree(path, ignore_errors=True)
                 number = int(path.name.removeprefix("trial-"))
-                with suppress(ValueError):  # it had ended, and only its folder was left
+                with suppress(ValueError):  # the trial ended, and only its folder was left
                     self.study.tell(number, state=TrialState.FAIL)
 
-    def suggest_given(self) -> None:
-        """The first trial has the settings as they are given: whatever is found is at least as good."""
-        first = {key: values.encode(get_setting(self.config, key)) for key, values in self.space.items()}
-        tried = self.study.get_trials(deepcopy=False)
-        if not any(trial.state != TrialState.FAIL for trial in tried):
-            self.study.enqueue_trial(first)
+    def enqueue_given(self) -> None:
+        """Give the first trial the settings as they are, so that the result is at least as good."""
+        params = {key: values.encode(get_setting(self.config, key)) for key, values in self.space.items()}
+        if all(trial.state == TrialState.FAIL for trial in self.study.get_trials(deepcopy=False)):
+            self.study.enqueue_trial(params)
 
     def run_trials(self, count: int, stop: Callable[[], bool] = lambda: False) -> Iterator[Event | TrialFinished]:
-        """Runs so many trials, or until `stop()` is true; the one that this cuts short does not count."""
+        """Run `count` trials, or until `stop()` returns True. The trial that it interrupts does not count."""
         self.warm_up()
         for _ in range(count):
             if stop():
@@ -110,65 +123,72 @@ class Search:
             yield from self.run_trial(stop)
 
     def warm_up(self) -> None:
-        """A step with each cell, unrecorded: what that compiles must not cost the first trials time."""
+        """Take one step with each cell, so that compiling does not cost the first trials time."""
         cells = self.space.get("model.cell")
         for cell in cells.choices if isinstance(cells, Categorical) else (self.config.model.cell,):
-            with suppress(CharlstmError, MemoryError, RuntimeError):  # a trial will tell
-                Trainer(self.corpus, updated(self.config, {"model.cell": cell}, "the search")).step(0.0)
+            with suppress(CharlstmError, MemoryError, RuntimeError):  # a trial reports it
+                Trainer(self.corpus, updated(self.config, {"model.cell": cell}, ORIGIN)).step(0.0)
 
     def run_trial(self, stop: Callable[[], bool]) -> Iterator[Event | TrialFinished]:
-        """One trial: the events of its training, then how it ended. It has failed if `stop()` or an error ended it."""
+        """Run one trial: yield the events of its training, then its result.
+
+        A trial that `stop()` or an error interrupts has failed, and a stopped one yields no result.
+        """
         trial = self.ask()
         folder = RunFolder(self.folder / f"trial-{trial.number}")
-        attempt, began = Attempt(trial, self.config.training.max_time), monotonic()
+        monitor, began = TrialMonitor(trial, self.config.training.max_time), monotonic()
         state = TrialState.FAIL
         try:
             values = {key: values.suggest(trial, key) for key, values in self.space.items()}
-            yield from self.train(attempt, updated(self.config, values, "the search"), folder, stop)
-            if not attempt.stopped:
-                state = TrialState.PRUNED if attempt.outcome else TrialState.COMPLETE
+            yield from self.train_trial(monitor, updated(self.config, values, ORIGIN), folder, stop)
+            if not monitor.stopped:
+                state = TrialState.PRUNED if monitor.over else TrialState.COMPLETE
         finally:
-            loss = min(attempt.losses, default=None)
+            loss = min(monitor.losses, default=None)
             self.study.tell(trial, loss if state == TrialState.COMPLETE else None, state)
-            best = state == TrialState.COMPLETE and self.keep(trial.number, folder.path / BEST)
+            best = state == TrialState.COMPLETE and self.keep_best(trial.number, folder.path / BEST)
             shutil.rmtree(folder.path, ignore_errors=True)
-        if not attempt.stopped:
-            outcome, seconds = attempt.outcome or "done", monotonic() - began
-            yield TrialFinished(trial.number, outcome, loss, attempt.rung / RUNGS, values, seconds, attempt.why, best)
+        if not monitor.stopped:
+            outcome, seconds = monitor.outcome or "done", monotonic() - began
+            done = monitor.rung / RUNGS
+            yield TrialFinished(trial.number, outcome, loss, done, values, seconds, monitor.reason, best)
 
-    def train(self, attempt: Attempt, config: Config, folder: RunFolder, stop: Callable[[], bool]) -> Iterator[Event]:
-        """The training of a trial. That it cannot be trained so is a result, and no reason to end the search."""
+    def train_trial(
+        self, monitor: TrialMonitor, config: Config, folder: RunFolder, stop: Callable[[], bool]
+    ) -> Iterator[Event]:
+        """Train with the settings of a trial. Settings that cannot be trained are a result: the search continues."""
         try:
             Batches(self.tokens.part("train"), config.training.seq_len, config.training.batch_size, seed=0)
         except CharlstmError as error:
-            attempt.failed(error.message)
+            monitor.fail(error.message)
             return
         try:
             for event in run_training(
-                self.corpus, config, folder, stop=lambda: attempt.over or stop(), validate_at=attempt.validate_at
+                self.corpus, config, folder, stop=lambda: monitor.over or stop(), validate_at=monitor.validate_at
             ):
                 yield event
                 if isinstance(event, Validated):
-                    attempt.validated(event)
+                    monitor.record_validation(event)
                 elif isinstance(event, Finished):
-                    attempt.stopped = event.reason == "stopped" and not attempt.over
+                    monitor.stopped = event.reason == "stopped" and not monitor.over
         except DivergedError as error:
-            attempt.failed(error.message)
-        except (MemoryError, RuntimeError) as error:  # torch has no MemoryError of its own on a CPU
-            attempt.failed(str(error).partition("\n")[0])
+            monitor.fail(error.message)
+        except (MemoryError, RuntimeError) as error:  # on a CPU, torch raises RuntimeError where memory runs out
+            monitor.fail(str(error).partition("\n")[0])
 
     def ask(self) -> optuna.Trial:
-        """The next trial. What is drawn for it depends on the seed, its number and the trials that ended before."""
-        self.study.sampler = self.sampler(len(self.study.get_trials(deepcopy=False)))
+        """Return the next trial. Its settings depend on the seed, its number and the results of finished trials."""
+        self.study.sampler = self.make_sampler(len(self.study.get_trials(deepcopy=False)))
         trial = self.study.ask()
-        self.study.sampler = self.sampler(trial.number)  # if another process asked at the same moment
+        self.study.sampler = self.make_sampler(trial.number)  # another process may have asked at the same moment
         return trial
 
-    def sampler(self, number: int) -> TPESampler:
+    def make_sampler(self, number: int) -> TPESampler:
+        """Return the sampler of a trial: a tree-structured Parzen estimator (Bergstra et al. 2011)."""
         return TPESampler(seed=(self.config.training.seed * 1_000_003 + number) % 2**32)
 
-    def keep(self, number: int, model: Path) -> bool:
-        """Keeps the model of this trial, and returns True, if it is the best so far."""
+    def keep_best(self, number: int, model: Path) -> bool:
+        """Keep the model and settings of this trial if it is the best so far. Returns whether it is."""
         with lock_search(self.folder):
             if self.best_trials(1)[0].number != number:
                 return False
@@ -177,19 +197,17 @@ class Search:
             return True
 
     def write_best(self) -> Path:
-        """Writes the settings of the best trial, as a file for --config."""
-        path = self.folder / SETTINGS
-        write_atomically(path, self.settings_of(self.best_trials(1)[0]).encode())
+        """Write the settings of the best trial to a file for --config. Returns its path."""
+        path = self.folder / BEST_CONFIG
+        write_atomically(path, self.config_toml(self.best_trials(1)[0]).encode())
         return path
 
-    def settings_of(self, trial: FrozenTrial) -> str:
-        """What was given and what was found; the rest are the defaults."""
+    def config_toml(self, trial: FrozenTrial) -> str:
+        """Return the settings that the user set and those that this trial found, as TOML."""
         found = self.searched_values(trial)
-        config = updated(self.config, found, "the search")
+        config = updated(self.config, found, ORIGIN)
         time = f"{config.training.max_time:g}s"
-        about = (
-            f"Trial {trial.number} of a search: {trial.value:.4f} nats/char after {time}; --max-time trains for longer."
-        )
+        about = f"Trial {trial.number} of a search: {trial.value:.4f} nats/char after {time}. --max-time trains longer."
         document: dict[str, Any] = {"about": about}
         for key in fixed_terms(config, {}):
             if key in self.given or key in found:
@@ -198,72 +216,79 @@ class Search:
         return tomli_w.dumps(document)
 
     def searched_values(self, trial: FrozenTrial) -> dict[str, Value]:
-        """The settings of a trial that are searched."""
-        return {key: values.decode(trial.params[key]) for key, values in self.space.items()}
+        """Return the searched settings of a trial by `section.key`."""
+        params = {current_key(key): value for key, value in trial.params.items()}
+        return {key: values.decode(params[key]) for key, values in self.space.items()}
 
     def best_trials(self, count: int) -> list[FrozenTrial]:
-        """The best trials of those that ran to their end, by all processes, the best first."""
+        """Return the best trials that trained to their end, of all processes, best first."""
         return sorted(self.completed, key=lambda trial: (trial.value, trial.number))[:count]
 
     @property
     def completed(self) -> list[FrozenTrial]:
+        """The trials that trained to their end, of all processes."""
         return self.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
 
     @property
     def finished_trials(self) -> int:
-        """Trials that came to an end, by all processes."""
+        """Number of trials that trained to their end or were pruned, of all processes."""
         return len(self.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE, TrialState.PRUNED]))
 
     def parameter_importances(self) -> dict[str, float]:
-        """The share of each setting in what sets the best trials apart, the largest first. Empty after a few trials.
+        """Return how much each setting matters for the loss, as shares, largest first; empty after a few trials.
 
         PED-ANOVA (Watanabe et al. 2023).
         """
-        if len(self.completed) < BEFORE_WEIGHING:
+        if len(self.completed) < MIN_TRIALS_TO_RANK:
             return {}
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it was experimental before Optuna 5
+            warnings.simplefilter("ignore")  # Optuna before 5 calls it experimental
             return optuna.importance.get_param_importances(self.study, evaluator=PedAnovaImportanceEvaluator())
 
 
-class Attempt:
-    """How a trial goes: when it is to be validated, what came of that, and why it ended."""
+class TrialMonitor:
+    """What happens to one trial: when it is validated, with which results, and why it ends."""
 
     def __init__(self, trial: optuna.Trial, seconds: float) -> None:
         self.trial, self.seconds = trial, seconds
-        self.losses: list[float] = []
-        self.rung = 0  # where it was validated last
-        self.due = RUNGS  # where it is to be next, as far as is known
-        self.asked = self.spent = 0.0  # when, and how long in all
+        self.losses: list[float] = []  # of its validations, nats per character
+        self.rung = 0  # of the last validation: the fifths of its time that were over
+        self.next_rung = RUNGS  # of the next validation; the last rung is not announced by `validate_at`
+        self.validation_began = 0.0
+        self.validation_seconds = 0.0  # of all validations
         self.outcome: Literal["", "pruned", "failed"] = ""
-        self.why = ""
-        self.stopped = False
+        self.reason = ""  # why it failed
+        self.stopped = False  # by the user
 
     @property
     def over(self) -> bool:
+        """Whether it was pruned or failed."""
         return self.outcome != ""
 
-    def failed(self, why: str) -> None:
-        self.outcome, self.why = "failed", why
+    def fail(self, reason: str) -> None:
+        """End the trial as failed."""
+        self.outcome, self.reason = "failed", reason
 
     def validate_at(self, done: float) -> bool:
-        """Whether to validate at this share of the training."""
+        """Return whether to validate at this share of the training."""
         rung = int(done * RUNGS)
-        if rung <= max(self.rung, FIRST_RUNG - 1) or self.spent > MAX_VALIDATION_SHARE * self.seconds:
+        too_slow = self.validation_seconds > MAX_VALIDATION_SHARE * self.seconds
+        if rung <= max(self.rung, FIRST_RUNG - 1) or too_slow:
             return False
-        self.due, self.asked = rung, monotonic()
+        self.next_rung, self.validation_began = rung, monotonic()
         return True
 
-    def validated(self, event: Validated) -> None:
-        """Tells the study, which says whether to go on."""
-        loss, rung = event.metrics.loss_nats, self.due
-        self.due = RUNGS
+    def record_validation(self, event: Validated) -> None:
+        """Report a validation loss to the study, which decides whether the trial is pruned."""
+        loss, rung = event.metrics.loss_nats, self.next_rung
+        self.next_rung = RUNGS
         if not isfinite(loss):
-            self.failed("the loss on the validation part is no longer a number")
+            self.fail("the validation loss is not finite")
             return
         self.losses.append(loss)
-        self.spent += monotonic() - self.asked
-        if rung > self.rung:  # the end may come twice: the first time, it was not known how short a validation is
+        self.validation_seconds += monotonic() - self.validation_began
+        # The end may come twice: the time for the last validation is only known after the first one.
+        if rung > self.rung:
             self.rung = rung
             self.trial.report(loss, rung)
             if rung < RUNGS and self.trial.should_prune():
@@ -271,24 +296,26 @@ class Attempt:
 
 
 def open_study(folder: Path) -> optuna.Study:
-    """The study in this folder, begun if there is none. Raises CharlstmError."""
+    """Open or create the study in a folder. Raises CharlstmError."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     journal = folder / JOURNAL
     try:
         folder.mkdir(parents=True, exist_ok=True)
         storage = JournalStorage(JournalFileBackend(str(journal)))
-        pruner = MedianPruner(n_startup_trials=BEFORE_CUTTING)
+        pruner = MedianPruner(n_startup_trials=MIN_TRIALS_TO_PRUNE)
         return optuna.create_study(storage=storage, study_name="charlstm", pruner=pruner, load_if_exists=True)
     except OSError as error:
         raise write_error(folder, error) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise CharlstmError(f"{journal} is damaged or no journal of a search", "-o names another folder") from error
+        raise CharlstmError(
+            f"{journal} is damaged, or not the journal of a search", "name another folder with -o"
+        ) from error
 
 
 @contextmanager
 def lock_search(folder: Path) -> Iterator[None]:
-    """Waits for the other processes that search here; one at a time writes what is best."""
-    with (folder / LOCK).open("a") as file:
-        with suppress(OSError):  # a file system without locks is no reason not to search
+    """Wait for the other processes that search in this folder: one at a time writes the best result."""
+    with (folder / SEARCH_LOCK).open("a") as file:
+        with suppress(OSError):  # a file system without locks: two processes rarely write at once
             flock(file, LOCK_EX)
         yield

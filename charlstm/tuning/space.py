@@ -1,4 +1,4 @@
-"""What is searched: the settings that matter and where to look for their values. Optuna draws, this says from what."""
+"""The search space: which settings are searched, and the values that each may have."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ Value = str | int | float
 
 @dataclass(frozen=True)
 class Categorical:
-    """One of a few words."""
+    """One of a few names."""
 
     choices: tuple[str, ...]
 
     def suggest(self, trial: Trial, name: str) -> Value:
+        """Return the value that Optuna suggests for a trial."""
         return str(trial.suggest_categorical(name, self.choices))
 
-    def decode(self, drawn: Any) -> Value:
-        return str(drawn)
+    def decode(self, suggested: Any) -> Value:
+        """Return the value of the setting for a parameter of a trial."""
+        return str(suggested)
 
     def encode(self, value: Any) -> Any:
-        """What must be drawn for this value, or for the nearest there is."""
+        """Return the parameter for this value of the setting; the first choice if it has no parameter."""
         return value if value in self.choices else self.choices[0]
 
     def __str__(self) -> str:
@@ -36,7 +38,10 @@ class Categorical:
 
 @dataclass(frozen=True)
 class IntRange:
-    """A whole number, a multiple of `unit`; `log`: as likely between 1 and 2 as between 2 and 4."""
+    """A whole number from `low` to `high`, a multiple of `multiple_of`.
+
+    With `log`, values are suggested uniformly on a logarithmic scale.
+    """
 
     low: int
     high: int
@@ -44,14 +49,16 @@ class IntRange:
     log: bool = False
 
     def suggest(self, trial: Trial, name: str) -> Value:
-        return self.decode(
-            trial.suggest_int(name, self.low // self.multiple_of, self.high // self.multiple_of, log=self.log)
-        )
+        """Return the value that Optuna suggests for a trial."""
+        low, high = self.low // self.multiple_of, self.high // self.multiple_of
+        return self.decode(trial.suggest_int(name, low, high, log=self.log))
 
-    def decode(self, drawn: Any) -> Value:
-        return int(drawn) * self.multiple_of
+    def decode(self, suggested: Any) -> Value:
+        """Return the value of the setting for a parameter of a trial."""
+        return int(suggested) * self.multiple_of
 
     def encode(self, value: Any) -> Any:
+        """Return the parameter for the value in the range that is nearest to this one."""
         return round(min(max(value, self.low), self.high) / self.multiple_of)
 
     def __str__(self) -> str:
@@ -60,19 +67,25 @@ class IntRange:
 
 @dataclass(frozen=True)
 class FloatRange:
-    """A number, to three digits."""
+    """A number from `low` to `high`, with three digits.
+
+    With `log`, values are suggested uniformly on a logarithmic scale.
+    """
 
     low: float
     high: float
     log: bool = False
 
     def suggest(self, trial: Trial, name: str) -> Value:
+        """Return the value that Optuna suggests for a trial."""
         return self.decode(trial.suggest_float(name, self.low, self.high, log=self.log))
 
-    def decode(self, drawn: Any) -> Value:
-        return float(f"{drawn:.3g}")
+    def decode(self, suggested: Any) -> Value:
+        """Return the value of the setting for a parameter of a trial."""
+        return float(f"{suggested:.3g}")
 
     def encode(self, value: Any) -> Any:
+        """Return the parameter for the value in the range that is nearest to this one."""
         return min(max(value, self.low), self.high)
 
     def __str__(self) -> str:
@@ -84,7 +97,7 @@ Space = dict[str, Categorical | IntRange | FloatRange]
 SPACE: Space = {
     "model.cell": Categorical(("lstm", "gru")),
     "model.layers": IntRange(1, 3),
-    "model.hidden": IntRange(64, 1024, multiple_of=32, log=True),  # multiples, for a GPU is far slower at odd sizes
+    "model.hidden": IntRange(64, 1024, multiple_of=32, log=True),  # a GPU is far slower at other sizes
     "model.dropout": FloatRange(0.0, 0.6),
     "regularization.dropout_mask": Categorical(("step", "window")),
     "regularization.embedding_dropout": FloatRange(0.0, 0.2),
@@ -93,22 +106,22 @@ SPACE: Space = {
     "training.batch_size": IntRange(8, 128, multiple_of=8, log=True),
     "training.seq_len": IntRange(32, 256, multiple_of=16, log=True),
 }
-"""The settings that are searched, unless they were given. One more is one more line."""
+"""The searched settings by `section.key`. To search another one, add a line."""
 
 
 def unset_space(given: Settings) -> Space:
-    """What is left to search: who gives a setting wants it kept."""
+    """Return the search space without the settings that the user set."""
     return {key: values for key, values in SPACE.items() if key not in given}
 
 
 def get_setting(config: Config, key: str) -> Any:
-    """The value of "section.key", as TOML would hold it."""
+    """Return the value of `section.key`, as TOML has it."""
     section, _, name = key.partition(".")
     return config.to_dict()[section][name]
 
 
 def fixed_terms(config: Config, space: Space) -> dict[str, Any]:
-    """What must stay the same for trials to be comparable: the settings that are fixed, the ranges of the others."""
+    """Return what must be the same for trials to be comparable: every fixed setting, and the range of the others."""
     keys = [f"{name}.{key}" for name in SECTIONS for key in config.to_dict()[name]]
     fixed = {key: get_setting(config, key) for key in keys if key != "data.corpus"}
     return fixed | {key: str(values) for key, values in space.items()}
