@@ -1,4 +1,4 @@
-"""`--max-time` alone: the settings that suit the text, the time and the machine."""
+"""`--max-time` without a preset chooses settings that suit the text, the time and the machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TEXT = Corpus.from_text((ENGLISH * (400_000 // len(ENGLISH) + 1))[:400_000])
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that takes 10 GFLOP/s."""
+    """A machine that trains with 10 GFLOP/s."""
 
     def speed(sample: Corpus, config: Config) -> float:
         return 1e10 / (6 * count_parameters(config.model, 65))
@@ -28,13 +28,13 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auto_config, "measure_speed", speed)
 
 
-def timed(seconds: float) -> Config:
+def config_with_time(seconds: float) -> Config:
     return replace(Config(), training=TrainingConfig(max_time=seconds))
 
 
 @pytest.mark.usefixtures("machine")
-def test_more_time_buys_a_larger_model_then_more_dropout() -> None:
-    plans = [choose_config(TEXT, timed(seconds), ()) for seconds in (1, 60, 300, 1200, 4000, 40_000)]
+def test_more_time_leads_to_a_larger_model_then_to_more_dropout() -> None:
+    plans = [choose_config(TEXT, config_with_time(seconds), ()) for seconds in (1, 60, 300, 1200, 4000, 40_000)]
     sizes = [count_parameters(each.config.model, 65) for each in plans]
     assert sizes == sorted(sizes)
     assert sizes[0] < sizes[2] < sizes[4]
@@ -44,8 +44,8 @@ def test_more_time_buys_a_larger_model_then_more_dropout() -> None:
 
 
 @pytest.mark.usefixtures("machine")
-def test_what_somebody_chose_stays() -> None:
-    config = timed(600)
+def test_settings_of_the_user_are_kept() -> None:
+    config = config_with_time(600)
     config = replace(config, model=replace(config.model, hidden=99, dropout=0.07, cell="gru"))
     found = choose_config(TEXT, config, {"model.hidden", "model.dropout", "model.cell"})
     assert (found.config.model.hidden, found.config.model.dropout, found.config.model.cell) == (99, 0.07, "gru")
@@ -54,15 +54,15 @@ def test_what_somebody_chose_stays() -> None:
 
 
 @pytest.mark.usefixtures("machine")
-def test_a_size_that_was_given_gets_the_batch_and_rate_that_suit_it() -> None:
-    config = replace(timed(60), model=replace(ModelConfig(), layers=2, hidden=520, embedding=100))
+def test_a_size_set_by_the_user_gets_the_batch_and_rate_of_the_nearest_size() -> None:
+    config = replace(config_with_time(60), model=replace(ModelConfig(), layers=2, hidden=520, embedding=100))
     found = choose_config(TEXT, config, {"model.layers", "model.hidden", "model.embedding"}).config
     assert (found.training.batch_size, found.training.lr) == (32, 4e-3)
 
 
 @pytest.mark.usefixtures("machine")
-def test_a_short_text_gets_a_small_model_and_an_end() -> None:
-    found = choose_config(Corpus.from_text(ENGLISH[:3000]), timed(3600), ())
+def test_a_short_text_gets_a_small_model_and_a_limited_number_of_epochs() -> None:
+    found = choose_config(Corpus.from_text(ENGLISH[:3000]), config_with_time(3600), ())
     assert (
         count_parameters(found.config.model, 60) <= auto_config.MAX_PARAMETERS_PER_CHARACTER * 2700
         or found.config.model.hidden == 64
@@ -70,35 +70,37 @@ def test_a_short_text_gets_a_small_model_and_an_end() -> None:
     assert found.config.training.epochs == auto_config.MAX_EPOCHS
 
 
-def test_a_text_too_small_for_any_is_said_so() -> None:
+def test_a_text_too_small_for_every_size_is_rejected() -> None:
     with pytest.raises(CharlstmError, match="need at least"):
-        choose_config(Corpus.from_text(ENGLISH[:200]), timed(10), ())
+        choose_config(Corpus.from_text(ENGLISH[:200]), config_with_time(10), ())
 
 
-def test_the_command_says_what_it_chose_and_keeps_to_what_was_given(tmp_path: Path) -> None:
+def test_the_command_prints_the_chosen_settings_and_a_preset_disables_the_choice(tmp_path: Path) -> None:
     text = tmp_path / "letters.txt"
     text.write_text(ENGLISH[:6000], "utf-8")
     chosen = charlstm("train", text, "--max-time", "3s", "--dropout", "0.05", "--dry-run")
     assert chosen.code == 0
-    assert "chosen   lstm 1 x " in chosen.err
+    assert "settings lstm 1 x " in chosen.err
     assert "dropout 0.05" in chosen.err
     assert "dropout = 0.05" in chosen.text
     preset = charlstm("train", text, "--preset", "tiny", "--max-time", "3s", "--dry-run")
-    assert "chosen" not in preset.err
+    assert "there is time for" not in preset.err
 
 
-def test_a_minute_is_kept_to(tmp_path: Path) -> None:
+def test_max_time_alone_trains_a_model_that_can_be_evaluated(tmp_path: Path) -> None:
     text = tmp_path / "letters.txt"
     text.write_text(ENGLISH[:6000], "utf-8")
     trained = charlstm("train", text, "--max-time", "2s")
     assert trained.code == 0
-    assert "chosen" in trained.err
+    assert "there is time for" in trained.err
     assert charlstm("eval").code == 0
 
 
 @pytest.mark.usefixtures("machine")
-def test_what_keeps_the_top_layer_calm_is_chosen_unless_it_was_given() -> None:
-    found = choose_config(TEXT, timed(60), ()).config.regularization
+def test_the_output_penalties_are_chosen_unless_the_user_set_them() -> None:
+    found = choose_config(TEXT, config_with_time(60), ()).config.regularization
     assert found.activation_penalty > 0 < found.temporal_penalty
-    without = choose_config(TEXT, timed(60), {"regularization.activation_penalty", "regularization.temporal_penalty"})
+    without = choose_config(
+        TEXT, config_with_time(60), {"regularization.activation_penalty", "regularization.temporal_penalty"}
+    )
     assert without.config.regularization.activation_penalty == without.config.regularization.temporal_penalty == 0

@@ -1,4 +1,4 @@
-"""The same seed, the same samples: whatever is drawn beside them, however they are read, on however many threads."""
+"""The same seed gives the same samples: with other samples next to them, in every output format, on any threads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.conftest import charlstm, process
 
 
 def untrained(**model: object) -> ModelFile:
-    """A network wide enough for BLAS to cut its products up in more than one way, with random weights."""
+    """Return a model with random weights, wide enough for BLAS to divide its products in more than one way."""
     config = Config(model=ModelConfig(**{"layers": 2, "hidden": 96, "embedding": 24} | model))  # type: ignore[arg-type]
     vocabulary = CharVocabulary("\n" + "".join(map(chr, range(32, 96))))
     random = np.random.default_rng(1)
@@ -27,7 +27,7 @@ def untrained(**model: object) -> ModelFile:
 
 
 def samples(model: TextModel, n: int, temperature: float) -> list[tuple[bytes, float]]:
-    """The text of each sample and its mean log-probability, to the last bit."""
+    """Return the text of each sample and its mean log-probability."""
     settings = SamplingConfig(temperature=temperature, length=40)
     texts, means = [b""] * n, [0.0] * n
     for fragment in model.stream_fragments("AB", settings, seed=3, n=n, scored=True):
@@ -41,7 +41,7 @@ def samples(model: TextModel, n: int, temperature: float) -> list[tuple[bytes, f
     [*({"cell": cell} for cell in CELLS), {"between": "highway", "head": "all", "zoneout": 0.1}, {"head": "tied"}],
     ids=str,
 )
-def test_a_sample_does_not_depend_on_its_neighbours(model: dict[str, object]) -> None:
+def test_a_sample_does_not_depend_on_the_number_of_samples(model: dict[str, object]) -> None:
     text_model = TextModel(untrained(**model))
     for temperature in (1.0, 0.05):
         most = samples(text_model, 65, temperature)
@@ -49,7 +49,7 @@ def test_a_sample_does_not_depend_on_its_neighbours(model: dict[str, object]) ->
             assert samples(text_model, n, temperature) == most[:n]
 
 
-def test_streamed_or_as_objects_or_one_by_one_it_is_the_same_text(tmp_path: Path) -> None:
+def test_samples_have_the_same_text_as_plain_text_as_json_and_alone(tmp_path: Path) -> None:
     untrained().save(tmp_path / "m.safetensors")
     options = ("sample", "-m", tmp_path / "m.safetensors", "-l", 30, "--seed", 4, "-p", "A")
     plain = charlstm(*options, "-n", 3).text
@@ -59,7 +59,7 @@ def test_streamed_or_as_objects_or_one_by_one_it_is_the_same_text(tmp_path: Path
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_the_number_of_threads_changes_nothing(tmp_path: Path, cell: str) -> None:
+def test_samples_do_not_depend_on_the_number_of_threads(tmp_path: Path, cell: str) -> None:
     untrained(cell=cell, hidden=320).save(tmp_path / "m.safetensors")
     options = ("sample", "-m", tmp_path / "m.safetensors", "-l", 60, "--seed", 4, "-n", 2, "--json")
     runs = [process(*options, environ={"OPENBLAS_NUM_THREADS": n, "OMP_NUM_THREADS": n}) for n in ("1", "2", "3")]

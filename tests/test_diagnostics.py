@@ -1,4 +1,4 @@
-"""What a run's figures say about its settings, and when they say nothing."""
+"""Advice at the end of a run: one sentence where its losses show a problem, and none where they do not."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from tests.conftest import ENGLISH, SMALL, charlstm
 EVERY = "training.validate_every=100"
 
 
-def figures(*history: tuple[int, float, float], **more: object) -> RunSummary:
-    """Of a run of the small preset on a megabyte of English, which took all its steps."""
+def summary(*history: tuple[int, float, float], **changed: object) -> RunSummary:
+    """Return the summary of a run of the default model on a megabyte of English that took all its steps."""
     validations = [Validation(*losses) for losses in history]
-    usual = RunSummary(Config(), validations, history[-1][0] if history else 0, 800_000, 1_000_000, 2.43)
-    return replace(usual, **more)  # type: ignore[arg-type]
+    default = RunSummary(Config(), validations, history[-1][0] if history else 0, 800_000, 1_000_000, 2.43)
+    return replace(default, **changed)  # type: ignore[arg-type]
 
 
 HEALTHY = {
@@ -40,55 +40,55 @@ HEALTHY = {
     "resumed after its end": [(4000, 1.41, 1.52), (8000, 1.30, 1.47), (12000, 1.39, 1.54), (16000, 1.25, 1.47)],
     "a model trained before": [(500, 1.42, 1.50), (1000, 1.40, 1.49), (1500, 1.38, 1.48)],
 }
-"""Validations as runs show them that nothing is wrong with: the step, training and validation loss."""
+"""Validations of runs with nothing wrong: the step, the training loss and the validation loss."""
 
 
 @pytest.mark.parametrize("name", HEALTHY)
-def test_a_healthy_run_is_not_remarked_upon(name: str) -> None:
-    assert diagnose(figures(*HEALTHY[name])) == ""
+def test_a_healthy_run_gets_no_advice(name: str) -> None:
+    assert diagnose(summary(*HEALTHY[name])) == ""
 
 
 @pytest.mark.parametrize("entropy", [log(4), 1e-4])
-def test_a_text_with_nothing_more_to_learn_is_not_remarked_upon(entropy: float) -> None:
+def test_a_run_that_has_learned_all_there_is_gets_no_advice(entropy: float) -> None:
     history = [(500, 1.01 * entropy + 0.01, entropy), (1000, entropy, entropy), (2000, entropy, 1.003 * entropy)]
-    assert diagnose(figures(*history, pair_entropy_nats=entropy)) == ""
+    assert diagnose(summary(*history, pair_entropy_nats=entropy)) == ""
 
 
-def test_a_run_that_was_never_validated_is_not_remarked_upon() -> None:
-    assert diagnose(figures()) == ""
+def test_a_run_without_a_validation_gets_no_advice() -> None:
+    assert diagnose(summary()) == ""
 
 
 OVERFITTED = [(300, 2.2, 1.82), (600, 1.69, 1.78), (1200, 1.40, 1.84), (1920, 1.23, 1.89)]
 UNDERFITTED = [(300, 2.44, 2.127), (600, 1.99, 1.972), (900, 1.88, 1.893), (1200, 1.82, 1.846), (1406, 1.85, 1.835)]
 
 
-def test_overfitting_is_told_with_the_best_step_and_what_to_change() -> None:
-    said = diagnose(figures(*OVERFITTED))
-    assert "step 600" in said
-    assert "--dropout (now 0)" in said
-    assert "lower --epochs (now 20)" in said
-    assert "--hidden" not in said
-    assert "--hidden (now 384)" in diagnose(figures(*OVERFITTED, training_characters=40_000))
+def test_advice_against_overfitting_names_the_best_step_and_the_options() -> None:
+    advice = diagnose(summary(*OVERFITTED))
+    assert "step 600" in advice
+    assert "--dropout (now 0)" in advice
+    assert "lower --epochs (now 20)" in advice
+    assert "--hidden" not in advice
+    assert "--hidden (now 384)" in diagnose(summary(*OVERFITTED, training_characters=40_000))
 
 
-def test_training_and_validation_worlds_apart_is_overfitting_too() -> None:
-    assert "--dropout" in diagnose(figures((340, 0.7, 2.1)))
+def test_a_validation_loss_far_above_the_training_loss_is_overfitting() -> None:
+    assert "--dropout" in diagnose(summary((340, 0.7, 2.1)))
 
 
-def test_what_was_still_learning_needs_longer() -> None:
-    assert "raise --epochs (now 20)" in diagnose(figures(*UNDERFITTED))
-    assert "raise --max-time" in diagnose(figures(*UNDERFITTED, total_steps=20_000))
+def test_a_run_whose_loss_was_still_falling_is_advised_to_train_longer() -> None:
+    assert "raise --epochs (now 20)" in diagnose(summary(*UNDERFITTED))
+    assert "raise --max-time" in diagnose(summary(*UNDERFITTED, total_steps=20_000))
 
 
-def test_few_steps_are_named() -> None:
-    assert "56 steps are few" in diagnose(figures((56, 3.27, 3.12)))
+def test_a_run_of_few_steps_is_advised_to_train_longer() -> None:
+    assert "56 steps are too few" in diagnose(summary((56, 3.27, 3.12)))
 
 
-def test_a_small_model_that_has_learned_all_it_can_is_to_be_larger() -> None:
+def test_a_small_model_without_overfitting_is_advised_to_be_larger() -> None:
     history = [(4000, 2.46, 2.35), (8000, 2.40, 2.31), (11248, 2.39, 2.30)]
     config = Config(model=ModelConfig(hidden=8))
     assert "--hidden (now 8)" in diagnose(
-        figures(*history, config=config, parameters=3927, training_characters=360_000)
+        summary(*history, config=config, parameters=3927, training_characters=360_000)
     )
 
 
@@ -105,24 +105,22 @@ UNLEARNED = [(300, 2.92, 2.96), (1500, 2.88, 2.86), (3000, 2.63, 2.62), (4218, 2
 
 
 @pytest.mark.parametrize("history", [BACKWARDS, STUCK, UNLEARNED])
-def test_a_learning_rate_that_does_not_suit_is_told_with_how_to_find_one(
-    history: list[tuple[int, float, float]],
-) -> None:
+def test_advice_on_the_learning_rate_names_find_lr(history: list[tuple[int, float, float]]) -> None:
     config = Config(training=TrainingConfig(lr=0.1))
-    said = diagnose(figures(*history, config=config))
-    assert "--lr (now 0.1; --find-lr proposes one)" in said
-    assert "raise" not in said
+    advice = diagnose(summary(*history, config=config))
+    assert "--lr (now 0.1; --find-lr suggests one)" in advice
+    assert "raise" not in advice
 
 
-def test_a_validation_that_rises_alone_is_not_put_down_to_the_learning_rate() -> None:
-    assert "--lr" not in diagnose(figures(*OVERFITTED))
+def test_a_validation_loss_that_rises_alone_is_not_blamed_on_the_learning_rate() -> None:
+    assert "--lr" not in diagnose(summary(*OVERFITTED))
 
 
-def test_a_layer_of_few_units_may_do_no_better_than_pairs() -> None:
+def test_a_layer_of_few_units_that_does_no_better_than_pairs_is_advised_to_be_larger() -> None:
     small = Config(model=ModelConfig(hidden=4))
-    said = diagnose(figures((3000, 2.63, 2.62), (4218, 2.58, 2.57), config=small, parameters=1900))
-    assert "--lr" not in said
-    assert "--hidden (now 4)" in said
+    advice = diagnose(summary((3000, 2.63, 2.62), (4218, 2.58, 2.57), config=small, parameters=1900))
+    assert "--lr" not in advice
+    assert "--hidden (now 4)" in advice
 
 
 losses = st.floats(0, 1e3) | st.just(float("nan"))
@@ -130,53 +128,53 @@ histories = st.lists(st.tuples(losses, losses), max_size=30)
 
 
 @given(histories, st.integers(1, 10**6), st.none() | st.floats(0, 12))
-def test_whatever_the_figures_it_is_one_short_sentence_with_an_option(
+def test_advice_is_always_one_short_sentence_with_an_option(
     history: list[tuple[float, float]], each: int, pairs: float | None
 ) -> None:
-    said = diagnose(figures(*((each * (k + 1), *pair) for k, pair in enumerate(history)), pair_entropy_nats=pairs))
-    assert "\n" not in said
-    assert len(said) < 250
-    assert not said or " --" in said
+    advice = diagnose(summary(*((each * (k + 1), *pair) for k, pair in enumerate(history)), pair_entropy_nats=pairs))
+    assert "\n" not in advice
+    assert len(advice) < 250
+    assert not advice or " --" in advice
 
 
 @given(st.floats(0.5, 5), st.floats(0.98, 1), st.integers(2, 30), st.floats(0.75, 1.2))
-def test_losses_that_fall_ever_more_slowly_are_not_overfitting_nor_a_rate_too_high(
+def test_losses_that_fall_ever_more_slowly_get_no_advice_on_dropout_or_learning_rate(
     start: float, share: float, count: int, ratio: float
 ) -> None:
     history = [(1000 * (k + 1), ratio * start * share**k, start * share**k) for k in range(count)]
-    said = diagnose(figures(*history, pair_entropy_nats=None))
-    assert "--lr" not in said
-    assert "--dropout" not in said
+    advice = diagnose(summary(*history, pair_entropy_nats=None))
+    assert "--lr" not in advice
+    assert "--dropout" not in advice
 
 
-def test_the_entropy_of_pairs_is_that_of_the_source() -> None:
+def test_the_pair_entropy_is_the_entropy_of_the_source() -> None:
     generator = random.Random(1)
     letters = np.array([generator.randrange(4) for _ in range(20_000)], np.uint8)
     assert pair_entropy(letters) == pytest.approx(log(4), rel=0.01)
     assert pair_entropy(np.tile(np.array([0, 5000], np.uint16), 500)) == pytest.approx(0, abs=1e-9)
 
 
-def test_a_text_too_short_to_count_pairs_in_has_no_such_entropy() -> None:
+def test_a_text_too_short_to_count_pairs_has_no_pair_entropy() -> None:
     assert pair_entropy(np.frombuffer(ENGLISH[:4000].encode("utf-16-le"), np.uint16)) is None
     assert pair_entropy(np.zeros(1, np.uint8)) is None
 
 
-def test_training_ends_with_what_to_change(tmp_path: Path) -> None:
+def test_the_command_ends_with_advice_that_quiet_suppresses(tmp_path: Path) -> None:
     Path("x.txt").write_text(ENGLISH[:1500], "utf-8")
     settings = (*SMALL, "--hidden", 64, "--lr", 0.02, "--no-samples", "--set", EVERY)
     first = charlstm("train", "x.txt", *settings, "--epochs", 2)
-    assert "steps are few" in first.err.splitlines()[-1]
+    assert "steps are too few" in first.err.splitlines()[-1]
     longer = charlstm("train", "--resume", "--epochs", 20)
     assert (longer.code, longer.text) == (0, "runs/x\n")
-    assert "by heart" in longer.err.splitlines()[-1]
+    assert "the model overfits" in longer.err.splitlines()[-1]
     assert "--hidden (now 64)" in longer.err.splitlines()[-1]
     ended = charlstm("train", "--resume")
-    assert "it had ended" in ended.err.splitlines()[-1]
+    assert "the run was already complete" in ended.err.splitlines()[-1]
     assert charlstm("train", "x.txt", *settings, "--epochs", 2, "--overwrite", "-q").err == ""
 
 
-def test_training_with_a_learning_rate_far_too_high_ends_with_how_to_find_one(tmp_path: Path) -> None:
+def test_a_run_with_a_far_too_high_learning_rate_ends_with_advice_to_find_one(tmp_path: Path) -> None:
     Path("x.txt").write_text(ENGLISH[:24_000], "utf-8")
     result = charlstm("train", "x.txt", *SMALL, "--hidden", 32, "--no-samples", "--epochs", 3, "--lr", 10)
     assert result.code == 0, result.err
-    assert "--lr (now 10; --find-lr proposes one)" in result.err.splitlines()[-1]
+    assert "--lr (now 10; --find-lr suggests one)" in result.err.splitlines()[-1]

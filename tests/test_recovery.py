@@ -1,4 +1,4 @@
-"""Divergence: back to the last good state with a lower learning rate, a few times, then an end with advice."""
+"""Divergence: roll backs to the last good state with a lower learning rate, then an error with advice."""
 
 from __future__ import annotations
 
@@ -23,40 +23,40 @@ from charlstm.training.trainer import Trainer
 from tests.conftest import ENGLISH, charlstm, one_sentence
 from tests.test_training import CORPUS, config, stop_at
 
-Broken = Callable[[Trainer], bool]
+Condition = Callable[[Trainer], bool]
 
 
-def break_gradient(monkeypatch: pytest.MonkeyPatch, broken: Broken) -> None:
-    """A gradient that is not finite, at the steps of which `broken` says so."""
+def break_gradient(monkeypatch: pytest.MonkeyPatch, condition: Condition) -> None:
+    """Make the gradient infinite at the steps where the condition is true."""
     clip = Trainer.clip_gradients
-    monkeypatch.setattr(Trainer, "clip_gradients", lambda self: float("inf") if broken(self) else clip(self))
+    monkeypatch.setattr(Trainer, "clip_gradients", lambda self: float("inf") if condition(self) else clip(self))
 
 
-def break_loss(monkeypatch: pytest.MonkeyPatch, broken: Broken, factor: float) -> None:
-    """A loss that is so many times what it should be."""
+def break_loss(monkeypatch: pytest.MonkeyPatch, condition: Condition, factor: float) -> None:
+    """Multiply the loss by a factor at the steps where the condition is true."""
     step = Trainer.step
 
     def worse(self: Trainer, rate: float) -> float:
-        bad = broken(self)
-        return step(self, rate) * (factor if bad else 1)
+        broken = condition(self)
+        return step(self, rate) * (factor if broken else 1)
 
     monkeypatch.setattr(Trainer, "step", worse)
 
 
-def after(step: int, times: int = 1) -> Broken:
-    """True once that many steps were taken, until training has fallen back so many times."""
-    return lambda trainer: trainer.progress.step >= step and trainer.progress.setbacks < times
+def after(step: int, rollbacks: int = 1) -> Condition:
+    """Return a condition that is true after this many steps, until this many roll backs."""
+    return lambda trainer: trainer.progress.step >= step and trainer.progress.setbacks < rollbacks
 
 
-def fallen(events: list[Event]) -> list[RolledBack]:
+def find_rollbacks(events: list[Event]) -> list[RolledBack]:
     return [event for event in events if isinstance(event, RolledBack)]
 
 
-def test_a_gradient_that_is_not_finite_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gradient_that_is_not_finite_rolls_the_run_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     break_gradient(monkeypatch, after(14))
     folder = RunFolder(tmp_path / "run")
     events = list(run_training(CORPUS, config(schedule="constant"), folder))
-    assert fallen(events) == [RolledBack(14, 10, "training diverged at step 15: the loss is no longer a number", 0.5)]
+    assert find_rollbacks(events) == [RolledBack(14, 10, "training diverged at step 15: the loss is not finite", 0.5)]
     steps = [event for event in events if isinstance(event, Stepped)]
     assert [event.step for event in steps[:16]] == [*range(1, 15), 11, 12]
     assert steps[15].learning_rate == 0.5 * steps[13].learning_rate
@@ -64,11 +64,11 @@ def test_a_gradient_that_is_not_finite_is_not_followed(tmp_path: Path, monkeypat
     assert events[-1].reason == "done"
     logged = [line for line in folder.read_metrics() if "why" in line]
     assert logged == [
-        {"step": 10, "diverged_at_step": 14, "why": fallen(events)[0].reason, "rate_factor": 0.5},
+        {"step": 10, "diverged_at_step": 14, "why": find_rollbacks(events)[0].reason, "rate_factor": 0.5},
     ]
 
 
-def test_a_loss_that_is_no_number_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_that_is_not_finite_rolls_the_run_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real, taken = LanguageModel.compute_loss, 0
 
     def broken(*arguments: Any) -> Any:
@@ -79,25 +79,31 @@ def test_a_loss_that_is_no_number_is_not_followed(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(LanguageModel, "compute_loss", broken)
     events = list(run_training(CORPUS, config(), RunFolder(tmp_path / "run")))
-    assert [event.to_step for event in fallen(events)] == [10]
+    assert [event.to_step for event in find_rollbacks(events)] == [10]
     assert all(np.isfinite(w).all() for w in ModelFile.load(tmp_path / "run" / "last.safetensors").weights.values())
 
 
-def test_a_loss_far_above_its_start_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_that_stays_far_above_its_start_rolls_the_run_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(recovery, "MAX_RISEN_STEPS", 4)
     break_loss(monkeypatch, after(12), 50)
-    (back,) = fallen(list(run_training(CORPUS, config(), RunFolder(tmp_path / "run"))))
+    (back,) = find_rollbacks(list(run_training(CORPUS, config(), RunFolder(tmp_path / "run"))))
     assert (back.step, back.to_step) == (16, 10)
-    assert "the loss has risen from 3." in back.reason
+    assert "the loss rose from 3." in back.reason
 
 
-def test_a_loss_that_is_high_now_and_then_is_no_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_that_is_sometimes_high_does_not_roll_the_run_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(recovery, "MAX_RISEN_STEPS", 4)
     break_loss(monkeypatch, lambda trainer: trainer.progress.step % 4 > 0, 50)
-    assert not fallen(list(run_training(CORPUS, config(), RunFolder(tmp_path / "run"))))
+    assert not find_rollbacks(list(run_training(CORPUS, config(), RunFolder(tmp_path / "run"))))
 
 
-def test_a_validation_loss_that_is_no_number_is_never_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_validation_loss_that_is_not_finite_is_never_the_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real, read = torch.nn.functional.cross_entropy, 0
 
     def broken(*args: Any, **kwargs: Any) -> torch.Tensor:
@@ -107,19 +113,21 @@ def test_a_validation_loss_that_is_no_number_is_never_the_best(tmp_path: Path, m
 
     monkeypatch.setattr("charlstm.evaluation.evaluate.torch.nn.functional.cross_entropy", broken)
     folder = RunFolder(tmp_path / "run")
-    (back,) = fallen(list(run_training(CORPUS, config(), folder)))
+    (back,) = find_rollbacks(list(run_training(CORPUS, config(), folder)))
     assert (back.step, back.to_step) == (20, 10)
-    assert "the validation loss is no longer a number" in back.reason
+    assert "the validation loss is not finite" in back.reason
     assert np.isfinite(ModelFile.load(folder.path / "best.safetensors").metrics["validation"]["loss_nats"])
 
 
-def test_divergence_at_any_rate_ends_with_the_last_good_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_diverges_at_every_rate_ends_with_the_last_good_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = RunFolder(tmp_path / "run")
     with monkeypatch.context() as patch:
-        break_gradient(patch, after(14, times=100))
-        with pytest.raises(DivergedError, match=r"at step 15.*5 times the run went back.*lower --lr \(0.008 here\)"):
+        break_gradient(patch, after(14, rollbacks=100))
+        with pytest.raises(DivergedError, match=r"at step 15.*after 5 roll backs.*lower --lr \(now 0.008\)"):
             list(run_training(CORPUS, config(), folder))
-        with pytest.raises(DivergedError):  # as it is, it does not go on
+        with pytest.raises(DivergedError):  # with the same settings it fails again
             list(run_training(CORPUS, config(), folder, resume=True))
     for name in ("last", "best"):
         assert ModelFile.load(folder.path / f"{name}.safetensors").metrics["step"] == 10
@@ -137,7 +145,9 @@ def test_divergence_at_any_rate_ends_with_the_last_good_state(tmp_path: Path, mo
     assert step.learning_rate == 1e-3
 
 
-def test_the_user_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_warns_of_a_roll_back_and_fails_with_advice_after_five(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "x.txt").write_text(ENGLISH[:2500])
     options = ("--hidden", 8, "--batch-size", 4, "--seq-len", 16, "--epochs", 1, "--set", "training.validate_every=10")
     with monkeypatch.context() as patch:
@@ -146,15 +156,15 @@ def test_the_user_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert once.code == 0
     assert "warning: training diverged at step 15" in once.err
     assert "back to step 10, with 0.5 of the learning rate" in once.err
-    break_gradient(monkeypatch, after(14, times=100))
+    break_gradient(monkeypatch, after(14, rollbacks=100))
     one_sentence(
         charlstm("train", "x.txt", *options, "-o", "often"), 3, "diverged", "lower --lr", "--resume", "step 10"
     )
 
 
 @pytest.mark.parametrize("step", [3, 9, 17, 24, 30])
-def test_falling_back_is_exact_when_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    """Interrupted before, between and after its three setbacks, a run ends as one that was not."""
+def test_a_run_with_roll_backs_is_resumed_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Interrupted before, between and after its three roll backs, a run ends like one that was not interrupted."""
     break_gradient(monkeypatch, lambda t: (t.progress.step, t.progress.setbacks) in {(5, 0), (14, 1), (24, 2)})
     list(run_training(CORPUS, config(), RunFolder(tmp_path / "whole")))
     watch, stop = stop_at(step)
@@ -172,13 +182,17 @@ def test_falling_back_is_exact_when_resumed(tmp_path: Path, monkeypatch: pytest.
         assert [line.get(key) for line in logs[0]] == [line.get(key) for line in logs[1]]
 
 
-def test_a_batch_too_large_for_the_memory_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_running_out_of_memory_names_the_batch_size_and_the_window_length(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: object) -> None:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory")
 
     folder = RunFolder(tmp_path / "run")
     with monkeypatch.context() as patch:
         patch.setattr(torch.Tensor, "backward", full)
-        with pytest.raises(CharlstmError, match=r"4 streams of 16 characters; lower --batch-size \(4.*--seq-len \(16"):
+        with pytest.raises(
+            CharlstmError, match=r"4 streams of 16 characters; .*lower --batch-size \(now 4.*--seq-len \(now 16"
+        ):
             list(run_training(CORPUS, config(), folder))
     assert list(run_training(CORPUS, config(), folder, resume=True))[-1].reason == "done"  # type: ignore[union-attr]

@@ -1,9 +1,9 @@
-"""Training: the order of events, exact resumption, another model's weights."""
+"""Training: the order of events, exact resumption, starting from another model's weights."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -25,9 +25,9 @@ from charlstm.storage.model import ModelFile
 from charlstm.storage.run import RunFolder
 from charlstm.storage.state import flatten, unflatten
 from charlstm.storage.tensors import read_tensors
-from charlstm.training import optimizer
 from charlstm.training.averaging import WeightAverage
 from charlstm.training.events import Event, Finished, Started, Stepped, Validated
+from charlstm.training.optimizer import build_optimizer
 from charlstm.training.progress import Progress
 from charlstm.training.run import run_training
 from charlstm.training.schedule import learning_rate
@@ -40,7 +40,7 @@ CORPUS = Corpus.from_text(ENGLISH[:2500])
 
 
 def config(**settings: Any) -> Config:
-    """The settings of this file's runs, with some changed."""
+    """Return the settings of the runs in this file, with some changed."""
     model, other = (
         {name: settings.pop(name) for name in list(settings) if hasattr(section, name)}
         for section in (MODEL, RegularizationConfig)
@@ -54,7 +54,7 @@ def config(**settings: Any) -> Config:
 
 
 def stop_at(step: int) -> Any:
-    """A `stop` that is true once that many steps were taken, and what counts them."""
+    """Return a function that lists events, and a `stop` that is true once this many steps were listed."""
     taken = 0
 
     def watch(events: Iterator[Event]) -> list[Event]:
@@ -68,7 +68,7 @@ def stop_at(step: int) -> Any:
     return watch, lambda: taken >= step
 
 
-def test_what_happens_is_told_in_order(tmp_path: Path) -> None:
+def test_events_come_in_the_order_started_steps_and_validations_finished(tmp_path: Path) -> None:
     started, *middle, finished = run_training(CORPUS, config(), RunFolder(tmp_path / "run"))
     assert isinstance(started, Started)
     assert isinstance(finished, Finished)
@@ -99,7 +99,9 @@ def test_the_best_model_is_the_one_with_the_lowest_validation_loss(tmp_path: Pat
     + [(cell, "kernel", 33) for cell in CELLS]
     + [(cell, "torch", 7) for cell in TORCH_LAYERS],
 )
-def test_interrupted_and_resumed_is_as_if_never_interrupted(tmp_path: Path, cell: str, engine: str, step: int) -> None:
+def test_a_run_interrupted_and_resumed_ends_with_the_same_weights(
+    tmp_path: Path, cell: str, engine: str, step: int
+) -> None:
     settings = config(cell=cell, engine=engine)
     list(run_training(CORPUS, settings, RunFolder(tmp_path / "whole")))
     watch, stop = stop_at(step)
@@ -114,7 +116,7 @@ def test_interrupted_and_resumed_is_as_if_never_interrupted(tmp_path: Path, cell
             np.testing.assert_array_equal(parts[tensor], value, err_msg=f"{name} {tensor}")
 
 
-HOW = [
+VARIANTS = [
     *({"optimizer": name, "lr": 0.01} for name in OPTIMIZER_NAMES),
     *({"schedule": name} for name in ("linear", "plateau", "constant")),
     {"ema": 0.99},
@@ -125,9 +127,11 @@ HOW = [
 ]
 
 
-@pytest.mark.parametrize("how", HOW, ids=str)
-def test_resuming_is_exact_however_one_trains(tmp_path: Path, how: dict[str, Any]) -> None:
-    settings = config(**{"validate_every": 4, "seq_len": 32} | how)
+@pytest.mark.parametrize("changed", VARIANTS, ids=str)
+def test_resuming_is_exact_with_every_optimizer_schedule_and_regularization(
+    tmp_path: Path, changed: dict[str, Any]
+) -> None:
+    settings = config(**{"validate_every": 4, "seq_len": 32} | changed)
     seen = list(run_training(CORPUS, settings, RunFolder(tmp_path / "whole")))
     losses = [event.loss_nats for event in seen if isinstance(event, Stepped)]
     assert losses[-1] < losses[0]
@@ -141,7 +145,7 @@ def test_resuming_is_exact_however_one_trains(tmp_path: Path, how: dict[str, Any
             np.testing.assert_array_equal(parts[tensor], value, err_msg=f"{name} {tensor}")
 
 
-def test_the_model_that_is_saved_is_the_average_of_the_weights(tmp_path: Path) -> None:
+def test_the_saved_model_has_the_averaged_weights(tmp_path: Path) -> None:
     *_, validated, finished = run_training(CORPUS, config(ema=0.9, epochs=1), RunFolder(tmp_path / "run"))
     assert isinstance(validated, Validated)
     assert isinstance(finished, Finished)
@@ -157,16 +161,16 @@ def test_the_model_that_is_saved_is_the_average_of_the_weights(tmp_path: Path) -
     assert found.loss_nats == pytest.approx(validated.metrics.loss_nats, abs=1e-5)
 
 
-def test_a_moving_average_forgets_the_beginning_and_a_mean_begins_on_a_plateau() -> None:
+def test_a_moving_average_forgets_early_weights_and_nt_asgd_averages_from_a_plateau_on() -> None:
     model = torch.nn.Linear(1, 1, bias=False)
 
-    def put(value: float) -> None:
+    def set_weight(value: float) -> None:
         torch.nn.init.constant_(model.weight, value)
 
-    put(100.0)
+    set_weight(100.0)
     moving = WeightAverage(model, TrainingConfig(ema=0.9))
     for _ in range(200):
-        put(1.0)
+        set_weight(1.0)
         moving.update()
     with moving.applied():
         assert model.weight.item() == pytest.approx(1.0, abs=1e-3)
@@ -178,14 +182,14 @@ def test_a_moving_average_forgets_the_beginning_and_a_mean_begins_on_a_plateau()
     mean.observe_loss(2.0)
     assert mean.started
     for value in (1.0, 2.0, 6.0):
-        put(value)
+        set_weight(value)
         mean.update()
     with mean.applied():
         assert model.weight.item() == 3.0
     assert model.weight.item() == 6.0
 
 
-def test_patience_ends_training_that_gets_nowhere(tmp_path: Path) -> None:
+def test_patience_ends_a_run_whose_validation_loss_no_longer_falls(tmp_path: Path) -> None:
     settings = config(lr=0.3, schedule="constant", patience=3, epochs=50, ema=0.0)
     *events, finished = run_training(CORPUS, settings, RunFolder(tmp_path / "run"))
     losses = [event.metrics.loss_nats for event in events if isinstance(event, Validated)]
@@ -198,7 +202,7 @@ def test_patience_ends_training_that_gets_nowhere(tmp_path: Path) -> None:
     assert again.steps == 0
 
 
-def test_a_plateau_halves_the_rate_and_a_line_is_straight() -> None:
+def test_the_plateau_schedule_halves_the_rate_and_the_linear_one_is_straight() -> None:
     progress = Progress()
     for loss in (3.0, 2.0, 2.1, 2.2, 2.1, 2.1, 1.0, 1.1):
         progress.record_validation(loss)
@@ -211,7 +215,7 @@ def test_a_plateau_halves_the_rate_and_a_line_is_straight() -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_resuming_is_exact_in_bfloat16_too(tmp_path: Path, cell: str) -> None:
+def test_resuming_is_exact_in_bfloat16(tmp_path: Path, cell: str) -> None:
     settings = config(cell=cell, precision="bf16", epochs=1)
     list(run_training(CORPUS, settings, RunFolder(tmp_path / "whole")))
     watch, stop = stop_at(7)
@@ -222,13 +226,14 @@ def test_resuming_is_exact_in_bfloat16_too(tmp_path: Path, cell: str) -> None:
         np.testing.assert_array_equal(parts[tensor], value)
 
 
-def test_a_killed_run_goes_on_from_its_last_save_wherever_the_validations_are(tmp_path: Path) -> None:
+def test_a_killed_run_resumes_from_its_last_save_between_validations(tmp_path: Path) -> None:
     settings = config(validate_every=10**6, save_every=1e-6)
     list(run_training(CORPUS, settings, RunFolder(tmp_path / "whole")))
     killed = run_training(CORPUS, settings, RunFolder(tmp_path / "parts"))
     while not (isinstance(event := next(killed), Stepped) and event.step == 23):
         pass
-    killed.close()  # type: ignore[attr-defined]
+    assert isinstance(killed, Generator)
+    killed.close()
     again = list(run_training(CORPUS, settings, RunFolder(tmp_path / "parts"), resume=True))
     assert isinstance(again[0], Started)
     assert again[0].step == 23
@@ -237,7 +242,7 @@ def test_a_killed_run_goes_on_from_its_last_save_wherever_the_validations_are(tm
         np.testing.assert_array_equal(parts[tensor], value)
 
 
-def test_a_run_stopped_where_it_would_validate_does_so_when_resumed(tmp_path: Path) -> None:
+def test_a_run_stopped_before_a_validation_validates_when_it_is_resumed(tmp_path: Path) -> None:
     list(run_training(CORPUS, config(), RunFolder(tmp_path / "whole")))
     watch, stop = stop_at(20)
     watch(run_training(CORPUS, config(), RunFolder(tmp_path / "parts"), stop=stop))
@@ -250,7 +255,7 @@ def test_a_run_stopped_where_it_would_validate_does_so_when_resumed(tmp_path: Pa
         assert [line.get(key) for line in logs[0]] == [line.get(key) for line in logs[1]]
 
 
-def test_a_run_can_be_resumed_from_the_very_beginning(tmp_path: Path) -> None:
+def test_a_run_stopped_before_its_first_step_can_be_resumed(tmp_path: Path) -> None:
     assert list(run_training(CORPUS, config(), RunFolder(tmp_path / "run"), stop=lambda: True))[-1].step == 0
     list(run_training(CORPUS, config(), RunFolder(tmp_path / "run"), resume=True))
     list(run_training(CORPUS, config(), RunFolder(tmp_path / "whole")))
@@ -258,16 +263,16 @@ def test_a_run_can_be_resumed_from_the_very_beginning(tmp_path: Path) -> None:
     np.testing.assert_array_equal(parts["head.weight"], whole["head.weight"])
 
 
-def test_resuming_is_exact_on_several_threads_too(tmp_path: Path) -> None:
+def test_resuming_is_exact_on_several_threads(tmp_path: Path) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        test_interrupted_and_resumed_is_as_if_never_interrupted(tmp_path, "lstm", "torch", 13)
+        test_a_run_interrupted_and_resumed_ends_with_the_same_weights(tmp_path, "lstm", "torch", 13)
     finally:
         torch.set_num_threads(threads)
 
 
-def test_metrics_of_a_resumed_run_have_each_step_once(tmp_path: Path) -> None:
+def test_the_metrics_of_a_resumed_run_have_each_step_once(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     watch, stop = stop_at(25)
     watch(run_training(CORPUS, config(), folder, stop=stop))
@@ -278,7 +283,7 @@ def test_metrics_of_a_resumed_run_have_each_step_once(tmp_path: Path) -> None:
     assert steps == sorted(set(steps))
 
 
-def test_looking_at_a_run_while_it_trains_changes_nothing(tmp_path: Path) -> None:
+def test_sampling_from_a_run_while_it_trains_changes_nothing(tmp_path: Path) -> None:
     list(run_training(CORPUS, config(), RunFolder(tmp_path / "alone")))
     for event in run_training(CORPUS, config(), RunFolder(tmp_path / "watched")):
         if isinstance(event, Validated):
@@ -288,7 +293,7 @@ def test_looking_at_a_run_while_it_trains_changes_nothing(tmp_path: Path) -> Non
         np.testing.assert_array_equal(watched[name], value)
 
 
-def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path: Path) -> None:
+def test_runs_with_the_same_seed_are_the_same_and_with_another_seed_different(tmp_path: Path) -> None:
     runs = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         list(run_training(CORPUS, config(seed=seed), RunFolder(tmp_path / name)))
@@ -297,14 +302,14 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path: Pat
     assert not np.array_equal(runs[0][1]["head.weight"], runs[2][1]["head.weight"])
 
 
-def test_a_changed_corpus_is_not_resumed(tmp_path: Path) -> None:
+def test_a_run_on_a_corpus_that_changed_is_not_resumed(tmp_path: Path) -> None:
     watch, stop = stop_at(5)
     watch(run_training(CORPUS, config(), RunFolder(tmp_path / "run"), stop=stop))
     with pytest.raises(CharlstmError, match="the corpus has changed"):
         list(run_training(Corpus.from_text(ENGLISH[:2499]), config(), RunFolder(tmp_path / "run"), resume=True))
 
 
-def test_another_models_weights_are_taken_over_by_character(tmp_path: Path) -> None:
+def test_init_from_takes_over_weights_character_by_character(tmp_path: Path) -> None:
     list(run_training(CORPUS, config(), RunFolder(tmp_path / "first")))
     first = ModelFile.load(tmp_path / "first" / "best.safetensors")
     corpus = Corpus.from_text(ENGLISH[2500:5000].replace("e", "é"))
@@ -321,7 +326,7 @@ def test_another_models_weights_are_taken_over_by_character(tmp_path: Path) -> N
         Trainer(corpus, config(hidden=13)).init_from(first)
 
 
-def test_a_limit_on_time_ends_training(tmp_path: Path) -> None:
+def test_max_time_ends_training(tmp_path: Path) -> None:
     *_, finished = run_training(CORPUS, config(max_time=1.0, epochs=100_000), RunFolder(tmp_path / "run"))
     assert isinstance(finished, Finished)
     assert finished.reason == "done"
@@ -329,7 +334,7 @@ def test_a_limit_on_time_ends_training(tmp_path: Path) -> None:
     assert ModelFile.load(tmp_path / "run" / "last.safetensors").metrics["step"] == finished.step
 
 
-def test_the_learning_rate_climbs_then_falls() -> None:
+def test_the_learning_rate_rises_in_the_warmup_and_then_falls() -> None:
     training = TrainingConfig(lr=1.0, warmup=0.1, final_lr=0.05)
     rates = [learning_rate(training, done / 100) for done in range(101)]
     assert rates.index(max(rates)) == 10
@@ -340,25 +345,31 @@ def test_the_learning_rate_climbs_then_falls() -> None:
     assert all(a > b for a, b in pairwise(rates[10:]))
 
 
-def test_biases_and_embedding_are_spared_weight_decay() -> None:
+def test_weight_decay_leaves_biases_and_embedding_alone() -> None:
     model = Trainer(CORPUS, config()).model
-    decayed, spared = (group["params"] for group in optimizer.build_optimizer(model, TRAINING).param_groups)
+    decayed, undecayed = (group["params"] for group in build_optimizer(model, TRAINING).param_groups)
     assert {p.ndim for p in decayed} == {2}
-    assert any(p is model.embedding.weight for p in spared)
-    assert len(decayed) + len(spared) == len(list(model.parameters()))
+    assert any(p is model.embedding.weight for p in undecayed)
+    assert len(decayed) + len(undecayed) == len(list(model.parameters()))
 
 
-def test_a_tree_of_arrays_survives_flattening() -> None:
-    tree = {"a": {"b.c": {"d": np.arange(3)}, "e": 1}, "f": [1, 2], "g": {"h": {"i": 2**100}}, "j": np.zeros(())}
+def test_a_state_tree_is_the_same_after_flattening_and_unflattening() -> None:
+    tree: dict[str, Any] = {
+        "a": {"b.c": {"d": np.arange(3)}, "e": 1},
+        "f": [1, 2],
+        "g": {"h": {"i": 2**100}},
+        "j": np.zeros(()),
+    }
     again = unflatten(*flatten(tree))
-    np.testing.assert_array_equal(again["a"]["b.c"].pop("d"), tree["a"]["b.c"].pop("d"))  # type: ignore[index]
-    assert again.pop("j").shape == tree.pop("j").shape  # type: ignore[union-attr, attr-defined]
+    np.testing.assert_array_equal(again["a"]["b.c"].pop("d"), tree["a"]["b.c"].pop("d"))
+    assert again.pop("j").shape == tree.pop("j").shape
     assert again == tree
 
 
-def test_training_from_python(tmp_path: Path) -> None:
+def test_charlstm_train_trains_on_a_file_and_rejects_a_folder_with_a_run(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text(ENGLISH[:2500])
     *_, finished = charlstm.train(tmp_path / "text.txt", config(epochs=1), "here")
+    assert isinstance(finished, Finished)
     assert finished.reason == "done"
     assert charlstm.load("here").score("the").shape == (3,)
     with pytest.raises(UsageError, match="already holds a run"):

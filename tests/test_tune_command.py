@@ -1,4 +1,4 @@
-"""`charlstm tune` as a user meets it."""
+"""`charlstm tune`: the search, its output and its files."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ PLAIN = [
     f"--set=regularization.{setting}" for setting in ("dropout_mask=step", "embedding_dropout=0", "weight_dropout=0")
 ]
 FIXED = (*SMALL, *PLAIN, "--cell", "lstm", "--layers", 1, "--dropout", 0)
-"""All but the learning rate."""
+"""Every searched setting except the learning rate."""
 
 
 def tune(*arguments: object) -> Result:
     return charlstm("tune", *FIXED, "--time", "0.3s", *arguments)
 
 
-def test_what_is_found_is_a_config_that_train_takes(corpus: Path) -> None:
+def test_tune_writes_a_config_file_that_train_accepts(corpus: Path) -> None:
     result = tune(corpus, "--trials", 2)
     assert result.code == 0, result.err
     assert result.text == "runs/little-tune/best.toml\n"
@@ -58,7 +58,7 @@ def test_tune_json_is_one_object_per_trial_and_the_path_of_the_config(corpus: Pa
     }
 
 
-def test_the_best_model_is_kept_and_the_other_runs_are_not(corpus: Path) -> None:
+def test_tune_keeps_the_best_model_and_removes_the_other_runs(corpus: Path) -> None:
     assert tune(corpus, "--trials", 2).code == 0
     names = {path.name for path in Path("runs/little-tune").iterdir()}
     assert names == {"best.toml", "best.safetensors", "journal.jsonl", "lock"}
@@ -66,7 +66,7 @@ def test_the_best_model_is_kept_and_the_other_runs_are_not(corpus: Path) -> None
     assert charlstm("eval", "-m", "runs/little-tune").code == 0
 
 
-def test_the_same_command_goes_on_and_begins_with_the_settings_as_given(corpus: Path) -> None:
+def test_tune_starts_with_the_given_settings_and_the_same_command_continues(corpus: Path) -> None:
     first = tune(corpus, "--trials", 1)
     assert "trial 0" in first.err
     assert "lr 0.008" in first.err
@@ -78,7 +78,7 @@ def test_the_same_command_goes_on_and_begins_with_the_settings_as_given(corpus: 
     assert "trial 0" not in second.err
 
 
-def test_what_is_given_is_kept_wherever_it_is_given(corpus: Path) -> None:
+def test_tune_keeps_the_settings_of_flags_and_config_files(corpus: Path) -> None:
     Path("mine.toml").write_text("[training]\nlr = 5e-3\n", "utf-8")
     charlstm(
         "tune",
@@ -102,7 +102,7 @@ def test_what_is_given_is_kept_wherever_it_is_given(corpus: Path) -> None:
     one_sentence(everything, 2, "nothing to search", "training.lr")
 
 
-def test_another_corpus_and_other_settings_are_refused_by_name(corpus: Path) -> None:
+def test_tune_rejects_another_corpus_and_other_settings_by_name(corpus: Path) -> None:
     assert tune(corpus, "--trials", 1).code == 0
     one_sentence(tune(corpus, "--hidden", 30), 2, "--hidden is 30 here and 24", "runs/little-tune", "-o")
     one_sentence(tune(corpus, "--lr", "1e-3", "--epochs", 3), 2, "nothing to search")
@@ -111,7 +111,7 @@ def test_another_corpus_and_other_settings_are_refused_by_name(corpus: Path) -> 
     one_sentence(tune(corpus), 2, "runs/little-tune holds a search on another corpus", "-o")
 
 
-def test_a_run_is_not_searched_in_and_a_broken_journal_is_said(corpus: Path, run: Path) -> None:
+def test_tune_rejects_the_folder_of_a_run_and_reports_a_damaged_journal(corpus: Path, run: Path) -> None:
     one_sentence(tune(corpus, "-o", run), 2, "already holds a run")
     Path("broken").mkdir()
     Path("broken/journal.jsonl").write_text("not a journal\n", "utf-8")
@@ -121,18 +121,18 @@ def test_a_run_is_not_searched_in_and_a_broken_journal_is_said(corpus: Path, run
     one_sentence(charlstm("tune", corpus, "--time", "soon"), 2, "--time must be a time", "soon")
 
 
-def test_settings_that_cannot_be_trained_are_a_result_and_no_crash(corpus: Path) -> None:
+def test_a_trial_with_a_corpus_too_small_for_it_fails_and_the_search_continues(corpus: Path) -> None:
     too_small = charlstm("tune", corpus, *SMALL, "--seq-len", 5000, "--time", "1s", "--trials", 2)
     one_sentence(too_small, 1, "no trial was completed", "need at least 20,001")
     assert too_small.err.count("failed: ") == 3
 
 
-def test_a_trial_that_diverges_is_a_result_and_no_crash(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_that_diverges_fails_and_the_search_continues(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     step = Trainer.step
 
     def diverging(trainer: Trainer, learning_rate: float) -> float:
         if trainer.config.training.lr != 8e-3:
-            raise DivergedError("training diverged at step 1: the loss is no longer a number")
+            raise DivergedError("training diverged at step 1: the loss is not finite")
         return step(trainer, learning_rate)
 
     monkeypatch.setattr(Trainer, "step", diverging)
@@ -142,12 +142,12 @@ def test_a_trial_that_diverges_is_a_result_and_no_crash(corpus: Path, monkeypatc
     assert tomllib.loads(Path("runs/little-tune/best.toml").read_text("utf-8"))["training"]["lr"] == 8e-3
 
 
-def test_without_optuna_there_is_a_sentence(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tune_without_optuna_prints_the_command_that_installs_it(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
     one_sentence(tune(corpus), 1, "needs Optuna", "pip install 'charlstm[tune]'")
 
 
-def test_ctrl_c_keeps_the_trials_that_ended(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_keeps_the_finished_trials(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     step = Trainer.step
 
     def interrupted(trainer: Trainer, learning_rate: float) -> float:
@@ -166,7 +166,7 @@ def test_ctrl_c_keeps_the_trials_that_ended(corpus: Path, monkeypatch: pytest.Mo
     assert "lr = 0.008" in Path("runs/little-tune/best.toml").read_text("utf-8")
 
 
-def test_a_killed_search_does_no_harm_to_the_next(corpus: Path) -> None:
+def test_a_killed_search_can_be_continued(corpus: Path) -> None:
     command = [sys.executable, "-m", "charlstm", "tune", str(corpus), *map(str, FIXED), "--time", "2s"]
     folder = Path("runs/little-tune")
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as killed:
@@ -188,7 +188,7 @@ def wait_for(path: Path) -> None:
 
 
 @pytest.mark.parametrize("key", SPACE)
-def test_the_defaults_and_both_ends_of_every_range_can_be_tried(key: str) -> None:
+def test_the_default_and_both_ends_of_every_range_are_valid(key: str) -> None:
     values = SPACE[key]
     default = get_setting(Config(), key)
     assert values.decode(values.encode(default)) == default
