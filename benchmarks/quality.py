@@ -1,10 +1,10 @@
-"""What a time buys: `charlstm train CORPUS --max-time T`, then `charlstm eval`, for each time and seed in turn.
+"""Quality reached in a given time: `charlstm train CORPUS --max-time T`, then `charlstm eval`, per time and seed.
 
     python benchmarks/quality.py CORPUS [--times 1m,5m] [--seeds 1,2,3] [--dynamic] [--json] [-- TRAIN OPTION ...]
 
-Nats a character of the whole validation part (the corpus's last tenth), the state carried; --dynamic adds those of
-`eval --dynamic`. With a preset (-- --preset small) or any other option, that is what is trained. Nothing else should
-run on the machine meanwhile. Runs are kept under --runs, a folder for each.
+Reports the loss on the whole validation part (the last tenth of the corpus), in nats per character; --dynamic adds
+the loss of `eval --dynamic`. Options after -- go to `charlstm train`, for example -- --preset small. Nothing else
+should run on the machine meanwhile. Runs are kept under --runs, one folder each.
 """
 
 from __future__ import annotations
@@ -20,26 +20,27 @@ from typing import Any
 
 
 def charlstm(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """The command, to its end. Raises CalledProcessError."""
+    """Run a command. Raises CalledProcessError if it fails."""
     command = [sys.executable, "-m", "charlstm", *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True)
 
 
 def measure(corpus: str, time: str, seed: int, options: list[str], runs: Path, dynamic: bool) -> dict[str, Any]:
+    """Train one run and return its metrics."""
     folder = str(runs / f"{Path(corpus).stem}-{time}-{seed}")
-    begun = perf_counter()
+    began = perf_counter()
     limit = ["--max-time", time] if time != "-" else []
     done = charlstm("train", corpus, "-o", folder, "--overwrite", "--no-samples", *limit, "--seed", str(seed), *options)
-    seconds = perf_counter() - begun
-    figures = json.loads(charlstm("eval", "-m", folder, "--json", *(["--dynamic"] if dynamic else [])).stdout)
-    about = [line.split(maxsplit=1)[1] for line in done.stderr.splitlines() if line.startswith(("chosen", "model "))]
+    seconds = perf_counter() - began
+    metrics = json.loads(charlstm("eval", "-m", folder, "--json", *(["--dynamic"] if dynamic else [])).stdout)
+    about = [line.split(maxsplit=1)[1] for line in done.stderr.splitlines() if line.startswith(("settings", "model "))]
     return {
         "time": time,
         "seed": seed,
         "seconds": round(seconds),
-        "loss_nats": figures["loss_nats"],
-        "bpc": figures["bpc"],
-        "dynamic_loss_nats": figures.get("dynamic_loss_nats"),
+        "loss_nats": metrics["loss_nats"],
+        "bpc": metrics["bpc"],
+        "dynamic_loss_nats": metrics.get("dynamic_loss_nats"),
         "about": "; ".join(about),
         "command": " ".join(["charlstm train", Path(corpus).name, *limit, "--seed", str(seed), *options]),
     }
@@ -48,7 +49,7 @@ def measure(corpus: str, time: str, seed: int, options: list[str], runs: Path, d
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus")
-    parser.add_argument("--times", default="1m", help="as 1m,5m; - for none, with a preset")
+    parser.add_argument("--times", default="1m", help="such as 1m,5m; - is no limit, for a preset (default 1m)")
     parser.add_argument("--seeds", default="1")
     parser.add_argument("--dynamic", action="store_true")
     parser.add_argument("--runs", type=Path, default=Path("runs/quality"))

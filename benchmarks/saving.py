@@ -1,10 +1,10 @@
-"""What saving costs: the seconds for which training stands still, beside the time between two saves.
+"""The cost of saving: how long training waits for a save, as a share of the time between two saves.
 
     python benchmarks/saving.py [--preset small] [--saves 10] [--folder DIR] [--json]
 
-A model of the preset is trained for some steps, so that the optimizer has its moments, and saved again and again to a
-folder on the disk in question: in the background, as once a minute, and at once with the best model too, as at a
-validation.
+Trains a model of each preset for some steps, so that the optimizer has its moments, and saves it repeatedly to a folder
+on the disk to measure: in the background, as once per minute, and in the foreground with the best model, as at a
+validation. Reports medians.
 """
 
 from __future__ import annotations
@@ -27,42 +27,39 @@ from charlstm.training.trainer import Trainer
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", nargs="*", default=["demo", "small", "medium", "large"])
-    parser.add_argument("--saves", type=int, default=10)
-    parser.add_argument("--folder", help="(default: a temporary one)")
+    parser.add_argument("--saves", type=int, default=10, help="saves per preset (default 10)")
+    parser.add_argument("--folder", help="folder on the disk to measure (default: the one for temporary files)")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     if not arguments.json:
-        print(
-            f"{'preset':8} {'to write':>9} {'stands still':>13} {'of a minute':>12} {'written in':>11} "
-            f"{'at a validation':>16}"
-        )
+        print(f"{'preset':8} {'size':>9} {'waits':>13} {'of a minute':>12} {'written in':>11} {'at a validation':>16}")
     for name in arguments.preset:
-        figures = measured(name, arguments.saves, arguments.folder)
+        record = measure_saving(name, arguments.saves, arguments.folder)
         if arguments.json:
-            print(json.dumps({"preset": name, **figures}))
+            print(json.dumps({"preset": name, **record}))
         else:
             print(
-                f"{name:8} {figures['bytes'] / 1e6:6.1f} MB {1e3 * figures['still_seconds']:10.1f} ms "
-                f"{figures['share']:12.3%} {figures['written_seconds']:9.2f} s {figures['validation_seconds']:14.2f} s",
+                f"{name:8} {record['bytes'] / 1e6:6.1f} MB {1e3 * record['waiting_seconds']:10.1f} ms "
+                f"{record['share']:12.3%} {record['written_seconds']:9.2f} s {record['validation_seconds']:14.2f} s",
                 flush=True,
             )
 
 
-def measured(preset: str, saves: int, folder: str | None) -> dict[str, float]:
-    """Bytes and median seconds of a save, and what share of the time between two by default it stops training for."""
+def measure_saving(preset: str, saves: int, folder: str | None) -> dict[str, float]:
+    """Return the bytes and median seconds of a save, and the share of `training.save_every` that training waits."""
     config = resolve(
         presets.load_preset(preset) | {"data.corpus": Setting((str(presets.bundled_corpus()),), "the benchmark")}
     )
     trainer = Trainer(read_corpus(config.data), config)
     for _ in range(3):
         trainer.step(1e-3)
-    still, written, validation = [], [], []
+    waiting, written, validation = [], [], []
     with tempfile.TemporaryDirectory(dir=folder) as path:
         run = RunFolder(Path(path))
         for _ in range(saves + 1):
             began = perf_counter()
             run.save_in_background(trainer.model_file({}), trainer.state_dict())
-            still.append(perf_counter() - began)
+            waiting.append(perf_counter() - began)
             run.wait_for_save()
             written.append(run.save_seconds)
             began = perf_counter()
@@ -72,8 +69,8 @@ def measured(preset: str, saves: int, folder: str | None) -> dict[str, float]:
         size = sum((run.path / name).stat().st_size for name in (LAST, STATE))
     return {
         "bytes": size,
-        "still_seconds": median(still[1:]),
-        "share": median(still[1:]) / config.training.save_every,
+        "waiting_seconds": median(waiting[1:]),
+        "share": median(waiting[1:]) / config.training.save_every,
         "written_seconds": median(written[1:]),
         "validation_seconds": median(validation[1:]),
     }

@@ -88,14 +88,16 @@ MAX_VALIDATIONS = 10
 """Validations of a run, if there is time: enough to see how it goes, and to find the best model."""
 
 MIN_VALIDATE_EVERY = 50
-"""Steps between validations at least: so often that progress shows, not more often than it is logged."""
+"""Fewest steps between validations: the training loss is logged as often."""
 
 SAMPLE_CHARACTERS = 2_000_000
 """Characters at the start of the text that the speed is measured on: enough for a batch of any size."""
 
 SPEED_TEST_SECONDS = 0.3
+"""A speed test lasts this long: seven sizes take a few seconds, and a median over it is stable."""
+
 SPEED_TEST_MIN_STEPS, SPEED_TEST_MAX_STEPS = 5, 200
-"""The speed of a model is the median over this many steps, and over this long."""
+"""Steps of a speed test: at least for a median of a slow model, and at most for a fast one."""
 
 SPEED_TEST_WARMUP_STEPS = 3
 """Steps before those: the first ones map memory and compile."""
