@@ -186,8 +186,8 @@ def test_a_chart_falls_from_left_to_right_if_the_loss_does() -> None:
 
 
 def test_an_arrow_points_at_the_marked_rate() -> None:
-    *_, axis, figures, arrow = draw_chart([(1e-5, 4.0), (1e-1, 2.0)], 1e-3, 80)
-    assert figures.split() == ["1e-05", "0.0001", "0.001", "0.01", "0.1"]
+    *_, axis, labels, arrow = draw_chart([(1e-5, 4.0), (1e-1, 2.0)], 1e-3, 80)
+    assert labels.split() == ["1e-05", "0.0001", "0.001", "0.01", "0.1"]
     place = arrow.index("▲ 0.001")
-    assert figures.index("0.001") == place
+    assert labels.index("0.001") == place
     assert axis[place] == "┬"

@@ -78,6 +78,18 @@ def test_tune_starts_with_the_given_settings_and_the_same_command_continues(corp
     assert "trial 0" not in second.err
 
 
+def test_tune_continues_a_search_of_an_earlier_version(corpus: Path) -> None:
+    command = ("tune", corpus, *SMALL, "--cell", "lstm", "--layers", 1, "--dropout", 0, "--time", "0.3s", "--trials", 1)
+    assert charlstm(*command).code == 0
+    journal = Path("runs/little-tune/journal.jsonl")
+    text = journal.read_text("utf-8").replace("regularization.", "regularisation.")
+    journal.write_text(text.replace("training.optimizer", "training.optimiser"), "utf-8")
+    second = charlstm(*command)
+    assert second.code == 0, second.err
+    assert "continuing after 1 trial" in second.err
+    one_sentence(charlstm(*command, "--optimizer", "adam"), 2, "--optimizer is adam here and adamw in the search")
+
+
 def test_tune_keeps_the_settings_of_flags_and_config_files(corpus: Path) -> None:
     Path("mine.toml").write_text("[training]\nlr = 5e-3\n", "utf-8")
     charlstm(

@@ -23,23 +23,22 @@ class Clock:
     def __init__(self, trainer: Trainer, folder: RunFolder) -> None:
         self.trainer, self.folder = trainer, folder
         self.started_at = monotonic() - trainer.progress.seconds
+        self.fraction_done = 0.0  # share of the training done: 1 or more at the end
         self.validation_started_at = 0.0
         self.validation_seconds = 0.0  # of the last validation, the save after it and the caller's use of the event
         self.seconds_per_step = 0.0  # moving average; 0 before the first step
         self.min_seconds_per_char = 0.0  # of the fastest step: the first steps also map memory and compile
 
     def update(self) -> None:
-        """Write the time that the run has taken so far to `progress.seconds`."""
-        self.trainer.progress.seconds = monotonic() - self.started_at
+        """Read the clock: write the time that the run has taken to `progress.seconds`, and set `fraction_done`.
 
-    @property
-    def fraction_done(self) -> float:
-        """Share of the training done at the last `update()`: from 0; 1 or more at the end."""
+        Both stay as they are until the next update, so that the decisions of one iteration agree with each other.
+        """
         progress, settings = self.trainer.progress, self.trainer.config.training
+        progress.seconds = monotonic() - self.started_at
         by_steps = self.trainer.batches.epochs_read / settings.epochs
-        if not settings.max_time:
-            return by_steps
-        return max(by_steps, progress.seconds / max(settings.max_time - self.reserved_seconds, 1e-3))
+        available = max(settings.max_time - self.reserved_seconds, 1e-3)
+        self.fraction_done = max(by_steps, progress.seconds / available) if settings.max_time else by_steps
 
     @property
     def reserved_seconds(self) -> float:
