@@ -1,6 +1,12 @@
-# make demo    train a small model for a minute and read what it writes
-# make test    what CI runs: lint, types, tests
-# make faults  kill, fill, break and forge what charlstm writes and reads, at length: half an hour
+# make demo      train a small model for a minute and print a sample
+# make quick     lint, types and fast tests: under 30 seconds once caches are warm
+# make test      everything that needs Python packages only
+# make test-all  what also needs the programs in tests/packages.txt, and the long fault campaign
+# make fix       format the code and fix what the linter can fix
+# make docs      regenerate docs/commands.md and the table of presets in README.md
+# make coverage  line coverage of the tests
+# make bench     every benchmark that needs no corpus of its own
+# make release   build the distributions, check their metadata, test the wheel
 #
 # torch comes from the index of its CPU builds; for CUDA: make demo TORCH_INDEX=https://download.pytorch.org/whl/cu130
 
@@ -10,21 +16,37 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test faults bench clean
+.PHONY: demo quick lint test test-all fix docs coverage bench release clean
 
 demo: .venv/installed
 	$(BIN)/charlstm train --preset demo -o runs/demo --overwrite
 	@echo
 	$(BIN)/charlstm sample -m runs/demo --length 500 --temperature 0.7
 
-test: .venv/installed-test
+lint: .venv/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n auto
 
-faults: .venv/installed-test
-	$(BIN)/python -m tests.faults
+quick: lint
+	$(BIN)/pytest -n auto -m "not slow and not programs"
+
+test: lint
+	$(BIN)/pytest -n auto -m "not programs"
+
+test-all: .venv/installed-test
+	$(BIN)/pytest -n auto -m programs
+	$(BIN)/python -m tests.faults --kills 60 --files 4000
+
+fix: .venv/installed-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: .venv/installed-test
+	$(BIN)/python docs/generate.py
+
+coverage: .venv/installed-test
+	$(BIN)/pytest -n auto -m "not programs" --cov=charlstm --cov-report=term:skip-covered
 
 bench: .venv/installed-test
 	$(BIN)/python benchmarks/startup.py
@@ -37,6 +59,18 @@ bench: .venv/installed-test
 	$(BIN)/python benchmarks/presets.py
 	$(BIN)/python benchmarks/evaluation.py
 	$(BIN)/python benchmarks/cells.py corpora/english.txt --time 20
+
+# The wheel is tested in an environment of its own that borrows only the dependencies of .venv.
+release: .venv/installed-test
+	rm -rf dist
+	$(BIN)/python -m hatchling build -d dist
+	$(BIN)/twine check --strict dist/*
+	$(PYTHON) -m venv dist/venv
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
+		> $$(echo dist/venv/lib/python*/site-packages)/dependencies.pth
+	dist/venv/bin/pip --disable-pip-version-check -q install --no-deps dist/*.whl
+	dist/venv/bin/charlstm --version
+	cd dist && venv/bin/charlstm train --max-time 3s --hidden 16 -o run -q && venv/bin/charlstm sample -m run -l 80
 
 # torch alone may look at its own index, and only once: every other package comes from where pip usually looks.
 .venv/torch: constraints.txt
@@ -53,4 +87,4 @@ bench: .venv/installed-test
 	touch $@ .venv/installed
 
 clean:
-	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
