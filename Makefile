@@ -62,6 +62,7 @@ bench: .venv/installed-test
 
 # The wheel is tested in an environment of its own that borrows only the dependencies of .venv.
 release: .venv/installed-test
+	$(PIP) install -c constraints.txt twine
 	rm -rf dist
 	$(BIN)/python -m hatchling build -d dist
 	$(BIN)/twine check --strict dist/*
