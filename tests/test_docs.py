@@ -95,3 +95,11 @@ def test_the_prose_of_a_page_is_wrapped(page: Path) -> None:
     lines = page.read_text("utf-8").splitlines()
     long = [line for line in lines if len(line) > MAX_COLUMNS and not line.lstrip().startswith("|")]
     assert not [line for line in long if " " in line.strip()], "only links and table rows may be longer"
+
+
+def test_troubleshooting_quotes_messages_that_exist() -> None:
+    source = "\n".join(path.read_text("utf-8") for path in (ROOT / "charlstm").rglob("*.py"))
+    headings = re.findall(r"^### `([^`]+)`$", (ROOT / "docs" / "troubleshooting.md").read_text("utf-8"), re.MULTILINE)
+    assert headings
+    missing = [quoted for quoted in headings if quoted.replace("utf-8", "{self.encoding}") not in source]
+    assert not missing
