@@ -77,7 +77,7 @@ class Vocabulary(ABC):
     def to_dict(self) -> dict[str, Any]:
         """Return the vocabulary as JSON for a model file; `vocabulary_from_dict` is the inverse."""
 
-    def decode(self, ids: Ids | Sequence[int]) -> bytes:
+    def decode(self, ids: NDArray[np.integer] | Sequence[int]) -> bytes:
         """Return the text of these ids, in UTF-8 at the character level."""
         return b"".join(self.symbols[i] for i in ids)
 

@@ -23,7 +23,7 @@ PHRASES = re.compile(
     | com(es|e|ing)\ to\ (?!an\ end|rest) | (it|they|that|this|which)\ stands?\ (in|on|at|there) | but\ for | all\ but
     | to\ be\ had | no\ (longer\ a\ )?number(\ any\ more)? | afresh | anew | beside | there\ is\ not
     | that\ there\ (is|are)\ not
-    | by\ heart | learnt\ by | what\ can\ is | some(body|one)\ else's | somebody | nobody | restored | restores
+    | by\ heart | learnt\ by | what\ can\ is | some(body|one)\ else's | somebody | nobody
     | well-kept | weighed | packed | refused | refuses | begun | gone\ by
     )\b""",
     re.IGNORECASE | re.VERBOSE,

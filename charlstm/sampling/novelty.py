@@ -186,7 +186,7 @@ class NoveltySearch:
         return BlockMatches(table, among[hits], keys)
 
     def improve(self, block: HashedCodes, match: Callable[[int], BlockMatches], sample: int, best: int) -> None:
-        """Search for a run of this sample that is longer than its best. Mostly there is not even one of best + 1."""
+        """Search for a run of this sample that is longer than its best. In most cases no run of best + 1 exists."""
         start, size = int(self.starts[sample]), int(self.ends[sample] - self.starts[sample])
 
         def is_missing(length: int) -> bool:
