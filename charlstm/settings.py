@@ -126,8 +126,10 @@ def from_toml(data: bytes, where: str) -> Settings:
     return from_dict(tree, where)
 
 
-def from_dict(tree: Mapping[str, Any], where: str) -> Settings:
+def from_dict(tree: Mapping[str, Any], where: str, *, for_training: bool = True) -> Settings:
     """Read settings from nested dicts, as TOML has them; names of earlier versions are translated.
+
+    for_training: False for a trained model, which does not depend on how it was trained: removed settings are ignored.
 
     Raises UsageError for an unknown section or key, or for a removed setting that was in use.
     """
@@ -139,7 +141,8 @@ def from_dict(tree: Mapping[str, Any], where: str) -> Settings:
         for name, value in values.items():
             key = current_key(f"{section}.{name}")
             if key in REMOVED_KEYS:
-                check_removed(key, value, where)
+                if for_training:
+                    check_removed(key, value, where)
             else:
                 given[check_key(key, where)] = Setting(value, f"{where}: {written}.{name}")
     return given

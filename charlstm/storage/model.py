@@ -39,7 +39,7 @@ class ModelFile:
         check_format(path, document, READABLE_MODEL_FORMATS)
         metrics_key = "figures" if document["format"] == 1 else "metrics"
         try:
-            config = resolve(from_dict(document["config"], path.name))
+            config = resolve(from_dict(document["config"], path.name, for_training=False))
             b"a".decode(config.data.encoding, "replace")  # raises LookupError for an encoding that does not exist
             vocabulary = vocabulary_from_dict(document["vocabulary"])
             model = cls(config, vocabulary, weights, dict(document["corpus"]), dict(document[metrics_key]))

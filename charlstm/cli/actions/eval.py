@@ -33,7 +33,7 @@ def evaluate_model(
     """
     configure_process()
     file = ModelFile.load(path)
-    tokens, about = read_source(console, file, path, source)
+    tokens, about = read_text_to_score(console, file, path, source)
     size_bytes = about.pop("bytes")
     metrics = {"model": str(path), **about, **compute_metrics(file, tokens, size_bytes)}
     if adaptation:
@@ -43,7 +43,7 @@ def evaluate_model(
     return metrics
 
 
-def read_source(console: Console, file: ModelFile, path: Path, source: TextSource) -> tuple[Tokens, dict[str, Any]]:
+def read_text_to_score(console: Console, file: ModelFile, path: Path, source: TextSource) -> tuple[Tokens, dict[str, Any]]:
     if source.files:
         return read_files(console, file, source.files, source.unknown, source.encoding, source.errors)
     return read_part(console, file, source.part, path)
