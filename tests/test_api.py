@@ -13,8 +13,8 @@ import pytest
 
 import charlstm
 from charlstm.storage.tensors import read_tensors
-from tests.conftest import ENGLISH, ROOT
-from tests.conftest import charlstm as run_command
+from tests.support.command_line import charlstm as run_command
+from tests.support.texts import ENGLISH, ROOT
 
 CONFIG = charlstm.Config(
     charlstm.ModelConfig(hidden=12, embedding=8),
@@ -133,8 +133,8 @@ def test_evaluate_agrees_with_score_and_takes_a_path_a_model_text_or_ids(run: Pa
     assert charlstm.evaluate(run, model.vocabulary.encode(text)) == metrics
 
 
-def test_evaluate_gives_the_two_sided_metrics_of_a_bidirectional_model(both_ways_run: Path) -> None:
-    metrics = charlstm.evaluate(both_ways_run, "the fox and the dog sat on the mat\n" * 3)
+def test_evaluate_gives_the_two_sided_metrics_of_a_bidirectional_model(bidirectional_run: Path) -> None:
+    metrics = charlstm.evaluate(bidirectional_run, "the fox and the dog sat on the mat\n" * 3)
     assert metrics.backward_loss_nats is not None
     assert metrics.both_sides_accuracy is not None
     assert metrics.both_sides_accuracy > 0.9

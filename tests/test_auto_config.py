@@ -13,7 +13,8 @@ from charlstm.data.corpus import Corpus
 from charlstm.errors import CharlstmError
 from charlstm.training import auto_config
 from charlstm.training.auto_config import choose_config
-from tests.conftest import ENGLISH, charlstm
+from tests.support.command_line import charlstm
+from tests.support.texts import ENGLISH
 
 TEXT = Corpus.from_text((ENGLISH * (400_000 // len(ENGLISH) + 1))[:400_000])
 

@@ -28,7 +28,8 @@ from charlstm.sampling.network import prefill
 from charlstm.storage.model import ModelFile
 from charlstm.training.objective import add_penalties, total_loss
 from charlstm.vocabulary import CharVocabulary
-from tests.conftest import SMALL, charlstm, one_sentence
+from tests.support.command_line import assert_fails, charlstm
+from tests.support.texts import SMALL
 
 SIZE, BOS, END = 7, 0, 6
 OPTIONS: list[dict[str, Any]] = [
@@ -183,7 +184,7 @@ def test_the_metrics_do_not_depend_on_the_number_of_segments(length: int, monkey
 
 def test_train_rejects_a_text_shorter_than_a_window_and_its_look_ahead(corpus: Path) -> None:
     result = charlstm("train", corpus, *SMALL, "--bidirectional", "--set", "training.look_ahead=4000")
-    one_sentence(result, 1, "3,600 characters", "at least 4,017")
+    assert_fails(result, 1, "3,600 characters", "at least 4,017")
 
 
 def test_chunks_end_where_the_last_stream_ends() -> None:
@@ -233,33 +234,35 @@ def test_a_model_file_contains_both_directions_and_each_can_be_saved_as_a_model(
         assert all(np.array_equal(weights[name], weight) for name, weight in half.export_weights().items())
 
 
-def test_eval_reports_the_metrics_of_both_directions_and_the_pseudo_likelihood(both_ways_run: Path) -> None:
+def test_eval_reports_the_metrics_of_both_directions_and_the_pseudo_likelihood(bidirectional_run: Path) -> None:
     Path("text.txt").write_text("the fox and the dog sat on the mat\n" * 5)
     Path("reversed.txt").write_text(("the fox and the dog sat on the mat\n" * 5)[::-1])
-    metrics = json.loads(charlstm("eval", "-m", both_ways_run, "text.txt", "--json").text)
+    metrics = json.loads(charlstm("eval", "-m", bidirectional_run, "text.txt", "--json").text)
     assert [name for name in metrics if "bpc" in name] == ["bpc", "backward_bpc"]
     assert metrics["pseudo_likelihood_nats"] < min(metrics["loss_nats"], metrics["backward_loss_nats"])
     assert 0.9 < metrics["forward_accuracy"] <= metrics["both_sides_accuracy"] <= 1
-    ModelFile.load(both_ways_run / "best.safetensors").select_direction("backward").save(Path("backward.safetensors"))
+    ModelFile.load(bidirectional_run / "best.safetensors").select_direction("backward").save(
+        Path("backward.safetensors")
+    )
     reversed_metrics = json.loads(charlstm("eval", "-m", "backward.safetensors", "reversed.txt", "--json").text)
     assert metrics["backward_loss_nats"] == pytest.approx(reversed_metrics["loss_nats"], rel=1e-5)
 
 
 def test_gap_length_without_gaps_is_an_error(run: Path) -> None:
-    one_sentence(charlstm("eval", "-m", run, "--gap-length", "3"), 2, "--gap-length", "--gaps")
+    assert_fails(charlstm("eval", "-m", run, "--gap-length", "3"), 2, "--gap-length", "--gaps")
 
 
-def test_training_logs_the_metrics_of_both_directions_and_saves_them_in_the_model(both_ways_run: Path) -> None:
-    lines = [json.loads(line) for line in (both_ways_run / "metrics.jsonl").read_text().splitlines()]
+def test_training_logs_the_metrics_of_both_directions_and_saves_them_in_the_model(bidirectional_run: Path) -> None:
+    lines = [json.loads(line) for line in (bidirectional_run / "metrics.jsonl").read_text().splitlines()]
     last = next(line for line in reversed(lines) if "validation_loss_nats" in line)
-    metrics = ModelFile.load(both_ways_run / "best.safetensors").metrics["validation"]
+    metrics = ModelFile.load(bidirectional_run / "best.safetensors").metrics["validation"]
     for name in ("backward_loss_nats", "pseudo_likelihood_nats", "both_sides_accuracy"):
         assert last[f"validation_{name}"] > 0
         assert metrics[name] > 0
 
 
 def test_init_from_works_between_unidirectional_and_bidirectional_models(
-    run: Path, both_ways_run: Path, corpus: Path
+    run: Path, bidirectional_run: Path, corpus: Path
 ) -> None:
     first = charlstm(
         "train", corpus, "-o", "two", *SMALL, "--hidden", 48, "--epochs", 1, "--init-from", run, "--bidirectional"
@@ -274,7 +277,7 @@ def test_init_from_works_between_unidirectional_and_bidirectional_models(
         "--epochs",
         1,
         "--init-from",
-        both_ways_run,
+        bidirectional_run,
         "--set",
         "model.bidirectional=false",
     )

@@ -13,7 +13,7 @@ from charlstm.cells import ACTIVATIONS, CELLS, matvec, sigmoid
 from charlstm.config import CELL_NAMES, ModelConfig
 from charlstm.model.layers import TORCH_LAYERS
 from charlstm.sampling.network import Network
-from tests.conftest import ROOT
+from tests.support.texts import ROOT
 
 N, T, E, H = 3, 12, 5, 7
 

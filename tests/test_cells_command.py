@@ -10,7 +10,8 @@ import pytest
 from charlstm.config import CELL_NAMES
 from charlstm.model import device
 from charlstm.storage.model import ModelFile
-from tests.conftest import SMALL, charlstm, one_sentence
+from tests.support.command_line import assert_fails, charlstm
+from tests.support.texts import SMALL
 
 
 @pytest.mark.parametrize("cell", CELL_NAMES)
@@ -39,7 +40,7 @@ def test_both_engines_train_to_the_same_loss(cell: str, corpus: Path) -> None:
 
 @pytest.mark.parametrize(("flag", "value"), [("--cell", "mlstm"), ("--activation", "softsign")])
 def test_the_torch_engine_rejects_a_cell_that_torch_does_not_have(flag: str, value: str, corpus: Path) -> None:
-    one_sentence(charlstm("train", corpus, flag, value, "--engine", "torch"), 2, value, "--engine kernel")
+    assert_fails(charlstm("train", corpus, flag, value, "--engine", "torch"), 2, value, "--engine kernel")
 
 
 def test_the_torch_engine_rejects_bfloat16_that_onednn_does_not_support(
@@ -47,6 +48,6 @@ def test_the_torch_engine_rejects_bfloat16_that_onednn_does_not_support(
 ) -> None:
     monkeypatch.setattr(device, "cpu_has", lambda *_: False)
     result = charlstm("train", corpus, "--engine", "torch", "--precision", "bf16", "--device", "cpu")
-    one_sentence(result, 2, "oneDNN", "--precision fp32")
+    assert_fails(result, 2, "oneDNN", "--precision fp32")
     trained = charlstm("train", corpus, "--precision", "bf16", *SMALL, "--epochs", 1)
     assert trained.code == 0, trained.err

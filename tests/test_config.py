@@ -28,7 +28,8 @@ from charlstm.config import (
 from charlstm.errors import UsageError
 from charlstm.fields import check_value
 from charlstm.settings import Setting, updated
-from tests.conftest import SMALL, charlstm
+from tests.support.command_line import charlstm
+from tests.support.texts import SMALL
 
 
 def test_every_default_passes_its_own_check() -> None:

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import ENGLISH, ROOT, charlstm, one_sentence
+from tests.support.command_line import assert_fails, charlstm
+from tests.support.texts import ENGLISH, ROOT
 
 
 def table(text: str) -> dict[str, str]:
@@ -133,10 +134,10 @@ def test_undecodable_bytes_are_counted_in_a_warning(tmp_path: Path) -> None:
 
 
 def test_missing_and_empty_corpora_are_errors(tmp_path: Path) -> None:
-    one_sentence(charlstm("corpus", "nothing.txt"), 2, "corpus not found: nothing.txt")
-    one_sentence(charlstm("corpus", "-"), 2, "- reads stdin, and nothing was piped in")
+    assert_fails(charlstm("corpus", "nothing.txt"), 2, "corpus not found: nothing.txt")
+    assert_fails(charlstm("corpus", "-"), 2, "- reads stdin, and nothing was piped in")
     (tmp_path / "empty.txt").touch()
-    one_sentence(charlstm("corpus", tmp_path / "empty.txt"), 1, "the corpus is empty")
+    assert_fails(charlstm("corpus", tmp_path / "empty.txt"), 1, "the corpus is empty")
 
 
 @pytest.mark.parametrize("control", ["\x1b[31m", "\x07"])

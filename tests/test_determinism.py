@@ -14,7 +14,7 @@ from charlstm.config import Config, ModelConfig, SamplingConfig
 from charlstm.storage.model import ModelFile
 from charlstm.text_model import TextModel
 from charlstm.vocabulary import CharVocabulary
-from tests.conftest import charlstm, process
+from tests.support.command_line import charlstm, run_process
 
 
 def untrained(**model: object) -> ModelFile:
@@ -62,6 +62,6 @@ def test_samples_have_the_same_text_as_plain_text_as_json_and_alone(tmp_path: Pa
 def test_samples_do_not_depend_on_the_number_of_threads(tmp_path: Path, cell: str) -> None:
     untrained(cell=cell, hidden=320).save(tmp_path / "m.safetensors")
     options = ("sample", "-m", tmp_path / "m.safetensors", "-l", 60, "--seed", 4, "-n", 2, "--json")
-    runs = [process(*options, environ={"OPENBLAS_NUM_THREADS": n, "OMP_NUM_THREADS": n}) for n in ("1", "2", "3")]
+    runs = [run_process(*options, environ={"OPENBLAS_NUM_THREADS": n, "OMP_NUM_THREADS": n}) for n in ("1", "2", "3")]
     assert runs[0].code == 0, runs[0].err
     assert runs[0].out == runs[1].out == runs[2].out

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from charlstm.config import Config, ModelConfig, TrainingConfig
 from charlstm.training.diagnostics import RunSummary, Validation, diagnose, pair_entropy
-from tests.conftest import ENGLISH, SMALL, charlstm
+from tests.support.command_line import charlstm
+from tests.support.texts import ENGLISH, SMALL
 
 EVERY = "training.validate_every=100"
 

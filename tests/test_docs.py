@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from charlstm import presets
-from tests.conftest import ENGLISH, ROOT
+from tests.support.texts import ENGLISH, ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 TEXTS = [*PAGES, ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", ROOT / "corpora" / "README.md"]

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from charlstm.storage.tensors import read_tensors
-from tests.conftest import ROOT, SMALL, charlstm, one_sentence
+from tests.support.command_line import assert_fails, charlstm
+from tests.support.texts import ROOT, SMALL
 
 PLACES = (ROOT / "corpora" / "places.txt").read_text("utf-8")
 LINES = (*SMALL, "--hidden", 48, "--document", "line", "--lr", 0.02)
@@ -97,12 +98,12 @@ def test_files_can_be_documents_of_several_lines() -> None:
 
 def test_unsupported_uses_of_documents_are_errors() -> None:
     Path("places.txt").write_text(PLACES, "utf-8")
-    one_sentence(charlstm("train", "places.txt", *LINES, "--engine", "torch"), 2, "--engine", "document")
+    assert_fails(charlstm("train", "places.txt", *LINES, "--engine", "torch"), 2, "--engine", "document")
     Path("one.txt").write_text("a" * 4000)
-    one_sentence(charlstm("train", "one.txt", *LINES), 1, "too few documents", "--split")
+    assert_fails(charlstm("train", "one.txt", *LINES), 1, "too few documents", "--split")
     assert charlstm("train", "places.txt", *LINES, "--epochs", 1, "-o", "run").code == 0
     changed = charlstm("train", "--resume", "-o", "run", "--document", "stream", "--epochs", 2)
-    one_sentence(changed, 2, "--document", "stream", "line")
+    assert_fails(changed, 2, "--document", "stream", "line")
 
 
 def test_a_model_of_documents_adapts_to_other_documents(names: Path) -> None:

@@ -14,7 +14,7 @@ from charlstm.evaluation.dynamic import WINDOW, DynamicUpdate, adapt, score_dyna
 from charlstm.evaluation.evaluate import score_characters
 from charlstm.model.language_model import LanguageModel
 from charlstm.storage.model import ModelFile
-from tests.conftest import ENGLISH
+from tests.support.texts import ENGLISH
 
 CONFIG = AdaptationConfig()
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from charlstm.storage.model import ModelFile
-from tests.conftest import ENGLISH, charlstm, one_sentence
+from tests.support.command_line import assert_fails, charlstm
+from tests.support.texts import ENGLISH
 
 
 def test_eval_reproduces_the_validation_loss_of_training(run: Path) -> None:
@@ -42,19 +43,19 @@ def test_eval_without_json_prints_a_table(run: Path) -> None:
 
 def test_unknown_characters_are_named_or_skipped(run: Path) -> None:
     Path("x.txt").write_text("Maud 漢", "utf-8")
-    one_sentence(charlstm("eval", "-m", run, "x.txt"), 2, "U+6F22", "--unknown skip")
+    assert_fails(charlstm("eval", "-m", run, "x.txt"), 2, "U+6F22", "--unknown skip")
     metrics = json.loads(charlstm("eval", "-m", run, "x.txt", "--json", "--unknown", "skip").out)
     assert (metrics["characters"], metrics["characters_left_out"], metrics["bytes"]) == (5, 1, 5)
 
 
 def test_bad_input_gets_one_sentence(run: Path) -> None:
-    one_sentence(charlstm("eval", "-m", run, "missing.txt"), 2, "missing.txt")
-    one_sentence(charlstm("eval", "-m", run, "--part", "test"), 2, "no such part")
-    one_sentence(charlstm("eval", "-m", run, "--part", "tset"), 2, "tset")
-    one_sentence(charlstm("eval", "-m", run, "--part", "val", "x.txt"), 2, "not both")
-    one_sentence(charlstm("eval", "-m", run, "-"), 2, "nothing was piped in")
+    assert_fails(charlstm("eval", "-m", run, "missing.txt"), 2, "missing.txt")
+    assert_fails(charlstm("eval", "-m", run, "--part", "test"), 2, "no such part")
+    assert_fails(charlstm("eval", "-m", run, "--part", "tset"), 2, "tset")
+    assert_fails(charlstm("eval", "-m", run, "--part", "val", "x.txt"), 2, "not both")
+    assert_fails(charlstm("eval", "-m", run, "-"), 2, "nothing was piped in")
     Path("empty.txt").touch()
-    one_sentence(charlstm("eval", "-m", run, "empty.txt"), 1, "empty")
+    assert_fails(charlstm("eval", "-m", run, "empty.txt"), 1, "empty")
 
 
 def test_eval_rejects_a_corpus_that_has_changed_since_training(run: Path, tmp_path: Path) -> None:
@@ -63,15 +64,15 @@ def test_eval_rejects_a_corpus_that_has_changed_since_training(run: Path, tmp_pa
     quick = ("--hidden", 8, "--batch-size", 4, "--seq-len", 16, "--epochs", 1, "-q")
     assert charlstm("train", "x.txt", *quick).code == 0
     Path("x.txt").write_text(text[:-1], "utf-8")
-    one_sentence(charlstm("eval", "-m", "runs/x"), 1, "x.txt has changed", "charlstm eval FILE")
+    assert_fails(charlstm("eval", "-m", "runs/x"), 1, "x.txt has changed", "charlstm eval FILE")
     Path("x.txt").unlink()
-    one_sentence(charlstm("eval", "-m", "runs/x"), 1, "not available", "charlstm eval FILE")
+    assert_fails(charlstm("eval", "-m", "runs/x"), 1, "not available", "charlstm eval FILE")
 
 
 def test_a_file_can_have_another_encoding_than_the_corpus(run: Path) -> None:
     Path("utf8.txt").write_text("Maud said\n", "utf-8")
     Path("utf16.txt").write_text("Maud said\n", "utf-16-le")
-    one_sentence(charlstm("eval", "-m", run, "utf16.txt"), 1, "utf16.txt", "--encoding")
+    assert_fails(charlstm("eval", "-m", run, "utf16.txt"), 1, "utf16.txt", "--encoding")
     metrics = [
         json.loads(charlstm("eval", "-m", run, name, "--encoding", encoding, "--json").out)["loss_nats"]
         for name, encoding in (("utf8.txt", "utf-8"), ("utf16.txt", "utf-16-le"))
@@ -115,10 +116,10 @@ def test_adapt_rate_sets_how_fast_the_model_adapts(run: Path) -> None:
 
 def test_wrong_use_of_dynamic_gets_one_sentence(run: Path) -> None:
     Path("empty.txt").touch()
-    one_sentence(charlstm("eval", "-m", run, "--adapt-rate", 0.1), 2, "--adapt-rate", "without --dynamic")
-    one_sentence(charlstm("eval", "-m", run, "--dynamic", "--adapt-rate", 7), 2, "--adapt-rate", "'7'", "from 0 to 1")
-    one_sentence(charlstm("eval", "-m", run, "--dynamic", "missing.txt"), 2, "missing.txt")
-    one_sentence(charlstm("eval", "-m", run, "--dynamic", "empty.txt"), 1, "empty")
+    assert_fails(charlstm("eval", "-m", run, "--adapt-rate", 0.1), 2, "--adapt-rate", "without --dynamic")
+    assert_fails(charlstm("eval", "-m", run, "--dynamic", "--adapt-rate", 7), 2, "--adapt-rate", "'7'", "from 0 to 1")
+    assert_fails(charlstm("eval", "-m", run, "--dynamic", "missing.txt"), 2, "missing.txt")
+    assert_fails(charlstm("eval", "-m", run, "--dynamic", "empty.txt"), 1, "empty")
 
 
 def test_gaps_and_dynamic_add_their_metrics_to_one_object(run: Path) -> None:

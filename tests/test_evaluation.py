@@ -17,7 +17,7 @@ from charlstm.evaluation.metrics import Metrics
 from charlstm.evaluation.streams import Streams
 from charlstm.model.language_model import LanguageModel
 from charlstm.storage.model import ModelFile
-from tests.conftest import ENGLISH
+from tests.support.texts import ENGLISH
 
 
 @pytest.fixture(scope="module")

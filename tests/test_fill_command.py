@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import charlstm as package
-from charlstm.architecture import weight_shapes
-from charlstm.config import Config, DataConfig, ModelConfig
+from charlstm.config import DataConfig
 from charlstm.infilling.candidates import resample
 from charlstm.infilling.filler import (
     MAX_GROUP,
@@ -27,19 +26,12 @@ from charlstm.infilling.filler import (
 from charlstm.infilling.template import Template
 from charlstm.storage.model import ModelFile
 from charlstm.text_model import TextModel
-from charlstm.vocabulary import ByteVocabulary, CharVocabulary, Vocabulary
-from tests.conftest import SMALL, charlstm, one_sentence, process
+from charlstm.vocabulary import ByteVocabulary, CharVocabulary
+from tests.support.command_line import assert_fails, charlstm, run_process
+from tests.support.models import LETTERS, MODELS, make_untrained_model
+from tests.support.texts import SMALL
 
 SEED = ("--seed", 1)
-
-
-def untrained(vocabulary: Vocabulary, data: DataConfig = DataConfig(), bidirectional: bool = True) -> ModelFile:
-    config = Config(ModelConfig(bidirectional=bidirectional, layers=2, hidden=8, embedding=4), data)
-    random = np.random.default_rng(0)
-    sizes = weight_shapes(config.model, vocabulary.size)
-    return ModelFile(
-        config, vocabulary, {name: random.standard_normal(size).astype("f") for name, size in sizes.items()}
-    )
 
 
 def proposed(file: ModelFile, template: Template, n: int, seed: int = 1) -> list[Filling]:
@@ -61,16 +53,18 @@ def objects(*arguments: object, stdin: bytes | None = None) -> list[dict[str, ob
         ("___ fox and the dog sat on the m__", "the fox and the dog sat on the mat"),
     ],
 )
-def test_a_memorized_line_is_filled_in_exactly(both_ways_run: Path, text: str, filled: str) -> None:
-    result = charlstm("fill", "-m", both_ways_run, text, *SEED)
+def test_a_memorized_line_is_filled_in_exactly(bidirectional_run: Path, text: str, filled: str) -> None:
+    result = charlstm("fill", "-m", bidirectional_run, text, *SEED)
     assert result.text == filled + "\n"
     assert "gibbs" in result.err
 
 
-def test_any_fills_a_gap_with_text_of_the_right_length(both_ways_run: Path) -> None:
-    text = charlstm("fill", "-m", both_ways_run, "the fox and the * on the mat", "--gap", "*", "--any", 12, *SEED).text
+def test_any_fills_a_gap_with_text_of_the_right_length(bidirectional_run: Path) -> None:
+    text = charlstm(
+        "fill", "-m", bidirectional_run, "the fox and the * on the mat", "--gap", "*", "--any", 12, *SEED
+    ).text
     assert text == "the fox and the dog sat on the mat\n"
-    for found in objects("-m", both_ways_run, "the fox and _ mat", "--any", 3, "-n", 9):
+    for found in objects("-m", bidirectional_run, "the fox and _ mat", "--any", 3, "-n", 9):
         assert 1 <= len(found["fills"][0]) <= 3  # type: ignore[index]
 
 
@@ -81,33 +75,33 @@ def test_a_unidirectional_model_fills_by_candidates(run: Path) -> None:
     assert "candidates" in charlstm("fill", "-m", run, "the m_n", *SEED).err
 
 
-def test_fillings_are_distinct_and_sorted_best_first(both_ways_run: Path) -> None:
-    found = objects("-m", both_ways_run, "the ___ and the dog", "-n", 5)
+def test_fillings_are_distinct_and_sorted_best_first(bidirectional_run: Path) -> None:
+    found = objects("-m", bidirectional_run, "the ___ and the dog", "-n", 5)
     scores = [float(str(entry["log_probability_nats"])) for entry in found]
     assert scores == sorted(scores, reverse=True)
     assert len({str(entry["text"]) for entry in found}) == len(found) == 5
     assert [entry["index"] for entry in found] == [0, 1, 2, 3, 4]
-    plain = charlstm("fill", "-m", both_ways_run, "the ___ and the dog", "-n", 5, *SEED)
+    plain = charlstm("fill", "-m", bidirectional_run, "the ___ and the dog", "-n", 5, *SEED)
     assert plain.text.splitlines() == [entry["text"] for entry in found]
     assert [line for line in plain.err.splitlines() if line.endswith("nats")] == [
         f"{score:.2f} nats" for score in scores
     ]
 
 
-def test_the_printed_seed_reproduces_the_fillings(both_ways_run: Path) -> None:
-    drawn = charlstm("fill", "-m", both_ways_run, "the ___ and ___ dog")
+def test_the_printed_seed_reproduces_the_fillings(bidirectional_run: Path) -> None:
+    drawn = charlstm("fill", "-m", bidirectional_run, "the ___ and ___ dog")
     seed = drawn.err.split("--seed ")[1].split()[0]
-    assert charlstm("fill", "-m", both_ways_run, "the ___ and ___ dog", "--seed", seed).out == drawn.out
+    assert charlstm("fill", "-m", bidirectional_run, "the ___ and ___ dog", "--seed", seed).out == drawn.out
 
 
-def test_fill_reads_the_text_from_a_pipe(both_ways_run: Path) -> None:
+def test_fill_reads_the_text_from_a_pipe(bidirectional_run: Path) -> None:
     for arguments in ((), ("-",)):
-        result = charlstm("fill", "-m", both_ways_run, *arguments, *SEED, stdin=b"the fox and the d_g sat\n")
+        result = charlstm("fill", "-m", bidirectional_run, *arguments, *SEED, stdin=b"the fox and the d_g sat\n")
         assert result.out == b"the fox and the dog sat\n"
 
 
-def test_with_color_filled_characters_are_bold(both_ways_run: Path) -> None:
-    result = charlstm("fill", "-m", both_ways_run, "the f_x and", "--color", "always", *SEED)
+def test_with_color_filled_characters_are_bold(bidirectional_run: Path) -> None:
+    result = charlstm("fill", "-m", bidirectional_run, "the f_x and", "--color", "always", *SEED)
     assert result.text == "the f\x1b[1mo\x1b[0mx and\n"
 
 
@@ -123,28 +117,30 @@ def test_with_color_filled_characters_are_bold(both_ways_run: Path) -> None:
         (("the _", "--any", "0"), ("--any",)),
     ],
 )
-def test_bad_input_gets_one_sentence(both_ways_run: Path, arguments: tuple[str, ...], parts: tuple[str, ...]) -> None:
-    one_sentence(charlstm("fill", "-m", both_ways_run, *arguments), 2, *parts)
+def test_bad_input_gets_one_sentence(
+    bidirectional_run: Path, arguments: tuple[str, ...], parts: tuple[str, ...]
+) -> None:
+    assert_fails(charlstm("fill", "-m", bidirectional_run, *arguments), 2, *parts)
 
 
-def test_no_text_at_all_gets_one_sentence(both_ways_run: Path) -> None:
-    one_sentence(charlstm("fill", "-m", both_ways_run), 2, "no text to fill", "pipe")
+def test_no_text_at_all_gets_one_sentence(bidirectional_run: Path) -> None:
+    assert_fails(charlstm("fill", "-m", bidirectional_run), 2, "no text to fill", "pipe")
 
 
 @pytest.mark.parametrize("unknown", ["skip", "replace"])
-def test_fill_keeps_unknown_characters_in_place(both_ways_run: Path, unknown: str) -> None:
-    text = charlstm("fill", "-m", both_ways_run, "the f_x \N{SNOWMAN} and", "--unknown", unknown, *SEED).text
+def test_fill_keeps_unknown_characters_in_place(bidirectional_run: Path, unknown: str) -> None:
+    text = charlstm("fill", "-m", bidirectional_run, "the f_x \N{SNOWMAN} and", "--unknown", unknown, *SEED).text
     assert text[:5] == "the f"
     assert text[6:] == "x \N{SNOWMAN} and\n"
 
 
-def test_fill_works_without_torch(both_ways_run: Path) -> None:
-    result = process("fill", "-m", both_ways_run, "the f_x", *SEED)
+def test_fill_works_without_torch(bidirectional_run: Path) -> None:
+    result = run_process("fill", "-m", bidirectional_run, "the f_x", *SEED)
     code = f"""
 import sys
 sys.modules["torch"] = None
 from charlstm.cli.app import main
-sys.exit(main(["fill", "-m", {str(both_ways_run)!r}, "the f_x", "--seed", "1"]))
+sys.exit(main(["fill", "-m", {str(bidirectional_run)!r}, "the f_x", "--seed", "1"]))
 """
     import subprocess
     import sys
@@ -166,12 +162,10 @@ def test_a_model_of_lines_fills_each_line_on_its_own() -> None:
     entries = objects("-m", "names", "-n", 2, stdin=b"a__a\nanna\nb__ta\n")
     assert [entry["line"] for entry in entries] == [1, 1, 2, 3, 3]
     unknown = charlstm("fill", "-m", "names", stdin=b"a__a\nbz_rta\n")
-    one_sentence(unknown, 2, "line 2", "'z'", "position 1")
+    assert_fails(unknown, 2, "line 2", "'z'", "position 1")
     assert unknown.out == b""
 
 
-LETTERS = CharVocabulary("\n" + "abcdefgh")
-MODELS = {both: untrained(LETTERS, bidirectional=both) for both in (True, False)}
 texts = st.text("abc_", min_size=1, max_size=24).filter(lambda text: "_" in text)
 
 
@@ -226,7 +220,9 @@ def test_gaps_far_apart_are_filled_independently() -> None:
 
 
 def test_fill_never_writes_a_special_symbol() -> None:
-    file = untrained(CharVocabulary("ab", with_unknown=True, documents=True), DataConfig(document="line", min_count=2))
+    file = make_untrained_model(
+        CharVocabulary("ab", with_unknown=True, documents=True), DataConfig(document="line", min_count=2)
+    )
     for head in ("head.bias", "joint.bias"):
         file.weights[head][2:] = 50
     for proposal in proposed(file, Template.parse("a____b__", "_"), 20):
@@ -234,7 +230,7 @@ def test_fill_never_writes_a_special_symbol() -> None:
 
 
 def test_a_byte_model_fills_bytes() -> None:
-    found = proposed(untrained(ByteVocabulary()), Template.parse("\N{SNOWMAN}__", "_"), 1)
+    found = proposed(make_untrained_model(ByteVocabulary()), Template.parse("\N{SNOWMAN}__", "_"), 1)
     assert len(found[0].fills[0]) == 2
 
 
@@ -267,9 +263,9 @@ def test_the_best_filling_so_far_is_the_context_of_the_next_gap(monkeypatch: pyt
 
 
 @pytest.mark.parametrize(("marker", "most"), [("", None), ("ab", None), ("_", 0), ("_", 1001)])
-def test_python_rejects_an_invalid_gap_marker_or_length(both_ways_run: Path, marker: str, most: int | None) -> None:
+def test_python_rejects_an_invalid_gap_marker_or_length(bidirectional_run: Path, marker: str, most: int | None) -> None:
     with pytest.raises(package.UsageError):
-        package.load(both_ways_run).fill("the f_x", gap=marker, max_gap=most)
+        package.load(bidirectional_run).fill("the f_x", gap=marker, max_gap=most)
 
 
 @given(
@@ -286,8 +282,8 @@ def test_best_pairs_equals_sorting_all_pairs(ones: list[int], others: list[int],
     assert found == sorted((a + b for a in ones for b in others), reverse=True)[:n]
 
 
-def test_python_fill_equals_the_command(both_ways_run: Path) -> None:
-    found = package.load(both_ways_run).fill("the ___ and the dog", 3, seed=1)
-    entries = objects("-m", both_ways_run, "the ___ and the dog", "-n", 3)
+def test_python_fill_equals_the_command(bidirectional_run: Path) -> None:
+    found = package.load(bidirectional_run).fill("the ___ and the dog", 3, seed=1)
+    entries = objects("-m", bidirectional_run, "the ___ and the dog", "-n", 3)
     assert [text for text, _ in found] == [entry["text"] for entry in entries]
-    assert package.load(both_ways_run).fill("the f*", gap="*", max_gap=5, seed=1)[0][0].startswith("the f")
+    assert package.load(bidirectional_run).fill("the f*", gap="*", max_gap=5, seed=1)[0][0].startswith("the f")

@@ -16,13 +16,14 @@ from charlstm.infilling.benchmark import HiddenGaps, contexts_at
 from charlstm.infilling.context import Predictors
 from charlstm.infilling.filler import SCORED_CONTEXT
 from charlstm.sampling.network import prefill
-from tests.conftest import WORDS, charlstm, one_sentence
-from tests.test_fill_command import LETTERS, MODELS
+from tests.support.command_line import assert_fails, charlstm
+from tests.support.models import LETTERS, MODELS
+from tests.support.texts import WORDS
 
 
-def test_a_model_recovers_gaps_in_the_text_it_was_trained_on(both_ways_run: Path) -> None:
+def test_a_model_recovers_gaps_in_the_text_it_was_trained_on(bidirectional_run: Path) -> None:
     text = (WORDS * 12).encode()
-    result = charlstm("eval", "-m", both_ways_run, "-", "--gaps", 0.1, "--json", stdin=text)
+    result = charlstm("eval", "-m", bidirectional_run, "-", "--gaps", 0.1, "--json", stdin=text)
     assert result.code == 0, result.err
     metrics = json.loads(result.text)
     assert metrics["gaps"] > 5
@@ -34,13 +35,13 @@ def test_a_model_recovers_gaps_in_the_text_it_was_trained_on(both_ways_run: Path
     )
     assert metrics["gap_exact_match_gibbs"] > 0.9
     assert (metrics["gap_seed"], metrics["gap_length"]) == (1, "1..8")
-    again = charlstm("eval", "-m", both_ways_run, "-", "--gaps", 0.1, "--json", stdin=text)
+    again = charlstm("eval", "-m", bidirectional_run, "-", "--gaps", 0.1, "--json", stdin=text)
     assert again.out == result.out
 
 
-def test_gaps_can_be_single_characters(both_ways_run: Path) -> None:
+def test_gaps_can_be_single_characters(bidirectional_run: Path) -> None:
     arguments = ("--gaps", 0.02, "--gap-length", 1, "--seed", 3, "--json")
-    metrics = json.loads(charlstm("eval", "-m", both_ways_run, "-", *arguments, stdin=(WORDS * 12).encode()).text)
+    metrics = json.loads(charlstm("eval", "-m", bidirectional_run, "-", *arguments, stdin=(WORDS * 12).encode()).text)
     assert metrics["gaps"] == metrics["gap_characters"]
     assert metrics["gap_seed"] == 3
 
@@ -56,7 +57,7 @@ def test_a_unidirectional_model_fills_gaps_forward_and_by_candidates(run: Path) 
 
 @pytest.mark.parametrize("length", ["0", "8..1", "1..101", "x", "1..", "1...3"])
 def test_invalid_gap_lengths_are_errors_of_one_sentence(run: Path, length: str) -> None:
-    one_sentence(charlstm("eval", "-m", run, "--gaps", 0.1, "--gap-length", length), 2, "--gap-length", repr(length))
+    assert_fails(charlstm("eval", "-m", run, "--gaps", 0.1, "--gap-length", length), 2, "--gap-length", repr(length))
 
 
 def test_methods_that_recover_no_gap_are_reported_and_seed_0_is_valid(run: Path) -> None:
@@ -80,8 +81,8 @@ def test_gaps_longer_than_every_document_are_an_error() -> None:
 
 def test_invalid_shares_are_errors_of_one_sentence(run: Path) -> None:
     for share in (0.7, 0, "nan", -1):
-        one_sentence(charlstm("eval", "-m", run, "--gaps", share), 2, "--gaps")
-    one_sentence(charlstm("eval", "-m", run, "-", "--gaps", 0.1, stdin=b"the man"), 1, "7 characters", "--gaps")
+        assert_fails(charlstm("eval", "-m", run, "--gaps", share), 2, "--gaps")
+    assert_fails(charlstm("eval", "-m", run, "-", "--gaps", 0.1, stdin=b"the man"), 1, "7 characters", "--gaps")
 
 
 @given(st.integers(300, 2000), st.floats(0.01, 0.5), st.integers(1, 8), st.integers(0, 7), st.integers(0, 9))

@@ -19,7 +19,8 @@ from charlstm.cli.app import RENAMED_OPTIONS, Program
 from charlstm.cli.commands.show import Show
 from charlstm.cli.lazy import LazyGroup
 from charlstm.cli.options import DocumentedCommand
-from tests.conftest import ROOT, charlstm, one_sentence
+from tests.support.command_line import assert_fails, charlstm
+from tests.support.texts import ROOT
 
 MAX_SHORT_OPTIONS = 13
 FULL_STOPS = (".", ")")
@@ -114,8 +115,8 @@ def test_completion_lists_the_commands_without_importing_them() -> None:
 
 
 def test_a_misspelled_command_or_option_gets_a_suggestion() -> None:
-    one_sentence(charlstm("smaple"), 2, "'smaple'", "'sample'")
-    one_sentence(charlstm("train", "--hiden", 3), 2, "--hiden", "--hidden")
+    assert_fails(charlstm("smaple"), 2, "'smaple'", "'sample'")
+    assert_fails(charlstm("train", "--hiden", 3), 2, "--hiden", "--hidden")
 
 
 @pytest.mark.parametrize(
@@ -131,7 +132,7 @@ def test_a_misspelled_command_or_option_gets_a_suggestion() -> None:
     ],
 )
 def test_an_option_of_an_earlier_version_names_its_successor(command: str, option: str) -> None:
-    one_sentence(charlstm(command, option), 2, option, RENAMED_OPTIONS[option])
+    assert_fails(charlstm(command, option), 2, option, RENAMED_OPTIONS[option])
 
 
 @pytest.fixture

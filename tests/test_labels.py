@@ -9,7 +9,8 @@ import pytest
 from charlstm.data.corpus import derive_run_name
 from charlstm.storage.model import ModelFile
 from charlstm.storage.tensors import read_tensors, write_tensors
-from tests.conftest import ENGLISH, SMALL, Result, charlstm, one_sentence
+from tests.support.command_line import Result, assert_fails, charlstm
+from tests.support.texts import ENGLISH, SMALL
 
 BAD = "a\x1b[31m\x9b2J\u202e\rb"
 
@@ -32,10 +33,10 @@ def test_file_names_are_escaped_on_the_terminal() -> None:
     evaluated = harmless(charlstm("eval"))
     assert evaluated.code == 0
     assert all(c.isprintable() or c == "\n" for c in evaluated.text)
-    one_sentence(harmless(charlstm("train", f"{BAD}.txt", *SMALL)), 2, "already holds a run")
-    one_sentence(harmless(charlstm("sample", "-m", f"{BAD}no")), 2, "there is no model")
+    assert_fails(harmless(charlstm("train", f"{BAD}.txt", *SMALL)), 2, "already holds a run")
+    assert_fails(harmless(charlstm("sample", "-m", f"{BAD}no")), 2, "there is no model")
     (run / "best.safetensors").write_bytes(b"x")
-    one_sentence(harmless(charlstm("sample", "-m", run)), 1, "not a charlstm model file")
+    assert_fails(harmless(charlstm("sample", "-m", run)), 1, "not a charlstm model file")
 
 
 def test_unknown_characters_are_escaped_on_the_terminal(run: Path) -> None:
@@ -72,6 +73,6 @@ def test_a_run_folder_is_always_inside_the_folder_of_runs(corpus: str) -> None:
 def test_a_tensor_name_is_never_used_as_a_path(run: Path, tmp_path: Path) -> None:
     tensors, document = read_tensors(run / "best.safetensors")
     write_tensors(tmp_path / "m.safetensors", tensors | {"../../escaped": tensors["head.bias"]}, document)
-    one_sentence(charlstm("sample", "-m", tmp_path / "m.safetensors"), 1, "do not fit its own configuration")
+    assert_fails(charlstm("sample", "-m", tmp_path / "m.safetensors"), 1, "do not fit its own configuration")
     assert not list(tmp_path.parent.parent.glob("escaped*"))
     assert ModelFile.load(run / "best.safetensors").metrics["step"] > 0

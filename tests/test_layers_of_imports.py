@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ast
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import charlstm
 from charlstm.cli.app import Program
+from tests.support.modules import loaded_modules_after
 
 PACKAGE = Path(charlstm.__file__).parent
 
@@ -114,27 +113,20 @@ def test_only_the_modules_with_tensors_import_torch(path: Path) -> None:
         assert path.relative_to(PACKAGE).parts[0] in ("model", "training", "evaluation", "adaptation.py")
 
 
-def loaded_after(code: str) -> set[str]:
-    """Return the top-level modules that a new interpreter has loaded after this code."""
-    report = "import sys; print(*sorted({m.split('.')[0] for m in sys.modules}), sep='\\n')"
-    done = subprocess.run([sys.executable, "-c", f"{code}\n{report}"], capture_output=True, text=True, check=True)
-    return set(done.stdout.splitlines())
-
-
 def test_help_imports_no_numpy_and_sample_no_torch(run: Path) -> None:
     start = "from charlstm.cli.app import main; import os, sys; out = os.dup(1); os.dup2(2, 1)"
     end = "sys.stdout.flush(); os.dup2(out, 1)"
     commands = [["--help"], ["-h"], *([name, "--help"] for name in Program.entries), ["show", "cells", "-h"]]
-    helped = loaded_after(f"{start}; [main(each) for each in {commands}]; {end}")
+    helped = loaded_modules_after(f"{start}; [main(each) for each in {commands}]; {end}")
     assert "typer" in helped
     assert not {"torch", "numpy", "rich", "numba"} & helped
-    sampled = loaded_after(f"{start}; assert main(['sample', '-m', {str(run)!r}, '-l', '5']) == 0; {end}")
+    sampled = loaded_modules_after(f"{start}; assert main(['sample', '-m', {str(run)!r}, '-l', '5']) == 0; {end}")
     assert "numpy" in sampled
     assert "torch" not in sampled
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:
-    assert not {"torch", "numpy", "typer", "rich"} & loaded_after("import charlstm")
+    assert not {"torch", "numpy", "typer", "rich"} & loaded_modules_after("import charlstm")
 
 
 def test_every_public_name_is_importable_and_documented() -> None:

@@ -27,7 +27,8 @@ from charlstm.training.lr_range_test import (
     suggest_rate,
 )
 from charlstm.training.trainer import Trainer
-from tests.conftest import ENGLISH, SMALL, Result, charlstm, one_sentence
+from tests.support.command_line import Result, assert_fails, charlstm
+from tests.support.texts import ENGLISH, SMALL
 
 
 @pytest.fixture
@@ -78,12 +79,12 @@ def test_find_lr_leaves_an_existing_run_unchanged(corpus: Path) -> None:
 
 @pytest.mark.parametrize("option", ["--resume", "--overwrite", "--dry-run", "--init-from=x"])
 def test_find_lr_cannot_be_combined_with_options_that_train_or_save(corpus: Path, option: str) -> None:
-    one_sentence(charlstm("train", corpus, *SMALL, "--find-lr", option), 2, "--find-lr", option.partition("=")[0])
+    assert_fails(charlstm("train", corpus, *SMALL, "--find-lr", option), 2, "--find-lr", option.partition("=")[0])
 
 
 def test_find_lr_rejects_a_corpus_too_small_for_the_settings() -> None:
     Path("short.txt").write_text("too short by far")
-    one_sentence(charlstm("train", "short.txt", "--find-lr"), 1, "14 characters", "--batch-size")
+    assert_fails(charlstm("train", "short.txt", "--find-lr"), 1, "14 characters", "--batch-size")
 
 
 def test_ctrl_c_ends_find_lr_with_status_130(corpus: Path) -> None:

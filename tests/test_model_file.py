@@ -18,7 +18,7 @@ from charlstm.errors import CharlstmError, ModelFileError
 from charlstm.storage.files import move_atomically, open_atomically, write_atomically
 from charlstm.storage.model import ModelFile
 from charlstm.storage.tensors import METADATA_KEY, compute_checksum, read_tensors, write_tensors
-from tests.conftest import charlstm, one_sentence
+from tests.support.command_line import assert_fails, charlstm
 
 
 def test_a_saved_model_is_loaded_unchanged(run: Path, tmp_path: Path) -> None:
@@ -63,10 +63,10 @@ def test_a_damaged_model_file_is_rejected_by_an_error_that_names_it(
 def test_commands_that_read_a_damaged_model_file_exit_with_status_1(run: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes((run / "best.safetensors").read_bytes()[:-100])
-    one_sentence(charlstm("sample", "-m", broken), 1, "broken.safetensors", "not a charlstm model file")
-    one_sentence(charlstm("eval", "-m", broken), 1, "broken.safetensors")
+    assert_fails(charlstm("sample", "-m", broken), 1, "broken.safetensors", "not a charlstm model file")
+    assert_fails(charlstm("eval", "-m", broken), 1, "broken.safetensors")
     broken.write_bytes(b"no model at all")
-    one_sentence(charlstm("sample", "-m", broken), 1, "broken.safetensors")
+    assert_fails(charlstm("sample", "-m", broken), 1, "broken.safetensors")
 
 
 def alter(run: Path, path: Path, change: dict[str, object], drop: str = "") -> Path:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from charlstm.sampling import novelty as module
 from charlstm.sampling.novelty import Novelty, measure_novelty
 from charlstm.vocabulary import Codes, code_points
-from tests.conftest import ENGLISH
+from tests.support.texts import ENGLISH
 
 
 def agrees(found: Novelty, sample: str, text: str, run: int) -> bool:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from charlstm.cli.actions import novelty
-from tests.conftest import ENGLISH, charlstm, one_sentence, process
+from tests.support.command_line import assert_fails, charlstm, run_process
+from tests.support.texts import ENGLISH
 
 TRAINED = ENGLISH[:36_000]
 
@@ -42,7 +43,7 @@ def test_the_json_record_has_the_longest_run_and_the_copied_share(
 
 
 def test_novelty_rejects_endless_samples_and_a_missing_corpus(run: Path, tmp_path: Path) -> None:
-    one_sentence(
+    assert_fails(
         charlstm("sample", "-m", run, "-l", 0, "--novelty"),
         2,
         "-l 0 never ends a sample, and --novelty needs all of it",
@@ -53,15 +54,15 @@ def test_novelty_rejects_endless_samples_and_a_missing_corpus(run: Path, tmp_pat
     assert trained.code == 0, trained.err
     corpus.write_text("Something else.")
     changed = charlstm("sample", "-m", tmp_path / "other", "-l", 5, "--novelty")
-    one_sentence(changed, 1, "has changed since the model was trained", "--novelty compares the samples")
+    assert_fails(changed, 1, "has changed since the model was trained", "--novelty compares the samples")
     assert changed.out == b""
     corpus.unlink()
     gone = charlstm("sample", "-m", tmp_path / "other", "-l", 5, "--novelty")
-    one_sentence(gone, 1, "the model's training corpus is not available")
+    assert_fails(gone, 1, "the model's training corpus is not available")
 
 
 def test_novelty_does_not_import_torch(run: Path) -> None:
-    done = process("sample", "-m", run, "-l", 5, "--novelty", environ={"PYTHONPROFILEIMPORTTIME": "1"})
+    done = run_process("sample", "-m", run, "-l", 5, "--novelty", environ={"PYTHONPROFILEIMPORTTIME": "1"})
     assert done.code == 0
     assert "sampling.novelty" in done.err
     assert " torch" not in done.err

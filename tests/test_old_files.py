@@ -18,7 +18,7 @@ from charlstm.storage.model import MODEL_FORMAT, ModelFile
 from charlstm.storage.run import RunFolder
 from charlstm.storage.state import STATE_FORMAT, name_in_file
 from charlstm.storage.tensors import read_tensors, write_tensors
-from tests.conftest import charlstm, one_sentence
+from tests.support.command_line import assert_fails, charlstm
 
 FIRST = Path(__file__).parent / "fixtures" / "version-1"
 
@@ -95,8 +95,8 @@ def test_a_file_of_a_newer_format_is_rejected_by_an_error_that_says_so(run: Path
         tensors, document = read_tensors(run / f"{name}.safetensors")
         write_tensors(run / f"{name}.safetensors", tensors, document | {"format": newer})
     sampled = charlstm("sample", "-m", run)
-    one_sentence(sampled, 1, "best.safetensors has format 3", "reads formats up to 2", "a newer charlstm may read it")
+    assert_fails(sampled, 1, "best.safetensors has format 3", "reads formats up to 2", "a newer charlstm may read it")
     resumed = charlstm("train", "--resume", "-o", run)
-    one_sentence(resumed, 1, "state.safetensors has format 4", "reads formats up to 3", "a newer charlstm may read it")
+    assert_fails(resumed, 1, "state.safetensors has format 4", "reads formats up to 3", "a newer charlstm may read it")
     with pytest.raises(ModelFileError):
         RunFolder(run).load_state()

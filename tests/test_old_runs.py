@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.conftest import charlstm, one_sentence
+from tests.support.command_line import assert_fails, charlstm
 
 FOLDER = Path(__file__).parent / "fixtures" / "version-0.1.0-alpha"
 CORPUS = (FOLDER / "corpus.txt").read_bytes()
@@ -176,7 +176,7 @@ def test_a_config_file_with_old_names_is_read() -> None:
 )
 def test_an_old_name_after_set_is_an_error_that_names_the_new_one(key: str, value: str) -> None:
     result = charlstm("train", "-", "--set", f"{key}={value}", "--dry-run", stdin=CORPUS)
-    one_sentence(result, 2, key, rename(key))
+    assert_fails(result, 2, key, rename(key))
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_an_old_name_after_set_is_an_error_that_names_the_new_one(key: str, valu
     [("CHARLSTM_OPTIMISER", "CHARLSTM_OPTIMIZER", "sgd"), ("CHARLSTM_UNIT", "CHARLSTM_LEVEL", "byte")],
 )
 def test_an_old_variable_is_an_error_that_names_the_new_one(old: str, new: str, value: str) -> None:
-    one_sentence(charlstm("train", "-", "--dry-run", stdin=CORPUS, environ={old: value}), 2, old, new)
+    assert_fails(charlstm("train", "-", "--dry-run", stdin=CORPUS, environ={old: value}), 2, old, new)
 
 
 @pytest.mark.parametrize("key", REMOVED)
@@ -196,13 +196,13 @@ def test_a_removed_setting_in_a_config_file_may_only_have_its_old_default(key: s
     accepted = charlstm("train", "-", "--config", "unchanged.toml", *small, stdin=CORPUS)
     assert accepted.code == 0, accepted.err
     rejected = charlstm("train", "-", "--config", "changed.toml", *small, stdin=CORPUS)
-    one_sentence(rejected, 2, "changed.toml", key)
+    assert_fails(rejected, 2, "changed.toml", key)
 
 
 def test_an_old_run_that_used_a_removed_setting_cannot_be_resumed() -> None:
     run = copy_run("removed-keys")
     before = (run / "state.safetensors").read_bytes()
-    one_sentence(charlstm("train", "--resume", "-o", run, "--epochs", 10), 2, "training.batch_size_start")
+    assert_fails(charlstm("train", "--resume", "-o", run, "--epochs", 10), 2, "training.batch_size_start")
     assert (run / "state.safetensors").read_bytes() == before
 
 

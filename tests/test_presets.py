@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from charlstm import presets
-from tests.conftest import ROOT, charlstm
+from tests.support.command_line import charlstm
+from tests.support.texts import ROOT
 
 
 @pytest.mark.parametrize("name", presets.preset_names())

@@ -19,7 +19,7 @@ from charlstm.data.profile import Group, Profile
 from charlstm.data.recommend import Recommendation, recommend
 from charlstm.errors import CharlstmError
 from charlstm.vocabulary import code_points
-from tests.conftest import ENGLISH, ROOT
+from tests.support.texts import ENGLISH, ROOT
 
 texts = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("aab\n\n\r"), min_size=1, max_size=80)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import charlstm
+from tests.support.command_line import charlstm
 
 COMPRESSORS = ("gzip", "bzip2", "xz", "zstd")
 TRAIN = f"{sys.executable} -m charlstm train --hidden 8 --batch-size 2 --seq-len 16 --epochs 1 --no-samples -q"

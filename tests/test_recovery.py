@@ -20,8 +20,9 @@ from charlstm.training import recovery
 from charlstm.training.events import Event, Finished, RolledBack, Stepped
 from charlstm.training.run import run_training
 from charlstm.training.trainer import Trainer
-from tests.conftest import ENGLISH, charlstm, one_sentence
-from tests.test_training import CORPUS, config, stop_at
+from tests.support.command_line import assert_fails, charlstm
+from tests.support.texts import ENGLISH
+from tests.support.training import CORPUS, make_config, stop_at
 
 Condition = Callable[[Trainer], bool]
 
@@ -55,7 +56,7 @@ def find_rollbacks(events: list[Event]) -> list[RolledBack]:
 def test_a_gradient_that_is_not_finite_rolls_the_run_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     break_gradient(monkeypatch, after(14))
     folder = RunFolder(tmp_path / "run")
-    events = list(run_training(CORPUS, config(schedule="constant"), folder))
+    events = list(run_training(CORPUS, make_config(schedule="constant"), folder))
     assert find_rollbacks(events) == [RolledBack(14, 10, "training diverged at step 15: the loss is not finite", 0.5)]
     steps = [event for event in events if isinstance(event, Stepped)]
     assert [event.step for event in steps[:16]] == [*range(1, 15), 11, 12]
@@ -78,7 +79,7 @@ def test_a_loss_that_is_not_finite_rolls_the_run_back(tmp_path: Path, monkeypatc
         return Losses(*(loss * (float("nan") if taken == 15 else 1) for loss in losses)), *rest
 
     monkeypatch.setattr(LanguageModel, "compute_loss", broken)
-    events = list(run_training(CORPUS, config(), RunFolder(tmp_path / "run")))
+    events = list(run_training(CORPUS, make_config(), RunFolder(tmp_path / "run")))
     assert [event.to_step for event in find_rollbacks(events)] == [10]
     assert all(np.isfinite(w).all() for w in ModelFile.load(tmp_path / "run" / "last.safetensors").weights.values())
 
@@ -88,7 +89,7 @@ def test_a_loss_that_stays_far_above_its_start_rolls_the_run_back(
 ) -> None:
     monkeypatch.setattr(recovery, "MAX_RISEN_STEPS", 4)
     break_loss(monkeypatch, after(12), 50)
-    (back,) = find_rollbacks(list(run_training(CORPUS, config(), RunFolder(tmp_path / "run"))))
+    (back,) = find_rollbacks(list(run_training(CORPUS, make_config(), RunFolder(tmp_path / "run"))))
     assert (back.step, back.to_step) == (16, 10)
     assert "the loss rose from 3." in back.reason
 
@@ -98,7 +99,7 @@ def test_a_loss_that_is_sometimes_high_does_not_roll_the_run_back(
 ) -> None:
     monkeypatch.setattr(recovery, "MAX_RISEN_STEPS", 4)
     break_loss(monkeypatch, lambda trainer: trainer.progress.step % 4 > 0, 50)
-    assert not find_rollbacks(list(run_training(CORPUS, config(), RunFolder(tmp_path / "run"))))
+    assert not find_rollbacks(list(run_training(CORPUS, make_config(), RunFolder(tmp_path / "run"))))
 
 
 def test_a_validation_loss_that_is_not_finite_is_never_the_best(
@@ -113,7 +114,7 @@ def test_a_validation_loss_that_is_not_finite_is_never_the_best(
 
     monkeypatch.setattr("charlstm.evaluation.evaluate.torch.nn.functional.cross_entropy", broken)
     folder = RunFolder(tmp_path / "run")
-    (back,) = find_rollbacks(list(run_training(CORPUS, config(), folder)))
+    (back,) = find_rollbacks(list(run_training(CORPUS, make_config(), folder)))
     assert (back.step, back.to_step) == (20, 10)
     assert "the validation loss is not finite" in back.reason
     assert np.isfinite(ModelFile.load(folder.path / "best.safetensors").metrics["validation"]["loss_nats"])
@@ -126,9 +127,9 @@ def test_a_run_that_diverges_at_every_rate_ends_with_the_last_good_state(
     with monkeypatch.context() as patch:
         break_gradient(patch, after(14, rollbacks=100))
         with pytest.raises(DivergedError, match=r"at step 15.*after 5 roll backs.*lower --lr \(now 0.008\)"):
-            list(run_training(CORPUS, config(), folder))
+            list(run_training(CORPUS, make_config(), folder))
         with pytest.raises(DivergedError):  # with the same settings it fails again
-            list(run_training(CORPUS, config(), folder, resume=True))
+            list(run_training(CORPUS, make_config(), folder, resume=True))
     for name in ("last", "best"):
         assert ModelFile.load(folder.path / f"{name}.safetensors").metrics["step"] == 10
     assert [line["rate_factor"] for line in folder.read_metrics() if "why" in line] == [
@@ -138,7 +139,7 @@ def test_a_run_that_diverges_at_every_rate_ends_with_the_last_good_state(
         0.0625,
         0.03125,
     ]
-    *_, step, _, finished = run_training(CORPUS, config(lr=1e-3, schedule="constant"), folder, resume=True)
+    *_, step, _, finished = run_training(CORPUS, make_config(lr=1e-3, schedule="constant"), folder, resume=True)
     assert isinstance(finished, Finished)
     assert finished.reason == "done"
     assert isinstance(step, Stepped)
@@ -157,7 +158,7 @@ def test_the_command_warns_of_a_roll_back_and_fails_with_advice_after_five(
     assert "warning: training diverged at step 15" in once.err
     assert "back to step 10, with 0.5 of the learning rate" in once.err
     break_gradient(monkeypatch, after(14, rollbacks=100))
-    one_sentence(
+    assert_fails(
         charlstm("train", "x.txt", *options, "-o", "often"), 3, "diverged", "lower --lr", "--resume", "step 10"
     )
 
@@ -166,10 +167,10 @@ def test_the_command_warns_of_a_roll_back_and_fails_with_advice_after_five(
 def test_a_run_with_roll_backs_is_resumed_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Interrupted before, between and after its three roll backs, a run ends like one that was not interrupted."""
     break_gradient(monkeypatch, lambda t: (t.progress.step, t.progress.setbacks) in {(5, 0), (14, 1), (24, 2)})
-    list(run_training(CORPUS, config(), RunFolder(tmp_path / "whole")))
+    list(run_training(CORPUS, make_config(), RunFolder(tmp_path / "whole")))
     watch, stop = stop_at(step)
-    watch(run_training(CORPUS, config(), RunFolder(tmp_path / "parts"), stop=stop))
-    list(run_training(CORPUS, config(), RunFolder(tmp_path / "parts"), resume=True))
+    watch(run_training(CORPUS, make_config(), RunFolder(tmp_path / "parts"), stop=stop))
+    list(run_training(CORPUS, make_config(), RunFolder(tmp_path / "parts"), resume=True))
     for name in ("last", "best", "state"):
         whole, parts = (read_tensors(tmp_path / run / f"{name}.safetensors")[0] for run in ("whole", "parts"))
         for tensor, value in whole.items():
@@ -194,5 +195,5 @@ def test_running_out_of_memory_names_the_batch_size_and_the_window_length(
         with pytest.raises(
             CharlstmError, match=r"4 streams of 16 characters; .*lower --batch-size \(now 4.*--seq-len \(now 16"
         ):
-            list(run_training(CORPUS, config(), folder))
-    assert list(run_training(CORPUS, config(), folder, resume=True))[-1].reason == "done"  # type: ignore[union-attr]
+            list(run_training(CORPUS, make_config(), folder))
+    assert list(run_training(CORPUS, make_config(), folder, resume=True))[-1].reason == "done"  # type: ignore[union-attr]

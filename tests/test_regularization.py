@@ -16,7 +16,7 @@ from charlstm.model.dropout import draw_mask, drop_rows, drop_units, drop_weight
 from charlstm.model.language_model import LanguageModel, StackOutputs
 from charlstm.training.objective import add_penalties
 from charlstm.training.trainer import Trainer
-from tests.conftest import ENGLISH
+from tests.support.texts import ENGLISH
 
 MODEL = ModelConfig(hidden=12, embedding=8, layers=2)
 SIZE = 7

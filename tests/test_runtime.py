@@ -12,7 +12,8 @@ import pytest
 import charlstm as package
 from charlstm.runtime import SPIN_COUNT, limit_spinning
 from charlstm.storage.cache import cache_folder, clear_cache, list_cache
-from tests.conftest import SMALL, process
+from tests.support.command_line import run_process
+from tests.support.texts import SMALL
 
 
 @pytest.mark.parametrize(
@@ -73,7 +74,7 @@ def test_numba_writes_to_the_cache_folder_and_not_to_the_package(
 ) -> None:
     """By the command and from Python. The cell is one for which little is compiled."""
     before = compiled_files(Path(package.__file__).parent)
-    command = process(
+    command = run_process(
         "train", corpus, *SMALL, "--cell", "rnn", "--epochs", 1, environ={"CHARLSTM_CACHE": str(tmp_path / "cache")}
     )
     assert command.code == 0, command.err
@@ -101,7 +102,7 @@ def test_numba_cache_dir_of_the_user_is_kept_and_an_unwritable_folder_is_no_erro
     environ = {"CHARLSTM_CACHE": str(tmp_path / "unwritable")}
     if folder == "chosen":
         environ["NUMBA_CACHE_DIR"] = str(tmp_path / "chosen")
-    done = process("train", corpus, *SMALL, "--cell", "rnn", "--epochs", 1, environ=environ)
+    done = run_process("train", corpus, *SMALL, "--cell", "rnn", "--epochs", 1, environ=environ)
     assert done.code == 0, done.err
     assert bool(compiled_files(tmp_path / "chosen")) == (folder == "chosen")
     assert compiled_files(Path(package.__file__).parent) == before

@@ -11,7 +11,7 @@ import pytest
 
 from charlstm.cli.actions.sample import in_order
 from charlstm.sampling.fragments import Fragment
-from tests.conftest import charlstm, one_sentence, process
+from tests.support.command_line import assert_fails, charlstm, run_process
 
 SEED = ("--seed", 1)
 
@@ -57,7 +57,7 @@ def test_a_piped_prompt_is_read_without_its_final_newline(run: Path) -> None:
     assert piped == charlstm("sample", "-m", run, "-l", 5, *SEED, "--prompt-file", "-", stdin=b"Maud\n").out
     Path("prompt").write_text("Maud\n")
     assert piped == charlstm("sample", "-m", run, "-l", 5, *SEED, "--prompt-file", "prompt").out
-    one_sentence(charlstm("sample", "-m", run, "--prompt-file", "-"), 2, "nothing was piped in")
+    assert_fails(charlstm("sample", "-m", run, "--prompt-file", "-"), 2, "nothing was piped in")
 
 
 def test_stop_strings_are_not_written(run: Path) -> None:
@@ -93,13 +93,13 @@ def test_the_strictest_filters_equal_greedy_sampling(run: Path) -> None:
 def test_length_0_samples_until_a_stop_string(run: Path) -> None:
     out = charlstm("sample", "-m", run, "-l", 0, "--stop", "\n", *SEED).text
     assert out.count("\n") == 1
-    one_sentence(charlstm("sample", "-m", run, "-l", 0, "-n", 2), 2, "-l 0", "--stop")
-    one_sentence(charlstm("sample", "-m", run, "-l", 0, "--json"), 2, "-l 0", "--stop")
+    assert_fails(charlstm("sample", "-m", run, "-l", 0, "-n", 2), 2, "-l 0", "--stop")
+    assert_fails(charlstm("sample", "-m", run, "-l", 0, "--json"), 2, "-l 0", "--stop")
 
 
 def test_an_unknown_character_in_the_prompt_is_named_with_the_options_that_accept_it(run: Path) -> None:
     assert charlstm("sample", "-m", run, "-p", "Ida漢").out == b""
-    one_sentence(charlstm("sample", "-m", run, "-p", "漢字"), 2, "U+6F22", "--unknown skip", "--unknown replace")
+    assert_fails(charlstm("sample", "-m", run, "-p", "漢字"), 2, "U+6F22", "--unknown skip", "--unknown replace")
     skipped = charlstm("sample", "-m", run, "-p", "漢Ida", "-l", 9, *SEED, "--unknown", "skip").text
     assert skipped.removeprefix("漢") == charlstm("sample", "-m", run, "-p", "Ida", "-l", 9, *SEED).text
     assert charlstm("sample", "-m", run, "-p", "漢Ida", "-l", 9, *SEED, "--unknown", "replace").text.startswith("漢Ida")
@@ -118,13 +118,13 @@ def test_an_unknown_character_in_the_prompt_is_named_with_the_options_that_accep
     ],
 )
 def test_a_value_out_of_range_gets_one_sentence_with_the_range(run: Path, flag: str, value: str, words: str) -> None:
-    one_sentence(charlstm("sample", "-m", run, flag, value), 2, flag, words)
+    assert_fails(charlstm("sample", "-m", run, flag, value), 2, flag, words)
 
 
 def test_a_missing_model_gets_one_sentence_with_what_to_do(tmp_path: Path) -> None:
-    one_sentence(charlstm("sample"), 2, "no run under ./runs", "charlstm train")
-    one_sentence(charlstm("sample", "-m", "nothing"), 2, "no model at nothing")
-    one_sentence(charlstm("sample", "-m", tmp_path), 2, "holds no model")
+    assert_fails(charlstm("sample"), 2, "no run under ./runs", "charlstm train")
+    assert_fails(charlstm("sample", "-m", "nothing"), 2, "no model at nothing")
+    assert_fails(charlstm("sample", "-m", tmp_path), 2, "holds no model")
 
 
 def test_an_endless_prompt_is_rejected_without_reading_it_all(run: Path) -> None:
@@ -141,7 +141,7 @@ def test_an_endless_prompt_is_rejected_without_reading_it_all(run: Path) -> None
 def test_a_prompt_with_invalid_utf8_is_echoed_unchanged(run: Path) -> None:
     out = charlstm("sample", "-m", run, "-l", 3, *SEED, "--unknown", "skip", stdin=b"Ida\xff").out
     assert out.startswith(b"Ida\xff")
-    one_sentence(charlstm("sample", "-m", run, stdin=b"Ida\xff"), 2, "the byte 0xff, which is not UTF-8")
+    assert_fails(charlstm("sample", "-m", run, stdin=b"Ida\xff"), 2, "the byte 0xff, which is not UTF-8")
 
 
 def test_a_closed_pipe_ends_sampling_quietly(run: Path) -> None:
@@ -172,7 +172,7 @@ def test_a_full_disk_behind_stdout_gets_one_sentence(run: Path) -> None:
 
 def test_output_is_utf8_in_every_locale(run: Path) -> None:
     environ = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
-    result = process("sample", "-m", run, "-p", "é", "--unknown", "skip", "-l", 5, *SEED, environ=environ)
+    result = run_process("sample", "-m", run, "-p", "é", "--unknown", "skip", "-l", 5, *SEED, environ=environ)
     assert result.code == 0, result.err
     assert result.out.startswith("é".encode())
 
@@ -211,17 +211,17 @@ def test_the_text_to_adapt_to_can_be_piped_in_together_with_a_prompt(run: Path) 
     prompted = charlstm(*asked, "zog.txt", stdin=b"Maud").out
     assert prompted.startswith(b"Maud")
     assert charlstm(*asked, "-", "-p", "Maud", stdin=text).out == prompted
-    one_sentence(charlstm(*asked, "-", "--prompt-file", "-", stdin=text), 2, "both read stdin")
-    one_sentence(charlstm(*asked, "-"), 2, "nothing was piped in")
+    assert_fails(charlstm(*asked, "-", "--prompt-file", "-", stdin=text), 2, "both read stdin")
+    assert_fails(charlstm(*asked, "-"), 2, "nothing was piped in")
 
 
 def test_a_text_that_cannot_be_adapted_to_gets_one_sentence(run: Path) -> None:
     Path("empty.txt").touch()
     Path("strange.txt").write_text("Maud 漢 Maud", "utf-8")
     asked = ("sample", "-m", run, "-l", 5, *SEED)
-    one_sentence(charlstm(*asked, "--adapt", "missing.txt"), 2, "missing.txt")
-    one_sentence(charlstm(*asked, "--adapt", "empty.txt"), 1, "empty")
-    one_sentence(charlstm(*asked, "--adapt", "empty.txt", "-p", "漢"), 2, "U+6F22")
-    one_sentence(charlstm(*asked, "--adapt", "strange.txt"), 2, "U+6F22", "--unknown skip")
+    assert_fails(charlstm(*asked, "--adapt", "missing.txt"), 2, "missing.txt")
+    assert_fails(charlstm(*asked, "--adapt", "empty.txt"), 1, "empty")
+    assert_fails(charlstm(*asked, "--adapt", "empty.txt", "-p", "漢"), 2, "U+6F22")
+    assert_fails(charlstm(*asked, "--adapt", "strange.txt"), 2, "U+6F22", "--unknown skip")
     assert charlstm(*asked, "--adapt", "strange.txt", "--unknown", "skip").code == 0
-    one_sentence(charlstm(*asked, "--adapt-rate", 0.1), 2, "--adapt-rate", "without --adapt")
+    assert_fails(charlstm(*asked, "--adapt-rate", 0.1), 2, "--adapt-rate", "without --adapt")

@@ -20,8 +20,9 @@ from charlstm.training.clock import Clock
 from charlstm.training.events import Stepped, Validated
 from charlstm.training.run import run_training
 from charlstm.training.trainer import Trainer
-from tests.conftest import ENGLISH, SMALL, charlstm, one_sentence
-from tests.test_training import CORPUS, config, stop_at
+from tests.support.command_line import assert_fails, charlstm
+from tests.support.texts import ENGLISH, SMALL
+from tests.support.training import CORPUS, make_config, stop_at
 
 
 def list_kept(run: Path) -> list[str]:
@@ -32,9 +33,9 @@ def list_kept(run: Path) -> list[str]:
 def test_keep_keeps_the_models_of_the_last_validations(tmp_path: Path) -> None:
     run = tmp_path / "run"
     watch, stop = stop_at(35)
-    watch(run_training(CORPUS, config(keep=2, lr=0.05), RunFolder(run), stop=stop))
+    watch(run_training(CORPUS, make_config(keep=2, lr=0.05), RunFolder(run), stop=stop))
     assert list_kept(run) == ["step-000020.safetensors", "step-000030.safetensors"]
-    list(run_training(CORPUS, config(keep=3, lr=0.05), RunFolder(run), resume=True))
+    list(run_training(CORPUS, make_config(keep=3, lr=0.05), RunFolder(run), resume=True))
     assert list_kept(run) == ["step-000050.safetensors", "step-000060.safetensors", "step-000070.safetensors"]
     for name in list_kept(run):
         model = ModelFile.load(run / name)
@@ -42,14 +43,14 @@ def test_keep_keeps_the_models_of_the_last_validations(tmp_path: Path) -> None:
         assert model.metrics["validation"]["loss_nats"] > 0
     assert (run / "best.safetensors").exists()
     assert charlstm("sample", "-m", run / "step-000060.safetensors", "-l", 5).code == 0
-    list(run_training(CORPUS, config(epochs=1), RunFolder(run), overwrite=True))
+    list(run_training(CORPUS, make_config(epochs=1), RunFolder(run), overwrite=True))
     assert list_kept(run) == []
 
 
 def test_files_of_the_user_are_not_removed_as_kept_models(tmp_path: Path) -> None:
     for name in ("step-mine.safetensors", "step-1.safetensors"):
         (tmp_path / name).write_text("mine")
-    list(run_training(CORPUS, config(epochs=1, keep=1), RunFolder(tmp_path), overwrite=True))
+    list(run_training(CORPUS, make_config(epochs=1, keep=1), RunFolder(tmp_path), overwrite=True))
     assert list_kept(tmp_path) == ["step-000035.safetensors", "step-1.safetensors", "step-mine.safetensors"]
 
 
@@ -66,18 +67,18 @@ def test_a_save_without_enough_free_space_writes_nothing(corpus: Path, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(os, "statvfs", full)
         result = charlstm("train", "--resume", "-o", "run", "--epochs", 2)
-    one_sentence(result, 1, "cannot write run: a save needs", "MB and the disk has 0.0 MB free", "free disk space")
+    assert_fails(result, 1, "cannot write run: a save needs", "MB and the disk has 0.0 MB free", "free disk space")
     assert {path.name: path.read_bytes() for path in Path("run").glob("*.safetensors")} == before
     assert charlstm("train", "--resume", "-o", "run", "--epochs", 2).code == 0
 
 
 def test_temporary_files_of_a_killed_process_are_removed(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    list(run_training(CORPUS, config(epochs=1), RunFolder(run)))
+    list(run_training(CORPUS, make_config(epochs=1), RunFolder(run)))
     for name in (".state.safetensors.abc.part", ".step-000010.safetensors.7.part"):
         (run / name).write_bytes(b"half")
     (run / ".mine.part").write_bytes(b"mine")
-    list(run_training(CORPUS, config(epochs=2), RunFolder(run), resume=True))
+    list(run_training(CORPUS, make_config(epochs=2), RunFolder(run), resume=True))
     assert [path.name for path in run.glob(".*")] == [".mine.part"]
 
 
@@ -87,7 +88,7 @@ def test_training_works_on_a_file_system_without_hard_links(tmp_path: Path, monk
 
     monkeypatch.setattr(Path, "hardlink_to", fail)
     run = tmp_path / "run"
-    list(run_training(CORPUS, config(keep=1), RunFolder(run)))
+    list(run_training(CORPUS, make_config(keep=1), RunFolder(run)))
     assert (run / "good.safetensors").read_bytes() == (run / "state.safetensors").read_bytes()
     assert len(list_kept(run)) == 1
     with pytest.raises(CharlstmError, match="cannot write"):
@@ -99,7 +100,7 @@ def test_a_run_with_a_time_limit_is_saved_before_its_last_validation(
 ) -> None:
     """A batch queue that kills it during the validation loses nothing."""
     folder = RunFolder(tmp_path / "run")
-    settings = config(max_time=1000.0, validate_every=10**6)
+    settings = make_config(max_time=1000.0, validate_every=10**6)
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -114,7 +115,7 @@ def test_a_run_with_a_time_limit_is_saved_before_its_last_validation(
 
 
 def test_the_clock_reserves_time_for_the_last_step_save_and_validation() -> None:
-    trainer = Trainer(CORPUS, config(max_time=100.0))
+    trainer = Trainer(CORPUS, make_config(max_time=100.0))
     folder = RunFolder(Path("run"))
     clock = Clock(trainer, folder)
     clock.record_step(30.0)  # the first step, with compilation
@@ -170,10 +171,10 @@ def test_a_failed_save_in_the_background_ends_training(tmp_path: Path, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(RunFolder, "write_files", failing)
         with pytest.raises(CharlstmError, match="No space left"):
-            list(run_training(CORPUS, config(save_every=1e-6), folder))
+            list(run_training(CORPUS, make_config(save_every=1e-6), folder))
     assert writes == 4
     assert ModelFile.load(folder.path / "last.safetensors").metrics["step"] == 2
-    assert list(run_training(CORPUS, config(), folder, resume=True))[-1].reason == "done"  # type: ignore[union-attr]
+    assert list(run_training(CORPUS, make_config(), folder, resume=True))[-1].reason == "done"  # type: ignore[union-attr]
 
 
 def test_a_save_in_the_background_writes_the_run_as_it_was_when_the_save_began(tmp_path: Path) -> None:
@@ -181,13 +182,13 @@ def test_a_save_in_the_background_writes_the_run_as_it_was_when_the_save_began(t
     late, written = RunFolder(tmp_path / "late"), []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RunFolder, "save_in_background", lambda self, model, state: written.append((model, state)))
-        training = run_training(CORPUS, config(save_every=1e-6, validate_every=10**6), late)
+        training = run_training(CORPUS, make_config(save_every=1e-6, validate_every=10**6), late)
         while not (isinstance(event := next(training), Stepped) and event.step == 20):
             pass
     late.save_in_background(*written[4])
     late.wait_for_save()
     watch, stop = stop_at(5)
-    watch(run_training(CORPUS, config(validate_every=10**6), RunFolder(tmp_path / "then"), stop=stop))
+    watch(run_training(CORPUS, make_config(validate_every=10**6), RunFolder(tmp_path / "then"), stop=stop))
     for name in ("last", "state"):
         ours, theirs = (read_tensors(tmp_path / run / f"{name}.safetensors")[0] for run in ("late", "then"))
         for tensor, value in theirs.items():
@@ -197,7 +198,7 @@ def test_a_save_in_the_background_writes_the_run_as_it_was_when_the_save_began(t
 def test_changing_a_fixed_setting_on_resume_is_rejected_and_the_error_lists_those_that_can_change(corpus: Path) -> None:
     assert charlstm("train", corpus, *SMALL, "--epochs", 1, "-o", "run").code == 0
     rejected = charlstm("train", "--resume", "-o", "run", "--batch-size", 8)
-    one_sentence(
+    assert_fails(
         rejected, 2, "--batch-size is 8 here and 4 in the run", "only these can change: device, engine, epochs"
     )
     changed = charlstm("train", "--resume", "-o", "run", "--epochs", 2, "--lr", 1e-3, "--keep", 1, "--save-every", "5m")
@@ -206,12 +207,12 @@ def test_changing_a_fixed_setting_on_resume_is_rejected_and_the_error_lists_thos
 
 def test_a_state_that_does_not_fit_the_settings_is_rejected_before_the_model_is_built(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
-    list(run_training(CORPUS, config(epochs=1), folder))
+    list(run_training(CORPUS, make_config(epochs=1), folder))
     with pytest.raises(CharlstmError, match="weights that do not fit the settings"):
-        list(run_training(CORPUS, config(hidden=16384, layers=64), folder, resume=True))
+        list(run_training(CORPUS, make_config(hidden=16384, layers=64), folder, resume=True))
 
 
 def test_saving_more_often_does_not_change_the_losses(tmp_path: Path) -> None:
-    seen = [list(run_training(CORPUS, config(save_every=s), RunFolder(tmp_path / str(s)))) for s in (0.0, 1e-6)]
+    seen = [list(run_training(CORPUS, make_config(save_every=s), RunFolder(tmp_path / str(s)))) for s in (0.0, 1e-6)]
     losses = [[event.loss_nats for event in events if isinstance(event, Stepped)] for events in seen]
     assert losses[0] == losses[1]

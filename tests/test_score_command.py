@@ -11,7 +11,8 @@ import pytest
 
 import charlstm as package
 from charlstm.cli.actions.score import find_offsets
-from tests.conftest import SMALL, WORDS, Result, charlstm, one_sentence
+from tests.support.command_line import Result, assert_fails, charlstm
+from tests.support.texts import SMALL, WORDS
 
 TYPO = b"the fox and the dog sat on the mat\nthe fox anx the dog sat on the mat\n"
 
@@ -58,20 +59,20 @@ def test_json_and_the_table_agree(run: Path) -> None:
     assert list(objects[0]) == ["offset", "line", "column", "character", "log_probability_nats", "rank"]
 
 
-def test_a_bidirectional_model_also_scores_from_both_sides(both_ways_run: Path) -> None:
-    (first, *_) = records(charlstm("score", "-m", both_ways_run, "--json", stdin=WORDS.encode()))
+def test_a_bidirectional_model_also_scores_from_both_sides(bidirectional_run: Path) -> None:
+    (first, *_) = records(charlstm("score", "-m", bidirectional_run, "--json", stdin=WORDS.encode()))
     assert {"both_sides_log_probability_nats", "both_sides_rank"} < set(first)
-    (row, *_) = table(charlstm("score", "-m", both_ways_run, stdin=WORDS.encode()))
+    (row, *_) = table(charlstm("score", "-m", bidirectional_run, stdin=WORDS.encode()))
     assert {"both_sides_log_probability", "both_sides_rank"} < set(row)
 
 
-def test_worst_finds_a_typo_with_what_was_expected_and_its_context(both_ways_run: Path) -> None:
-    (row,) = table(charlstm("score", "-m", both_ways_run, "--worst", 1, stdin=TYPO))
+def test_worst_finds_a_typo_with_what_was_expected_and_its_context(bidirectional_run: Path) -> None:
+    (row,) = table(charlstm("score", "-m", bidirectional_run, "--worst", 1, stdin=TYPO))
     assert (row["line"], row["column"], row["character"], row["expected"]) == ("2", "11", "x", "d")
     assert "the fox an[x] the dog" in row["context"]
-    marked = charlstm("score", "-m", both_ways_run, "--worst", 1, "--color", "always", stdin=TYPO).text
+    marked = charlstm("score", "-m", bidirectional_run, "--worst", 1, "--color", "always", stdin=TYPO).text
     assert "an\x1b[1;31mx\x1b[0m the" in marked
-    found = records(charlstm("score", "-m", both_ways_run, "--worst", 3, "--json", stdin=TYPO))
+    found = records(charlstm("score", "-m", bidirectional_run, "--worst", 3, "--json", stdin=TYPO))
     scores = [entry["both_sides_log_probability_nats"] for entry in found]
     assert scores == sorted(scores)
     assert found[0]["before"].endswith("the fox an")
@@ -119,7 +120,7 @@ def test_a_model_of_lines_scores_each_line_on_its_own(names_run: Path) -> None:
 
 
 def test_places_stay_right_when_unknown_characters_are_skipped(run: Path, names_run: Path) -> None:
-    one_sentence(charlstm("score", "-m", run, stdin="Maud 漢".encode()), 2, "U+6F22", "--unknown skip")
+    assert_fails(charlstm("score", "-m", run, stdin="Maud 漢".encode()), 2, "U+6F22", "--unknown skip")
     skipped = records(charlstm("score", "-m", run, "--json", "--unknown", "skip", stdin="a漢b\n漢c\n".encode()))
     assert [(entry["offset"], entry["line"], entry["character"]) for entry in skipped] == [
         (0, 1, "a"),
@@ -136,9 +137,9 @@ def test_places_stay_right_when_unknown_characters_are_skipped(run: Path, names_
     ]
 
 
-def test_several_models_name_the_best_one_for_each_line(run: Path, both_ways_run: Path) -> None:
+def test_several_models_name_the_best_one_for_each_line(run: Path, bidirectional_run: Path) -> None:
     text = b"the fox and the dog sat on the mat\n"
-    models = ("-m", f"novel={run}", "-m", f"line={both_ways_run}", "--unknown", "replace")
+    models = ("-m", f"novel={run}", "-m", f"line={bidirectional_run}", "--unknown", "replace")
     (row,) = table(charlstm("score", *models, stdin=text))
     assert list(row) == ["line", "characters", "best", "margin_nats", "text"]
     assert (row["best"], row["text"]) == ("line", text.decode().strip())
@@ -150,13 +151,13 @@ def test_several_models_name_the_best_one_for_each_line(run: Path, both_ways_run
 
 def test_a_wrong_request_gets_one_sentence(run: Path) -> None:
     two = ("-m", f"a={run}", "-m", f"b={run}")
-    one_sentence(charlstm("score", "-m", run), 2, "no text to score", "FILE")
-    one_sentence(charlstm("score", "-m", run, "missing.txt"), 2, "missing.txt")
-    one_sentence(charlstm("score", "-m", run, run), 2, "is a folder")
-    one_sentence(charlstm("score", "-m", f"a={run}", "-m", f"a={run}", stdin=b"x\n"), 2, "two models are named 'a'")
-    one_sentence(charlstm("score", *two, "--by", "character", stdin=b"x\n"), 2, "line by line")
-    one_sentence(charlstm("score", *two, "--worst", 3, stdin=b"x\n"), 2, "--worst", "one -m")
-    one_sentence(charlstm("score", "-m", run, "--worst", 0, stdin=b"x\n"), 2, "--worst", "0", "1<=x")
+    assert_fails(charlstm("score", "-m", run), 2, "no text to score", "FILE")
+    assert_fails(charlstm("score", "-m", run, "missing.txt"), 2, "missing.txt")
+    assert_fails(charlstm("score", "-m", run, run), 2, "is a folder")
+    assert_fails(charlstm("score", "-m", f"a={run}", "-m", f"a={run}", stdin=b"x\n"), 2, "two models are named 'a'")
+    assert_fails(charlstm("score", *two, "--by", "character", stdin=b"x\n"), 2, "line by line")
+    assert_fails(charlstm("score", *two, "--worst", 3, stdin=b"x\n"), 2, "--worst", "one -m")
+    assert_fails(charlstm("score", "-m", run, "--worst", 0, stdin=b"x\n"), 2, "--worst", "0", "1<=x")
 
 
 @pytest.mark.parametrize(

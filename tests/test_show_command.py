@@ -10,7 +10,7 @@ import torch
 
 from charlstm import presets
 from charlstm.config import CELL_NAMES
-from tests.conftest import charlstm, one_sentence
+from tests.support.command_line import assert_fails, charlstm
 
 
 def test_show_presets_lists_each_preset_with_its_description() -> None:
@@ -29,7 +29,7 @@ def test_show_presets_with_a_name_prints_a_config_that_train_accepts(corpus: Pat
     assert "hidden = 128" in charlstm("train", corpus, "--config", "mine.toml", "--dry-run").text
     entry = json.loads(charlstm("show", "presets", "tiny", "--json").text)
     assert (entry["preset"], entry["settings"]["model.hidden"]) == ("tiny", 128)
-    one_sentence(charlstm("show", "presets", "tinny"), 2, "'tinny'", "did you mean 'tiny'?")
+    assert_fails(charlstm("show", "presets", "tinny"), 2, "'tinny'", "did you mean 'tiny'?")
 
 
 def test_show_cells_prints_equations_and_source_of_every_cell() -> None:
@@ -49,9 +49,9 @@ def test_show_cells_counts_the_parameters_of_the_size_asked_for() -> None:
 
 
 def test_show_cells_rejects_an_unknown_cell_with_the_nearest_name() -> None:
-    one_sentence(charlstm("show", "cells", "lstn"), 2, "'lstn'", "did you mean 'lstm'?")
+    assert_fails(charlstm("show", "cells", "lstn"), 2, "'lstn'", "did you mean 'lstm'?")
 
 
 def test_the_commands_of_earlier_versions_name_their_successors() -> None:
-    one_sentence(charlstm("cells"), 2, "charlstm show cells")
-    one_sentence(charlstm("cache", "--clear"), 2, "charlstm show cache")
+    assert_fails(charlstm("cells"), 2, "charlstm show cells")
+    assert_fails(charlstm("cache", "--clear"), 2, "charlstm show cache")

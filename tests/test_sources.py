@@ -21,7 +21,8 @@ from charlstm.data import sources
 from charlstm.data.corpus import Corpus, derive_run_name, read_corpus
 from charlstm.errors import CharlstmError, UsageError
 from charlstm.storage.spool import Spool
-from tests.conftest import ENGLISH, SMALL, charlstm, one_sentence
+from tests.support.command_line import assert_fails, charlstm
+from tests.support.texts import ENGLISH, SMALL
 
 COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,
@@ -84,12 +85,12 @@ def test_compressed_and_plain_files_can_be_mixed() -> None:
 def test_a_broken_archive_is_an_error_that_names_it(kind: str) -> None:
     data = COMPRESSORS[kind](ENGLISH.encode())
     Path("short.txt").write_bytes(data[: len(data) // 2])
-    one_sentence(charlstm("train", "short.txt", *SMALL), 1, f"short.txt is a broken {kind} archive")
+    assert_fails(charlstm("train", "short.txt", *SMALL), 1, f"short.txt is a broken {kind} archive")
     garbled = bytearray(data)
     for at in range(len(data) // 3, len(data) // 3 + 40):
         garbled[at] ^= 0x5A
     Path("bad.txt").write_bytes(bytes(garbled))
-    one_sentence(charlstm("train", "bad.txt", *SMALL), 1, f"bad.txt is a broken {kind} archive")
+    assert_fails(charlstm("train", "bad.txt", *SMALL), 1, f"bad.txt is a broken {kind} archive")
 
 
 def test_missing_and_empty_sources_are_errors(tmp_path: Path) -> None:
@@ -109,7 +110,7 @@ def test_a_file_without_read_permission_is_a_usage_error(monkeypatch: pytest.Mon
     Path("secret.txt").chmod(0)
     if os.geteuid() == 0:  # root can read every file
         monkeypatch.setattr(sources, "open_source", deny)
-    one_sentence(charlstm("train", "secret.txt"), 2, "cannot read", "secret.txt", "Permission denied")
+    assert_fails(charlstm("train", "secret.txt"), 2, "cannot read", "secret.txt", "Permission denied")
 
 
 def deny(source: str, _: object) -> None:
@@ -179,7 +180,7 @@ def test_a_damaged_cache_file_is_written_again(small_memory: Path) -> None:
 def test_a_cache_folder_that_cannot_be_written_is_an_error(small_memory: Path) -> None:
     Path("x.txt").write_text(ENGLISH[:5000], "utf-8")
     small_memory.write_text("a file, where the folder should be")
-    one_sentence(charlstm("train", "x.txt", *SMALL), 1, "cannot write", "set CHARLSTM_CACHE to use another one")
+    assert_fails(charlstm("train", "x.txt", *SMALL), 1, "cannot write", "set CHARLSTM_CACHE to use another one")
     small_memory.unlink()
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
@@ -201,7 +202,7 @@ def test_a_large_text_from_stdin_moves_from_the_cache_to_the_run_folder(small_me
 
 
 def test_a_large_text_from_stdin_is_removed_if_training_fails(small_memory: Path) -> None:
-    one_sentence(charlstm("train", "-", "--batch-size", 4000, stdin=ENGLISH[:4000].encode()), 1, "--batch-size")
+    assert_fails(charlstm("train", "-", "--batch-size", 4000, stdin=ENGLISH[:4000].encode()), 1, "--batch-size")
     piped = Spool.from_stream(io.BytesIO(b"x" * 4000))
     assert list(small_memory.glob("stdin-*"))
     del piped

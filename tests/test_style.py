@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.support.texts import ROOT
 
 PACKAGE = ROOT / "charlstm"
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -19,7 +19,8 @@ from charlstm.data.documents import read_codes
 from charlstm.data.text import CorpusReader
 from charlstm.errors import CharlstmError, UsageError
 from charlstm.storage.spool import Spool
-from tests.conftest import ENGLISH, SMALL, charlstm, one_sentence
+from tests.support.command_line import assert_fails, charlstm
+from tests.support.texts import ENGLISH, SMALL
 
 NEWLINES = {"keep": lambda text: text, "lf": lambda text: text.replace("\r\n", "\n").replace("\r", "\n")}
 
@@ -89,7 +90,7 @@ def test_a_prompt_is_normalized_as_the_corpus_was() -> None:
     sampled = charlstm("sample", "-p", "THE\u0301", "-l", 5, "--seed", 1)
     assert sampled.code == 0, sampled.err
     assert sampled.text.startswith("THE\u0301")
-    one_sentence(charlstm("train", "x.txt", "--level", "byte", "--lower", "-o", "y"), 2, "--lower", "--level byte")
+    assert_fails(charlstm("train", "x.txt", "--level", "byte", "--lower", "-o", "y"), 2, "--lower", "--level byte")
 
 
 def test_train_reports_converted_line_endings() -> None:
@@ -131,7 +132,7 @@ def test_an_undecodable_byte_is_an_error_with_file_and_offset(tmp_path: Path) ->
 def test_an_undecodable_byte_is_reported_for_the_file_that_contains_it() -> None:
     Path("a.txt").write_text("grüße", "utf-8")
     Path("b.txt").write_text("grüße", "latin-1")
-    one_sentence(charlstm("train", "a.txt", "b.txt"), 1, "b.txt", "0xfc", "offset 2", "--encoding")
+    assert_fails(charlstm("train", "a.txt", "b.txt"), 1, "b.txt", "0xfc", "offset 2", "--encoding")
 
 
 def test_a_lone_surrogate_is_not_text() -> None:
@@ -142,7 +143,7 @@ def test_a_lone_surrogate_is_not_text() -> None:
 
 def test_a_nul_is_an_error_in_text_but_not_in_bytes() -> None:
     Path("x.txt").write_bytes(b"some text\0 and more")
-    one_sentence(charlstm("train", "x.txt"), 1, "x.txt contains a NUL", "--encoding utf-16-le", "--level byte")
+    assert_fails(charlstm("train", "x.txt"), 1, "x.txt contains a NUL", "--encoding utf-16-le", "--level byte")
     assert text_of(b"a\0b", errors="replace") == "a\ufffdb"
     assert 0 in Corpus.from_text(b"a\0b").ids
 

@@ -19,7 +19,8 @@ from charlstm.cli.display import count_symbols_with
 from charlstm.config import DataConfig
 from charlstm.data.corpus import Corpus
 from charlstm.storage.model import ModelFile
-from tests.conftest import ENGLISH, SMALL, charlstm, one_sentence, process
+from tests.support.command_line import assert_fails, charlstm, run_process
+from tests.support.texts import ENGLISH, SMALL
 
 QUICK = (*SMALL, "--epochs", "1")
 
@@ -86,7 +87,7 @@ def test_the_head_option_overrides_set(corpus: Path) -> None:
 
 def test_resume_rejects_another_head(corpus: Path) -> None:
     assert charlstm("train", corpus, *QUICK).code == 0
-    one_sentence(charlstm("train", corpus, "--resume", "--head", "tied"), 2, "--head is tied here and top in the run")
+    assert_fails(charlstm("train", corpus, "--resume", "--head", "tied"), 2, "--head is tied here and top in the run")
 
 
 def test_no_samples_turns_off_samples_during_training(corpus: Path) -> None:
@@ -111,7 +112,7 @@ def test_color_always_forces_color(corpus: Path) -> None:
 def test_a_run_is_overwritten_only_with_overwrite(corpus: Path) -> None:
     charlstm("train", corpus, *QUICK)
     before = Path("runs/little/best.safetensors").read_bytes()
-    one_sentence(charlstm("train", corpus, *QUICK), 2, "runs/little already holds a run", "--resume", "--overwrite")
+    assert_fails(charlstm("train", corpus, *QUICK), 2, "runs/little already holds a run", "--resume", "--overwrite")
     assert Path("runs/little/best.safetensors").read_bytes() == before
     assert charlstm("train", corpus, *QUICK, "--overwrite", "--seed", 7).code == 0
     assert Path("runs/little/best.safetensors").read_bytes() != before
@@ -120,7 +121,7 @@ def test_a_run_is_overwritten_only_with_overwrite(corpus: Path) -> None:
 def test_train_leaves_files_that_are_not_from_a_run_alone(tmp_path: Path) -> None:
     Path("corpus.txt").write_text(ENGLISH[:4000], "utf-8")
     Path("config.toml").write_text("[model]\nhidden = 24\n", "utf-8")
-    one_sentence(charlstm("train", "corpus.txt", *QUICK, "-o", "."), 2, "already holds config.toml", "-o")
+    assert_fails(charlstm("train", "corpus.txt", *QUICK, "-o", "."), 2, "already holds config.toml", "-o")
     assert Path("config.toml").read_text("utf-8") == "[model]\nhidden = 24\n"
     Path("config.toml").unlink()
     assert charlstm("train", "corpus.txt", *QUICK, "-o", ".").code == 0
@@ -131,7 +132,7 @@ def test_overwrite_keeps_the_old_run_if_the_new_one_cannot_start(corpus: Path, r
     charlstm("train", corpus, *QUICK)
     before = Path("runs/little/best.safetensors").read_bytes()
     rejected = charlstm("train", corpus, *QUICK, "--overwrite", "--init-from", run)
-    one_sentence(rejected, 2, "hidden is 48 in that model and 24 here")
+    assert_fails(rejected, 2, "hidden is 48 in that model and 24 here")
     assert Path("runs/little/best.safetensors").read_bytes() == before
 
 
@@ -187,7 +188,7 @@ def test_a_run_on_a_piped_corpus_can_be_evaluated_and_resumed(tmp_path: Path) ->
     assert result.code == 0, result.err
     assert charlstm("eval", "-m", "piped", "--json").code == 0
     assert charlstm("train", "--resume", "-o", "piped", "--epochs", 2).code == 0
-    one_sentence(charlstm("train", "-", *QUICK), 2, "nothing was piped in")
+    assert_fails(charlstm("train", "-", *QUICK), 2, "nothing was piped in")
 
 
 def test_a_byte_model_trains_on_any_file(tmp_path: Path) -> None:
@@ -213,9 +214,9 @@ def test_resume_accepts_more_epochs_and_rejects_another_model(corpus: Path) -> N
     longer = charlstm("train", corpus, "--resume", "--epochs", 3)
     assert longer.code == 0, longer.err
     assert "resumed at step" in longer.err
-    one_sentence(charlstm("train", "--resume", "--hidden", 30), 2, "--hidden is 30 here and 24 in the run")
-    one_sentence(charlstm("train", "--resume", "-o", "nowhere"), 2, "nowhere")
-    one_sentence(charlstm("train", corpus, "--resume", "--overwrite"), 2, "--resume", "--overwrite")
+    assert_fails(charlstm("train", "--resume", "--hidden", 30), 2, "--hidden is 30 here and 24 in the run")
+    assert_fails(charlstm("train", "--resume", "-o", "nowhere"), 2, "nowhere")
+    assert_fails(charlstm("train", corpus, "--resume", "--overwrite"), 2, "--resume", "--overwrite")
 
 
 def test_init_from_copies_the_model_shape_and_lists_new_characters(run: Path, tmp_path: Path) -> None:
@@ -228,27 +229,27 @@ def test_init_from_copies_the_model_shape_and_lists_new_characters(run: Path, tm
 
 
 def test_bad_input_gets_one_sentence(tmp_path: Path) -> None:
-    one_sentence(charlstm("train", "missing.txt"), 2, "missing.txt")
+    assert_fails(charlstm("train", "missing.txt"), 2, "missing.txt")
     Path("folder").mkdir()
-    one_sentence(charlstm("train", "folder"), 2, "contains no *.txt file")
+    assert_fails(charlstm("train", "folder"), 2, "contains no *.txt file")
     Path("empty.txt").touch()
-    one_sentence(charlstm("train", "empty.txt"), 1, "empty")
+    assert_fails(charlstm("train", "empty.txt"), 1, "empty")
     Path("short.txt").write_text("too short by far")
-    one_sentence(charlstm("train", "short.txt"), 1, "14 characters", "--batch-size")
-    one_sentence(charlstm("train", "short.txt", "--dry-run"), 1, "14 characters", "--batch-size")
+    assert_fails(charlstm("train", "short.txt"), 1, "14 characters", "--batch-size")
+    assert_fails(charlstm("train", "short.txt", "--dry-run"), 1, "14 characters", "--batch-size")
     Path("tiny.txt").write_text("ab")
-    one_sentence(charlstm("train", "tiny.txt", *QUICK), 1, "2 characters", "at least 10")
+    assert_fails(charlstm("train", "tiny.txt", *QUICK), 1, "2 characters", "at least 10")
     Path("bad.txt").write_bytes(b"abc\xff")
-    one_sentence(charlstm("train", "bad.txt"), 1, "bad.txt", "0xff", "offset 3")
-    one_sentence(charlstm("train", "--frobnicate"), 2, "--frobnicate")
-    one_sentence(charlstm("train", "short.txt", "--color", "blue"), 2, "blue")
+    assert_fails(charlstm("train", "bad.txt"), 1, "bad.txt", "0xff", "offset 3")
+    assert_fails(charlstm("train", "--frobnicate"), 2, "--frobnicate")
+    assert_fails(charlstm("train", "short.txt", "--color", "blue"), 2, "blue")
     assert not Path("runs").exists()
 
 
 def test_an_unwritable_run_folder_gets_one_sentence(corpus: Path) -> None:
-    one_sentence(charlstm("train", corpus, *QUICK, "-o", "/proc/nothing/here"), 1, "cannot write /proc/nothing/here")
+    assert_fails(charlstm("train", corpus, *QUICK, "-o", "/proc/nothing/here"), 1, "cannot write /proc/nothing/here")
     Path("file").touch()
-    one_sentence(charlstm("train", corpus, *QUICK, "-o", "file/run"), 1, "cannot write file/run")
+    assert_fails(charlstm("train", corpus, *QUICK, "-o", "file/run"), 1, "cannot write file/run")
 
 
 def test_a_full_disk_gets_one_sentence_and_keeps_the_saved_run(corpus: Path) -> None:
@@ -258,8 +259,8 @@ def test_a_full_disk_gets_one_sentence_and_keeps_the_saved_run(corpus: Path) -> 
     def little_room() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, 9_000))
 
-    result = process("train", "--resume", "-o", "run", "--epochs", 2, prepare=little_room)
-    one_sentence(result, 1, "cannot write run/last.safetensors: File too large", "free disk space")
+    result = run_process("train", "--resume", "-o", "run", "--epochs", 2, prepare=little_room)
+    assert_fails(result, 1, "cannot write run/last.safetensors: File too large", "free disk space")
     for name in ("best.safetensors", "last.safetensors", "state.safetensors"):
         assert Path("run", name).read_bytes() == before[name]
     assert {path.name for path in Path("run").iterdir()} == set(before)
@@ -321,7 +322,7 @@ def test_training_in_a_folder_in_use_is_rejected_with_the_process_id(
     option: str, corpus: Path, training: subprocess.Popen[str]
 ) -> None:
     second = charlstm("train", corpus, "-o", "run", option, *SMALL, "--max-time", "1s")
-    one_sentence(second, 1, "run", f"process {training.pid}")
+    assert_fails(second, 1, "run", f"process {training.pid}")
     assert training.poll() is None
 
 
@@ -363,6 +364,6 @@ def test_dry_run_json_is_the_config_as_one_object(corpus: Path) -> None:
 
 
 def test_train_options_that_exclude_each_other_get_one_sentence(corpus: Path) -> None:
-    one_sentence(charlstm("train", corpus, "--resume", "--dry-run"), 2, "--resume cannot be combined")
-    one_sentence(charlstm("train", corpus, "--find-lr", "--overwrite"), 2, "--find-lr", "cannot be combined")
-    one_sentence(charlstm("train", ""), 2, "name of a corpus must not be empty")
+    assert_fails(charlstm("train", corpus, "--resume", "--dry-run"), 2, "--resume cannot be combined")
+    assert_fails(charlstm("train", corpus, "--find-lr", "--overwrite"), 2, "--find-lr", "cannot be combined")
+    assert_fails(charlstm("train", ""), 2, "name of a corpus must not be empty")

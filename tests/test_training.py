@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterator
-from dataclasses import replace
+from collections.abc import Generator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import torch
 
 import charlstm
 from charlstm.cells import CELLS
-from charlstm.config import OPTIMIZER_NAMES, Config, DataConfig, ModelConfig, RegularizationConfig, TrainingConfig
+from charlstm.config import OPTIMIZER_NAMES, TrainingConfig
 from charlstm.data.corpus import Corpus
 from charlstm.errors import CharlstmError, UsageError
 from charlstm.evaluation.evaluate import evaluate
@@ -26,50 +25,18 @@ from charlstm.storage.run import RunFolder
 from charlstm.storage.state import flatten, unflatten
 from charlstm.storage.tensors import read_tensors
 from charlstm.training.averaging import WeightAverage
-from charlstm.training.events import Event, Finished, Started, Stepped, Validated
+from charlstm.training.events import Finished, Started, Stepped, Validated
 from charlstm.training.optimizer import build_optimizer
 from charlstm.training.progress import Progress
 from charlstm.training.run import run_training
 from charlstm.training.schedule import learning_rate
 from charlstm.training.trainer import Trainer
-from tests.conftest import ENGLISH
-
-MODEL = ModelConfig(hidden=12, embedding=8, layers=2, dropout=0.3)
-TRAINING = TrainingConfig(seq_len=16, batch_size=4, epochs=2, validate_every=10, device="cpu")
-CORPUS = Corpus.from_text(ENGLISH[:2500])
-
-
-def config(**settings: Any) -> Config:
-    """Return the settings of the runs in this file, with some changed."""
-    model, other = (
-        {name: settings.pop(name) for name in list(settings) if hasattr(section, name)}
-        for section in (MODEL, RegularizationConfig)
-    )
-    return Config(
-        replace(MODEL, **model),
-        DataConfig(corpus=("little",)),
-        replace(TRAINING, **settings),
-        RegularizationConfig(**other),
-    )
-
-
-def stop_at(step: int) -> Any:
-    """Return a function that lists events, and a `stop` that is true once this many steps were listed."""
-    taken = 0
-
-    def watch(events: Iterator[Event]) -> list[Event]:
-        nonlocal taken
-        seen = []
-        for event in events:
-            seen.append(event)
-            taken += isinstance(event, Stepped)
-        return seen
-
-    return watch, lambda: taken >= step
+from tests.support.texts import ENGLISH
+from tests.support.training import CORPUS, TRAINING, make_config, stop_at
 
 
 def test_events_come_in_the_order_started_steps_and_validations_finished(tmp_path: Path) -> None:
-    started, *middle, finished = run_training(CORPUS, config(), RunFolder(tmp_path / "run"))
+    started, *middle, finished = run_training(CORPUS, make_config(), RunFolder(tmp_path / "run"))
     assert isinstance(started, Started)
     assert isinstance(finished, Finished)
     assert finished.reason == "done"
@@ -85,7 +52,7 @@ def test_events_come_in_the_order_started_steps_and_validations_finished(tmp_pat
 
 
 def test_the_best_model_is_the_one_with_the_lowest_validation_loss(tmp_path: Path) -> None:
-    events = list(run_training(CORPUS, config(lr=0.05), RunFolder(tmp_path / "run")))
+    events = list(run_training(CORPUS, make_config(lr=0.05), RunFolder(tmp_path / "run")))
     losses = [event.metrics.loss_nats for event in events if isinstance(event, Validated)]
     best = ModelFile.load(tmp_path / "run" / "best.safetensors")
     assert best.metrics["validation"]["loss_nats"] == min(losses) == events[-1].best_loss_nats  # type: ignore[union-attr]
@@ -102,7 +69,7 @@ def test_the_best_model_is_the_one_with_the_lowest_validation_loss(tmp_path: Pat
 def test_a_run_interrupted_and_resumed_ends_with_the_same_weights(
     tmp_path: Path, cell: str, engine: str, step: int
 ) -> None:
-    settings = config(cell=cell, engine=engine)
+    settings = make_config(cell=cell, engine=engine)
     list(run_training(CORPUS, settings, RunFolder(tmp_path / "whole")))
     watch, stop = stop_at(step)
     seen = watch(run_training(CORPUS, settings, RunFolder(tmp_path / "parts"), stop=stop))
@@ -131,7 +98,7 @@ VARIANTS = [
 def test_resuming_is_exact_with_every_optimizer_schedule_and_regularization(
     tmp_path: Path, changed: dict[str, Any]
 ) -> None:
-    settings = config(**{"validate_every": 4, "seq_len": 32} | changed)
+    settings = make_config(**{"validate_every": 4, "seq_len": 32} | changed)
     seen = list(run_training(CORPUS, settings, RunFolder(tmp_path / "whole")))
     losses = [event.loss_nats for event in seen if isinstance(event, Stepped)]
     assert losses[-1] < losses[0]
@@ -146,7 +113,7 @@ def test_resuming_is_exact_with_every_optimizer_schedule_and_regularization(
 
 
 def test_the_saved_model_has_the_averaged_weights(tmp_path: Path) -> None:
-    *_, validated, finished = run_training(CORPUS, config(ema=0.9, epochs=1), RunFolder(tmp_path / "run"))
+    *_, validated, finished = run_training(CORPUS, make_config(ema=0.9, epochs=1), RunFolder(tmp_path / "run"))
     assert isinstance(validated, Validated)
     assert isinstance(finished, Finished)
     model = ModelFile.load(tmp_path / "run" / "last.safetensors")
@@ -190,7 +157,7 @@ def test_a_moving_average_forgets_early_weights_and_nt_asgd_averages_from_a_plat
 
 
 def test_patience_ends_a_run_whose_validation_loss_no_longer_falls(tmp_path: Path) -> None:
-    settings = config(lr=0.3, schedule="constant", patience=3, epochs=50, ema=0.0)
+    settings = make_config(lr=0.3, schedule="constant", patience=3, epochs=50, ema=0.0)
     *events, finished = run_training(CORPUS, settings, RunFolder(tmp_path / "run"))
     losses = [event.metrics.loss_nats for event in events if isinstance(event, Validated)]
     assert isinstance(finished, Finished)
@@ -216,7 +183,7 @@ def test_the_plateau_schedule_halves_the_rate_and_the_linear_one_is_straight() -
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_resuming_is_exact_in_bfloat16(tmp_path: Path, cell: str) -> None:
-    settings = config(cell=cell, precision="bf16", epochs=1)
+    settings = make_config(cell=cell, precision="bf16", epochs=1)
     list(run_training(CORPUS, settings, RunFolder(tmp_path / "whole")))
     watch, stop = stop_at(7)
     watch(run_training(CORPUS, settings, RunFolder(tmp_path / "parts"), stop=stop))
@@ -227,7 +194,7 @@ def test_resuming_is_exact_in_bfloat16(tmp_path: Path, cell: str) -> None:
 
 
 def test_a_killed_run_resumes_from_its_last_save_between_validations(tmp_path: Path) -> None:
-    settings = config(validate_every=10**6, save_every=1e-6)
+    settings = make_config(validate_every=10**6, save_every=1e-6)
     list(run_training(CORPUS, settings, RunFolder(tmp_path / "whole")))
     killed = run_training(CORPUS, settings, RunFolder(tmp_path / "parts"))
     while not (isinstance(event := next(killed), Stepped) and event.step == 23):
@@ -243,10 +210,10 @@ def test_a_killed_run_resumes_from_its_last_save_between_validations(tmp_path: P
 
 
 def test_a_run_stopped_before_a_validation_validates_when_it_is_resumed(tmp_path: Path) -> None:
-    list(run_training(CORPUS, config(), RunFolder(tmp_path / "whole")))
+    list(run_training(CORPUS, make_config(), RunFolder(tmp_path / "whole")))
     watch, stop = stop_at(20)
-    watch(run_training(CORPUS, config(), RunFolder(tmp_path / "parts"), stop=stop))
-    list(run_training(CORPUS, config(), RunFolder(tmp_path / "parts"), resume=True))
+    watch(run_training(CORPUS, make_config(), RunFolder(tmp_path / "parts"), stop=stop))
+    list(run_training(CORPUS, make_config(), RunFolder(tmp_path / "parts"), resume=True))
     logs = [
         [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
         for name in ("whole", "parts")
@@ -256,9 +223,9 @@ def test_a_run_stopped_before_a_validation_validates_when_it_is_resumed(tmp_path
 
 
 def test_a_run_stopped_before_its_first_step_can_be_resumed(tmp_path: Path) -> None:
-    assert list(run_training(CORPUS, config(), RunFolder(tmp_path / "run"), stop=lambda: True))[-1].step == 0
-    list(run_training(CORPUS, config(), RunFolder(tmp_path / "run"), resume=True))
-    list(run_training(CORPUS, config(), RunFolder(tmp_path / "whole")))
+    assert list(run_training(CORPUS, make_config(), RunFolder(tmp_path / "run"), stop=lambda: True))[-1].step == 0
+    list(run_training(CORPUS, make_config(), RunFolder(tmp_path / "run"), resume=True))
+    list(run_training(CORPUS, make_config(), RunFolder(tmp_path / "whole")))
     whole, parts = (read_tensors(tmp_path / name / "last.safetensors")[0] for name in ("whole", "run"))
     np.testing.assert_array_equal(parts["head.weight"], whole["head.weight"])
 
@@ -275,17 +242,17 @@ def test_resuming_is_exact_on_several_threads(tmp_path: Path) -> None:
 def test_the_metrics_of_a_resumed_run_have_each_step_once(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     watch, stop = stop_at(25)
-    watch(run_training(CORPUS, config(), folder, stop=stop))
+    watch(run_training(CORPUS, make_config(), folder, stop=stop))
     with (folder.path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 30, "loss_nats": 1}\n{"step": 31, "lo')
-    list(run_training(CORPUS, config(), folder, resume=True))
+    list(run_training(CORPUS, make_config(), folder, resume=True))
     steps = [json.loads(line)["step"] for line in (folder.path / "metrics.jsonl").read_text().splitlines()]
     assert steps == sorted(set(steps))
 
 
 def test_sampling_from_a_run_while_it_trains_changes_nothing(tmp_path: Path) -> None:
-    list(run_training(CORPUS, config(), RunFolder(tmp_path / "alone")))
-    for event in run_training(CORPUS, config(), RunFolder(tmp_path / "watched")):
+    list(run_training(CORPUS, make_config(), RunFolder(tmp_path / "alone")))
+    for event in run_training(CORPUS, make_config(), RunFolder(tmp_path / "watched")):
         if isinstance(event, Validated):
             list(charlstm.load(tmp_path / "watched").generate("", seed=1))
     alone, watched = (read_tensors(tmp_path / name / "last.safetensors")[0] for name in ("alone", "watched"))
@@ -296,7 +263,7 @@ def test_sampling_from_a_run_while_it_trains_changes_nothing(tmp_path: Path) -> 
 def test_runs_with_the_same_seed_are_the_same_and_with_another_seed_different(tmp_path: Path) -> None:
     runs = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        list(run_training(CORPUS, config(seed=seed), RunFolder(tmp_path / name)))
+        list(run_training(CORPUS, make_config(seed=seed), RunFolder(tmp_path / name)))
         runs.append((tmp_path / name / "state.safetensors", read_tensors(tmp_path / name / "best.safetensors")[0]))
     assert all(np.array_equal(runs[0][1][name], runs[1][1][name]) for name in runs[0][1])
     assert not np.array_equal(runs[0][1]["head.weight"], runs[2][1]["head.weight"])
@@ -304,16 +271,16 @@ def test_runs_with_the_same_seed_are_the_same_and_with_another_seed_different(tm
 
 def test_a_run_on_a_corpus_that_changed_is_not_resumed(tmp_path: Path) -> None:
     watch, stop = stop_at(5)
-    watch(run_training(CORPUS, config(), RunFolder(tmp_path / "run"), stop=stop))
+    watch(run_training(CORPUS, make_config(), RunFolder(tmp_path / "run"), stop=stop))
     with pytest.raises(CharlstmError, match="the corpus has changed"):
-        list(run_training(Corpus.from_text(ENGLISH[:2499]), config(), RunFolder(tmp_path / "run"), resume=True))
+        list(run_training(Corpus.from_text(ENGLISH[:2499]), make_config(), RunFolder(tmp_path / "run"), resume=True))
 
 
 def test_init_from_takes_over_weights_character_by_character(tmp_path: Path) -> None:
-    list(run_training(CORPUS, config(), RunFolder(tmp_path / "first")))
+    list(run_training(CORPUS, make_config(), RunFolder(tmp_path / "first")))
     first = ModelFile.load(tmp_path / "first" / "best.safetensors")
     corpus = Corpus.from_text(ENGLISH[2500:5000].replace("e", "é"))
-    trainer = Trainer(corpus, config())
+    trainer = Trainer(corpus, make_config())
     fresh = trainer.init_from(first)
     assert set(fresh) == set(ENGLISH[2500:5000].replace("e", "é")) - set(ENGLISH[:2500])
     assert "é" in fresh
@@ -323,11 +290,11 @@ def test_init_from_takes_over_weights_character_by_character(tmp_path: Path) -> 
     for name in ("embedding.weight", "head.weight", "head.bias"):
         np.testing.assert_array_equal(weights[name][here], first.weights[name][there])
     with pytest.raises(UsageError, match="hidden is 12 in that model and 13 here"):
-        Trainer(corpus, config(hidden=13)).init_from(first)
+        Trainer(corpus, make_config(hidden=13)).init_from(first)
 
 
 def test_max_time_ends_training(tmp_path: Path) -> None:
-    *_, finished = run_training(CORPUS, config(max_time=1.0, epochs=100_000), RunFolder(tmp_path / "run"))
+    *_, finished = run_training(CORPUS, make_config(max_time=1.0, epochs=100_000), RunFolder(tmp_path / "run"))
     assert isinstance(finished, Finished)
     assert finished.reason == "done"
     assert finished.step < 100_000
@@ -346,7 +313,7 @@ def test_the_learning_rate_rises_in_the_warmup_and_then_falls() -> None:
 
 
 def test_weight_decay_leaves_biases_and_embedding_alone() -> None:
-    model = Trainer(CORPUS, config()).model
+    model = Trainer(CORPUS, make_config()).model
     decayed, undecayed = (group["params"] for group in build_optimizer(model, TRAINING).param_groups)
     assert {p.ndim for p in decayed} == {2}
     assert any(p is model.embedding.weight for p in undecayed)
@@ -368,9 +335,9 @@ def test_a_state_tree_is_the_same_after_flattening_and_unflattening() -> None:
 
 def test_charlstm_train_trains_on_a_file_and_rejects_a_folder_with_a_run(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text(ENGLISH[:2500])
-    *_, finished = charlstm.train(tmp_path / "text.txt", config(epochs=1), "here")
+    *_, finished = charlstm.train(tmp_path / "text.txt", make_config(epochs=1), "here")
     assert isinstance(finished, Finished)
     assert finished.reason == "done"
     assert charlstm.load("here").score("the").shape == (3,)
     with pytest.raises(UsageError, match="already holds a run"):
-        list(charlstm.train("text.txt", config(), "here"))
+        list(charlstm.train("text.txt", make_config(), "here"))

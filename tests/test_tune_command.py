@@ -17,7 +17,8 @@ from charlstm.errors import DivergedError
 from charlstm.settings import Setting, resolve, updated
 from charlstm.training.trainer import Trainer
 from charlstm.tuning.space import SPACE, get_setting, unset_space
-from tests.conftest import ENGLISH, SMALL, Result, charlstm, one_sentence
+from tests.support.command_line import Result, assert_fails, charlstm
+from tests.support.texts import ENGLISH, SMALL
 
 PLAIN = [
     f"--set=regularization.{setting}" for setting in ("dropout_mask=step", "embedding_dropout=0", "weight_dropout=0")
@@ -111,31 +112,31 @@ def test_tune_keeps_the_settings_of_flags_and_config_files(corpus: Path) -> None
     assert found["model"] | {"hidden": 24, "embedding": 12, "layers": 2, "head": "tied"} == found["model"]
     assert found["training"] | {"seq_len": 16, "batch_size": 4, "lr": 5e-3} == found["training"]
     everything = tune(corpus, "--config", "mine.toml", "-o", "other")
-    one_sentence(everything, 2, "nothing to search", "training.lr")
+    assert_fails(everything, 2, "nothing to search", "training.lr")
 
 
 def test_tune_rejects_another_corpus_and_other_settings_by_name(corpus: Path) -> None:
     assert tune(corpus, "--trials", 1).code == 0
-    one_sentence(tune(corpus, "--hidden", 30), 2, "--hidden is 30 here and 24", "runs/little-tune", "-o")
-    one_sentence(tune(corpus, "--lr", "1e-3", "--epochs", 3), 2, "nothing to search")
-    one_sentence(charlstm("tune", corpus, *SMALL, *PLAIN, "--time", "0.3s"), 2, "model.cell is lstm, gru here and lstm")
+    assert_fails(tune(corpus, "--hidden", 30), 2, "--hidden is 30 here and 24", "runs/little-tune", "-o")
+    assert_fails(tune(corpus, "--lr", "1e-3", "--epochs", 3), 2, "nothing to search")
+    assert_fails(charlstm("tune", corpus, *SMALL, *PLAIN, "--time", "0.3s"), 2, "model.cell is lstm, gru here and lstm")
     corpus.write_text(ENGLISH[4000:8000], "utf-8")
-    one_sentence(tune(corpus), 2, "runs/little-tune holds a search on another corpus", "-o")
+    assert_fails(tune(corpus), 2, "runs/little-tune holds a search on another corpus", "-o")
 
 
 def test_tune_rejects_the_folder_of_a_run_and_reports_a_damaged_journal(corpus: Path, run: Path) -> None:
-    one_sentence(tune(corpus, "-o", run), 2, "already holds a run")
+    assert_fails(tune(corpus, "-o", run), 2, "already holds a run")
     Path("broken").mkdir()
     Path("broken/journal.jsonl").write_text("not a journal\n", "utf-8")
-    one_sentence(tune(corpus, "-o", "broken"), 1, "broken/journal.jsonl")
-    one_sentence(tune(corpus, "-o", "/proc/nothing/here"), 1, "cannot write /proc/nothing/here")
-    one_sentence(charlstm("tune", corpus, "--time", 0), 2, "--time")
-    one_sentence(charlstm("tune", corpus, "--time", "soon"), 2, "--time must be a time", "soon")
+    assert_fails(tune(corpus, "-o", "broken"), 1, "broken/journal.jsonl")
+    assert_fails(tune(corpus, "-o", "/proc/nothing/here"), 1, "cannot write /proc/nothing/here")
+    assert_fails(charlstm("tune", corpus, "--time", 0), 2, "--time")
+    assert_fails(charlstm("tune", corpus, "--time", "soon"), 2, "--time must be a time", "soon")
 
 
 def test_a_trial_with_a_corpus_too_small_for_it_fails_and_the_search_continues(corpus: Path) -> None:
     too_small = charlstm("tune", corpus, *SMALL, "--seq-len", 5000, "--time", "1s", "--trials", 2)
-    one_sentence(too_small, 1, "no trial was completed", "need at least 20,001")
+    assert_fails(too_small, 1, "no trial was completed", "need at least 20,001")
     assert too_small.err.count("failed: ") == 3
 
 
@@ -156,7 +157,7 @@ def test_a_trial_that_diverges_fails_and_the_search_continues(corpus: Path, monk
 
 def test_tune_without_optuna_prints_the_command_that_installs_it(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
-    one_sentence(tune(corpus), 1, "needs Optuna", "pip install 'charlstm[tune]'")
+    assert_fails(tune(corpus), 1, "needs Optuna", "pip install 'charlstm[tune]'")
 
 
 def test_ctrl_c_keeps_the_finished_trials(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,7 +185,7 @@ def test_a_killed_search_can_be_continued(corpus: Path) -> None:
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as killed:
         wait_for(folder / "trial-0" / "config.toml")
         killed.kill()
-    one_sentence(tune(corpus), 2, "--time is 0.3 here and 2.0 in the search in runs/little-tune")
+    assert_fails(tune(corpus), 2, "--time is 0.3 here and 2.0 in the search in runs/little-tune")
     again = charlstm("tune", corpus, *FIXED, "--time", "2s", "--trials", 1)
     assert again.code == 0, again.err
     assert "trial 1" in again.err

@@ -14,10 +14,10 @@ from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # a process is forked only without threads
 
-from tests.conftest import ENGLISH
 from tests.faults import kills, system_faults
 from tests.faults.forged_files import ForgedFiles
 from tests.faults.reference import OPTIONS, Reference
+from tests.support.texts import ENGLISH
 
 
 def main() -> None:

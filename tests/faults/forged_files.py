@@ -23,7 +23,8 @@ import numpy as np
 
 from charlstm.storage.locate import BEST, STATE
 from charlstm.storage.tensors import METADATA_KEY, Tensors, read_tensors, serialize_tensors
-from tests.conftest import ENGLISH, Result, charlstm
+from tests.support.command_line import Result, charlstm
+from tests.support.texts import ENGLISH
 
 Document = dict[str, Any]
 Change = Callable[[random.Random, Tensors, Document], None]

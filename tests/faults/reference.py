@@ -23,7 +23,7 @@ from charlstm.storage.model import ModelFile
 from charlstm.storage.run import RunFolder
 from charlstm.storage.state import read_state
 from charlstm.storage.tensors import read_tensors
-from tests.conftest import ENGLISH
+from tests.support.texts import ENGLISH
 
 OPTIONS = (
     *("--hidden", "8", "--set", "model.embedding=4", "--batch-size", "4", "--seq-len", "16", "--dropout", "0.2"),

@@ -43,7 +43,9 @@ def evaluate_model(
     return metrics
 
 
-def read_text_to_score(console: Console, file: ModelFile, path: Path, source: TextSource) -> tuple[Tokens, dict[str, Any]]:
+def read_text_to_score(
+    console: Console, file: ModelFile, path: Path, source: TextSource
+) -> tuple[Tokens, dict[str, Any]]:
     if source.files:
         return read_files(console, file, source.files, source.unknown, source.encoding, source.errors)
     return read_part(console, file, source.part, path)
