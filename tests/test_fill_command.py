@@ -112,7 +112,7 @@ def test_with_color_filled_characters_are_bold(bidirectional_run: Path) -> None:
         (("",), ("no text to fill",)),
         (("_" * 1001,), ("1,001 characters", "1,000")),
         (("a_b", "--gap", "__"), ("--gap", "one character", "'__'")),
-        (("the _z_x",), ("'z' (U+007A LATIN SMALL LETTER Z)", "position 5", "--unknown")),
+        (("the _z_x",), ("'z' (U+007A LATIN SMALL LETTER Z)", "offset 5", "--unknown")),
         (("the _", "-n", "0"), ("-n",)),
         (("the _", "--any", "0"), ("--any",)),
     ],
@@ -162,7 +162,7 @@ def test_a_model_of_lines_fills_each_line_on_its_own() -> None:
     entries = objects("-m", "names", "-n", 2, stdin=b"a__a\nanna\nb__ta\n")
     assert [entry["line"] for entry in entries] == [1, 1, 2, 3, 3]
     unknown = charlstm("fill", "-m", "names", stdin=b"a__a\nbz_rta\n")
-    assert_fails(unknown, 2, "line 2", "'z'", "position 1")
+    assert_fails(unknown, 2, "line 2", "'z'", "offset 1")
     assert unknown.out == b""
 
 

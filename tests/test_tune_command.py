@@ -88,7 +88,7 @@ def test_tune_continues_a_search_of_an_earlier_version(corpus: Path) -> None:
     second = charlstm(*command)
     assert second.code == 0, second.err
     assert "continuing after 1 trial" in second.err
-    one_sentence(charlstm(*command, "--optimizer", "adam"), 2, "--optimizer is adam here and adamw in the search")
+    assert_fails(charlstm(*command, "--optimizer", "adam"), 2, "--optimizer is adam here and adamw in the search")
 
 
 def test_tune_keeps_the_settings_of_flags_and_config_files(corpus: Path) -> None:
