@@ -47,11 +47,18 @@ SECTIONS = {"regularisation": "regularization"}
 
 REMOVED = {"training.batch_size_start", "training.seq_len_start", "training.clip_value"}
 
-JSON_KEYS = {"figures": "metrics"}
-"""Keys in JSON output, metrics.jsonl and model files that have another name now."""
+JSON_KEYS = {
+    "figures": "metrics",
+    "forward_restored": "forward_accuracy",
+    "both_sides_restored": "both_sides_accuracy",
+    "gaps_restored": "gap_exact_match",
+    "gap_characters_restored": "gap_character_accuracy",
+}
+"""Parts of keys in JSON output, metrics.jsonl and model files that have another name now."""
 
 TIMES_AND_WORDING = {"seconds", "chars_per_second", "why", "method"}
-"""Keys whose values may differ: how long something took, and sentences for people."""
+ECHOES = {"text", "model", "seed", "gap_seed"}
+"""Keys whose values may differ: how long something took, wording, and what `eval` repeats of its command line."""
 
 FIXTURES = Path(__file__).parent.parent / "tests" / "fixtures" / "version-0.1.0-alpha"
 
@@ -84,7 +91,6 @@ EVALUATIONS = (
     "--json",
     "held.txt --unknown replace --json",
     "held.txt --unknown replace --json --gaps 0.2",
-    "held.txt --unknown replace --json --suspicious 5",
     "held.txt --unknown replace --json --dynamic",
     "held.txt --unknown replace --per-char",
 )
@@ -573,9 +579,8 @@ def use(checkout: Checkout, folder: Path, lines: list[str], backward: bool, own:
 
 def read_run(run: Path) -> Results:
     """The losses, settings and models of a run."""
-    lines = read_json_lines((run / "metrics.jsonl").read_bytes())
     results: Results = {
-        "metrics.jsonl": lines,
+        "metrics.jsonl": read_json_lines((run / "metrics.jsonl").read_bytes()),
         "config.toml": read_settings((run / "config.toml").read_bytes()),
         "models": sorted(path.name for path in run.glob("*.safetensors")),
     }
@@ -628,16 +633,15 @@ def read_output(line: str, data: bytes) -> Any:
     if not {"--json", "--jsonl", "--per-char"} & set(shlex.split(line)):
         return data
     values = read_json_lines(data)
-    # what `eval` calls the text and the model is wording
-    return [omit(value, {"text", "model"}) for value in values] if line.startswith("eval") else values
+    if "--per-char" in line:  # version 0.1.0 shows the end of a document as an empty string
+        return [value | {"character": value["character"] or "\n"} for value in values]
+    if line.startswith("eval"):
+        return [{key: item for key, item in value.items() if key not in ECHOES} for value in values]
+    return values
 
 
 def read_json_lines(data: bytes) -> list[Any]:
-    return [omit(rename_json(json.loads(line)), TIMES_AND_WORDING) for line in data.splitlines()]
-
-
-def omit(values: dict[str, Any], names: set[str]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if key not in names}
+    return [rename_json(json.loads(line)) for line in data.splitlines()]
 
 
 def read_settings(data: bytes) -> dict[str, Any]:
@@ -657,10 +661,17 @@ def rename(key: str) -> str:
 
 
 def rename_json(value: Any) -> Any:
-    """A JSON value with the new names of its keys."""
+    """A JSON value with the new names of its keys, without times and wording."""
     if isinstance(value, dict):
-        return {JSON_KEYS.get(key, key): rename_json(inner) for key, inner in value.items()}
+        kept = {key: inner for key, inner in value.items() if key not in TIMES_AND_WORDING}
+        return {rename_json_key(key): rename_json(inner) for key, inner in kept.items()}
     return [rename_json(inner) for inner in value] if isinstance(value, list) else value
+
+
+def rename_json_key(key: str) -> str:
+    for old, new in JSON_KEYS.items():
+        key = key.replace(old, new)
+    return key
 
 
 def compare_values(before: Any, after: Any, where: str) -> Iterator[str]:

@@ -111,8 +111,7 @@ def test_an_old_run_evaluates_to_the_same_metrics(name: str) -> None:
     evaluated = charlstm("eval", "-m", run, "--json", *files)
     assert evaluated.code == 0, evaluated.err
     metrics = json.loads(evaluated.out)
-    expected = RUNS[name]["metrics"]
-    expected = {RENAMED_METRICS.get(key, key): value for key, value in expected.items()}
+    expected = {RENAMED_METRICS.get(key, key): value for key, value in RUNS[name]["metrics"].items()}
     assert {key: metrics.get(key) for key in expected} == pytest.approx(expected, rel=1e-5, abs=1e-5)
 
 
