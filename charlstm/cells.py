@@ -166,6 +166,7 @@ class Cell(NamedTuple):
     blocks: int  # G, the blocks of H rows in the input weights
     state_arrays: int  # arrays in a state
     recurrent: Mapping[str, tuple[int, ...]]  # shapes of all weights except the input's, in units of H
+    forget_bias: str = ""  # the bias whose second block is a forget gate's, initially 1
 
     def shapes(self, inputs: int, hidden: int) -> dict[str, tuple[int, ...]]:
         """Return the name and shape of every weight of a layer of this cell."""
@@ -174,21 +175,23 @@ class Cell(NamedTuple):
 
 
 CELLS = {
-    "lstm": Cell(lstm, 4, 2, {"weight_hh": (4, 1), "bias_hh": (4,)}),
-    "lstm-peephole": Cell(lstm_peephole, 4, 2, {"weight_hh": (4, 1), "weight_peephole": (3,)}),
-    "lstm-simple": Cell(lstm_simple, 4, 2, {}),
+    "lstm": Cell(lstm, 4, 2, {"weight_hh": (4, 1), "bias_hh": (4,)}, "bias_ih"),
+    "lstm-peephole": Cell(lstm_peephole, 4, 2, {"weight_hh": (4, 1), "weight_peephole": (3,)}, "bias_ih"),
+    "lstm-simple": Cell(lstm_simple, 4, 2, {}, "bias_ih"),
     "lstm-norm": Cell(
         lstm_norm,
         4,
         2,
         {"weight_hh": (4, 1), "bias_hh": (4,), "gain_ih": (4,), "gain_hh": (4,), "gain_c": (1,), "bias_c": (1,)},
+        "bias_hh",
     ),
-    "mlstm": Cell(mlstm, 5, 2, {"weight_hh": (5, 1)}),
+    "mlstm": Cell(mlstm, 5, 2, {"weight_hh": (5, 1)}, "bias_ih"),
     "gru": Cell(gru, 3, 1, {"weight_hh": (3, 1), "bias_hh": (3,)}),
     "gru-cho": Cell(gru_cho, 3, 1, {"weight_hh": (3, 1)}),
     "rnn": Cell(rnn, 1, 1, {"weight_hh": (1, 1), "bias_hh": (1,)}),
     "jordan": Cell(jordan, 1, 1, {"weight_hh": (1, 1), "weight_hy": (1, 1), "bias_hy": (1,)}),
 }
+"""The cells by name. A new one also needs its name in `config.CELL_NAMES` and a kernel in `model/kernels`."""
 
 
 HALF = np.float32(0.5)

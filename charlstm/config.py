@@ -96,7 +96,7 @@ class RegularizationConfig(CheckedFields):
         maximum=1e3,
     )
     l1: float = setting(
-        0.0, "Weight in the loss of the sum of the absolute values of the weight matrices.", minimum=0.0, maximum=1.0
+        0.0, "Strength of the L1 penalty on all weight matrices except the embedding.", minimum=0.0, maximum=1.0
     )
     label_smoothing: float = setting(
         0.0, "Share of the target probability that is spread over all symbols.", minimum=0.0, maximum=0.95
@@ -198,7 +198,10 @@ class TrainingConfig(CheckedFields):
         1.0, "Weight of the backward loss in the loss of a bidirectional model.", minimum=1e-3, maximum=1e3
     )
     joint_weight: float = setting(
-        1.0, "Weight of the loss from both sides in the loss of a bidirectional model.", minimum=1e-3, maximum=1e3
+        1.0,
+        "Weight of the joint loss (characters predicted from both sides) in the loss of a bidirectional model.",
+        minimum=1e-3,
+        maximum=1e3,
     )
     optimizer: str = setting("adamw", "Optimizer that updates the weights.", flag=True, choices=OPTIMIZER_NAMES)
     lr: float = setting(8e-3, "Peak learning rate.", flag=True, resumable=True, minimum=1e-8, maximum=100.0)
@@ -238,7 +241,9 @@ class TrainingConfig(CheckedFields):
         minimum=0.0,
         maximum=10.0,
     )
-    clip: float = setting(1.0, "Largest norm of the gradient; 0 turns clipping off.", minimum=0.0, maximum=1e6)
+    clip: float = setting(
+        1.0, "Scale gradients with a larger norm down to this norm; 0 turns clipping off.", minimum=0.0, maximum=1e6
+    )
     ema: float = setting(
         0.999,
         "Decay rate of the moving average of the weights, which is validated and saved; 0 turns it off.",

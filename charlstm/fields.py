@@ -91,7 +91,7 @@ def convert_value(value: Any, default: Any) -> Any:
     if isinstance(default, tuple) and isinstance(value, Iterable) and not isinstance(value, str):
         return tuple(float(item) if default else str(item) for item in value)
     if isinstance(default, (bool, str, tuple)) or isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(value)
+        raise TypeError(f"{value!r} does not fit a setting of type {type(default).__name__}")
     if isinstance(default, float):
         return float(value)
     if isinstance(value, Integral):

@@ -160,9 +160,10 @@ def from_assignments(assignments: Iterable[str]) -> Settings:
 
 
 def from_environment(environ: Mapping[str, str], *sections: str) -> Settings:
-    """Read the settings of these sections from the environment: `CHARLSTM_SEQ_LEN` for a setting with a flag.
+    """Read these sections from environment variables, such as CHARLSTM_SEQ_LEN for training.seq_len.
 
-    Empty variables are ignored. Raises UsageError for a variable under a name of an earlier version.
+    Only settings with a flag have one; empty variables are ignored. Raises UsageError for a variable that has the old
+    name of a renamed setting.
     """
     for old, new in RENAMED_KEYS.items():
         section, _, name = new.partition(".")

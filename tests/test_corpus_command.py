@@ -135,7 +135,7 @@ def test_undecodable_bytes_are_counted_in_a_warning(tmp_path: Path) -> None:
 
 def test_missing_and_empty_corpora_are_errors(tmp_path: Path) -> None:
     assert_fails(charlstm("corpus", "nothing.txt"), 2, "corpus not found: nothing.txt")
-    assert_fails(charlstm("corpus", "-"), 2, "- reads stdin, and nothing was piped in")
+    assert_fails(charlstm("corpus", "-"), 2, "'-' is stdin, and nothing was piped in")
     (tmp_path / "empty.txt").touch()
     assert_fails(charlstm("corpus", tmp_path / "empty.txt"), 1, "the corpus is empty")
 

@@ -54,7 +54,7 @@ def read_files(
     encoding, errors: override those of the model's corpus.
     """
     if STDIN in files and not console.piped:
-        raise UsageError("- reads stdin, and nothing was piped in")
+        raise UsageError("'-' is stdin, and nothing was piped in")
     own = file.config.data
     config = replace(own, corpus=tuple(files), encoding=encoding or own.encoding, errors=errors or own.errors)
     text = ExternalText(config, file.vocabulary, unknown, console.stdin)

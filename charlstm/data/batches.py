@@ -16,7 +16,7 @@ Window = NDArray[np.int64]
 class Batches:
     """B parallel streams of one text, read in windows of T characters.
 
-    Each epoch rotates the text by a random offset, as a ring, and cuts it into B streams, so the borders of the windows
+    Each epoch rotates the text by a random offset, as a ring, and cuts it into B streams, so the boundaries of windows
     differ between epochs. Within an epoch each window starts where the previous one ended, so the state can be carried.
 
     `seq_len` is T, `batch_size` is B, and `seed` determines the offsets. `look_ahead` is the number of further

@@ -87,7 +87,7 @@ def open_source(source: str, spool: Spool | None) -> BufferedReader:
     if source != STDIN:
         return Path(source).open("rb")
     if spool is None:
-        raise UsageError("- reads stdin, and stdin is closed")
+        raise UsageError("cannot read '-' (stdin): stdin is closed")
     return BufferedReader(spool.open())  # type: ignore[arg-type]
 
 

@@ -92,9 +92,10 @@ class Filler:
         return best
 
     def fill_group(self, group: GapGroup, n: int, number: int) -> list[tuple[Filling, Ids]]:
-        """Return the `n` most likely fillings of a group, each with the ids from the group's first gap to its last.
+        """Return the `n` most likely fillings of a group.
 
-        `number` distinguishes the groups of a text: each draws its own random numbers.
+        Each comes with its ids from the first gap to the last, including the fixed text between them. `number` is the
+        index of the group in its text; it seeds the random numbers of the group.
         """
         random = np.random.default_rng([self.seed, number])
         attempts = GIBBS_ATTEMPTS if self.predictors.backward else CANDIDATES
@@ -142,7 +143,10 @@ class GapGroup:
         )
 
     def draw_absent(self, count: int, random: np.random.Generator) -> Mask:
-        """Return where attempts have no character, [count, n]: at the ends of open gaps, of uniform length."""
+        """Draw the length of each gap of unknown length in each attempt, uniformly from 1 to its width.
+
+        Returns a mask [count, n] that is true for the places beyond that length.
+        """
         absent = np.zeros((count, len(self.ids)), np.bool_)
         for k in range(self.gap.max() + 1) if self.open else ():
             places = np.flatnonzero(self.gap == k)

@@ -85,7 +85,7 @@ class BidirectionalModel(ExportableModule):
         ], states
 
     def join(self, forward: Tensor, backward: Tensor) -> Tensor:
-        """Return the input of the joint head: the inputs of the two heads for the same targets, concatenated."""
+        """Concatenate what the forward and the backward head read for the same targets: the input of the joint head."""
         return torch.cat([forward, backward], -1)
 
     def initial_state(self, batch: int) -> TensorStates:

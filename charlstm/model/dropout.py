@@ -40,7 +40,7 @@ def drop_units(y: Tensor, rate: float, per: str) -> Tensor:
 
 
 def drop_rows(table: Tensor, rate: float) -> Tensor:
-    """Drop rows of an embedding [V, E]: those characters are zero in the whole window (Gal & Ghahramani 2016)."""
+    """Drop rows of an embedding [V, E], the same in the whole window (Gal & Ghahramani 2016)."""
     return table * scaled_mask(table, rate, len(table), 1) if rate else table
 
 

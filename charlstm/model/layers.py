@@ -129,7 +129,7 @@ class Layer(nn.Module):
                     nn.init.orthogonal_(block)
             else:
                 parameter.fill_(name.startswith("gain"))
-            if name == ("bias_hh" if self.cell == "lstm-norm" else "bias_ih") and "lstm" in self.cell:
+            if name == CELLS[self.cell].forget_bias:
                 parameter[self.hidden : 2 * self.hidden] = 1
 
 

@@ -57,7 +57,7 @@ class Stack(nn.Module):
         return drop_units(y, self.config.dropout if self.training else 0.0, self.regularization.dropout_mask)
 
     def enable_gradients(self) -> None:
-        """Let a network in evaluation mode compute gradients, without dropout: cuDNN needs training mode for them."""
+        """Put torch's layers in training mode, which cuDNN needs for gradients; charlstm's dropout stays off."""
         for layer in self.layers:
             layer.core.train()  # type: ignore[union-attr]
 

@@ -88,5 +88,5 @@ class WeightAverage:
         for k, weight in enumerate(self.weights):
             saved = state["weights"][str(k)]
             if saved.shape != weight.shape or self.steps < 0:
-                raise ValueError("average")
+                raise ValueError(f"averaged weight {k} does not fit the model")
             weight.copy_(torch.from_numpy(saved.copy()))

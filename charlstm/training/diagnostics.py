@@ -147,7 +147,7 @@ def check_lost_progress(run: RunSummary) -> str:
 
 
 def check_stalled(run: RunSummary) -> str:
-    """No progress in the first half, at a high learning rate, and much of it at lower rates."""
+    """The loss did not fall for a stretch of the first half and fell much afterwards: the peak rate was too high."""
     last = run.last
     for k, here in enumerate(run.validations):
         end = here.step + max(FEW_STEPS, last.step / 20)

@@ -1,4 +1,7 @@
-"""The training objective: the losses of the model, and penalties that make the network smoother."""
+"""The training objective: the mean of the model's losses, and penalties that make the network smoother.
+
+The losses themselves, with label smoothing, are in `model/kernels/cross_entropy.py`.
+"""
 
 from __future__ import annotations
 

@@ -66,13 +66,13 @@ def load_moments(
 ) -> None:
     """Load what `export_moments` returned. Raises ValueError for moments of other parameters or another optimizer."""
     if unknown := moments.keys() - parameters.keys():
-        raise ValueError(f"the moments of {', '.join(sorted(unknown))}")
+        raise ValueError(f"optimizer moments of unknown parameters: {', '.join(sorted(unknown))}")
     expected = moment_names(config)
     optimizer.state.clear()
     for name, parameter in parameters.items():
         saved = moments.get(name, {})
         if set(saved) not in (set(), expected) or any(v.shape not in ((), parameter.shape) for v in saved.values()):
-            raise ValueError(f"the moments of {name}")
+            raise ValueError(f"optimizer moments of {name} with other names or shapes")
         for key, value in saved.items():
             # Only CUDA's fused step counts its steps on the device.
             counted_on_cpu = key == "step" and parameter.device.type != "cuda"

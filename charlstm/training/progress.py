@@ -54,5 +54,5 @@ class Progress:
             value = state.get(f.name, f.default)
             types = (int,) if type(f.default) is int else (int, float, type(f.default))
             if type(value) not in types or (value is not None and not 0 <= value < MAX_VALUE):
-                raise ValueError(f.name)
+                raise ValueError(f"impossible progress: {f.name} is {value!r}")
             setattr(self, f.name, value)

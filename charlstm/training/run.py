@@ -79,7 +79,7 @@ def run_training(
 
 
 class TrainingRun:
-    """A run that trains: its trainer, the folder that it is saved to, and its clock."""
+    """The training loop of one run: takes steps, validates, saves, and rolls back after a divergence."""
 
     def __init__(
         self,

@@ -199,7 +199,7 @@ class Trainer:
         for k, parts in enumerate(self.states):
             saved = [state["hidden"][f"{k}.{n}"] for n in range(len(parts))]
             if any(new.shape != old.shape for new, old in zip(saved, parts, strict=True)):
-                raise ValueError("hidden")
+                raise ValueError("a hidden state has another shape")
             self.states[k] = tuple(torch.from_numpy(new.copy()).to(self.device.name) for new in saved)
         set_random_state(state["random"])
 
@@ -209,7 +209,7 @@ def check_position(batches: dict[str, Any]) -> None:
     minimums = {"epoch": 0, "step": 0, "offset": 0, "seq_len": 1, "batch_size": 1}
     for name, minimum in minimums.items():
         if type(batches[name]) is not int or not minimum <= batches[name] < MAX_POSITION:
-            raise ValueError(name)
+            raise ValueError(f"the position in the data has an impossible {name}")
 
 
 def random_state() -> dict[str, Any]:

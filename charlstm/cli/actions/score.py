@@ -240,9 +240,9 @@ def write_comparison(console: Console, scored: dict[str, tuple[LocatedText, Text
 def align_lines(
     scored: dict[str, tuple[LocatedText, TextScores]],
 ) -> Iterator[tuple[int, str, dict[str, LineScore]]]:
-    """Yield the number, text and scores of each line that every model has scored.
+    """Yield the number, the text and the scores by model of each line that every model has scored.
 
-    A model of lines scores no blank line.
+    A model trained with --document line skips blank lines.
     """
     by_model = {name: sum_lines(text, scores.forward) for name, (text, scores) in scored.items()}
     content = next(iter(scored.values()))[0].content

@@ -38,7 +38,7 @@ def corpus(
     given = {**from_environment(console.environ, "data"), **settings}
     config = replace(build_section(DataConfig, given, "data"), corpus=tuple(files), level="char", errors="replace")
     if "-" in files and not console.piped:
-        raise UsageError("- reads stdin, and nothing was piped in")
+        raise UsageError("'-' is stdin, and nothing was piped in")
 
     from charlstm.cli.actions.corpus import describe_corpus
 

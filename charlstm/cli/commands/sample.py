@@ -135,10 +135,12 @@ def check_sources(settings: Settings, prompt: str | None, prompt_file: str | Non
 def check_unlimited(num: int, direction: Direction, as_json: bool, novelty: bool) -> None:
     """Raise UsageError for options that need samples with an end, for a length of 0 without a stop string."""
     if as_json:
-        raise UsageError("-l 0 never ends a sample, and --json writes it at its end", NEEDS_END)
+        raise UsageError("-l 0 sets no limit, and --json writes a sample when it ends", NEEDS_END)
     if novelty:
-        raise UsageError("-l 0 never ends a sample, and --novelty needs all of it", NEEDS_END)
+        raise UsageError("-l 0 sets no limit, and --novelty needs a whole sample", NEEDS_END)
     if direction == "backward":
-        raise UsageError("-l 0 never ends a sample, and --direction backward writes it from its beginning", NEEDS_END)
+        raise UsageError(
+            "-l 0 sets no limit, and --direction backward prints a sample only once it is complete", NEEDS_END
+        )
     if num > 1:
-        raise UsageError(f"-l 0 never ends the first of -n {num} samples", NEEDS_END)
+        raise UsageError(f"-l 0 sets no limit, so the first of -n {num} samples never ends", NEEDS_END)

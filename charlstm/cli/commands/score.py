@@ -116,6 +116,6 @@ def find_models(named: list[str], console: Console) -> dict[str, Path]:
         if not equals or Path(each).exists():
             name, model = each, each
         if name in found:
-            raise UsageError(f"two models are named {name!r}", "-m NAME=MODEL gives each a name")
+            raise UsageError(f"two models are named {name!r}", "give each a different name: -m NAME=MODEL")
         found[name] = find_model(Path(model), console.environ)
     return found
