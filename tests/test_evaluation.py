@@ -57,6 +57,19 @@ def test_parallel_streams_give_the_loss_of_a_single_pass(
     assert parallel.loss_nats == pytest.approx(whole.loss_nats, abs=1e-4)
 
 
+def test_the_first_characters_of_a_stream_are_scored_as_in_a_single_pass(
+    model: LanguageModel, ids: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "MIN_STREAM", 1000)
+    starts = Streams.for_evaluation(len(ids)).starts
+    parallel = score_characters(model, ids, 0).forward.log_probability
+    monkeypatch.setattr(streams, "MIN_STREAM", 10**9)
+    whole = score_characters(model, ids, 0).forward.log_probability
+    assert len(starts) > 5
+    for start in starts:
+        np.testing.assert_allclose(parallel[start : start + 20], whole[start : start + 20], atol=1e-4)
+
+
 def test_torch_and_numpy_score_a_text_alike(model: LanguageModel, run: Path, ids: np.ndarray) -> None:
     text_model = charlstm.load(run)
     text = text_model.vocabulary.decode(ids[:500]).decode()
