@@ -67,7 +67,8 @@ def test_a_save_without_enough_free_space_writes_nothing(corpus: Path, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(os, "statvfs", full)
         result = charlstm("train", "--resume", "-o", "run", "--epochs", 2)
-    assert_fails(result, 1, "cannot write run: a save needs", "MB and the disk has 0.0 MB free", "free disk space")
+    hint = "0.0 MB free; free disk space and continue with --resume"
+    assert_fails(result, 1, "cannot write run: a save needs", "MB and the disk has", hint)
     assert {path.name: path.read_bytes() for path in Path("run").glob("*.safetensors")} == before
     assert charlstm("train", "--resume", "-o", "run", "--epochs", 2).code == 0
 

@@ -22,7 +22,8 @@ PARTIAL_SUFFIX = ".part"
 
 COPY_BYTES = 1 << 20
 
-DISK_FULL_HINT = "free disk space and continue with --resume"
+DISK_FULL_HINT = "free disk space"
+FILE_SIZE_HINT = "raise the file-size limit (ulimit -f)"
 
 
 def write_atomically(path: Path, *pieces: bytes | memoryview) -> None:
@@ -130,9 +131,9 @@ def check_free_space(folder: Path, needed: int) -> None:
 
 
 def write_error(path: Path, error: OSError) -> CharlstmError:
-    """Return the error that names the file that could not be written, the reason and, on a full disk, what to do."""
-    full = error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
-    return CharlstmError(f"cannot write {path}: {error.strerror}", DISK_FULL_HINT if full else "")
+    """Return the error that names the file that could not be written, the reason and, if space ran out, what to do."""
+    hints = {errno.ENOSPC: DISK_FULL_HINT, errno.EDQUOT: DISK_FULL_HINT, errno.EFBIG: FILE_SIZE_HINT}
+    return CharlstmError(f"cannot write {path}: {error.strerror}", hints.get(error.errno or 0, ""))
 
 
 def default_mode() -> int:

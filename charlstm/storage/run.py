@@ -22,6 +22,8 @@ from charlstm.console import escape_controls
 from charlstm.errors import CharlstmError, ModelFileError, UsageError
 from charlstm.settings import from_file, resolve
 from charlstm.storage.files import (
+    DISK_FULL_HINT,
+    FILE_SIZE_HINT,
     check_free_space,
     link_atomically,
     remove_partial_files,
@@ -94,6 +96,19 @@ class RunFolder:
             finally:
                 self.join_writer()
                 (self.path / LOCK_FILE).unlink(missing_ok=True)
+
+    @contextmanager
+    def advise_resuming(self) -> Iterator[None]:
+        """Add --resume to the hint of an error about space in the block, if a saved state can be resumed.
+
+        The train command uses it. `tune` does not: it removes the run of a trial that failed.
+        """
+        try:
+            yield
+        except CharlstmError as error:
+            if error.hint in (DISK_FULL_HINT, FILE_SIZE_HINT) and (self.path / STATE).exists():
+                error.hint += " and continue with --resume"
+            raise
 
     def create(self, config: Config, spool: Spool | None = None, *, overwrite: bool = False) -> None:
         """Start a run. A corpus read from stdin is moved to the folder, so that the run can be resumed and evaluated.

@@ -151,7 +151,7 @@ def run_plan(console: Console, plan: Plan, corpus: Corpus, request: TrainRequest
     configure_process()
     from charlstm.training.run import run_training
 
-    with Interrupt(console) as interrupt:
+    with Interrupt(console) as interrupt, plan.folder.advise_resuming():
         events: Iterable[Event] = run_training(
             corpus,
             plan.config,
