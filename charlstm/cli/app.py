@@ -76,8 +76,12 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
         status = build_program().main(args=arguments, prog_name="charlstm", standalone_mode=False, obj=console)
         console.flush()
         return int(status or 0)
-    except (OutputClosedError, SystemExit):  # typer exits by the latter if its reader has closed the pipe
+    except OutputClosedError:
         return 0
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # typer exits with 1 if the reader of its help has gone
+            return 0
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
     except KeyboardInterrupt:
         return 130
     except typer.TyperException as error:
@@ -101,13 +105,26 @@ def report_failure(console: Console, error: Exception) -> int:
     """Print one sentence (with --debug, the traceback) and return the exit status."""
     if console.debug:
         console.print_line("".join(traceback.format_exception(error)), "error")
-    elif isinstance(error, CharlstmError):
-        console.error(str(error))
-    elif is_out_of_memory(error):
-        console.error("out of memory; lower --batch-size, --seq-len, --hidden or -n")
-    elif isinstance(error, OSError):
-        console.error(f"{error.filename or ''}: {error.strerror or error}".removeprefix(": "))
-        return 2 if error.errno == errno.ENAMETOOLONG else 1
     else:
-        console.error(f"internal error: {type(error).__name__}: {error}; run with --debug for the traceback")
-    return error.exit_code if isinstance(error, CharlstmError) else 1
+        console.error(describe(error))
+    return exit_status(error)
+
+
+def exit_status(error: Exception) -> int:
+    """Return the exit status of a command that ended with this error."""
+    if isinstance(error, CharlstmError):
+        return error.exit_code
+    # A name that is too long was typed (a path, or text where a path belongs), so it is a usage error.
+    is_usage = isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG
+    return 2 if is_usage else 1
+
+
+def describe(error: Exception) -> str:
+    """Return one sentence: what went wrong and, if known, what to do."""
+    if isinstance(error, CharlstmError):
+        return str(error)
+    if is_out_of_memory(error):
+        return "out of memory; lower --batch-size, --seq-len, --hidden or -n"
+    if isinstance(error, OSError):
+        return f"{error.filename or ''}: {error.strerror or error}".removeprefix(": ")
+    return f"internal error: {type(error).__name__}: {error}; run with --debug for the traceback"

@@ -1,0 +1,46 @@
+"""The exit status of a command that ends with an error."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from charlstm.cli import app
+from tests.support.command_line import assert_fails, charlstm
+
+
+class Exiting:
+    """A program that exits with a status, because of an error or without one."""
+
+    def __init__(self, status: int | str | None, cause: Exception | None = None) -> None:
+        self.status, self.cause = status, cause
+
+    def main(self, **_: Any) -> int:
+        if self.cause is None:
+            raise SystemExit(self.status)
+        try:
+            raise self.cause
+        except OSError:
+            raise SystemExit(self.status)  # noqa: B904  # as typer does
+
+
+def test_a_path_that_is_too_long_is_a_usage_error_with_and_without_debug() -> None:
+    too_long = "a" * 300
+    assert_fails(charlstm("eval", "-m", too_long), 2, too_long, "File name too long")
+    debugged = charlstm("eval", "-m", too_long, "--debug")
+    assert debugged.code == 2
+    assert "Traceback" in debugged.err
+
+
+@pytest.mark.parametrize(("status", "expected"), [(0, 0), (None, 0), (3, 3), ("message", 1)])
+def test_a_command_that_exits_keeps_its_status(
+    monkeypatch: pytest.MonkeyPatch, status: int | str | None, expected: int
+) -> None:
+    monkeypatch.setattr(app, "build_program", lambda: Exiting(status))
+    assert charlstm("sample").code == expected
+
+
+def test_a_closed_pipe_is_a_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "build_program", lambda: Exiting(1, BrokenPipeError(32, "Broken pipe")))
+    assert charlstm("sample").code == 0
