@@ -118,7 +118,8 @@ class DataConfig(CheckedFields):
     )
     separator: str = setting(
         "",
-        "Text to insert between files; without it, each file that lacks a final newline gets one.",
+        "Text to insert between files; without it, each of several text files that lacks a final newline gets one, "
+        "and bytes are joined as they are.",
         flag=True,
         metavar="TEXT",
     )

@@ -24,7 +24,10 @@ BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-"""Byte order marks and the encoding that each identifies. None of them is valid UTF-8."""
+"""Byte order marks and the encoding that each identifies. None of them is valid UTF-8.
+
+UTF-32-LE precedes UTF-16-LE, because its mark begins with that of UTF-16-LE.
+"""
 
 WITHOUT_SURROGATES = ("utf-8", "utf-16", "utf-32", "ascii", "iso8859-1")
 """Prefixes of encodings whose decoders never produce a lone surrogate, which is not a character."""
@@ -44,9 +47,9 @@ class CorpusReader:
         self.config, self.spool, self.on_progress = config, spool, on_progress
         self.files = expand_sources(config.corpus, config.glob)
         self.size = sum(source_bytes(source, spool) for source in self.files)
-        self.read = 0  # bytes, over all readings
-        self.newlines: set[str] = set()  # kinds of line endings converted so far
-        self.encodings: dict[str, str] = {}  # by file, if it is not that of the configuration
+        self.bytes_read = 0  # over all readings
+        self.converted_newlines: set[str] = set()
+        self.detected_encodings: dict[str, str] = {}  # by file, if it is not that of the configuration
 
     def read_files(self) -> Iterator[Iterator[Text]]:
         """Read the text of each file in chunks. Each file must be read to its end before the next."""
@@ -54,7 +57,10 @@ class CorpusReader:
             yield self.read_file(source)
 
     def read_chunks(self) -> Iterator[Text]:
-        """Read the text of all files, joined by the separator or by a newline if a file does not end with one.
+        """Read the text of all files, joined.
+
+        The separator is inserted between files. Without one, each of several text files that lacks a final newline
+        gets one, the last included; bytes are joined as they are.
 
         Raises CharlstmError, with the file and the offset, for bytes that cannot be decoded.
         """
@@ -71,10 +77,10 @@ class CorpusReader:
 
     def notes(self) -> Iterator[str]:
         """Describe what was changed while reading, one sentence each."""
-        for name, encoding in self.encodings.items():
+        for name, encoding in self.detected_encodings.items():
             yield f"{name} starts with a byte order mark: read as {encoding.upper()}"
-        if self.newlines:
-            kinds = " and ".join(sorted({"\r\n": "CR LF", "\r": "CR"}[kind] for kind in self.newlines))
+        if self.converted_newlines:
+            kinds = " and ".join(sorted({"\r\n": "CR LF", "\r": "CR"}[kind] for kind in self.converted_newlines))
             yield f"converted {kinds} line endings to LF"
 
     def read_file(self, source: str) -> Iterator[Text]:
@@ -85,14 +91,14 @@ class CorpusReader:
         return normalize_chunks(self.decode_chunks(data, "stdin" if source == STDIN else source), self.config)
 
     def report_progress(self, size: int) -> None:
-        self.read += size
-        self.on_progress(self.read / max(self.size, 1))
+        self.bytes_read += size
+        self.on_progress(self.bytes_read / max(self.size, 1))
 
     def decode_chunks(self, data: Iterator[bytes], name: str) -> Iterator[str]:
         first = next(data, b"")
         encoding = next((marked for bom, marked in BOMS if first.startswith(bom)), self.config.encoding)
         if is_utf_8(self.config.encoding) and encoding != self.config.encoding:
-            self.encodings[name] = encoding
+            self.detected_encodings[name] = encoding
         else:
             encoding = self.config.encoding
         decoder = TextDecoder(name, encoding, self.config.errors, self.config.newlines)
@@ -101,7 +107,7 @@ class CorpusReader:
             yield decoder.decode(chunk)
         yield decoder.decode(b"", final=True)
         if self.config.newlines == "lf":
-            self.newlines |= decoder.newlines - {"\n"}
+            self.converted_newlines |= decoder.newlines_seen - {"\n"}
 
 
 class TextDecoder:
@@ -114,11 +120,11 @@ class TextDecoder:
         self.name, self.encoding, self.errors = name, encoding, errors
         self.bytes_decoder = codecs.getincrementaldecoder(encoding)(errors)
         self.newline_decoder = IncrementalNewlineDecoder(None, translate=newlines == "lf")
-        self.read = 0  # bytes
+        self.bytes_read = 0
         self.without_surrogates = codecs.lookup(encoding).name.startswith(WITHOUT_SURROGATES)
 
     @property
-    def newlines(self) -> set[str]:
+    def newlines_seen(self) -> set[str]:
         """The kinds of line endings read so far."""
         seen: Any = self.newline_decoder.newlines
         return set() if seen is None else {seen} if isinstance(seen, str) else set(seen)
@@ -129,9 +135,9 @@ class TextDecoder:
         try:
             text = self.bytes_decoder.decode(data, final)
             if not self.without_surrogates:
-                text.encode()
+                text.encode()  # raises UnicodeEncodeError for a lone surrogate
         except UnicodeDecodeError as error:
-            at = self.read - pending + error.start
+            at = self.bytes_read - pending + error.start
             raise CharlstmError(
                 f"{self.name}: byte 0x{error.object[error.start]:02x} at offset {at} is not {self.encoding}",
                 "try another --encoding, --errors replace to read such bytes as U+FFFD, or --level byte for any file",
@@ -140,7 +146,7 @@ class TextDecoder:
             raise CharlstmError(f"{self.name} is not {self.encoding}: {error}") from error
         if "\0" in text:
             text = self.replace_nul(text)
-        self.read += len(data)
+        self.bytes_read += len(data)
         return self.newline_decoder.decode(text, final)
 
     def count_pending(self) -> int:
@@ -151,11 +157,14 @@ class TextDecoder:
             return 0
 
     def replace_nul(self, text: str) -> str:
-        """Replace NUL by U+FFFD. Raises CharlstmError unless errors are replaced, because a text contains no NUL."""
+        """Replace NUL by U+FFFD. Raises CharlstmError unless errors are replaced.
+
+        NUL in decoded text nearly always means the wrong encoding.
+        """
         if self.errors == "replace":
             return text.replace("\0", "\ufffd")
         raise CharlstmError(
-            f"{self.name} contains a NUL near byte {self.read:,}, so it is not text in {self.encoding}",
+            f"{self.name} contains a NUL near byte {self.bytes_read:,}, so it is not text in {self.encoding}",
             "try --encoding utf-16-le or utf-16-be, --errors replace to read NUL as U+FFFD, or --level byte for any "
             "file",
         )
