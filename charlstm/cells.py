@@ -175,21 +175,38 @@ class Cell(NamedTuple):
 
 
 CELLS = {
-    "lstm": Cell(lstm, 4, 2, {"weight_hh": (4, 1), "bias_hh": (4,)}, "bias_ih"),
-    "lstm-peephole": Cell(lstm_peephole, 4, 2, {"weight_hh": (4, 1), "weight_peephole": (3,)}, "bias_ih"),
-    "lstm-simple": Cell(lstm_simple, 4, 2, {}, "bias_ih"),
+    "lstm": Cell(
+        lstm, blocks=4, state_arrays=2, recurrent={"weight_hh": (4, 1), "bias_hh": (4,)}, forget_bias="bias_ih"
+    ),
+    "lstm-peephole": Cell(
+        lstm_peephole,
+        blocks=4,
+        state_arrays=2,
+        recurrent={"weight_hh": (4, 1), "weight_peephole": (3,)},
+        forget_bias="bias_ih",
+    ),
+    "lstm-simple": Cell(lstm_simple, blocks=4, state_arrays=2, recurrent={}, forget_bias="bias_ih"),
     "lstm-norm": Cell(
         lstm_norm,
-        4,
-        2,
-        {"weight_hh": (4, 1), "bias_hh": (4,), "gain_ih": (4,), "gain_hh": (4,), "gain_c": (1,), "bias_c": (1,)},
-        "bias_hh",
+        blocks=4,
+        state_arrays=2,
+        recurrent={
+            "weight_hh": (4, 1),
+            "bias_hh": (4,),
+            "gain_ih": (4,),
+            "gain_hh": (4,),
+            "gain_c": (1,),
+            "bias_c": (1,),
+        },
+        forget_bias="bias_hh",
     ),
-    "mlstm": Cell(mlstm, 5, 2, {"weight_hh": (5, 1)}, "bias_ih"),
-    "gru": Cell(gru, 3, 1, {"weight_hh": (3, 1), "bias_hh": (3,)}),
-    "gru-cho": Cell(gru_cho, 3, 1, {"weight_hh": (3, 1)}),
-    "rnn": Cell(rnn, 1, 1, {"weight_hh": (1, 1), "bias_hh": (1,)}),
-    "jordan": Cell(jordan, 1, 1, {"weight_hh": (1, 1), "weight_hy": (1, 1), "bias_hy": (1,)}),
+    "mlstm": Cell(mlstm, blocks=5, state_arrays=2, recurrent={"weight_hh": (5, 1)}, forget_bias="bias_ih"),
+    "gru": Cell(gru, blocks=3, state_arrays=1, recurrent={"weight_hh": (3, 1), "bias_hh": (3,)}),
+    "gru-cho": Cell(gru_cho, blocks=3, state_arrays=1, recurrent={"weight_hh": (3, 1)}),
+    "rnn": Cell(rnn, blocks=1, state_arrays=1, recurrent={"weight_hh": (1, 1), "bias_hh": (1,)}),
+    "jordan": Cell(
+        jordan, blocks=1, state_arrays=1, recurrent={"weight_hh": (1, 1), "weight_hy": (1, 1), "bias_hy": (1,)}
+    ),
 }
 """The cells by name. A new one also needs its name in `config.CELL_NAMES` and a kernel in `model/kernels`."""
 
