@@ -57,7 +57,8 @@ def test_a_gradient_that_is_not_finite_rolls_the_run_back(tmp_path: Path, monkey
     break_gradient(monkeypatch, after(14))
     folder = RunFolder(tmp_path / "run")
     events = list(run_training(CORPUS, make_config(schedule="constant"), folder))
-    assert find_rollbacks(events) == [RolledBack(14, 10, "training diverged at step 15: the loss is not finite", 0.5)]
+    reason = "training diverged at step 15: the loss is not finite"
+    assert find_rollbacks(events) == [RolledBack(step=14, to_step=10, reason=reason, rate_factor=0.5)]
     steps = [event for event in events if isinstance(event, Stepped)]
     assert [event.step for event in steps[:16]] == [*range(1, 15), 11, 12]
     assert steps[15].learning_rate == 0.5 * steps[13].learning_rate

@@ -8,7 +8,7 @@ from typing import Literal
 from charlstm.evaluation.metrics import Metrics
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Started:
     """The first event: everything is ready, and this process has not trained yet.
 
@@ -28,7 +28,7 @@ class Started:
     new_characters: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Stepped:
     """The optimizer took one step.
 
@@ -50,7 +50,7 @@ class Stepped:
     seconds_left: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Validated:
     """The model was evaluated on the validation part, and the run was saved.
 
@@ -68,7 +68,7 @@ class Validated:
     best: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RolledBack:
     """Training diverged and continues from the last good state with a lower learning rate.
 
@@ -84,7 +84,7 @@ class RolledBack:
     rate_factor: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Finished:
     """The last event: training ended, and the run is saved.
 

@@ -74,7 +74,7 @@ def roll_back(trainer: Trainer, folder: RunFolder, error: DivergedError) -> Roll
             f"{error.message}, after {MAX_ROLLBACKS} roll backs that each halved the learning rate",
             f"lower --lr (now {lr:g}); --resume continues from step {progress.step}, the last good one",
         ) from error
-    event = RolledBack(step, progress.step, error.message, rate_factor(trainer))
+    event = RolledBack(step=step, to_step=progress.step, reason=error.message, rate_factor=rate_factor(trainer))
     folder.append_metrics(
         {
             "step": event.to_step,

@@ -47,10 +47,16 @@ def run_training(
     init_from: start a new run with the weights of this model.
     stop: called between steps and during a validation. Once it returns True, the run is saved and training ends.
     validate_at: called between steps with the share of the training done, 0 to 1. Returns whether to validate now;
-        replaces `training.validate_every`.
+        replaces `training.validate_every`. It may be called more than once per step and must not count its calls.
 
-    Raises CharlstmError for a corpus that is too small for the settings, a folder that another process trains in or a
-    full disk, DivergedError for a loss that diverges again and again. The last save stays on the disk.
+    Errors are raised on iteration, and the last save stays on the disk. Raises:
+
+    UsageError: the folder already holds a run, has no state to resume, or `init_from` or the device does not fit the
+        settings.
+    ModelFileError: the saved state is damaged or does not fit the settings.
+    DivergedError: the loss still diverges after several roll backs.
+    CharlstmError: the corpus is too small for the settings or has changed since the run was started, another process
+        trains in the folder, the folder cannot be written to, or memory runs out.
     """
     if resume:
         folder.check_state_shapes(config.model)
@@ -65,15 +71,17 @@ def run_training(
         else:
             folder.create(config, corpus.spool, overwrite=overwrite)
             save_run(trainer, folder)
+        # The last save is good if it was made at the start or at a validation; the process that made it may have been
+        # killed before it marked it. Without any good state, the last save is the only one to roll back to.
         if trainer.progress.validated_step == trainer.progress.step or not folder.has_good:
             folder.mark_good()
         yield Started(
-            str(trainer.device),
-            trainer.parameter_count,
-            trainer.total_steps,
-            trainer.batches.steps_per_epoch,
-            trainer.progress.step,
-            new_characters,
+            device=str(trainer.device),
+            parameters=trainer.parameter_count,
+            total_steps=trainer.total_steps,
+            steps_per_epoch=trainer.batches.steps_per_epoch,
+            step=trainer.progress.step,
+            new_characters=new_characters,
         )
         yield from TrainingRun(trainer, folder, stop, validate_at).train()
 
@@ -117,7 +125,13 @@ class TrainingRun:
 
         if reason == "stopped":
             save_run(self.trainer, self.folder)
-        yield Finished(reason, progress.step, progress.step - first_step, progress.seconds, progress.best_loss_nats)
+        yield Finished(
+            reason=reason,
+            step=progress.step,
+            steps=progress.step - first_step,
+            seconds=progress.seconds,
+            best_loss_nats=progress.best_loss_nats,
+        )
 
     def is_validation_due(self) -> bool:
         """Return whether to validate now: at the end, every `validate_every` steps or when `validate_at` says so.
@@ -162,7 +176,15 @@ class TrainingRun:
         if 0 < settings.save_every <= monotonic() - self.saved_at:
             self.folder.save_in_background(trainer.model_file({}), trainer.state_dict())
             self.saved_at = monotonic()
-        return Stepped(progress.step, trainer.batches.epoch, done, loss, lr, clock.chars_per_second, clock.seconds_left)
+        return Stepped(
+            step=progress.step,
+            epoch=trainer.batches.epoch,
+            fraction_done=done,
+            loss_nats=loss,
+            learning_rate=lr,
+            chars_per_second=clock.chars_per_second,
+            seconds_left=clock.seconds_left,
+        )
 
     def validate(self) -> Validated | None:
         """Evaluate the model on the validation part, log its metrics and save the run. None if `stop()` interrupted it.
@@ -171,7 +193,7 @@ class TrainingRun:
         """
         trainer, folder, progress = self.trainer, self.folder, self.trainer.progress
         if trainer.config.training.max_time and self.clock.fraction_done >= 1:
-            save_run(trainer, folder)  # the time may run out during the last validation
+            save_run(trainer, folder)  # save first: the last validation may overrun the limit
         self.clock.begin_validation()
         ids = trainer.tokens.part("val")
         with trainer.average.applied():
@@ -186,7 +208,9 @@ class TrainingRun:
         folder.append_metrics({**self.clock.position(), **losses, **two_sided})
         save_run(trainer, folder, metrics, best=best)
         folder.mark_good()
-        return Validated(progress.step, progress.seconds, train_loss, metrics, best)
+        return Validated(
+            step=progress.step, seconds=progress.seconds, train_loss_nats=train_loss, metrics=metrics, best=best
+        )
 
 
 def save_run(trainer: Trainer, folder: RunFolder, metrics: Metrics | None = None, *, best: bool = False) -> None:
