@@ -2,7 +2,7 @@
 
 A cell is a function `state, gates = step(x, state, w, act)`:
 
-x: contribution of the layer's input, W_ih u_t + b_ih, with u_t the output of the layer below.
+x: contribution of the input, x = W_ih u_t + b_ih, with u_t the layer's input.
 state: the layer's state after the last character, a tuple whose first array is the output of the layer. The initial
     state is zeros.
 w: weights of the layer by name, laid out as in `torch.nn`: one block of H rows per gate.
@@ -124,10 +124,10 @@ def mlstm(x: Array, state: State, w: Weights, act: Activation) -> tuple[State, G
     o = sigmoid(W_om m + x_o)
     """
     h, c = state
-    gates = 4 * h.shape[1]
-    m = x[:, gates:] * matvec(w["weight_hh"][gates:], h)
-    (h, c), lstm_gates = combine_gates(matvec(w["weight_hh"][:gates], m) + x[:, :gates], c, act)
-    return (h, c), {**lstm_gates, "intermediate": m}
+    gate_rows = 4 * h.shape[1]
+    m = x[:, gate_rows:] * matvec(w["weight_hh"][gate_rows:], h)
+    (h, c), gates = combine_gates(matvec(w["weight_hh"][:gate_rows], m) + x[:, :gate_rows], c, act)
+    return (h, c), {**gates, "intermediate": m}
 
 
 def gru(x: Array, state: State, w: Weights, act: Activation) -> tuple[State, Gates]:
@@ -152,9 +152,9 @@ def gru_cho(x: Array, state: State, w: Weights, act: Activation) -> tuple[State,
     z = sigmoid(W_hz h_{t-1} + x_z)      h_t = (1 - z) * n + z * h_{t-1}
     """
     (h,) = state
-    gates = 2 * h.shape[1]
-    r, z = split_blocks(sigmoid(matvec(w["weight_hh"][:gates], h) + x[:, :gates]), 2)
-    n = act(matvec(w["weight_hh"][gates:], r * h) + x[:, gates:])
+    gate_rows = 2 * h.shape[1]
+    r, z = split_blocks(sigmoid(matvec(w["weight_hh"][:gate_rows], h) + x[:, :gate_rows]), 2)
+    n = act(matvec(w["weight_hh"][gate_rows:], r * h) + x[:, gate_rows:])
     h = n + z * (h - n)
     return (h,), {"reset": r, "update": z, "candidate": n}
 

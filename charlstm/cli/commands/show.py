@@ -91,7 +91,7 @@ def cells(
         if name not in CELL_NAMES:
             raise UsageError(f"unknown cell {name!r}", suggest_name(name, list(CELL_NAMES)))
     config = resolve(from_environment(console.environ, "model") | settings)
-    console.note("x: the input's contribution, W_ih x_t + b_ih; act: tanh or softsign; *: elementwise product", "dim")
+    console.note("x = W_ih u_t + b_ih, u_t: the layer's input; act: tanh or softsign; *: element-wise product", "dim")
     for name in names or CELL_NAMES:
         about = describe_cell(name, config)
         if as_json:
