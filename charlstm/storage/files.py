@@ -26,6 +26,17 @@ DISK_FULL_HINT = "free disk space"
 FILE_SIZE_HINT = "raise the file-size limit (ulimit -f)"
 
 
+def read_default_mode() -> int:
+    """Return the permissions of a new file under the umask of the process, which can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
+DEFAULT_MODE = read_default_mode()
+"""Permissions of a new file. Read once, at import: meanwhile, a file that another thread creates gets no umask."""
+
+
 def write_atomically(path: Path, *pieces: bytes | memoryview) -> None:
     """Replace the file with these bytes. Raises CharlstmError, with the old file still there, if that fails."""
     try:
@@ -40,8 +51,8 @@ def write_atomically(path: Path, *pieces: bytes | memoryview) -> None:
 def open_atomically(path: Path, mode: int | None = None) -> Iterator[BinaryIO]:
     """Open a temporary file next to `path` that replaces it at the end of the block.
 
-    If the block raises, the temporary file is removed and `path` stays as it was. `mode` are the permissions, by
-    default those of any new file. Raises OSError; the caller turns it into an error that names the file.
+    If the block raises, the temporary file is removed and `path` stays as it was. `mode` is the file's permissions,
+    by default those of any new file. Raises OSError; the caller turns it into an error that names the file.
     """
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL_SUFFIX)
     try:
@@ -49,7 +60,7 @@ def open_atomically(path: Path, mode: int | None = None) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(default_mode() if mode is None else mode)
+        Path(temporary).chmod(DEFAULT_MODE if mode is None else mode)
         Path(temporary).replace(path)
         sync_folder(path.parent)
     except BaseException:
@@ -63,7 +74,7 @@ def move_atomically(source: Path, path: Path) -> None:
     try:
         with source.open("rb") as file:
             os.fsync(file.fileno())
-        source.chmod(default_mode())
+        source.chmod(DEFAULT_MODE)
         try:
             source.replace(path)
         except OSError as error:
@@ -77,27 +88,27 @@ def move_atomically(source: Path, path: Path) -> None:
         raise write_error(path, error) from error
 
 
-def link_atomically(path: Path, other: Path) -> None:
-    """Make `other` a hard link to the file that `path` is now, or a copy where the file system has no links.
+def link_atomically(source: Path, path: Path) -> None:
+    """Make `path` a hard link to the file that `source` is now, or a copy where the file system has no links.
 
-    A link takes no time and no space. `path` may be replaced later; `other` keeps the content. Raises CharlstmError.
+    A link takes no time and no space. `source` may be replaced later; `path` keeps the content. Raises CharlstmError.
     """
-    temporary = other.with_name(f".{other.name}.{os.getpid()}{PARTIAL_SUFFIX}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL_SUFFIX}")
     try:
-        if other.exists() and other.samefile(path):
+        if path.exists() and path.samefile(source):
             return
         temporary.unlink(missing_ok=True)
         try:
-            temporary.hardlink_to(path)
+            temporary.hardlink_to(source)
         except OSError:
-            write_atomically(other, path.read_bytes())
+            write_atomically(path, source.read_bytes())
         else:
-            temporary.replace(other)
-            sync_folder(other.parent)
+            temporary.replace(path)
+            sync_folder(path.parent)
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise write_error(other, error) from error
+        raise write_error(path, error) from error
 
 
 def remove_partial_files(folder: Path, names: Sequence[str]) -> None:
@@ -134,10 +145,3 @@ def write_error(path: Path, error: OSError) -> CharlstmError:
     """Return the error that names the file that could not be written, the reason and, if space ran out, what to do."""
     hints = {errno.ENOSPC: DISK_FULL_HINT, errno.EDQUOT: DISK_FULL_HINT, errno.EFBIG: FILE_SIZE_HINT}
     return CharlstmError(f"cannot write {path}: {error.strerror}", hints.get(error.errno or 0, ""))
-
-
-def default_mode() -> int:
-    """Return the permissions of a new file under the umask of the process, which can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask

@@ -75,9 +75,9 @@ def mark_saves(saving: mmap) -> None:
         with marked():
             write_atomically(path, *pieces)
 
-    def marked_link(path: Path, other: Path) -> None:
+    def marked_link(source: Path, path: Path) -> None:
         with marked():
-            link_atomically(path, other)
+            link_atomically(source, path)
 
     for module in (files, tensors, run):
         module.write_atomically = marked_write  # type: ignore[attr-defined]
