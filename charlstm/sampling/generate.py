@@ -17,7 +17,7 @@ from charlstm.sampling.stop_strings import StopMatcher
 from charlstm.vocabulary import Ids, Vocabulary
 
 MAX_BATCH = MAX_ROWWISE
-"""Samples drawn at once. More are drawn in turns: the first appear sooner, and memory is bounded."""
+"""Samples drawn at once. More are drawn batch after batch: the first appear sooner, and memory is bounded."""
 
 
 def generate(
@@ -65,19 +65,22 @@ class Decoder:
         for first in range(0, n, MAX_BATCH):
             indices = range(first, min(first + MAX_BATCH, n))
             samples = [Sample(index, Random(f"{seed}/{index}"), StopMatcher(stop_bytes)) for index in indices]
-            rows = np.zeros(len(samples), np.int64)
+            rows = np.zeros(len(samples), np.int64)  # every sample starts from the one state after the prompt
             yield from self.decode(samples, logits[rows], select_rows(states, rows))
 
     def decode(self, samples: list[Sample], logits: Array, states: States) -> Iterator[Fragment]:
-        """Draw one character of each sample at a time until all have ended. `logits` [N, V] are of the first ones."""
+        """Draw one character of each sample at a time until all have ended.
+
+        `logits` [N, V] predict the first character.
+        """
         unknown, end_of_document = self.vocabulary.unknown, self.vocabulary.end_of_document
         while True:
-            log_p = log_softmax(logits) if self.scored else logits
+            log_p = log_softmax(logits) if self.scored else None
             u = np.array([sample.random.random() for sample in samples])
             ids = sample_ids(mask_symbol(logits, unknown), self.config, u)
             continuing = []
             for row, (sample, i) in enumerate(zip(samples, ids.tolist(), strict=True)):
-                if self.scored:
+                if log_p is not None:
                     sample.log_probability += float(log_p[row, i])
                 fragment = sample.add(self.symbols[i], self.config.length, i == end_of_document)
                 if not fragment.stop_reason:
