@@ -1,4 +1,4 @@
-"""From flags, environment variables, files and presets to a `Config`.
+"""From flags, environment variables, files and presets to a `Config`. The settings are declared in `config.py`.
 
 Each source is read into `Settings`: values by `section.key`, each with its origin for error messages. Sources are
 merged with `|`, the one with the highest precedence last, and `resolve` turns the result into a `Config`.
