@@ -107,7 +107,7 @@ class Vocabulary(ABC):
         if unknown == "error" or (unknown == "symbol" and self.unknown is None):
             raise UsageError(
                 describe_unknown(codes[missing], position + int(np.flatnonzero(missing)[0])),
-                "--unknown skip leaves such characters out, --unknown replace reads another one instead",
+                "--unknown skip leaves such characters out, --unknown replace reads the unknown symbol or a space",
             )
         ids[missing] = self.replacement
         return ids
@@ -251,4 +251,4 @@ def name_character(character: str) -> str:
     if "\udc80" <= character <= "\udcff":  # how Python represents a byte that is not UTF-8
         return f"the byte 0x{ord(character) - 0xDC00:02x}, which is not UTF-8"
     label = f"U+{ord(character):04X} {unicodedata.name(character, '')}".strip()
-    return f"{character!r} ({label})" if character.isprintable() else label
+    return f"'{character}' ({label})" if character.isprintable() else label

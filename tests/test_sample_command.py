@@ -225,3 +225,7 @@ def test_a_text_that_cannot_be_adapted_to_gets_one_sentence(run: Path) -> None:
     assert_fails(charlstm(*asked, "--adapt", "strange.txt"), 2, "U+6F22", "--unknown skip")
     assert charlstm(*asked, "--adapt", "strange.txt", "--unknown", "skip").code == 0
     assert_fails(charlstm(*asked, "--adapt-rate", 0.1), 2, "--adapt-rate", "without --adapt")
+
+
+def test_an_argument_gets_a_hint_about_model_and_prompt() -> None:
+    assert_fails(charlstm("sample", "runs/letters"), 2, "unexpected extra argument", "name a model with -m")

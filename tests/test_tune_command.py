@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -209,3 +210,11 @@ def test_the_default_and_both_ends_of_every_range_are_valid(key: str) -> None:
         given = {key: Setting(end, "a test")}
         assert get_setting(updated(Config(), {key: end}, "the search"), key) == get_setting(resolve(given), key)
         assert key not in unset_space(given)
+
+
+def test_a_run_is_preferred_to_a_newer_search(run: Path) -> None:
+    shutil.copytree(run, "runs/letters")
+    shutil.copytree(run, "runs/letters-tune")
+    Path("runs/letters-tune/journal.jsonl").touch()
+    (Path("runs/letters-tune") / "best.safetensors").touch()
+    assert "runs/letters/best.safetensors" in charlstm("sample", "-l", 5).err

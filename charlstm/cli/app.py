@@ -90,6 +90,14 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
         return report_failure(console, error)
 
 
+ARGUMENT_HINTS = {
+    "sample": "name a model with -m and a prompt with -p",
+    "fill": "quote the text: charlstm fill 'To be, or ___ to be'",
+    "score": "it takes one file: cat them together",
+}
+"""What to do about an argument that a command does not take."""
+
+
 def report_usage(console: Console, error: typer.TyperException) -> int:
     """Print what typer found wrong with the command line, and return the exit status."""
     option = getattr(error, "option_name", None)
@@ -97,7 +105,10 @@ def report_usage(console: Console, error: typer.TyperException) -> int:
         console.error(f"the option {option} is now {RENAMED_OPTIONS[option]}")
     else:
         message = error.format_message()
-        console.error(message[:1].lower() + message[1:])
+        message = message[:1].lower() + message[1:]
+        command = ctx.info_name if (ctx := getattr(error, "ctx", None)) else None
+        hint = ARGUMENT_HINTS.get(command or "", "") if message.startswith("got unexpected extra argument") else ""
+        console.error(f"{message}; {hint}" if hint else message)
     return error.exit_code
 
 

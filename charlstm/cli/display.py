@@ -136,7 +136,7 @@ class Display:
         step = f"{training.batch_size} x {training.seq_len} characters per step"
         self.console.note(f"training on {event.device}: {plan}, {step}")
         if event.step:
-            self.console.note(f"resumed at step {event.step:,}")
+            self.console.note(f"resumed at step {event.step:,} of {escape_controls(str(self.folder.path))}")
         if event.new_characters:
             self.console.note(
                 f"characters that the --init-from model does not have start with new weights: "

@@ -23,10 +23,10 @@ class PresetSize(NamedTuple):
 
 
 PRESET_SIZES = (
-    PresetSize(200_000, "tiny", "for texts of up to a few hundred kilobytes"),
-    PresetSize(3_000_000, "small", "for a text of about a megabyte"),
-    PresetSize(20_000_000, "medium", "for a few megabytes and an hour or two of training"),
-    PresetSize(None, "large", "for ten megabytes and more, on a GPU; without one, use medium and --max-time"),
+    PresetSize(200_000, "tiny", "for texts of up to 200 kB"),
+    PresetSize(3_000_000, "small", "for texts of 200 kB to 3 MB"),
+    PresetSize(20_000_000, "medium", "for texts of 3 to 20 MB and hours of training"),
+    PresetSize(None, "large", "for texts of more than 20 MB, on a GPU; without one, use medium and --max-time"),
 )
 
 MIN_CHARACTERS = 100

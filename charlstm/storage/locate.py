@@ -13,6 +13,9 @@ CONFIG, METRICS, SPOOL, LOCK_FILE = "config.toml", "metrics.jsonl", "stdin.txt",
 RUN_FILES = (BEST, LAST, STATE, GOOD, METRICS, SPOOL, CONFIG)
 """The files of a run, except its lock and the models of `--keep`."""
 
+SEARCH_JOURNAL = "journal.jsonl"
+"""The file that a search of `tune` has and a run does not."""
+
 KEPT_PATTERN = f"step-{'[0-9]' * 6}*.safetensors"
 """The models of `--keep`."""
 
@@ -42,10 +45,14 @@ def find_model_in(folder: Path) -> Path:
 
 
 def find_newest_run() -> Path:
-    """Return the run under `./runs` that was saved last. Raises UsageError if there is none."""
+    """Return the run under `./runs` that was saved last; before any search of `tune`.
+
+    Raises UsageError if there is none.
+    """
     saved = [path for name in (BEST, LAST) for path in Path("runs").glob(f"*/{name}")]
     if not saved:
         raise UsageError(
             "there is no run under ./runs", "name a model with -m/--model, or train one: charlstm train corpus.txt"
         )
-    return max(saved, key=lambda path: path.stat().st_mtime_ns).parent
+    runs = [path for path in saved if not (path.parent / SEARCH_JOURNAL).exists()]
+    return max(runs or saved, key=lambda path: path.stat().st_mtime_ns).parent

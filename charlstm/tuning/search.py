@@ -31,7 +31,7 @@ from charlstm.data.corpus import Corpus
 from charlstm.errors import CharlstmError, DivergedError, UsageError
 from charlstm.settings import Settings, current_key, updated
 from charlstm.storage.files import write_atomically, write_error
-from charlstm.storage.locate import BEST
+from charlstm.storage.locate import BEST, SEARCH_JOURNAL
 from charlstm.storage.run import RunFolder
 from charlstm.training.events import Event, Finished, Validated
 from charlstm.training.run import run_training
@@ -39,7 +39,7 @@ from charlstm.training.trainer import Trainer
 from charlstm.tuning.events import TrialFinished
 from charlstm.tuning.space import Categorical, Space, Value, fixed_terms, get_setting
 
-JOURNAL, BEST_CONFIG, SEARCH_LOCK = "journal.jsonl", "best.toml", "lock"
+BEST_CONFIG, SEARCH_LOCK = "best.toml", "lock"
 
 RUNGS = 5
 """A trial is compared with the others at multiples of a fifth of its time."""
@@ -76,7 +76,7 @@ class Search:
     def __init__(self, folder: Path, corpus: Corpus, config: Config, given: Settings, space: Space) -> None:
         self.folder, self.corpus, self.config, self.given, self.space = folder, corpus, config, given, space
         self.tokens = corpus.split(config.data.split)
-        if not (folder / JOURNAL).exists():
+        if not (folder / SEARCH_JOURNAL).exists():
             RunFolder(folder).check_unused()
         self.study = open_study(folder)
         self.check_terms()
@@ -298,7 +298,7 @@ class TrialMonitor:
 def open_study(folder: Path) -> optuna.Study:
     """Open or create the study in a folder. Raises CharlstmError."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    journal = folder / JOURNAL
+    journal = folder / SEARCH_JOURNAL
     try:
         folder.mkdir(parents=True, exist_ok=True)
         storage = JournalStorage(JournalFileBackend(str(journal)))

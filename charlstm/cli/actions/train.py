@@ -125,6 +125,7 @@ def make_absolute(source: str) -> str:
 def fit_to_time(console: Console, plan: Plan, corpus: Corpus, given: Settings) -> Plan:
     """Return the plan with the settings the user left open chosen for the text, the time and this machine."""
     configure_process()
+    console.note("measuring how fast this machine trains: up to 10 seconds, before the time of the run starts")
     from charlstm.training.auto_config import choose_config
 
     shape = {f"model.{f.name}" for f in fields(ModelConfig)} if plan.init_from else set()
