@@ -113,6 +113,11 @@ def test_a_text_shorter_than_a_window_of_each_stream_is_an_error_that_names_the_
         Batches(Tokens(np.zeros(50, np.uint8)), 16, 4, 0)
 
 
+def test_a_text_shorter_than_a_window_with_its_look_ahead_is_an_error_that_names_the_setting() -> None:
+    with pytest.raises(CharlstmError, match=r"look-ahead of 40 needs at least 57; lower --seq-len or training.look"):
+        Batches(Tokens(np.zeros(50, np.uint8)), 16, 2, 0, look_ahead=40)
+
+
 @pytest.mark.parametrize(("name", "size"), [("seq_len", 6), ("batch_size", 2)])
 def test_batches_reject_a_saved_position_of_other_windows(name: str, size: int) -> None:
     batches = Batches(Tokens(np.arange(100).astype(np.uint8)), 5, 3, seed=4)

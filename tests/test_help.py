@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from types import ModuleType
@@ -19,6 +20,7 @@ from charlstm.cli.app import RENAMED_OPTIONS, Program
 from charlstm.cli.commands.show import Show
 from charlstm.cli.lazy import LazyGroup
 from charlstm.cli.options import DocumentedCommand
+from charlstm.config import ALL_SECTIONS
 from tests.support.command_line import assert_fails, charlstm
 from tests.support.texts import ROOT
 
@@ -69,6 +71,12 @@ def test_the_full_page_has_every_option_with_a_sentence_and_its_default(name: st
         assert param.help and param.help.endswith(FULL_STOPS), param.name
         assert param.help[0].isupper(), param.name
         assert all(option in page for option in param.opts if option.startswith("-")), param.name
+    for key in COMMANDS[name].settings:
+        section, _, setting = key.partition(".")
+        (field,) = (f for f in fields(ALL_SECTIONS[section]) if f.name == setting)
+        if not isinstance(field.default, bool) and field.default != "":
+            (own,) = (param for param in params if param.name == setting)
+            assert "(default " in own.help, setting
     short = charlstm(*name.split(), "-h").text
     assert len(page) > len(short)
 

@@ -92,6 +92,15 @@ def test_special_characters_are_escaped_so_that_every_record_is_one_line(tmp_pat
     assert line["text"] == r"a\tb\\c"
 
 
+def test_a_byte_that_is_not_text_is_shown_as_its_hexadecimal_code(tmp_path: Path) -> None:
+    Path("x.txt").write_bytes("é\\\n".encode() * 300)
+    assert charlstm("train", "x.txt", "-o", "m", *SMALL, "--level", "byte", "--epochs", 1).code == 0
+    rows = table(charlstm("score", "-m", "m", stdin="é\\\n".encode()))
+    assert [row["character"] for row in rows] == [r"\xc3", r"\xa9", "\\\\", r"\n"]
+    (worst,) = table(charlstm("score", "-m", "m", "--worst", 1, stdin="é".encode()))
+    assert worst["context"] in (r"[\xc3]\xa9", r"\xc3[\xa9]")
+
+
 def test_by_line_gives_the_mean_loss_of_each_line(run: Path) -> None:
     characters = records(charlstm("score", "-m", run, "--json", stdin=b"Maud said\nno\n"))
     lines = records(charlstm("score", "-m", run, "--json", "--by", "line", stdin=b"Maud said\nno\n"))

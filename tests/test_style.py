@@ -31,7 +31,7 @@ PHRASES = re.compile(
 """Phrases of the style guide's list that have no other use in this project."""
 
 SHARED_NAMES = {
-    "train": "the public function, the loop and the command",
+    "train": "the public function and the command",
     "evaluate": "the public function and what it calls",
 }
 """Public names that are defined in two packages on purpose, and why."""

@@ -167,6 +167,12 @@ def test_a_run_under_nohup_ignores_sighup(corpus: Path) -> None:
     assert (result.returncode, result.stdout) == (0, "runs/little\n"), result.stderr
 
 
+def test_dry_run_rejects_a_look_ahead_that_training_would_reject(corpus: Path) -> None:
+    asked = ("train", corpus, *QUICK, "--bidirectional", "--set", "training.look_ahead=5000")
+    for dry_run in ((), ("--dry-run",)):
+        assert_fails(charlstm(*asked, *dry_run), 1, "look-ahead of 5000", "training.look_ahead")
+
+
 def test_dry_run_prints_the_settings_and_writes_no_files(corpus: Path) -> None:
     result = charlstm("train", corpus, *QUICK, "--dry-run")
     assert result.code == 0

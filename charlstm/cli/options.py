@@ -64,7 +64,7 @@ SetOption = Annotated[
 
 UnknownOption = Annotated[
     UnknownPolicy,
-    typer.Option(help="What to do with characters that the model does not know: fail, skip or replace them."),
+    typer.Option(help="What to do with a character that the model does not know: report an error, skip or replace it."),
 ]
 
 SampleSeedOption = Annotated[

@@ -7,10 +7,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from charlstm.config import Config
 from charlstm.data.split import Tokens
 from charlstm.errors import CharlstmError
 
 Window = NDArray[np.int64]
+
+
+def check_text_size(tokens: Tokens, seq_len: int, batch_size: int, look_ahead: int) -> None:
+    """Raise CharlstmError unless every stream has a window, and no window overlaps its own beginning."""
+    for needed, what, options in (
+        (batch_size * seq_len + 1, f"{batch_size} streams of {seq_len} need", "--batch-size or --seq-len"),
+        (
+            seq_len + look_ahead + 1,
+            f"a window of {seq_len} with a look-ahead of {look_ahead} needs",
+            "--seq-len or training.look_ahead (--set)",
+        ),
+    ):
+        if len(tokens) < needed:
+            raise CharlstmError(
+                f"the training part has {len(tokens):,} characters, and {what} at least {needed:,}",
+                f"lower {options}, or add more text",
+            )
 
 
 class Batches:
@@ -25,13 +43,7 @@ class Batches:
     """
 
     def __init__(self, tokens: Tokens, seq_len: int, batch_size: int, seed: int, look_ahead: int = 0) -> None:
-        minimum = max(batch_size * seq_len, seq_len + look_ahead) + 1  # no window overlaps its own beginning
-        if len(tokens) < minimum:
-            raise CharlstmError(
-                f"the training part has {len(tokens):,} characters, "
-                f"and {batch_size} streams of {seq_len} need at least {minimum:,}",
-                "lower --batch-size or --seq-len, or add more text",
-            )
+        check_text_size(tokens, seq_len, batch_size, look_ahead)
         self.tokens, self.seq_len, self.batch_size, self.look_ahead = tokens, seq_len, batch_size, look_ahead
         self.stream_len = (len(tokens) - 1) // batch_size
         self.steps_per_epoch = self.stream_len // seq_len
@@ -39,6 +51,13 @@ class Batches:
         self.epoch = 0
         self.step = 0  # index of the next window within the epoch
         self.offset = self.draw_offset()
+
+    @classmethod
+    def from_config(cls, tokens: Tokens, config: Config) -> Batches:
+        """Return the batches that a run with these settings trains on. Raises CharlstmError for too short a text."""
+        settings = config.training
+        look_ahead = settings.look_ahead if config.model.bidirectional else 0
+        return cls(tokens, settings.seq_len, settings.batch_size, settings.seed, look_ahead)
 
     def draw_offset(self) -> int:
         return int(self.random.integers(len(self.tokens)))

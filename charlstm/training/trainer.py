@@ -56,9 +56,7 @@ class Trainer:
             end_of_document,
             settings.look_ahead,
         ).to(self.device.name)
-        self.batches = Batches(
-            self.tokens.part("train"), settings.seq_len, settings.batch_size, settings.seed, self.model.look_ahead
-        )
+        self.batches = Batches.from_config(self.tokens.part("train"), config)
         self.optimizer = build_optimizer(self.model, settings)
         self.average = WeightAverage(self.model, settings)
         self.states = self.model.initial_state(settings.batch_size)

@@ -158,7 +158,7 @@ class Search:
     ) -> Iterator[Event]:
         """Train with the settings of a trial. Settings that cannot be trained are a result: the search continues."""
         try:
-            Batches(self.tokens.part("train"), config.training.seq_len, config.training.batch_size, seed=0)
+            Batches.from_config(self.tokens.part("train"), config)
         except CharlstmError as error:
             monitor.fail(error.message)
             return

@@ -1,4 +1,4 @@
-"""The full fault tests: `make faults`.
+"""The full fault tests. `make test-all` runs a part of them.
 
 python -m tests.faults [--kills 200] [--files 20000] [--seed 1]
 """

@@ -1,4 +1,4 @@
-"""The fault tests in short. `make faults` runs them in full."""
+"""The fault tests in short. `python -m tests.faults` runs them in full."""
 
 from __future__ import annotations
 

@@ -104,19 +104,27 @@ def find_offsets(newlines: NDArray[np.bool_], document: str) -> Places:
     return np.concatenate([offsets[: length - int(newlines[-1])], [length - int(newlines[-1])]])
 
 
-def name_symbols(vocabulary: Vocabulary) -> list[str]:
-    """Return each symbol as text; the end of a document is shown as a newline."""
-    names = [symbol.decode("utf-8", "backslashreplace") for symbol in vocabulary.symbols]
+def name_symbols(vocabulary: Vocabulary, *, escaped: bool) -> list[str]:
+    """Return each symbol as text. A byte that is not text is shown as \\xNN, the end of a document as a newline.
+
+    escaped: escape control characters and backslashes, for tab-separated records.
+    """
+    symbols = list(vocabulary.symbols)
     if vocabulary.end_of_document is not None:
-        names[vocabulary.end_of_document] = "\n"
-    return names
+        symbols[vocabulary.end_of_document] = b"\n"
+    names = [symbol.decode("utf-8", "backslashreplace") for symbol in symbols]
+    if not escaped:
+        return names
+    return [
+        escape_field(name) if name.encode() == symbol else name for name, symbol in zip(names, symbols, strict=True)
+    ]
 
 
 def write_characters(
     console: Console, vocabulary: Vocabulary, text: LocatedText, scores: TextScores, request: ScoreRequest
 ) -> None:
     """Write a record for each character, or for the least likely ones with their context."""
-    names = name_symbols(vocabulary)
+    names = name_symbols(vocabulary, escaped=not request.as_json)
     best_known = scores.both_sides or scores.forward
     places: Iterable[int] = range(len(text.ids))
     if request.worst:
@@ -166,15 +174,14 @@ def describe_context(names: list[str], text: LocatedText, scores: Scores, place:
 
 
 def format_row(record: dict[str, Any], mark: str) -> list[str]:
-    """Return the fields of a record; the context is one field, with the character marked in it."""
+    """Return the fields of a record of escaped names. The context is one field, with the character marked in it."""
     fields = [
-        f"{value:.6f}" if isinstance(value, float) else escape_field(value) if isinstance(value, str) else str(value)
+        f"{value:.6f}" if isinstance(value, float) else str(value)
         for key, value in record.items()
         if key not in ("before", "after")
     ]
     if "before" in record:
-        before, own, after = (escape_field(record[key]) for key in ("before", "character", "after"))
-        fields.append(before + mark.format(own) + after)
+        fields.append(record["before"] + mark.format(record["character"]) + record["after"])
     return fields
 
 

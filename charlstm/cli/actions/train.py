@@ -136,8 +136,7 @@ def fit_to_time(console: Console, plan: Plan, corpus: Corpus, given: Settings) -
 
 def check_size(corpus: Corpus, config: Config) -> None:
     """Raise CharlstmError if the corpus is too small for the settings."""
-    train = corpus.split(config.data.split).part("train")
-    Batches(train, config.training.seq_len, config.training.batch_size, seed=0)
+    Batches.from_config(corpus.split(config.data.split).part("train"), config)
 
 
 def write_config(console: Console, config: Config, as_json: bool) -> None:
