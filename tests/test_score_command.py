@@ -42,19 +42,19 @@ def names_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_character_gets_its_place_log_probability_and_rank(run: Path) -> None:
     Path("x.txt").write_text("Maud\nsaid\n")
     rows = table(charlstm("score", "-m", run, "x.txt"))
-    assert list(rows[0]) == ["offset", "line", "column", "character", "log_probability", "rank"]
+    assert list(rows[0]) == ["offset", "line", "column", "character", "log_probability_nats", "rank"]
     assert [row["character"] for row in rows] == [*"Maud", r"\n", *"said", r"\n"]
     assert [int(row["offset"]) for row in rows] == list(range(10))
     assert [(int(row["line"]), int(row["column"])) for row in rows][3:6] == [(1, 4), (1, 5), (2, 1)]
     expected = package.load(run).score("Maud\nsaid\n")
-    assert [float(row["log_probability"]) for row in rows] == pytest.approx(expected, abs=1e-4)
+    assert [float(row["log_probability_nats"]) for row in rows] == pytest.approx(expected, abs=1e-4)
     assert all(int(row["rank"]) >= 1 for row in rows)
 
 
 def test_json_and_the_table_agree(run: Path) -> None:
     rows = table(charlstm("score", "-m", run, stdin=b"Maud said\n"))
     objects = records(charlstm("score", "-m", run, "-", "--json", stdin=b"Maud said\n"))
-    assert [entry["log_probability_nats"] for entry in objects] == [float(row["log_probability"]) for row in rows]
+    assert [entry["log_probability_nats"] for entry in objects] == [float(row["log_probability_nats"]) for row in rows]
     assert "".join(entry["character"] for entry in objects) == "Maud said\n"
     assert list(objects[0]) == ["offset", "line", "column", "character", "log_probability_nats", "rank"]
 
@@ -63,7 +63,7 @@ def test_a_bidirectional_model_also_scores_from_both_sides(bidirectional_run: Pa
     (first, *_) = records(charlstm("score", "-m", bidirectional_run, "--json", stdin=WORDS.encode()))
     assert {"both_sides_log_probability_nats", "both_sides_rank"} < set(first)
     (row, *_) = table(charlstm("score", "-m", bidirectional_run, stdin=WORDS.encode()))
-    assert {"both_sides_log_probability", "both_sides_rank"} < set(row)
+    assert {"both_sides_log_probability_nats", "both_sides_rank"} < set(row)
 
 
 def test_worst_finds_a_typo_with_what_was_expected_and_its_context(bidirectional_run: Path) -> None:
@@ -181,3 +181,11 @@ def test_a_wrong_request_gets_one_sentence(run: Path) -> None:
 )
 def test_the_end_of_a_document_is_where_its_newline_was(document: str, text: str, offsets: list[int]) -> None:
     assert find_offsets(np.array([c == "\n" for c in text]), document).tolist() == offsets
+
+
+def test_score_reads_another_encoding(run: Path) -> None:
+    Path("latin.txt").write_bytes("The caf\u00e9".encode("latin-1"))
+    assert_fails(charlstm("score", "latin.txt", "-m", run), 1, "is not utf-8")
+    scored = charlstm("score", "latin.txt", "-m", run, "--encoding", "latin-1", "--unknown", "skip")
+    assert scored.code == 0, scored.err
+    assert len(scored.text.splitlines()) == 1 + len("The caf")

@@ -359,9 +359,9 @@ def test_train_json_is_one_object_per_event(corpus: Path) -> None:
     assert {"device", "parameters", "total_steps", "step"} < set(started)
     assert {entry["event"] for entry in validated} == {"validated"}
     assert validated[-1]["best"]
-    assert {"loss_nats", "bpc", "train_loss_nats", "seconds"} < set(validated[-1])
+    assert {"loss_nats", "validation_loss_nats", "validation_bpc", "seconds"} < set(validated[-1])
     assert (finished["event"], finished["reason"], finished["run"]) == ("finished", "done", "runs/little")
-    assert finished["best_loss_nats"] == validated[-1]["loss_nats"]
+    assert finished["best_loss_nats"] == validated[-1]["validation_loss_nats"]
 
 
 def test_dry_run_json_is_the_config_as_one_object(corpus: Path) -> None:

@@ -27,6 +27,8 @@ def show_version(wanted: bool) -> None:
 class Program(LazyGroup):
     """The `charlstm` command."""
 
+    examples = ("charlstm train book.txt --max-time 10m", "charlstm sample --prompt 'Once upon a time' | head")
+
     entries: ClassVar[Mapping[str, Entry]] = {
         "train": Entry(f"{COMMANDS}.train:train", "Train", "Train a model on text."),
         "tune": Entry(f"{COMMANDS}.tune:tune", "Train", "Search for good settings with many short training runs."),

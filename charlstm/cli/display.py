@@ -22,11 +22,15 @@ from charlstm.storage.model import ModelFile
 from charlstm.storage.run import RunFolder
 from charlstm.storage.spool import STDIN
 from charlstm.text_model import TextModel
-from charlstm.training.diagnostics import MAX_PAIRS_COUNTED, RunSummary, Validation, diagnose, pair_entropy
+from charlstm.training.diagnostics import (
+    MANY_PARAMETERS_PER_CHARACTER,
+    MAX_PAIRS_COUNTED,
+    RunSummary,
+    Validation,
+    diagnose,
+    pair_entropy,
+)
 from charlstm.training.events import Event, Finished, RolledBack, Started, Stepped, Validated
-
-MEMORIZATION_RATIO = 10
-"""Parameters per character of training text above which a model can memorize it, and a warning says so."""
 
 LARGE_VOCABULARY = 1000
 """Symbols from which a warning may suggest a smaller vocabulary."""
@@ -55,7 +59,7 @@ def show_plan(console: Console, corpus: Corpus, config: Config) -> None:
     if warning := check_vocabulary(config, corpus.vocabulary.size, partial(count_symbols_with, corpus)):
         console.warn(warning)
     characters = len(tokens.part("train"))
-    if parameters > MEMORIZATION_RATIO * characters:
+    if parameters > MANY_PARAMETERS_PER_CHARACTER * characters:
         console.warn(
             f"{parameters / max(characters, 1):,.0f} parameters for each character of training text: the model will "
             "memorize it; lower --hidden or --layers, or raise --dropout"

@@ -62,6 +62,25 @@ SetOption = Annotated[
     ),
 ]
 
+EncodingOption = Annotated[
+    str | None,
+    typer.Option(
+        "--encoding",
+        help="Encoding of the files. (default: that of the model's corpus)",
+        metavar="NAME",
+        show_default=False,
+    ),
+]
+
+ErrorsOption = Annotated[
+    Literal["strict", "replace"] | None,
+    typer.Option(
+        "--errors",
+        help="What to do with bytes that are not text. (default: as for the model's corpus)",
+        show_default=False,
+    ),
+]
+
 UnknownOption = Annotated[
     UnknownPolicy,
     typer.Option(help="What to do with a character that the model does not know: report an error, skip or replace it."),

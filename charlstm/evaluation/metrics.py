@@ -89,7 +89,7 @@ class Metrics:
         return self.one_sided() | self.two_sided()
 
 
-@dataclass(frozen=True)
+@dataclass
 class Scores:
     """The scores of each character of a text, [length]."""
 

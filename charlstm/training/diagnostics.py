@@ -48,7 +48,7 @@ MIN_DIFFERENCE_NATS = 0.02
 """Losses closer than this count as equal, whatever their ratio."""
 
 MANY_PARAMETERS_PER_CHARACTER = 10
-"""A model with more is too large for its text, so advice against overfitting also names its size."""
+"""A model with more can memorize its text: `train` warns before it starts, and advice on overfitting names its size."""
 
 FEW_PARAMETERS_PER_CHARACTER = 1 / 30
 """A model with fewer, that does not overfit, may be too small for its text."""

@@ -67,7 +67,9 @@ def score_text(file: ModelFile, text: LocatedText) -> TextScores:
 
 def locate_symbols(console: Console, file: ModelFile, request: ScoreRequest, spool: Spool | None) -> LocatedText:
     """Read the file as the model's corpus was read, and find the place of each symbol."""
-    config = replace(file.config.data, corpus=(request.file,))
+    data = file.config.data
+    encoding, errors = request.encoding or data.encoding, request.errors or data.errors
+    config = replace(data, corpus=(request.file,), encoding=encoding, errors=errors)
     external = ExternalText(config, file.vocabulary, request.unknown, spool.open() if spool else None)
     for note in external.notes:
         console.note(escape_controls(note), "dim")
@@ -130,8 +132,8 @@ def write_characters(
     if request.worst:
         places = find_least_likely(best_known, request.worst).tolist()
     if not request.as_json:
-        header = ["offset", "line", "column", "character", "log_probability", "rank"]
-        header += ["both_sides_log_probability", "both_sides_rank"] if scores.both_sides else []
+        header = ["offset", "line", "column", "character", "log_probability_nats", "rank"]
+        header += ["both_sides_log_probability_nats", "both_sides_rank"] if scores.both_sides else []
         write_row(console, header + (["expected", "context"] if request.worst else []))
     mark = "\x1b[1;31m{}\x1b[0m" if console.uses_color(console.stdout) else "[{}]"
     for place in places:

@@ -184,14 +184,15 @@ def write_events(console: Console, events: Iterable[Event], folder: Path) -> Ite
 
 
 def describe_event(event: Event) -> dict[str, Any]:
-    """Return the JSON record of an event; empty for a step."""
+    """Return the JSON record of an event, with the keys of metrics.jsonl; empty for a step."""
     names = {Started: "started", Validated: "validated", RolledBack: "rolled_back", Finished: "finished"}
     if type(event) not in names:
         return {}
     record = asdict(event)
     if isinstance(event, Validated):
         del record["metrics"]
-        record |= event.metrics.to_dict()
+        record["loss_nats"] = record.pop("train_loss_nats")
+        record |= {f"validation_{name}": value for name, value in event.metrics.to_dict().items()}
     return {"event": names[type(event)], **record}
 
 

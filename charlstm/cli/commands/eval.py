@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from charlstm.cli.options import JsonOption, ModelOption, UnknownOption, command
+from charlstm.cli.options import EncodingOption, ErrorsOption, JsonOption, ModelOption, UnknownOption, command
 from charlstm.config import AdaptationConfig, UnknownPolicy
 from charlstm.console import Console, escape_controls
 from charlstm.errors import UsageError
@@ -72,18 +72,8 @@ def eval_(
         typer.Option(help="Part of the model's own corpus to evaluate on. (default val)", show_default=False),
     ] = None,
     unknown: UnknownOption = "error",
-    encoding: Annotated[
-        str | None,
-        typer.Option(
-            help="Encoding of the files. (default: that of the model's corpus)", metavar="NAME", show_default=False
-        ),
-    ] = None,
-    errors: Annotated[
-        Literal["strict", "replace"] | None,
-        typer.Option(
-            help="What to do with bytes that are not text. (default: as for the model's corpus)", show_default=False
-        ),
-    ] = None,
+    encoding: EncodingOption = None,
+    errors: ErrorsOption = None,
     dynamic: Annotated[
         bool, typer.Option("--dynamic", help="Add the metrics of a model that keeps learning as it reads.")
     ] = False,

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from charlstm.cli.options import JsonLinesOption, UnknownOption, command
+from charlstm.cli.options import EncodingOption, ErrorsOption, JsonLinesOption, UnknownOption, command
 from charlstm.config import UnknownPolicy
 from charlstm.console import Console, escape_controls
 from charlstm.errors import UsageError
@@ -26,6 +26,8 @@ class ScoreRequest:
     by_line: bool
     worst: int | None
     unknown: UnknownPolicy
+    encoding: str | None
+    errors: str | None
     as_json: bool
 
 
@@ -73,6 +75,8 @@ def score(
         ),
     ] = None,
     unknown: UnknownOption = "error",
+    encoding: EncodingOption = None,
+    errors: ErrorsOption = None,
     as_json: JsonLinesOption = False,
 ) -> None:
     """Print the log-probability of every character or line of a text.
@@ -102,7 +106,7 @@ def score(
 
     from charlstm.cli.actions.score import write_scores
 
-    write_scores(console, ScoreRequest(source, found, by_line, worst, unknown, as_json))
+    write_scores(console, ScoreRequest(source, found, by_line, worst, unknown, encoding, errors, as_json))
 
 
 def find_models(named: list[str], console: Console) -> dict[str, Path]:
