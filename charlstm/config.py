@@ -118,8 +118,7 @@ class DataConfig(CheckedFields):
     )
     separator: str = setting(
         "",
-        "Text to insert between files; without it, each of several text files that lacks a final newline gets one, "
-        "and bytes are joined as they are.",
+        "Text to insert between files; without it, text files that lack a final newline get one.",
         flag=True,
         metavar="TEXT",
     )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it, and child processes inherit that
 os.environ["OMP_NUM_THREADS"] = "1"  # threads slow small models down: they spin while they wait for each other
 
 from tests.support.command_line import charlstm

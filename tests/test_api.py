@@ -16,6 +16,8 @@ from charlstm.storage.tensors import read_tensors
 from tests.support.command_line import charlstm as run_command
 from tests.support.texts import ENGLISH, ROOT
 
+pytestmark = pytest.mark.slow
+
 CONFIG = charlstm.Config(
     charlstm.ModelConfig(hidden=12, embedding=8),
     training=charlstm.TrainingConfig(epochs=1, batch_size=2, seq_len=16, validate_every=50, device="cpu"),

@@ -16,6 +16,8 @@ from charlstm.training.auto_config import choose_config
 from tests.support.command_line import charlstm
 from tests.support.texts import ENGLISH
 
+pytestmark = pytest.mark.slow
+
 TEXT = Corpus.from_text((ENGLISH * (400_000 // len(ENGLISH) + 1))[:400_000])
 
 

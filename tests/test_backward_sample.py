@@ -21,6 +21,8 @@ from tests.support.models import make_untrained_model
 from tests.support.modules import loaded_modules_after
 from tests.support.texts import SMALL, WORDS
 
+pytestmark = pytest.mark.slow
+
 BACKWARD = ("--direction", "backward", "--seed", 1)
 
 

@@ -31,6 +31,8 @@ from charlstm.vocabulary import CharVocabulary
 from tests.support.command_line import assert_fails, charlstm
 from tests.support.texts import SMALL
 
+pytestmark = pytest.mark.slow
+
 SIZE, BOS, END = 7, 0, 6
 OPTIONS: list[dict[str, Any]] = [
     {"between": "highway"},

@@ -13,6 +13,8 @@ from charlstm.storage.model import ModelFile
 from tests.support.command_line import assert_fails, charlstm
 from tests.support.texts import SMALL
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("cell", CELL_NAMES)
 def test_every_cell_trains_resumes_samples_and_evaluates(cell: str, corpus: Path) -> None:

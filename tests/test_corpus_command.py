@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from tests.support.command_line import assert_fails, charlstm
 from tests.support.texts import ENGLISH, ROOT
 
+pytestmark = pytest.mark.slow
+
 
 def table(text: str) -> dict[str, str]:
     """Return the rows of a table by name."""

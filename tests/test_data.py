@@ -13,6 +13,8 @@ from charlstm.data.batches import Batches
 from charlstm.data.split import MAX_MAPPED, PART_NAMES, Split, Tokens, default_shares
 from charlstm.errors import CharlstmError
 
+pytestmark = pytest.mark.slow
+
 splits = st.sampled_from([(0.9, 0.1), (0.8, 0.1, 0.1), (0.5, 0.5), (0.98, 0.01, 0.01)])
 
 

@@ -16,6 +16,8 @@ from charlstm.text_model import TextModel
 from charlstm.vocabulary import CharVocabulary
 from tests.support.command_line import charlstm, run_process
 
+pytestmark = pytest.mark.slow
+
 
 def untrained(**model: object) -> ModelFile:
     """Return a model with random weights, wide enough for BLAS to divide its products in more than one way."""

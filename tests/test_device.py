@@ -12,6 +12,8 @@ from charlstm.errors import UsageError
 from charlstm.model import device
 from charlstm.model.device import choose_device
 
+pytestmark = pytest.mark.slow
+
 
 def fake_machine(monkeypatch: pytest.MonkeyPatch, *capabilities: str, cuda: bool = False) -> None:
     """Pretend to run on a processor with these capabilities, with or without a CUDA device."""

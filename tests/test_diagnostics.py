@@ -17,6 +17,8 @@ from charlstm.training.diagnostics import RunSummary, Validation, diagnose, pair
 from tests.support.command_line import charlstm
 from tests.support.texts import ENGLISH, SMALL
 
+pytestmark = pytest.mark.slow
+
 EVERY = "training.validate_every=100"
 
 

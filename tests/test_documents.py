@@ -12,6 +12,8 @@ from charlstm.storage.tensors import read_tensors
 from tests.support.command_line import assert_fails, charlstm
 from tests.support.texts import ROOT, SMALL
 
+pytestmark = pytest.mark.slow
+
 PLACES = (ROOT / "corpora" / "places.txt").read_text("utf-8")
 LINES = (*SMALL, "--hidden", 48, "--document", "line", "--lr", 0.02)
 

@@ -16,6 +16,8 @@ from charlstm.model.language_model import LanguageModel
 from charlstm.storage.model import ModelFile
 from tests.support.texts import ENGLISH
 
+pytestmark = pytest.mark.slow
+
 CONFIG = AdaptationConfig()
 
 

@@ -16,6 +16,8 @@ from charlstm.model.language_model import LanguageModel
 from charlstm.model.layers import TORCH_LAYERS, Engine
 from charlstm.sampling.network import Network
 
+pytestmark = pytest.mark.slow
+
 SIZE, LENGTH, BATCH = 11, 30, 2
 END = SIZE - 1
 TOLERANCE = 1e-4

@@ -15,6 +15,8 @@ from charlstm.model.kernels import cross_entropy as head
 from charlstm.model.kernels.cross_entropy import choose_chunk_size, linear_cross_entropy
 from charlstm.model.language_model import LanguageModel
 
+pytestmark = pytest.mark.slow
+
 POSITIONS, WIDTH, SYMBOLS = 50, 6, 11
 MODEL = ModelConfig(hidden=12, embedding=8, layers=2)
 

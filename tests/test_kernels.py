@@ -22,6 +22,8 @@ from charlstm.model.kernels import pointwise
 from charlstm.model.kernels.resets import NO_RESETS, Resets
 from charlstm.model.layers import TORCH_LAYERS, Layer
 
+pytestmark = pytest.mark.slow
+
 T, B, E, H = 5, 3, 4, 6
 
 every_cell = pytest.mark.parametrize("cell", CELLS)

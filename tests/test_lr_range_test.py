@@ -30,6 +30,8 @@ from charlstm.training.trainer import Trainer
 from tests.support.command_line import Result, assert_fails, charlstm
 from tests.support.texts import ENGLISH, SMALL
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def found(corpus: Path) -> Result:

@@ -46,7 +46,7 @@ def test_novelty_rejects_endless_samples_and_a_missing_corpus(run: Path, tmp_pat
     assert_fails(
         charlstm("sample", "-m", run, "-l", 0, "--novelty"),
         2,
-        "-l 0 never ends a sample, and --novelty needs all of it",
+        "-l 0 sets no limit, and --novelty needs a whole sample",
     )
     corpus = tmp_path / "letters.txt"
     corpus.write_text(ENGLISH[:4000])

@@ -18,6 +18,8 @@ import pytest
 
 from tests.support.command_line import assert_fails, charlstm
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(__file__).parent / "fixtures" / "version-0.1.0-alpha"
 CORPUS = (FOLDER / "corpus.txt").read_bytes()
 EXPECTED: dict[str, Any] = json.loads((FOLDER / "expected.json").read_text("utf-8"))

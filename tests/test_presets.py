@@ -14,6 +14,8 @@ from charlstm import presets
 from tests.support.command_line import charlstm
 from tests.support.texts import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("name", presets.preset_names())
 def test_a_preset_resolves_and_its_description_states_the_time_on_2_cores(name: str) -> None:

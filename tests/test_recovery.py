@@ -24,6 +24,8 @@ from tests.support.command_line import assert_fails, charlstm
 from tests.support.texts import ENGLISH
 from tests.support.training import CORPUS, make_config, stop_at
 
+pytestmark = pytest.mark.slow
+
 Condition = Callable[[Trainer], bool]
 
 

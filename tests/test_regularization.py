@@ -18,6 +18,8 @@ from charlstm.training.objective import add_penalties
 from charlstm.training.trainer import Trainer
 from tests.support.texts import ENGLISH
 
+pytestmark = pytest.mark.slow
+
 MODEL = ModelConfig(hidden=12, embedding=8, layers=2)
 SIZE = 7
 

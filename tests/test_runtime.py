@@ -15,6 +15,8 @@ from charlstm.storage.cache import cache_folder, clear_cache, list_cache
 from tests.support.command_line import run_process
 from tests.support.texts import SMALL
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("set_by_user", "expected"),

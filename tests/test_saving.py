@@ -24,6 +24,8 @@ from tests.support.command_line import assert_fails, charlstm
 from tests.support.texts import ENGLISH, SMALL
 from tests.support.training import CORPUS, make_config, stop_at
 
+pytestmark = pytest.mark.slow
+
 
 def list_kept(run: Path) -> list[str]:
     """Return the names of the models of `--keep`, and of files with similar names."""

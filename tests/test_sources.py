@@ -24,6 +24,8 @@ from charlstm.storage.spool import Spool
 from tests.support.command_line import assert_fails, charlstm
 from tests.support.texts import ENGLISH, SMALL
 
+pytestmark = pytest.mark.slow
+
 COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,
     "xz": lzma.compress,

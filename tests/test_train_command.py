@@ -22,6 +22,8 @@ from charlstm.storage.model import ModelFile
 from tests.support.command_line import assert_fails, charlstm, run_process
 from tests.support.texts import ENGLISH, SMALL
 
+pytestmark = pytest.mark.slow
+
 QUICK = (*SMALL, "--epochs", "1")
 
 

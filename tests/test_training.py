@@ -34,6 +34,8 @@ from charlstm.training.trainer import Trainer
 from tests.support.texts import ENGLISH
 from tests.support.training import CORPUS, TRAINING, make_config, stop_at
 
+pytestmark = pytest.mark.slow
+
 
 def test_events_come_in_the_order_started_steps_and_validations_finished(tmp_path: Path) -> None:
     started, *middle, finished = run_training(CORPUS, make_config(), RunFolder(tmp_path / "run"))

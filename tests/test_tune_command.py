@@ -21,6 +21,8 @@ from charlstm.tuning.space import SPACE, get_setting, unset_space
 from tests.support.command_line import Result, assert_fails, charlstm
 from tests.support.texts import ENGLISH, SMALL
 
+pytestmark = pytest.mark.slow
+
 PLAIN = [
     f"--set=regularization.{setting}" for setting in ("dropout_mask=step", "embedding_dropout=0", "weight_dropout=0")
 ]

@@ -14,6 +14,8 @@ from tests.faults import kills, system_faults
 from tests.faults.forged_files import ForgedFiles
 from tests.faults.reference import Reference
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def reference() -> Iterator[Reference]:
