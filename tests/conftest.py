@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it, and child processes inherit that
 os.environ["OMP_NUM_THREADS"] = "1"  # threads slow small models down: they spin while they wait for each other
 
 from tests.support.command_line import charlstm
 from tests.support.texts import ENGLISH, SMALL, WORDS
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it, and child processes inherit that
 settings.register_profile("charlstm", deadline=None)  # a busy machine is not a failure
 settings.load_profile("charlstm")
 
