@@ -185,6 +185,6 @@ def limit_memory(folder: Path, text: str) -> Outcome:
         limit = pages * resource.getpagesize() + 100_000_000
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
-    outcome = recover(reference, "little", fault, "not enough memory", "--batch-size (128", "--seq-len (1024")
+    outcome = recover(reference, "little", fault, "not enough memory", "--batch-size (now 128", "--seq-len (now 1024")
     assert outcome.code == 1, outcome.err
     return outcome
