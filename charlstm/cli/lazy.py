@@ -15,7 +15,7 @@ from charlstm.errors import UsageError
 
 
 class Entry(NamedTuple):
-    """What is known of a command before its module is imported."""
+    """An entry in a table of commands, known before the module is imported."""
 
     target: str
     """The command object, as "module:name"."""

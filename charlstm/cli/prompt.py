@@ -1,4 +1,4 @@
-"""A prompt or template: an option, a file, or what is piped in."""
+"""A prompt or template: an option, a file or piped stdin."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class Validation:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What is known of a run at its end.
+    """The losses and sizes of a finished run.
 
     config: its settings.
     validations: all validations, in order.

@@ -87,7 +87,7 @@ def check_optuna() -> None:
 
 
 def show_search(console: Console, search: Search, trials: int) -> None:
-    """Print what is searched, where, and the trials that the folder already has."""
+    """Print the searched settings, the folder, and how many trials it already has."""
     seconds = search.config.training.max_time
     console.note("space    " + "; ".join(f"{option_name(key)} {values}" for key, values in search.space.items()))
     console.note(f"trials   {trials} of {format_duration(seconds)} each in {escape_controls(str(search.folder))}")

@@ -21,7 +21,7 @@ from charlstm.storage.locate import find_model
 def fill(
     text: Annotated[
         str | None,
-        typer.Argument(help="The text with gaps. (default: what is piped in)", metavar="[TEXT]", show_default=False),
+        typer.Argument(help="The text with gaps. (default: stdin, if piped)", metavar="[TEXT]", show_default=False),
     ] = None,
     *,
     console: Console,

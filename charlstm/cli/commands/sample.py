@@ -54,7 +54,7 @@ def sample(
     model: ModelOption = None,
     prompt: Annotated[
         str | None,
-        typer.Option("-p", "--prompt", help="Text to continue. (default: what is piped in)", metavar="TEXT"),
+        typer.Option("-p", "--prompt", help="Text to continue. (default: stdin, if piped)", metavar="TEXT"),
     ] = None,
     prompt_file: Annotated[
         str | None,

@@ -41,7 +41,7 @@ class ScoreRequest:
 def score(
     file: Annotated[
         str | None,
-        typer.Argument(help="The text to score. (default: what is piped in)", metavar="[FILE]", show_default=False),
+        typer.Argument(help="The text to score. (default: stdin, if piped)", metavar="[FILE]", show_default=False),
     ] = None,
     *,
     console: Console,
