@@ -1,6 +1,6 @@
 """Measure what each optional setting is worth: one line per option, several seeds, one model and one text.
 
-    python benchmarks/options.py t90.txt [--seeds 1 2 3] [--only sgd zoneout] [--folder options]
+    python benchmarks/options.py t90.txt [--seeds 1 2 3] [--only sgd zoneout] [--folder options] [--jobs 2]
 
 The model is an LSTM of 256 units with embedding 64, trained for eight epochs with 16 streams of 64 characters; options
 between layers are compared with two layers. The loss is that of the last tenth of the text, read once with the state
@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -53,12 +54,17 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--only", nargs="+", choices=OPTIONS, default=list(OPTIONS))
     parser.add_argument("--folder", type=Path, default=Path("options"))
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each on one thread")
     arguments = parser.parse_args()
     print("| option | added to `charlstm train` | nats/char, mean | standard deviation | seeds |")
     print("| --- | --- | --- | --- | --- |")
-    for name in arguments.only:
-        losses = [measure(arguments.corpus, name, seed, arguments.folder) for seed in arguments.seeds]
-        print(format_row(name, losses), flush=True)
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        runs = {
+            name: [pool.submit(measure, arguments.corpus, name, seed, arguments.folder) for seed in arguments.seeds]
+            for name in arguments.only
+        }
+        for name, losses in runs.items():
+            print(format_row(name, [loss.result() for loss in losses]), flush=True)
 
 
 def measure(corpus: Path, name: str, seed: int, folder: Path) -> float:
