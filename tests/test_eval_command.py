@@ -54,6 +54,8 @@ def test_bad_input_gets_one_sentence(run: Path) -> None:
     assert_fails(charlstm("eval", "-m", run, "--part", "tset"), 2, "tset")
     assert_fails(charlstm("eval", "-m", run, "--part", "val", "x.txt"), 2, "not both")
     assert_fails(charlstm("eval", "-m", run, "-"), 2, "nothing was piped in")
+    for option, value in (("--unknown", "skip"), ("--encoding", "latin-1"), ("--errors", "replace")):
+        assert_fails(charlstm("eval", "-m", run, option, value), 2, f"{option} has no effect without a FILE")
     Path("empty.txt").touch()
     assert_fails(charlstm("eval", "-m", run, "empty.txt"), 1, "empty")
 

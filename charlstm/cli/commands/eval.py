@@ -109,6 +109,10 @@ def eval_(
     """
     if part is not None and files:
         raise UsageError("--part is a part of the model's own corpus: give --part or a FILE, not both")
+    if not files:
+        for option, value in (("--unknown", unknown != "error"), ("--encoding", encoding), ("--errors", errors)):
+            if value:
+                raise UsageError(f"{option} has no effect without a FILE", "the model's own corpus is read as it was")
     if settings and not dynamic:
         raise UsageError(f"{next(iter(settings.values())).where} has no effect without --dynamic")
     gap_options = parse_gap_options(gaps, gap_length, seed)
