@@ -65,9 +65,17 @@ def test_tune_json_is_one_object_per_trial_and_the_path_of_the_config(corpus: Pa
 def test_tune_keeps_the_best_model_and_removes_the_other_runs(corpus: Path) -> None:
     assert tune(corpus, "--trials", 2).code == 0
     names = {path.name for path in Path("runs/little-tune").iterdir()}
-    assert names == {"best.toml", "best.safetensors", "journal.jsonl", "lock"}
+    assert names == {"best.toml", "best.safetensors", "config.toml", "journal.jsonl", "lock"}
     assert charlstm("sample", "-l", 5).code == 0
     assert charlstm("eval", "-m", "runs/little-tune").code == 0
+
+
+def test_only_the_config_of_a_search_contains_the_path_of_the_corpus(corpus: Path) -> None:
+    assert tune(corpus, "--trials", 1).code == 0
+    files = Path("runs/little-tune").iterdir()
+    assert {path.name for path in files if str(corpus.parent).encode() in path.read_bytes()} == {"config.toml"}
+    evaluated = charlstm("eval", "-m", "runs/little-tune", "--json")
+    assert json.loads(evaluated.text)["text"] == f"val part of {corpus}"
 
 
 def test_tune_starts_with_the_given_settings_and_the_same_command_continues(corpus: Path) -> None:
@@ -178,7 +186,7 @@ def test_ctrl_c_keeps_the_finished_trials(corpus: Path, monkeypatch: pytest.Monk
     assert "stopped after 1 completed trial;" in result.err
     assert "the same command continues the search" in result.err
     names = {path.name for path in Path("runs/little-tune").iterdir()}
-    assert names == {"best.toml", "best.safetensors", "journal.jsonl", "lock"}
+    assert names == {"best.toml", "best.safetensors", "config.toml", "journal.jsonl", "lock"}
     assert "lr = 0.008" in Path("runs/little-tune/best.toml").read_text("utf-8")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -69,7 +70,7 @@ def read_part(console: Console, file: ModelFile, part: str | None, path: Path) -
 
     Raises CharlstmError if the corpus is gone or has changed, UsageError if it has no such part.
     """
-    corpus = read_own_corpus(console, file, path)
+    corpus, text = read_own_corpus(console, file, path)
     name = part or "val"
     tokens = corpus.split(file.config.data.split).part(name)
     if not len(tokens):
@@ -78,7 +79,7 @@ def read_part(console: Console, file: ModelFile, part: str | None, path: Path) -
             f"it was split {','.join(f'{share:g}' for share in file.config.data.split)}",
         )
     about = {
-        "text": f"{name} part of {', '.join(file.config.data.corpus)}",
+        "text": f"{name} part of {text}",
         "bytes": sum(map(file.vocabulary.count_bytes, tokens.chunks())),
         "characters_folded": count_symbol(tokens, file.vocabulary.unknown),
     }
@@ -90,13 +91,37 @@ def count_symbol(tokens: Tokens, symbol: int | None) -> int:
     return 0 if symbol is None else sum(int((chunk == symbol).sum()) for chunk in tokens.chunks())
 
 
-def read_own_corpus(console: Console, file: ModelFile, path: Path) -> Corpus:
-    """Return the corpus that the model at `path` was trained on. Raises CharlstmError if it is gone or has changed."""
+def read_own_corpus(console: Console, file: ModelFile, path: Path) -> tuple[Corpus, str]:
+    """Return the corpus that the model at `path` was trained on, and its name.
+
+    Raises CharlstmError if it is gone or has changed, or if neither the run nor the model file records where it is.
+    """
     hint = "name a file: charlstm eval FILE"
+    folder = RunFolder(path.parent)
+    sources = find_own_sources(file, folder, hint)
     try:
-        corpus = read_with_progress(console, file.config.data, RunFolder(path.parent).spool, file.vocabulary)
+        corpus = read_with_progress(console, replace(file.config.data, corpus=sources), folder.spool, file.vocabulary)
     except UsageError as error:
         raise CharlstmError(f"the model's training corpus is not available: {error.message}", hint) from error
+    name = ", ".join(sources)
     if corpus.fingerprint != file.corpus.get("fingerprint"):
-        raise CharlstmError(f"{', '.join(file.config.data.corpus)} has changed since the model was trained", hint)
-    return corpus
+        raise CharlstmError(f"{name} has changed since the model was trained, or is not its training corpus", hint)
+    return corpus, name
+
+
+def find_own_sources(file: ModelFile, folder: RunFolder, hint: str) -> tuple[str, ...]:
+    """Return the paths of a model's training corpus. The run records them; a model file of version 0.1 does, too.
+
+    Raises CharlstmError if they are not recorded, because the model file was copied without its run.
+    """
+    with suppress(UsageError):  # no run, or one whose config.toml cannot be read
+        if sources := folder.load_config().data.corpus:
+            return sources
+    own = file.config.data.corpus
+    if own and all(Path(source).is_absolute() or (source == STDIN and folder.spool) for source in own):
+        return own
+    raise CharlstmError(
+        f"there is no run in {folder.path}, and the model file does not record where its training corpus "
+        f"({', '.join(own) or 'unnamed'}) is",
+        hint,
+    )

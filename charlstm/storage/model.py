@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.architecture import qualify_name, weight_shapes
-from charlstm.config import Config, Direction
+from charlstm.config import Config, DataConfig, Direction
 from charlstm.errors import ModelFileError, UsageError
 from charlstm.settings import from_dict, resolve
 from charlstm.storage.tensors import check_format, read_tensors, write_tensors
@@ -49,10 +49,10 @@ class ModelFile:
         return model
 
     def save(self, path: Path) -> None:
-        """Replace the file at `path` with this model. Raises CharlstmError if that fails."""
+        """Write the model, without the paths of its corpus, to the file at `path`. Raises CharlstmError if that fails."""
         document = {
             "format": MODEL_FORMAT,
-            "config": self.config.to_dict(),
+            "config": replace(self.config, data=without_paths(self.config.data)).to_dict(),
             "vocabulary": self.vocabulary.to_dict(),
             "corpus": dict(self.corpus),
             "metrics": dict(self.metrics),
@@ -80,6 +80,15 @@ class ModelFile:
         """Return this model with other weights for one direction, given under the names of `select_direction`."""
         qualified = {qualify_name(name, direction): weight for name, weight in weights.items()}
         return replace(self, weights={**self.weights, **qualified})
+
+
+def without_paths(data: DataConfig) -> DataConfig:
+    """Return the settings with the name of each file of the corpus in place of its path, and the pattern for a folder.
+
+    A path, and the name of a folder, can contain the name of a user, and whoever gets the model would read it.
+    """
+    names = (data.glob if Path(source).is_dir() else Path(source).name for source in data.corpus)
+    return replace(data, corpus=tuple(names))
 
 
 def check_weights(model: ModelFile, path: Path) -> None:

@@ -31,7 +31,7 @@ from charlstm.data.corpus import Corpus
 from charlstm.errors import CharlstmError, DivergedError, UsageError
 from charlstm.settings import Settings, current_key, updated
 from charlstm.storage.files import write_atomically, write_error
-from charlstm.storage.locate import BEST, SEARCH_JOURNAL
+from charlstm.storage.locate import BEST, CONFIG, SEARCH_JOURNAL
 from charlstm.storage.run import RunFolder
 from charlstm.training.events import Event, Finished, Validated
 from charlstm.training.run import run_training
@@ -146,7 +146,7 @@ class Search:
         finally:
             loss = min(monitor.losses, default=None)
             self.study.tell(trial, loss if state == TrialState.COMPLETE else None, state)
-            best = state == TrialState.COMPLETE and self.keep_best(trial.number, folder.path / BEST)
+            best = state == TrialState.COMPLETE and self.keep_best(trial.number, folder)
             shutil.rmtree(folder.path, ignore_errors=True)
         if not monitor.stopped:
             outcome, seconds = monitor.outcome or "done", monotonic() - began
@@ -187,12 +187,13 @@ class Search:
         """Return the sampler of a trial: a tree-structured Parzen estimator (Bergstra et al. 2011)."""
         return TPESampler(seed=(self.config.training.seed * 1_000_003 + number) % 2**32)
 
-    def keep_best(self, number: int, model: Path) -> bool:
+    def keep_best(self, number: int, trial: RunFolder) -> bool:
         """Keep the model and settings of this trial if it is the best so far. Returns whether it is."""
         with lock_search(self.folder):
             if self.best_trials(1)[0].number != number:
                 return False
-            model.replace(self.folder / BEST)
+            for name in (BEST, CONFIG):  # the settings of the trial record where the corpus is
+                (trial.path / name).replace(self.folder / name)
             self.write_best()
             return True
 

@@ -29,9 +29,10 @@ class NoveltyReport:
 
     def __init__(self, console: Console, file: ModelFile, path: Path) -> None:
         try:
-            corpus = read_own_corpus(console, file, path)
+            corpus, _ = read_own_corpus(console, file, path)
         except CharlstmError as error:
-            raise CharlstmError(error.message, "--novelty compares the samples with that text") from error
+            hint = "--novelty compares the samples with that text; name the model in its run folder with -m"
+            raise CharlstmError(error.message, hint) from error
         self.console = console
         self.vocabulary = file.vocabulary
         self.text: Tokens = corpus.split(file.config.data.split).part("train")
