@@ -114,7 +114,7 @@ class DataConfig(CheckedFields):
 
     corpus: tuple[str, ...] = setting((), "Files and folders to train on; - is stdin.", allowed="a list of paths")
     glob: str = setting(
-        "*.txt", "Pattern of the files to read in a folder, at any depth.", flag=True, metavar="PATTERN"
+        "*.txt", "Pattern of the files to read in a folder, at any depth and in any case.", flag=True, metavar="PATTERN"
     )
     separator: str = setting(
         "",

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from charlstm.config import ALL_SECTIONS, SECTIONS, Config, resumable_keys
-from charlstm.errors import UsageError
+from charlstm.decoding import decode_text
+from charlstm.errors import CharlstmError, UsageError
 from charlstm.fields import DURATION, check_value, invalid_value, suggest_match
 
 Section = TypeVar("Section")
@@ -119,9 +120,11 @@ def from_file(path: Path) -> Settings:
 def from_toml(data: bytes, where: str) -> Settings:
     """Read the settings of a TOML document. A top-level `about` is ignored. Raises UsageError, which names `where`."""
     try:
-        tree = tomllib.loads(data.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        tree = tomllib.loads(decode_text(data, where))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"{where} is not valid TOML: {error}") from error
+    except CharlstmError as error:
+        raise UsageError(error.message, error.hint) from error
     tree.pop("about", None)
     return from_dict(tree, where)
 

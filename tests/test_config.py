@@ -28,7 +28,7 @@ from charlstm.config import (
 from charlstm.errors import UsageError
 from charlstm.fields import check_value
 from charlstm.settings import Setting, updated
-from tests.support.command_line import charlstm
+from tests.support.command_line import assert_fails, charlstm
 from tests.support.texts import SMALL
 
 
@@ -42,6 +42,22 @@ def test_a_config_written_as_toml_is_read_back_equal(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text(Config().to_toml(), "utf-8")
     assert settings.resolve(settings.from_file(path)) == Config()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_config_file_may_begin_with_a_byte_order_mark(corpus: Path, encoding: str) -> None:
+    data = "[model]\r\nhidden = 77\r\n".encode(encoding)
+    Path("my.toml").write_bytes(data)
+    for shown in (
+        charlstm("train", corpus, "--dry-run", "--config", "my.toml"),
+        charlstm("train", corpus, "--dry-run", "--config", "-", stdin=data),
+    ):
+        assert "hidden = 77\n" in shown.text, shown.err
+
+
+def test_a_config_file_that_is_not_text_is_a_usage_error(corpus: Path) -> None:
+    Path("my.toml").write_bytes("hidden = 'ü'".encode("latin-1"))
+    assert_fails(charlstm("train", corpus, "--config", "my.toml"), 2, "my.toml: byte 0xfc at offset 10", "iconv")
 
 
 def test_a_flag_overrides_a_variable_which_overrides_a_file_which_overrides_a_preset(

@@ -10,7 +10,7 @@ import pytest
 
 from charlstm.storage.model import ModelFile
 from tests.support.command_line import assert_fails, charlstm
-from tests.support.texts import ENGLISH
+from tests.support.texts import ENGLISH, SMALL
 
 
 def test_eval_reproduces_the_validation_loss_of_training(run: Path) -> None:
@@ -39,6 +39,17 @@ def test_eval_without_json_prints_a_table(run: Path) -> None:
     assert "loss nats" in out
     assert "bits per byte" in out
     assert "perplexity" in out
+
+
+def test_a_text_without_a_known_character_is_not_called_empty(run: Path, bidirectional_run: Path) -> None:
+    Path("x.txt").write_text("漢字\n".replace("\n", "，"), "utf-8")
+    message = "the model knows none of the 3 characters of x.txt"
+    assert_fails(charlstm("eval", "-m", run, "x.txt", "--unknown", "skip"), 1, message, "--encoding")
+    assert_fails(charlstm("score", "-m", run, "x.txt", "--unknown", "skip"), 1, message)
+    assert_fails(charlstm("sample", "-m", run, "--adapt", "x.txt", "--unknown", "skip"), 1, message)
+    lines = charlstm("train", bidirectional_run.parent.parent / "line.txt", "-o", "lines", *SMALL, "--document", "line")
+    assert lines.code == 0, lines.err
+    assert_fails(charlstm("eval", "-m", "lines", "x.txt", "--unknown", "skip"), 1, message)
 
 
 def test_unknown_characters_are_named_or_skipped(run: Path) -> None:

@@ -34,6 +34,14 @@ from tests.support.texts import SMALL
 SEED = ("--seed", 1)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_piped_text_may_begin_with_a_byte_order_mark(bidirectional_run: Path, encoding: str) -> None:
+    filled = charlstm("fill", "-m", bidirectional_run, *SEED, "the f_x and the dog")
+    assert filled.code == 0
+    data = "the f_x and the dog\r\n".encode(encoding)
+    assert charlstm("fill", "-m", bidirectional_run, *SEED, stdin=data).out == filled.out
+
+
 def proposed(file: ModelFile, template: Template, n: int, seed: int = 1) -> list[Filling]:
     filler = Filler(file, seed)
     return filler.fill(template, filler.encode(template), n)

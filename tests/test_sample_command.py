@@ -12,6 +12,7 @@ import pytest
 from charlstm.cli.actions.sample import in_order
 from charlstm.sampling.fragments import Fragment
 from tests.support.command_line import assert_fails, charlstm, run_process
+from tests.support.texts import ENGLISH, SMALL
 
 SEED = ("--seed", 1)
 
@@ -125,6 +126,26 @@ def test_a_missing_model_gets_one_sentence_with_what_to_do(tmp_path: Path) -> No
     assert_fails(charlstm("sample"), 2, "no run under ./runs", "charlstm train")
     assert_fails(charlstm("sample", "-m", "nothing"), 2, "no model at nothing")
     assert_fails(charlstm("sample", "-m", tmp_path), 2, "holds no model")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_prompt_may_begin_with_a_byte_order_mark(run: Path, encoding: str) -> None:
+    asked = ("sample", "-m", run, "-l", 9, *SEED)
+    expected = charlstm(*asked, "-p", "Maud\r\nIda").out
+    data = b"".join(part.encode(encoding) for part in ("Maud\r\n", "Ida\r\n"))  # as PowerShell's > and >> write it
+    piped = charlstm(*asked, stdin=data)
+    assert piped.out == expected
+    assert "removed 1 byte order mark " in piped.err
+    Path("prompt.txt").write_bytes(data)
+    assert charlstm(*asked, "--prompt-file", "prompt.txt").out == expected
+    assert_fails(charlstm(*asked, stdin=b"\xff\xfeM"), 1, "the prompt: byte 0x4d at offset 2 is not utf-16")
+
+
+def test_a_model_of_bytes_reads_the_bytes_of_a_prompt_as_they_are() -> None:
+    text = ENGLISH[:2000].encode("utf-16")
+    Path("x.bin").write_bytes(text)
+    assert charlstm("train", "x.bin", *SMALL, "--level", "byte", "--epochs", 1).code == 0
+    assert charlstm("sample", "-l", 3, *SEED, stdin=text[:20]).out.startswith(text[:20])
 
 
 def test_an_endless_prompt_is_rejected_without_reading_it_all(run: Path) -> None:

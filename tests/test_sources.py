@@ -63,6 +63,36 @@ def test_a_folder_is_read_as_its_text_files_in_order(tmp_path: Path) -> None:
         read(tmp_path, glob="/etc/*")
 
 
+def test_a_folder_is_searched_whatever_the_case_and_the_files_left_out_are_counted() -> None:
+    Path("books/.git").mkdir(parents=True)
+    for name in ("a.txt", "B.TXT", "c.Txt", "d.md", "e.text", ".hidden.txt", ".git/f"):
+        Path("books", name).write_text(f"{name}\n")
+    Path("books/gone.txt").symlink_to("nowhere")
+    for command in (("train", "books", "--dry-run", *SMALL), ("corpus", "books"), ("corpus", ".")):
+        shown = charlstm(*command)
+        assert "read 3 files, skipped 2 not matching *.txt, 2 hidden, 1 broken links" in shown.err
+        assert shown.err.count("skipped") == 1
+    assert read("books") == "B.TXT\na.txt\nc.Txt\n"
+    assert read("books", glob="[A-C].t[X]t") == "B.TXT\na.txt\nc.Txt\n"
+    assert read(".", glob="BOOKS/*.MD") == "d.md\n"
+    assert "skipped" not in charlstm("corpus", "books/d.md").err
+    assert "skipped" not in charlstm("corpus", "books", "-q").err
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("books/closed").mkdir(parents=True)
+    Path("books/a.txt").write_text("A\n")
+    Path("books/closed").chmod(0)
+    if os.geteuid() == 0:  # root can list every folder
+        monkeypatch.setattr(os, "walk", walk_into_closed)
+    assert_fails(charlstm("corpus", "books"), 2, "cannot read the folder books/closed: Permission denied")
+
+
+def walk_into_closed(_: Path, onerror: Callable[[OSError], None]) -> list[object]:
+    onerror(PermissionError(13, "Permission denied", "books/closed"))
+    return []
+
+
 def test_a_single_file_is_read_unchanged(tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_bytes(b"no newline\nat the end")
     assert read(tmp_path / "x.txt") == "no newline\nat the end"

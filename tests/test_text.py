@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import codecs
+import gzip
+import json
+import re
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,14 +27,21 @@ from tests.support.texts import ENGLISH, SMALL
 
 NEWLINES = {"keep": lambda text: text, "lf": lambda text: text.replace("\r\n", "\n").replace("\r", "\n")}
 
-HARD = "aé\u0301\u0308ςΣσ漢😀\r\n \u1100\u1161\u11a8가ｶﾞﾞ\u1165İß'.\u0345"
-"""Text that a border between chunks could break: accents, syllables, surrogate pairs, newlines, a final sigma."""
+MARK = "\ufeff"
+
+HARD = "aé\u0301\u0308ςΣσ漢😀\r\n \u1100\u1161\u11a8가ｶﾞﾞ\u1165İß'.\u0345\ufeff"
+"""Text that a border between chunks could break: accents, syllables, surrogate pairs, newlines, marks, final sigma."""
 
 texts = st.text(st.sampled_from(HARD) | st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=60)
 
 
 def reading(data: bytes, **config: object) -> CorpusReader:
     return CorpusReader(DataConfig(corpus=("-",), **config), Spool(data))  # type: ignore[arg-type]
+
+
+def without_marks(text: str) -> str:
+    """Return a text without byte order marks: all if it begins with one, else those at the start of a line."""
+    return text.replace(MARK, "") if text.startswith(MARK) else re.sub(f"(?m)(^|(?<=\r)){MARK}+", "", text)
 
 
 def text_of(data: bytes, **config: object) -> str:
@@ -51,7 +61,7 @@ def test_the_size_of_the_chunks_does_not_change_the_decoded_text(encoding: str, 
     with chunks_of(size):
         data = text.encode(encoding)
         found = text_of(data, encoding=encoding, newlines="keep")
-    assert found == text.removeprefix("\ufeff")
+    assert found == without_marks(MARK + text if encoding in ("utf-16", "utf-32") else text)
 
 
 @pytest.mark.parametrize("text", ["naïve 漢字 😀\r\nend"])
@@ -70,7 +80,7 @@ def test_normalizing_chunks_equals_normalizing_the_whole_text(
 ) -> None:
     with chunks_of(size):
         found = text_of(text.encode(), normalize=form, lower=lower, newlines=newlines)
-    expected = NEWLINES[newlines](text.removeprefix("\ufeff"))
+    expected = NEWLINES[newlines](without_marks(text))
     if form != "none":
         expected = unicodedata.normalize(form.upper(), expected)  # type: ignore[arg-type]
     assert found == (expected.lower() if lower else expected)
@@ -109,6 +119,51 @@ def test_a_byte_order_mark_determines_the_encoding(bom: bytes) -> None:
     assert text_of(data) == "grüße 漢"
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("end", ["\n", ""])
+def test_byte_order_marks_of_joined_files_are_removed_and_reported(encoding: str, end: str) -> None:
+    files = [f"{word}{end}".encode(encoding) for word in ("one", "two", "three")]
+    plain = json.loads(charlstm("corpus", "-", "--json", stdin=end.join(("one", "two", "three", "")).encode()).text)
+    for data in (b"".join(files), b"".join(map(gzip.compress, files)), gzip.compress(b"".join(files))):
+        joined = charlstm("corpus", "-", "--json", stdin=data)
+        assert json.loads(joined.text) == plain
+        assert joined.err.count("byte order marks") == 1
+        assert "removed 2 byte order marks (U+FEFF) inside the text, where joined files begin\n" in joined.err
+
+
+def test_a_byte_order_mark_at_the_start_of_a_line_is_removed_though_the_first_file_has_none() -> None:
+    Path("joined.txt").write_bytes(b"one\r\n" + "two\n".encode("utf-8-sig"))
+    assert text_of(Path("joined.txt").read_bytes()) == "one\ntwo\n"
+    assert "removed 1 byte order mark " in charlstm("corpus", "joined.txt").err
+
+
+def test_every_file_of_a_corpus_may_begin_with_a_byte_order_mark() -> None:
+    for name, encoding in {"a": "utf-8-sig", "b": "utf-16", "c": "utf-8", "d": "utf-16"}.items():
+        Path(f"{name}.txt").write_text(f"{name}\n", encoding)
+    reader = CorpusReader(DataConfig(corpus=(".",)))
+    assert "".join(map(str, reader.read_chunks())) == "a\nb\nc\nd\n"
+    assert list(reader.notes()) == ["2 files, such as b.txt, start with a byte order mark: read as UTF-16"]
+
+
+def test_a_word_joiner_within_a_line_is_kept_and_reported() -> None:
+    assert text_of(f"Moby{MARK}-Dick\n".encode()) == f"Moby{MARK}-Dick\n"
+    assert "kept 1 U+FEFF within lines" in charlstm("corpus", "-", stdin=f"Moby{MARK}-Dick\n".encode()).err
+    assert Corpus.from_text(f"a\n{MARK}b".encode()).ids.tolist() == [97, 10, 0xEF, 0xBB, 0xBF, 98]  # bytes stay
+
+
+def test_joined_files_of_different_encodings_are_an_error() -> None:
+    little, big = codecs.BOM_UTF16_LE + "one\n".encode("utf-16-le"), codecs.BOM_UTF16_BE + "two\n".encode("utf-16-be")
+    assert_fails(charlstm("train", "-", stdin=little + big), 1, "the byte order changes", "instead of joining them")
+    assert_fails(charlstm("train", "-", stdin=b"zero\n" + little), 1, "offset 5", "instead of joining them")
+
+
+def test_a_byte_order_mark_takes_precedence_over_the_encoding_option() -> None:
+    Path("x.txt").write_text("grüße", "utf-8-sig")
+    reader = CorpusReader(DataConfig(corpus=("x.txt",), encoding="latin-1"))
+    assert "".join(map(str, reader.read_chunks())) == "grüße"
+    assert list(reader.notes()) == ["x.txt starts with a byte order mark: read as UTF-8"]
+
+
 def test_an_undecodable_byte_is_an_error_with_file_and_offset(tmp_path: Path) -> None:
     def read(**config: object) -> str:
         return "".join(map(str, CorpusReader(DataConfig(corpus=("bad.txt",), **config)).read_chunks()))  # type: ignore[arg-type]
@@ -143,7 +198,7 @@ def test_a_lone_surrogate_is_not_text() -> None:
 
 def test_a_nul_is_an_error_in_text_but_not_in_bytes() -> None:
     Path("x.txt").write_bytes(b"some text\0 and more")
-    assert_fails(charlstm("train", "x.txt"), 1, "x.txt contains a NUL", "--encoding utf-16-le", "--level byte")
+    assert_fails(charlstm("train", "x.txt"), 1, "x.txt contains a NUL", "--encoding", "utf-16-le", "--level byte")
     assert text_of(b"a\0b", errors="replace") == "a\ufffdb"
     assert 0 in Corpus.from_text(b"a\0b").ids
 

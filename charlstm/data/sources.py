@@ -5,6 +5,9 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import os
+import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from io import BufferedReader
@@ -18,42 +21,94 @@ READ_BYTES = 1 << 20
 """Bytes per read, small enough for the decoded text to stay in the processor's cache."""
 
 
-def expand_sources(sources: Iterable[str], glob: str) -> list[str]:
-    """Replace each folder by the files below it that match `glob`, sorted.
+def expand_sources(sources: Iterable[str], glob: str) -> tuple[list[str], list[str]]:
+    """Replace each folder by the files below it that match `glob`, whatever their case, sorted.
 
-    Hidden files and folders are skipped. Raises UsageError for a source that does not exist or is not a file.
+    Hidden files and folders are skipped. Also returns a sentence for each folder in which files are skipped.
+
+    Raises UsageError for a source that does not exist, is neither a file nor a folder, or cannot be listed.
     """
-    files = []
+    files: list[str] = []
+    notes: list[str] = []
     for source in sources:
         path = Path(source)
         if source != STDIN and path.is_dir():
-            inside = sorted(
-                str(file) for file in match_glob(path, glob) if file.is_file() and not is_hidden(file, path)
-            )
-            if not inside:
-                raise UsageError(
-                    f"the folder {source} contains no {glob} file", "choose others with --glob, such as --glob '*.md'"
-                )
+            inside = find_files(path, glob)
             files += inside
+            notes += describe_skipped(path, glob, len(inside), find_skipped(path, set(inside)))
         elif source != STDIN and not path.exists():
             raise UsageError(f"corpus not found: {source}")
         elif source != STDIN and not path.is_file():
             raise UsageError(f"{source} is neither a file nor a folder", f"pipe it: cat {source} | charlstm train -")
         else:
             files.append(source)
+    return files, notes
+
+
+def find_files(folder: Path, glob: str) -> list[str]:
+    """Return the files below a folder to read. Raises UsageError for an invalid pattern, or if no file matches it."""
+    try:
+        matches = [str(file) for file in folder.rglob(ignore_case(glob)) if file.is_file()]
+    except (ValueError, NotImplementedError, re.error) as error:
+        raise UsageError(f"--glob must be a pattern of file names such as *.txt, not {glob!r}") from error
+    files = sorted(file for file in matches if not is_hidden(file, folder))
+    if not files:
+        raise UsageError(
+            f"the folder {folder} contains no {glob} file", "choose others with --glob, such as --glob '*.md'"
+        )
     return files
 
 
-def match_glob(folder: Path, glob: str) -> Iterator[Path]:
-    try:
-        yield from folder.rglob(glob)
-    except (ValueError, NotImplementedError) as error:
-        raise UsageError(f"--glob must be a pattern of file names such as *.txt, not {glob!r}") from error
+def ignore_case(glob: str) -> str:
+    """Return a pattern that matches both cases of each letter."""
+    return re.sub(r"\[(!?\]?)([^\]]*)\]|(.)", match_both_cases, glob, flags=re.DOTALL)
 
 
-def is_hidden(file: Path, folder: Path) -> bool:
+def match_both_cases(piece: re.Match[str]) -> str:
+    start, inside, character = piece.groups()
+    if character is None:  # [a-z]
+        return f"[{start}{inside.swapcase()}{inside}]"
+    return (
+        f"[{character}{character.swapcase()}]" if len(character.swapcase()) == 1 and character.isalpha() else character
+    )
+
+
+def find_skipped(folder: Path, files: set[str]) -> list[str]:
+    """Return the files below a folder that are not among `files`. Raises UsageError if a folder cannot be listed."""
+
+    def report(error: OSError) -> None:
+        if not is_hidden(error.filename, folder):
+            raise UsageError(f"cannot read the folder {error.filename}: {error.strerror}") from error
+
+    found = (str(Path(parent, name)) for parent, _, names in os.walk(folder, onerror=report) for name in names)
+    return [file for file in found if file not in files]
+
+
+def describe_skipped(folder: Path, glob: str, read: int, skipped: list[str]) -> Iterator[str]:
+    """Describe in one sentence how many files of a folder are read and skipped, if any are skipped."""
+    if not skipped:
+        return
+    kinds = Counter(name_kind(file, folder) for file in skipped)
+    reasons = ", ".join(
+        f"{kinds[kind]:,} {phrase.format(glob=glob)}" for kind, phrase in SKIPPED.items() if kinds[kind]
+    )
+    yield f"{folder}: read {read:,} file{'s' * (read != 1)}, skipped {reasons}; --glob chooses the files"
+
+
+SKIPPED = {"other": "not matching {glob}", "hidden": "hidden", "special": "broken links or special files"}
+"""Kinds of files that are skipped in a folder, and how they are described."""
+
+
+def name_kind(file: str, folder: Path) -> str:
+    """Return why a file is skipped: a key of `SKIPPED`."""
+    if is_hidden(file, folder):
+        return "hidden"
+    return "other" if Path(file).is_file() else "special"
+
+
+def is_hidden(file: str, folder: Path) -> bool:
     """Whether the file, or a folder between it and `folder`, has a name that starts with a dot."""
-    return any(part.startswith(".") for part in file.relative_to(folder).parts)
+    return any(part.startswith(".") for part in Path(file).relative_to(folder).parts)
 
 
 def source_bytes(source: str, spool: Spool | None) -> int:

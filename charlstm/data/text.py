@@ -8,29 +8,19 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Callable, Iterator
-from io import IncrementalNewlineDecoder
-from typing import Any
 
 from charlstm.config import DataConfig
 from charlstm.data.normalize import normalize_chunks
 from charlstm.data.sources import expand_sources, read_source, source_bytes
-from charlstm.errors import CharlstmError, UsageError
+from charlstm.decoding import Changes, TextDecoder, describe_changes
+from charlstm.errors import UsageError
 from charlstm.storage.spool import STDIN, Spool
 from charlstm.vocabulary import Text
 
-BOMS = (
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
+DECODING_HINT = (
+    "try another --encoding, such as latin-1 or utf-16-le, --errors replace to read such bytes as U+FFFD, or "
+    "--level byte for any file"
 )
-"""Byte order marks and the encoding that each identifies. None of them is valid UTF-8.
-
-UTF-32-LE precedes UTF-16-LE, because its mark begins with that of UTF-16-LE.
-"""
-
-WITHOUT_SURROGATES = ("utf-8", "utf-16", "utf-32", "ascii", "iso8859-1")
-"""Prefixes of encodings whose decoders never produce a lone surrogate, which is not a character."""
 
 
 class CorpusReader:
@@ -45,11 +35,10 @@ class CorpusReader:
     ) -> None:
         check_data_config(config)
         self.config, self.spool, self.on_progress = config, spool, on_progress
-        self.files = expand_sources(config.corpus, config.glob)
+        self.files, self.skipped = expand_sources(config.corpus, config.glob)
         self.size = sum(source_bytes(source, spool) for source in self.files)
         self.bytes_read = 0  # over all readings
-        self.converted_newlines: set[str] = set()
-        self.detected_encodings: dict[str, str] = {}  # by file, if it is not that of the configuration
+        self.changes: dict[str, Changes] = {}  # by file, so that a second reading does not count twice
 
     def read_files(self) -> Iterator[Iterator[Text]]:
         """Read the text of each file in chunks. Each file must be read to its end before the next."""
@@ -76,12 +65,9 @@ class CorpusReader:
                 yield "\n"
 
     def notes(self) -> Iterator[str]:
-        """Describe what was changed while reading, one sentence each."""
-        for name, encoding in self.detected_encodings.items():
-            yield f"{name} starts with a byte order mark: read as {encoding.upper()}"
-        if self.converted_newlines:
-            kinds = " and ".join(sorted({"\r\n": "CR LF", "\r": "CR"}[kind] for kind in self.converted_newlines))
-            yield f"converted {kinds} line endings to LF"
+        """Describe what was not read, and what was changed while reading, one sentence each."""
+        yield from self.skipped
+        yield from describe_changes(list(self.changes.values()))
 
     def read_file(self, source: str) -> Iterator[Text]:
         """Read the text of one file, in chunks that are not empty."""
@@ -95,83 +81,12 @@ class CorpusReader:
         self.on_progress(self.bytes_read / max(self.size, 1))
 
     def decode_chunks(self, data: Iterator[bytes], name: str) -> Iterator[str]:
-        first = next(data, b"")
-        encoding = next((marked for bom, marked in BOMS if first.startswith(bom)), self.config.encoding)
-        if is_utf_8(self.config.encoding) and encoding != self.config.encoding:
-            self.detected_encodings[name] = encoding
-        else:
-            encoding = self.config.encoding
-        decoder = TextDecoder(name, encoding, self.config.errors, self.config.newlines)
-        yield decoder.decode(first).removeprefix("\ufeff")
+        config = self.config
+        decoder = TextDecoder(name, config.encoding, config.errors, config.newlines, DECODING_HINT)
         for chunk in data:
             yield decoder.decode(chunk)
         yield decoder.decode(b"", final=True)
-        if self.config.newlines == "lf":
-            self.converted_newlines |= decoder.newlines_seen - {"\n"}
-
-
-class TextDecoder:
-    """Decodes the bytes of one file, in chunks, and converts its line endings.
-
-    `name` is the name of the file in errors; `encoding`, `errors` and `newlines` are as in `DataConfig`.
-    """
-
-    def __init__(self, name: str, encoding: str, errors: str, newlines: str) -> None:
-        self.name, self.encoding, self.errors = name, encoding, errors
-        self.bytes_decoder = codecs.getincrementaldecoder(encoding)(errors)
-        self.newline_decoder = IncrementalNewlineDecoder(None, translate=newlines == "lf")
-        self.bytes_read = 0
-        self.without_surrogates = codecs.lookup(encoding).name.startswith(WITHOUT_SURROGATES)
-
-    @property
-    def newlines_seen(self) -> set[str]:
-        """The kinds of line endings read so far."""
-        seen: Any = self.newline_decoder.newlines
-        return set() if seen is None else {seen} if isinstance(seen, str) else set(seen)
-
-    def decode(self, data: bytes, final: bool = False) -> str:
-        """Decode a chunk. Raises CharlstmError, with the file and the offset, for a byte that cannot be decoded."""
-        pending = self.count_pending()
-        try:
-            text = self.bytes_decoder.decode(data, final)
-            if not self.without_surrogates:
-                text.encode()  # raises UnicodeEncodeError for a lone surrogate
-        except UnicodeDecodeError as error:
-            at = self.bytes_read - pending + error.start
-            raise CharlstmError(
-                f"{self.name}: byte 0x{error.object[error.start]:02x} at offset {at} is not {self.encoding}",
-                "try another --encoding, --errors replace to read such bytes as U+FFFD, or --level byte for any file",
-            ) from error
-        except UnicodeError as error:
-            raise CharlstmError(f"{self.name} is not {self.encoding}: {error}") from error
-        if "\0" in text:
-            text = self.replace_nul(text)
-        self.bytes_read += len(data)
-        return self.newline_decoder.decode(text, final)
-
-    def count_pending(self) -> int:
-        """Count the bytes of an incomplete character at the end of the last chunk."""
-        try:
-            return len(self.bytes_decoder.getstate()[0])
-        except (AttributeError, NotImplementedError, UnicodeError):  # some decoders have no such state
-            return 0
-
-    def replace_nul(self, text: str) -> str:
-        """Replace NUL by U+FFFD. Raises CharlstmError unless errors are replaced.
-
-        NUL in decoded text nearly always means the wrong encoding.
-        """
-        if self.errors == "replace":
-            return text.replace("\0", "\ufffd")
-        raise CharlstmError(
-            f"{self.name} contains a NUL near byte {self.bytes_read:,}, so it is not text in {self.encoding}",
-            "try --encoding utf-16-le or utf-16-be, --errors replace to read NUL as U+FFFD, or --level byte for any "
-            "file",
-        )
-
-
-def is_utf_8(encoding: str) -> bool:
-    return codecs.lookup(encoding).name == "utf-8"
+        self.changes[name] = decoder.changes
 
 
 def check_data_config(config: DataConfig) -> None:

@@ -28,7 +28,9 @@ def adapt_model(
     """
     one_direction = file.select_direction(direction)
     configure_process()
-    tokens, _ = read_files(console, file, [source], unknown)
+    tokens, about = read_files(console, file, [source], unknown)
+    if about["characters_left_out"]:
+        console.note(f"left out {about['characters_left_out']:,} characters that the model does not know", "dim")
     ids = tokens.span(0, len(tokens))[:: -1 if direction == "backward" else 1]
 
     from charlstm.evaluation.dynamic import adapt

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from charlstm.cli.output import write_json
+from charlstm.cli.prompt import decode_prompt
 from charlstm.config import DataConfig, UnknownPolicy
 from charlstm.console import Console, escape_controls
 from charlstm.errors import UsageError
@@ -19,7 +20,7 @@ from charlstm.vocabulary import Ids
 def write_fillings(
     console: Console,
     path: Path,
-    text: str,
+    text: str | bytes,
     *,
     gap: str,
     any_length: int | None,
@@ -31,7 +32,10 @@ def write_fillings(
     """Fill the gaps of a text, or of each line for a model of lines, and write the best `num` fillings of each."""
     used_seed = draw_seed() if seed is None else seed
     filler = Filler(ModelFile.load(path), used_seed)
-    templates = parse_templates(split_documents(text, filler.file.config.data), gap, any_length)
+    data = filler.file.config.data
+    templates = parse_templates(
+        split_documents(decode_prompt(console, text, data.level, "text"), data), gap, any_length
+    )
     fixed = [
         encode_fixed(filler, template, unknown, number, len(templates)) for number, template in enumerate(templates, 1)
     ]

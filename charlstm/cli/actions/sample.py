@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from charlstm.cli.commands.sample import SampleRequest
 from charlstm.cli.output import write_json
+from charlstm.cli.prompt import decode_prompt
 from charlstm.console import Console, escape_controls
 from charlstm.data.normalize import normalize_text
 from charlstm.sampling.fragments import Fragment
 from charlstm.storage.model import ModelFile
 from charlstm.text_model import TextModel, draw_seed
-from charlstm.vocabulary import Vocabulary
+from charlstm.vocabulary import Text, Vocabulary
 
 if TYPE_CHECKING:
     from charlstm.cli.actions.novelty import NoveltyReport
@@ -32,6 +34,7 @@ def write_samples(console: Console, path: Path, request: SampleRequest, *, name_
     name_model: print the path of the model on stderr, because the user did not name it.
     """
     file = ModelFile.load(path)
+    request = replace(request, prompt=decode_prompt(console, request.prompt, file.config.data.level))
     if request.adapt is not None:
         # an unknown character of the prompt is reported before the wait, not after
         file.vocabulary.encode(normalize_text(request.prompt, file.config.data), request.unknown)
@@ -137,5 +140,5 @@ def to_results(fragments: Iterable[Fragment], request: SampleRequest, seed: int)
             text = b""
 
 
-def as_bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
+def as_bytes(text: Text) -> bytes:
+    return text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")

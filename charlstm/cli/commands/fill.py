@@ -13,6 +13,8 @@ from charlstm.errors import UsageError
 from charlstm.settings import Settings
 from charlstm.storage.locate import find_model
 
+EMPTY = ("", b"", b"\n", b"\r\n")
+
 
 @command(
     short="text model gap any_ num seed as_json",
@@ -50,11 +52,13 @@ def fill(
 
     A gap is one or more markers, each for one unknown character. All other characters stay as they are.
     """
-    text = read_prompt(console, None if text == "-" else text, None, "text")
-    if not text:
+    template = read_prompt(console, None if text == "-" else text, None, "text")
+    if template in EMPTY:
         raise UsageError("no text to fill", "charlstm fill 'To be, or ___ to be', or pipe one in")
     path = find_model(model, console.environ)
 
     from charlstm.cli.actions.fill import write_fillings
 
-    write_fillings(console, path, text, gap=gap, any_length=any_, num=num, seed=seed, unknown=unknown, as_json=as_json)
+    write_fillings(
+        console, path, template, gap=gap, any_length=any_, num=num, seed=seed, unknown=unknown, as_json=as_json
+    )

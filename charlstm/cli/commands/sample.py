@@ -22,7 +22,8 @@ NEEDS_END = "give a --stop string or a length"
 class SampleRequest:
     """What to sample and how to write it."""
 
-    prompt: str
+    prompt: str | bytes
+    """The bytes of a file or pipe are still to be decoded."""
     sampling: SamplingConfig
     seed: int | None
     num: int
