@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from charlstm.errors import CharlstmError, DivergedError, ModelFileError, UsageError
     from charlstm.evaluation.metrics import Metrics
     from charlstm.text_model import TextModel, load
-    from charlstm.training.events import Event, Finished, RolledBack, Started, Stepped, Validated
+    from charlstm.training.events import Event, Finished, RolledBack, Saved, Started, Stepped, Validated
 
 __version__ = "0.1.0"
 
@@ -47,6 +47,7 @@ MODULES = {
     "Started": "charlstm.training.events",
     "Stepped": "charlstm.training.events",
     "Validated": "charlstm.training.events",
+    "Saved": "charlstm.training.events",
     "RolledBack": "charlstm.training.events",
     "Finished": "charlstm.training.events",
     "Metrics": "charlstm.evaluation.metrics",
@@ -71,6 +72,7 @@ __all__ = [
     "RegularizationConfig",
     "RolledBack",
     "SamplingConfig",
+    "Saved",
     "Started",
     "Stepped",
     "TextModel",

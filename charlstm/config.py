@@ -104,8 +104,8 @@ class RegularizationConfig(CheckedFields):
 
 
 def is_split(shares: tuple[float, ...]) -> bool:
-    """Return whether these are two or three positive shares that add up to 1."""
-    return len(shares) in (2, 3) and all(0 < share < 1 for share in shares) and abs(sum(shares) - 1) < 1e-6
+    """Return whether these are two or three shares that add up to 1, the first of them above 0."""
+    return len(shares) in (2, 3) and shares[0] > 0 and min(shares) >= 0 and abs(sum(shares) - 1) < 1e-6
 
 
 @dataclass(frozen=True)
@@ -163,10 +163,10 @@ class DataConfig(CheckedFields):
     )
     split: tuple[float, ...] = setting(
         (0.9, 0.1),
-        "Shares of the corpus for training, validation and, if there is a third, testing.",
+        "Shares of the corpus for training, validation and, if there is a third, testing; 1,0 trains on all of it.",
         flag=True,
         metavar="A,B[,C]",
-        allowed="two or three shares such as 0.9,0.1 that add up to 1",
+        allowed="two or three shares such as 0.9,0.1 or 1,0 that add up to 1, the first of them above 0",
         valid=is_split,
     )
 
@@ -376,10 +376,32 @@ class Config:
     regularization: RegularizationConfig = field(default_factory=RegularizationConfig)
 
     def __post_init__(self) -> None:
-        """Raises UsageError for a section of the wrong class."""
+        """Raises UsageError for a section of the wrong class, or a setting that needs a validation part."""
         for name, section in SECTIONS.items():
             if not isinstance(value := getattr(self, name), section):
                 raise UsageError(f"Config.{name} must be a {section.__name__}, not {value!r}")
+        if not self.validates:
+            self.check_without_validation()
+
+    @property
+    def validates(self) -> bool:
+        """Whether the corpus has a validation part."""
+        return self.data.split[1] > 0
+
+    def check_without_validation(self) -> None:
+        """Raise UsageError for a setting that acts on the validation loss."""
+        training = self.training
+        acting = {
+            "--patience": training.patience > 0,
+            "--schedule plateau": training.schedule == "plateau",
+            "--optimizer nt-asgd": training.optimizer == "nt-asgd",
+        }
+        for option in (option for option, used in acting.items() if used):
+            split = ",".join(f"{share:g}" for share in self.data.split)
+            raise UsageError(
+                f"{option} acts on the validation loss, and --split {split} leaves no validation part",
+                "use another setting, or a split such as 0.9,0.1",
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as nested dicts and lists, as in TOML and JSON."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from charlstm.data import split as split_module
 from charlstm.data.batches import Batches
 from charlstm.data.split import MAX_MAPPED, PART_NAMES, Split, Tokens, default_shares
 from charlstm.errors import CharlstmError
@@ -28,19 +30,33 @@ def test_the_parts_of_a_split_in_order_are_the_whole_corpus(length: int, split: 
 @given(st.lists(st.integers(0, 12), min_size=20, max_size=60), splits)
 def test_each_document_is_whole_in_one_part_of_a_split(lengths: list[int], split: tuple[float, ...]) -> None:
     ids = np.concatenate([np.append(np.ones(length, np.uint8), np.uint8(9)) for length in lengths])
-    try:
-        store = Split(ids, split, end_of_document=9)
-    except CharlstmError:
-        return
+    store = Split(ids, split, end_of_document=9)
     for name in PART_NAMES[: len(split)]:
         part = store.part(name)
         assert not len(part) or part.span(0, len(part))[-1] == 9
     assert sum(len(store.part(name)) for name in PART_NAMES) == len(ids)
 
 
-def test_a_split_of_too_few_documents_is_an_error() -> None:
-    with pytest.raises(CharlstmError, match=r"in too few documents; a validation part of 0\.5 needs"):
-        Split(np.array([1, 1, 1, 1, 9], np.uint8), (0.5, 0.5), end_of_document=9)
+@given(st.lists(st.integers(1, 60), min_size=3, max_size=9), splits, st.integers(1, 20))
+def test_every_part_of_a_split_has_a_document(lengths: list[int], split: tuple[float, ...], chunk: int) -> None:
+    ids = np.concatenate([np.append(np.ones(length, np.uint8), np.uint8(9)) for length in lengths])
+    with patch.object(split_module, "CHUNK_IDS", chunk):
+        store = Split(ids, split, end_of_document=9)
+    assert all(len(store.part(name)) for name in PART_NAMES[: len(split)])
+    assert sum(len(store.part(name)) for name in PART_NAMES) == len(ids)
+
+
+@given(st.integers(0, 12), splits, st.booleans())
+def test_a_split_of_too_few_characters_or_documents_says_how_many_are_needed(
+    count: int, split: tuple[float, ...], documents: bool
+) -> None:
+    ids, needed = np.full(count, 9, np.uint8), len(split) + (not documents)
+    if count >= needed:
+        parts = Split(ids, split, 9 if documents else None)
+        assert all(len(parts.part(name)) for name in PART_NAMES[: len(split)])
+        return
+    with pytest.raises(CharlstmError, match=f"the corpus has {count} .* need at least {needed}; .*--split 1,0"):
+        Split(ids, split, 9 if documents else None)
 
 
 def test_the_default_validation_part_of_a_large_corpus_has_five_million_characters() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from charlstm.storage.tensors import read_tensors
 from tests.support.command_line import assert_fails, charlstm
-from tests.support.texts import ROOT, SMALL
+from tests.support.texts import ENGLISH, ROOT, SMALL
 
 pytestmark = pytest.mark.slow
 
@@ -98,11 +98,31 @@ def test_files_can_be_documents_of_several_lines() -> None:
     assert written.count("\n") == 2
 
 
+def test_a_corpus_of_few_documents_is_split_between_two_of_them() -> None:
+    Path("poems").mkdir()
+    for k in range(5):
+        Path(f"poems/{k}.txt").write_text(ENGLISH[400 * k : 400 * (k + 1)], "utf-8")
+    for split in ("0.9,0.1", "0.8,0.1,0.1"):
+        trained = charlstm("train", "poems", *SMALL, "--document", "file", "--epochs", 1, "--split", split, "-o", split)
+        assert trained.code == 0, trained.err
+        for part in ("val", "test")[: split.count(",")]:
+            shown = json.loads(charlstm("eval", "-m", split, "--part", part, "--json").text)
+            assert shown["end_symbols"] == 1
+
+
+def test_a_last_document_larger_than_the_validation_part_is_the_validation_part() -> None:
+    Path("lines.txt").write_text("little\n" * 50 + "huge " * 500, "utf-8")
+    trained = charlstm("train", "lines.txt", *SMALL, "--document", "line", "--epochs", 1, "-o", "run")
+    assert trained.code == 0, trained.err
+    assert "350 train, 2,501 val" in trained.err
+
+
 def test_unsupported_uses_of_documents_are_errors() -> None:
     Path("places.txt").write_text(PLACES, "utf-8")
     assert_fails(charlstm("train", "places.txt", *LINES, "--engine", "torch"), 2, "--engine", "document")
     Path("one.txt").write_text("a" * 4000)
-    assert_fails(charlstm("train", "one.txt", *LINES), 1, "too few documents", "--split")
+    one = charlstm("train", "one.txt", *LINES)
+    assert_fails(one, 1, "the corpus has 1 document, and", "--document stream", "--split 1,0")
     assert charlstm("train", "places.txt", *LINES, "--epochs", 1, "-o", "run").code == 0
     changed = charlstm("train", "--resume", "-o", "run", "--document", "stream", "--epochs", 2)
     assert_fails(changed, 2, "--document", "stream", "line")

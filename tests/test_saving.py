@@ -184,7 +184,7 @@ def test_a_save_in_the_background_writes_the_run_as_it_was_when_the_save_began(t
     """Training continues meanwhile, but every array on the disk is of the same step."""
     late, written = RunFolder(tmp_path / "late"), []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RunFolder, "save_in_background", lambda self, model, state: written.append((model, state)))
+        patch.setattr(RunFolder, "save_in_background", lambda self, *saved, best: written.append(saved))
         training = run_training(CORPUS, make_config(save_every=1e-6, validate_every=10**6), late)
         while not (isinstance(event := next(training), Stepped) and event.step == 20):
             pass
@@ -206,6 +206,60 @@ def test_changing_a_fixed_setting_on_resume_is_rejected_and_the_error_lists_thos
     )
     changed = charlstm("train", "--resume", "-o", "run", "--epochs", 2, "--lr", 1e-3, "--keep", 1, "--save-every", "5m")
     assert changed.code == 0, changed.err
+
+
+def file_contents(folder: str) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+def test_a_resumed_run_that_trains_nothing_changes_no_file(corpus: Path) -> None:
+    assert charlstm("train", corpus, *SMALL, "--epochs", 2, "-o", "run").code == 0
+    with Path("run/metrics.jsonl").open("a") as file:
+        file.write('{"step": 10')  # what a killed process may leave
+    Path("run/good.safetensors").unlink()
+    before = file_contents("run")
+    for options in (("--epochs", 1), ("--epochs", 1, "--lr", 1e-3, "--keep", 2), ("--max-time", "0.001s"), ()):
+        resumed = charlstm("train", "--resume", "-o", "run", *options)
+        assert (resumed.code, resumed.text) == (0, "run\n")
+        assert "already complete at step" in resumed.err
+        assert file_contents("run") == before, options
+
+
+def test_a_resumed_run_that_is_out_of_patience_changes_no_file(corpus: Path) -> None:
+    options = ("--epochs", 40, "--lr", 0.5, "--patience", 1, "--set", "training.validate_every=10")
+    assert "without a better loss" in charlstm("train", corpus, *SMALL, *options, "-o", "run").err
+    before = file_contents("run")
+    resumed = charlstm("train", "--resume", "-o", "run", "--epochs", 99)
+    assert "1 validation without a better loss" in resumed.err
+    assert file_contents("run") == before
+
+
+def test_a_resumed_run_that_fails_or_is_stopped_at_once_changes_no_file(corpus: Path) -> None:
+    assert charlstm("train", corpus, *SMALL, "--epochs", 1, "-o", "run").code == 0
+    before = file_contents("run")
+
+    def no_memory(self: Trainer, learning_rate: float) -> float:
+        raise MemoryError
+
+    def interrupt(self: Trainer, state: dict[str, Any]) -> None:
+        signal.raise_signal(signal.SIGINT)
+        real(self, state)
+
+    real = Trainer.load_state_dict
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "step", no_memory)
+        failed = charlstm("train", "--resume", "-o", "run", "--epochs", 3)
+    assert_fails(failed, 1, "not enough memory")
+    assert file_contents("run") == before
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "load_state_dict", interrupt)
+        assert charlstm("train", "--resume", "-o", "run", "--epochs", 3).code == 130
+    assert file_contents("run") == before
+    rejected = charlstm("train", "--resume", "-o", "run", "--epochs", 3, "--hidden", 99)
+    assert_fails(rejected, 2, "--hidden")
+    corpus.write_text("another text")
+    assert_fails(charlstm("train", "--resume", "-o", "run", "--epochs", 3), 1, "")
+    assert file_contents("run") == before
 
 
 def test_a_state_that_does_not_fit_the_settings_is_rejected_before_the_model_is_built(tmp_path: Path) -> None:

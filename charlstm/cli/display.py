@@ -16,7 +16,7 @@ from charlstm.cli.output import quantity
 from charlstm.config import Config, SamplingConfig
 from charlstm.console import Console, ProgressBar, escape_controls
 from charlstm.data.corpus import Corpus
-from charlstm.data.split import PART_NAMES, Split, Tokens
+from charlstm.data.split import Split, Tokens
 from charlstm.storage.locate import LAST
 from charlstm.storage.model import ModelFile
 from charlstm.storage.run import RunFolder
@@ -30,7 +30,7 @@ from charlstm.training.diagnostics import (
     diagnose,
     pair_entropy,
 )
-from charlstm.training.events import Event, Finished, RolledBack, Started, Stepped, Validated
+from charlstm.training.events import Event, Finished, RolledBack, Saved, Started, Stepped, Validated
 
 LARGE_VOCABULARY = 1000
 """Symbols from which a warning may suggest a smaller vocabulary."""
@@ -94,7 +94,7 @@ def count_symbols_with(corpus: Corpus, min_count: int) -> int:
 def show_corpus(console: Console, corpus: Corpus, config: Config) -> Split:
     """Print the size of the corpus and of its parts. Returns the parts."""
     tokens = corpus.split(config.data.split)
-    parts = ", ".join(f"{len(tokens.part(part)):,} {part}" for part in PART_NAMES[: len(config.data.split)])
+    parts = ", ".join(f"{len(tokens.part(name)):,} {name}" for name, share in tokens.named_shares if share)
     unit = "characters" if config.data.level == "char" else "bytes"
     size = f"{len(corpus):,} {unit}, {corpus.vocabulary.size:,} distinct"
     if corpus.documents:
@@ -125,6 +125,8 @@ class Display:
                         self.update_bar(event, bar)
                     case Validated():
                         self.show_validation(event)
+                    case Saved():
+                        self.show_save(event)
                     case RolledBack():
                         self.show_rollback(event)
                     case Finished():
@@ -168,8 +170,16 @@ class Display:
             losses += f"  backward {metrics.backward_loss_nats:.4f}, both sides {metrics.pseudo_likelihood_nats:.4f}"
         best = "  best so far" if event.best else ""
         self.console.note(f"step {event.step:,}  {format_duration(event.seconds)}  {losses}{best}")
+        self.show_sample(event.step)
+
+    def show_save(self, event: Saved) -> None:
+        loss = f"loss {event.train_loss_nats:.4f} nats/char"
+        self.console.note(f"step {event.step:,}  {format_duration(event.seconds)}  {loss}  saved")
+        self.show_sample(event.step)
+
+    def show_sample(self, seed: int) -> None:
         if self.samples and not self.console.quiet:
-            self.console.note(self.draw_sample(event.step), "dim")
+            self.console.note(self.draw_sample(seed), "dim")
 
     def show_rollback(self, event: RolledBack) -> None:
         self.smoothed_loss = None

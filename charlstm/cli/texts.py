@@ -74,10 +74,10 @@ def read_part(console: Console, file: ModelFile, part: str | None, path: Path) -
     name = part or "val"
     tokens = corpus.split(file.config.data.split).part(name)
     if not len(tokens):
-        raise UsageError(
-            f"--part {name}: the model's corpus has no such part",
-            f"it was split {','.join(f'{share:g}' for share in file.config.data.split)}",
-        )
+        split = f"it was split {','.join(f'{share:g}' for share in file.config.data.split)}"
+        if part is None:
+            raise UsageError(f"the model's corpus has no validation part: {split}", "name a FILE, or give --part train")
+        raise UsageError(f"--part {name}: the model's corpus has no such part", split)
     about = {
         "text": f"{name} part of {text}",
         "bytes": sum(map(file.vocabulary.count_bytes, tokens.chunks())),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterator
 from itertools import accumulate, pairwise
-from math import ceil
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,8 @@ from numpy.typing import NDArray
 
 from charlstm.errors import CharlstmError
 
-PART_NAMES = ("train", "val", "test")
+PART_LABELS = {"train": "training", "val": "validation", "test": "testing"}
+PART_NAMES = tuple(PART_LABELS)
 
 TokenIds = NDArray[np.unsignedinteger[Any]]
 """The ids of a text, in the smallest type that holds them."""
@@ -67,31 +67,65 @@ class Tokens:
 
 
 class Split:
-    """The ids of a corpus, split into parts of these shares.
+    """The ids of a corpus, split by position into parts of these shares.
 
-    With an `end_of_document` id, each document is whole in one part. Raises CharlstmError if the training or the
-    validation part would be empty.
+    With an `end_of_document` id, each document is whole in one part. A part with a share above 0 has at least one
+    document, or one character; training needs two characters. Raises CharlstmError if the corpus has fewer.
     """
 
     def __init__(self, ids: TokenIds, shares: tuple[float, ...], end_of_document: int | None = None) -> None:
-        self.ids, self.shares = ids, shares
-        self.edges = [0, *(self.find_edge(round(len(ids) * share), end_of_document) for share in accumulate(shares))]
-        for name, label, share in zip(PART_NAMES, ("training", "validation"), shares, strict=False):
-            if not len(self.part(name)):
-                unit = "characters" if end_of_document is None else "characters in too few documents"
-                raise CharlstmError(
-                    f"the corpus has {len(ids):,} {unit}; a {label} part of {share:g} "
-                    f"needs at least {ceil(1 / share):,} characters",
-                    "add more text or change the shares with --split",
-                )
+        self.ids, self.shares, self.end_of_document = ids, shares, end_of_document
+        needed = [self.fewest_units(name) * (share > 0) for name, share in self.named_shares]
+        units = self.count_units(sum(needed))
+        if units < sum(needed):
+            raise too_small(units, [name for name, share in self.named_shares if share], end_of_document is not None)
+        ends = self.last_boundaries(sum(needed))
+        self.edges = [0]
+        for k, share in enumerate(accumulate(shares)):
+            lowest, highest = self.skip_units(self.edges[-1], needed[k]), ends[sum(needed[k + 1 :])]
+            self.edges.append(min(max(self.find_edge(round(len(ids) * share)), lowest), highest))
 
-    def find_edge(self, position: int, end_of_document: int | None) -> int:
+    @property
+    def named_shares(self) -> list[tuple[str, float]]:
+        return list(zip(PART_NAMES, self.shares, strict=False))
+
+    def fewest_units(self, name: str) -> int:
+        """Return how many documents or characters a part needs."""
+        return 2 if name == "train" and self.end_of_document is None else 1
+
+    def count_units(self, limit: int) -> int:
+        """Count the documents or characters of the corpus, up to `limit`."""
+        count = at = 0
+        while count < limit and at < len(self.ids):
+            count, at = count + 1, self.skip_units(at, 1)
+        return count
+
+    def skip_units(self, position: int, count: int) -> int:
+        """Return the position `count` documents or characters after one between two of them."""
+        if self.end_of_document is None:
+            return position + count
+        return self.find_edge(position + 1) if count else position
+
+    def last_boundaries(self, count: int) -> list[int]:
+        """Return the positions before the last 0 to `count` documents or characters, which the corpus has."""
+        length = len(self.ids)
+        if self.end_of_document is None:
+            return [length - k for k in range(count + 1)]
+        found, tokens, stop = [length], Tokens(self.ids), length - 1  # the last id is the end of the last document
+        while stop > 0 and len(found) <= count:
+            start = max(stop - CHUNK_IDS, 0)
+            ends = np.flatnonzero(tokens.span(start, stop) == self.end_of_document)
+            found += (start + 1 + ends[::-1][:count]).tolist()
+            stop = start
+        return [*found, 0][: count + 1]
+
+    def find_edge(self, position: int) -> int:
         """Return the position or, with documents, the end of the document that it is in."""
-        if end_of_document is None or position == 0:
+        if self.end_of_document is None or position == 0:
             return position
         tokens = Tokens(self.ids)
         for at in range(position - 1, len(self.ids), CHUNK_IDS):
-            ends = np.flatnonzero(tokens.span(at, at + CHUNK_IDS) == end_of_document)
+            ends = np.flatnonzero(tokens.span(at, at + CHUNK_IDS) == self.end_of_document)
             if len(ends):
                 return at + int(ends[0]) + 1
         return len(self.ids)
@@ -100,6 +134,19 @@ class Split:
         """Return the part `train`, `val` or `test`, empty if the split does not have it."""
         spans = dict(zip(PART_NAMES, pairwise(self.edges), strict=False))
         return Tokens(self.ids, *spans.get(name, (0, 0)))
+
+
+def too_small(count: int, parts: list[str], in_documents: bool) -> CharlstmError:
+    """Return the error for a corpus of `count` documents or characters, which are too few for these parts."""
+    unit = ("document" if in_documents else "character") + "s" * (count != 1)
+    needed = len(parts) + (not in_documents)
+    names = " and ".join(PART_LABELS[name] for name in parts)
+    whole = ["--split 1,0 trains on all of it"] * (len(parts) > 1)
+    one_text = ["--document stream reads it as one text"] * in_documents
+    return CharlstmError(
+        f"the corpus has {count} {unit}, and {names} need{'s' * (len(parts) == 1)} at least {needed}",
+        ", ".join([*one_text, *whole]) or "add more text",
+    )
 
 
 def default_shares(length: int, shares: tuple[float, ...]) -> tuple[float, ...]:

@@ -144,18 +144,18 @@ class RunFolder:
         self.wait_for_save()
         self.write_files(model, state | {"logged": self.metrics_size}, best, keep)
 
-    def save_in_background(self, model: ModelFile, state: StateTree) -> None:
-        """Save the last model and the training state in a thread. The caller must not change them meanwhile.
+    def save_in_background(self, model: ModelFile, state: StateTree, *, best: bool = False) -> None:
+        """Save as `save` does, in a thread. The caller must not change the model and the state meanwhile.
 
         An error is raised by the next save, or at the end by `lock_exclusively`.
         """
         self.wait_for_save()
-        self.writer = Thread(target=self.write_in_thread, args=(model, state | {"logged": self.metrics_size}))
+        self.writer = Thread(target=self.write_in_thread, args=(model, state | {"logged": self.metrics_size}, best))
         self.writer.start()
 
-    def write_in_thread(self, model: ModelFile, state: StateTree) -> None:
+    def write_in_thread(self, model: ModelFile, state: StateTree, best: bool) -> None:
         try:
-            self.write_files(model, state)
+            self.write_files(model, state, best)
         except CharlstmError as error:
             self.failure = error
 

@@ -69,6 +69,20 @@ class Validated:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Saved:
+    """The run was saved, where one with a validation part would have been validated; its last model is the best.
+
+    step: steps taken so far.
+    seconds: time that the run has taken before this save, over all resumptions.
+    train_loss_nats: mean training loss since the last such save, nats per character, with dropout.
+    """
+
+    step: int
+    seconds: float
+    train_loss_nats: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class RolledBack:
     """Training diverged and continues from the last good state with a lower learning rate.
 
@@ -92,7 +106,7 @@ class Finished:
     step: steps taken so far.
     steps: steps taken since Started.
     seconds: time that the run has taken, over all resumptions.
-    best_loss_nats: lowest validation loss, nats per character; None before the first validation.
+    best_loss_nats: lowest validation loss, nats per character; None before the first validation or without any.
     """
 
     reason: Literal["done", "patience", "stopped"]
@@ -102,5 +116,5 @@ class Finished:
     best_loss_nats: float | None
 
 
-Event = Started | Stepped | Validated | RolledBack | Finished
-"""What `run_training` yields: Started, then Stepped, Validated and RolledBack, then Finished."""
+Event = Started | Stepped | Validated | Saved | RolledBack | Finished
+"""What `run_training` yields: Started, then Stepped, Validated (or Saved) and RolledBack, then Finished."""

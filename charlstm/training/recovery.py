@@ -69,7 +69,7 @@ def roll_back(trainer: Trainer, folder: RunFolder, error: DivergedError) -> Roll
     folder.truncate_metrics(good)
     progress.seconds, progress.setbacks, progress.setback_lr = seconds, min(rollbacks, MAX_ROLLBACKS), lr
     if rollbacks > MAX_ROLLBACKS:
-        folder.save(trainer.model_file({}), trainer.state_dict())
+        folder.save(trainer.model_file({}), trainer.state_dict(), best=not trainer.config.validates)
         raise DivergedError(
             f"{error.message}, after {MAX_ROLLBACKS} roll backs that each halved the learning rate",
             f"lower --lr (now {lr:g}); --resume continues from step {progress.step}, the last good one",
@@ -83,7 +83,7 @@ def roll_back(trainer: Trainer, folder: RunFolder, error: DivergedError) -> Roll
             "rate_factor": event.rate_factor,
         }
     )
-    folder.save(trainer.model_file({}), trainer.state_dict())
+    folder.save(trainer.model_file({}), trainer.state_dict(), best=not trainer.config.validates)
     folder.mark_good()
     return event
 

@@ -13,8 +13,9 @@ from charlstm.evaluation.evaluate import evaluate
 from charlstm.evaluation.metrics import Metrics
 from charlstm.storage.model import ModelFile
 from charlstm.storage.run import RunFolder
+from charlstm.storage.state import StateTree
 from charlstm.training.clock import Clock
-from charlstm.training.events import Event, Finished, Started, Stepped, Validated
+from charlstm.training.events import Event, Finished, Saved, Started, Stepped, Validated
 from charlstm.training.recovery import (
     check_loss,
     check_validation_loss,
@@ -63,18 +64,16 @@ def run_training(
     trainer = Trainer(corpus, config)
     new_characters = trainer.init_from(init_from) if init_from else ""
     with folder.lock_exclusively():
+        state: StateTree | None = None
         if resume:
             state = folder.load_state()
             trainer.load_state_dict(state)
-            folder.truncate_metrics(state)
-            folder.write_config(config)
         else:
             folder.create(config, corpus.spool, overwrite=overwrite)
             save_run(trainer, folder)
-        # The last save is good if it was made at the start or at a validation; the process that made it may have been
-        # killed before it marked it. Without any good state, the last save is the only one to roll back to.
-        if trainer.progress.validated_step == trainer.progress.step or not folder.has_good:
-            folder.mark_good()
+        run = TrainingRun(trainer, folder, state, stop, validate_at)
+        if not resume:
+            run.prepare_folder()
         yield Started(
             device=str(trainer.device),
             parameters=trainer.parameter_count,
@@ -83,22 +82,29 @@ def run_training(
             step=trainer.progress.step,
             new_characters=new_characters,
         )
-        yield from TrainingRun(trainer, folder, stop, validate_at).train()
+        yield from run.train()
 
 
 class TrainingRun:
-    """The training loop of one run: takes steps, validates, saves, and rolls back after a divergence."""
+    """The training loop of one run: takes steps, validates, saves, and rolls back after a divergence.
+
+    `resumed` is the saved state that the run continues from, None for a new run. Its folder is not changed before the
+    first step or validation is done: a resumed run that fails or has nothing to do leaves its files as they are.
+    """
 
     def __init__(
         self,
         trainer: Trainer,
         folder: RunFolder,
+        resumed: StateTree | None,
         stop: Callable[[], bool],
         validate_at: Callable[[float], bool] | None = None,
     ) -> None:
         self.trainer, self.folder, self.stop, self.validate_at = trainer, folder, stop, validate_at
+        self.resumed, self.folder_is_ready = resumed, False
         self.clock = Clock(trainer, folder)
-        self.saved_at = monotonic()
+        self.saved_at, self.saved_step = monotonic(), trainer.progress.step
+        self.good_is_saved = trainer.progress.validated_step == trainer.progress.step
 
     def train(self) -> Iterator[Event]:
         """Take steps and validate, until the end of the training or until `stop()` returns True."""
@@ -110,20 +116,21 @@ class TrainingRun:
             event: Event | None
             try:
                 if not stopped and self.is_validation_due():
-                    event = self.validate()
+                    event = self.validate() if self.trainer.config.validates else self.save()
                 elif reason := self.reason_to_end(stopped):
                     break
                 else:
                     event = self.step()
             except DivergedError as error:
+                self.prepare_folder()
                 event = roll_back(self.trainer, self.folder, error)
             if event is not None:
                 yield event
-            if isinstance(event, Validated):
+            if isinstance(event, (Validated, Saved)):
                 self.clock.end_validation()
-                self.saved_at = monotonic()
+                self.saved_at, self.saved_step = monotonic(), progress.step
 
-        if reason == "stopped":
+        if reason == "stopped" and progress.step != self.saved_step:
             save_run(self.trainer, self.folder)
         yield Finished(
             reason=reason,
@@ -133,10 +140,26 @@ class TrainingRun:
             best_loss_nats=progress.best_loss_nats,
         )
 
+    def prepare_folder(self) -> None:
+        """Make the folder ready for what this process writes. Called before the first write, and later without effect.
+
+        The settings and metrics of a resumed run are brought up to date. The last save becomes the state to roll back
+        to if it was made at the start or at a validation: the process that made it may have been killed before it
+        marked it. Without any good state, the last save is the only one to roll back to.
+        """
+        if self.folder_is_ready:
+            return
+        if self.resumed is not None:
+            self.folder.truncate_metrics(self.resumed)
+            self.folder.write_config(self.trainer.config)
+        if self.good_is_saved or not self.folder.has_good:
+            self.folder.mark_good()
+        self.resumed, self.folder_is_ready = None, True
+
     def is_validation_due(self) -> bool:
         """Return whether to validate now: at the end, every `validate_every` steps or when `validate_at` says so.
 
-        The same step is never validated twice.
+        The same step is never validated twice. Without a validation part, the run is saved instead.
         """
         step, done = self.trainer.progress.step, self.clock.fraction_done
         if step in (0, self.trainer.progress.validated_step):
@@ -167,6 +190,7 @@ class TrainingRun:
         began = monotonic()
         with explain_memory_errors(trainer):
             loss = trainer.step(lr)
+        self.prepare_folder()
         check_loss(trainer, loss)
         clock.record_step(monotonic() - began)
         if progress.step % LOG_EVERY == 0:
@@ -174,7 +198,8 @@ class TrainingRun:
             if not self.is_validation_due():  # which logs a line of its own
                 self.folder.append_metrics({**clock.position(), "loss_nats": loss, "learning_rate": lr})
         if 0 < settings.save_every <= monotonic() - self.saved_at:
-            self.folder.save_in_background(trainer.model_file({}), trainer.state_dict())
+            best = not trainer.config.validates
+            self.folder.save_in_background(trainer.model_file({}), trainer.state_dict(), best=best)
             self.saved_at = monotonic()
         return Stepped(
             step=progress.step,
@@ -193,6 +218,7 @@ class TrainingRun:
         """
         trainer, folder, progress = self.trainer, self.folder, self.trainer.progress
         if trainer.config.training.max_time and self.clock.fraction_done >= 1:
+            self.prepare_folder()
             save_run(trainer, folder)  # save first: the last validation may overrun the limit
         self.clock.begin_validation()
         ids = trainer.tokens.part("val")
@@ -201,20 +227,42 @@ class TrainingRun:
         if metrics is None:
             return None
         check_validation_loss(trainer, metrics)
+        self.prepare_folder()
         best, train_loss = progress.record_validation(metrics.loss_nats), progress.pop_mean_loss()
         trainer.average.observe_loss(metrics.loss_nats)
         losses = {"loss_nats": train_loss, "validation_loss_nats": metrics.loss_nats, "validation_bpc": metrics.bpc}
         two_sided = {f"validation_{key}": value for key, value in metrics.two_sided().items()}
         folder.append_metrics({**self.clock.position(), **losses, **two_sided})
-        save_run(trainer, folder, metrics, best=best)
+        save_run(trainer, folder, metrics, best=best, keep=trainer.config.training.keep)
         folder.mark_good()
         return Validated(
             step=progress.step, seconds=progress.seconds, train_loss_nats=train_loss, metrics=metrics, best=best
         )
 
+    def save(self) -> Saved:
+        """Log the training loss and save the run, where a run with a validation part would validate."""
+        trainer, folder, progress = self.trainer, self.folder, self.trainer.progress
+        self.prepare_folder()
+        self.clock.begin_validation()
+        progress.validated_step, train_loss = progress.step, progress.pop_mean_loss()
+        folder.append_metrics({**self.clock.position(), "loss_nats": train_loss})
+        save_run(trainer, folder, keep=trainer.config.training.keep)
+        folder.mark_good()
+        return Saved(step=progress.step, seconds=progress.seconds, train_loss_nats=train_loss)
 
-def save_run(trainer: Trainer, folder: RunFolder, metrics: Metrics | None = None, *, best: bool = False) -> None:
-    """Save the model and the training state; `metrics` are those of the validation at this step, if it had one."""
+
+def save_run(
+    trainer: Trainer,
+    folder: RunFolder,
+    metrics: Metrics | None = None,
+    *,
+    best: bool = False,
+    keep: int | None = None,
+) -> None:
+    """Save the model and the training state; `metrics` are those of the validation at this step, if it had one.
+
+    `best` and `keep` are as in `RunFolder.save`. Without a validation part the last model is always the best one.
+    """
     validation = {"validation": metrics.to_dict()} if metrics else {}
-    keep = trainer.config.training.keep if metrics else None
+    best = best or not trainer.config.validates
     folder.save(trainer.model_file(validation), trainer.state_dict(), best=best, keep=keep)

@@ -26,7 +26,7 @@ from charlstm.storage.locate import find_model, find_newest_run
 from charlstm.storage.model import ModelFile
 from charlstm.storage.run import RunFolder
 from charlstm.storage.spool import Spool
-from charlstm.training.events import Event, Finished, RolledBack, Started, Validated
+from charlstm.training.events import Event, Finished, RolledBack, Saved, Started, Validated
 
 
 class Plan(NamedTuple):
@@ -185,13 +185,20 @@ def write_events(console: Console, events: Iterable[Event], folder: Path) -> Ite
 
 def describe_event(event: Event) -> dict[str, Any]:
     """Return the JSON record of an event, with the keys of metrics.jsonl; empty for a step."""
-    names = {Started: "started", Validated: "validated", RolledBack: "rolled_back", Finished: "finished"}
+    names = {
+        Started: "started",
+        Validated: "validated",
+        Saved: "saved",
+        RolledBack: "rolled_back",
+        Finished: "finished",
+    }
     if type(event) not in names:
         return {}
     record = asdict(event)
+    if isinstance(event, (Validated, Saved)):
+        record["loss_nats"] = record.pop("train_loss_nats")
     if isinstance(event, Validated):
         del record["metrics"]
-        record["loss_nats"] = record.pop("train_loss_nats")
         record |= {f"validation_{name}": value for name, value in event.metrics.to_dict().items()}
     return {"event": names[type(event)], **record}
 

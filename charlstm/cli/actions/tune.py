@@ -41,6 +41,11 @@ def run_search(console: Console, request: TuneRequest) -> int:
     config = resolve(request.given | {"data.corpus": Setting(sources, "the corpus")})
     if not config.training.max_time:
         raise UsageError("--time must be more than 0: a trial has to end")
+    if not config.validates:
+        split = request.given["data.split"]
+        raise UsageError(
+            f"tune compares settings by their validation loss, and {split.where} leaves no validation part"
+        )
     corpus = read_with_progress(console, config.data, stdin)
     config = with_default_split(config, request.given, corpus)
     show_corpus(console, corpus, config)
