@@ -301,6 +301,10 @@ class TrainingConfig(CheckedFields):
     )
 
 
+DOCUMENT_LENGTH = 100_000
+"""Default length of a sample of a model of documents, which normally ends by itself: none runs forever."""
+
+
 @dataclass(frozen=True)
 class SamplingConfig(CheckedFields):
     """How characters are drawn from the model's distribution, and how many."""
@@ -336,7 +340,8 @@ class SamplingConfig(CheckedFields):
     )
     length: int = setting(
         500,
-        "Number of characters to write after the prompt; 0 means no limit.",
+        f"Characters to write after the prompt; 0 means no limit. A model of documents writes whole ones, of at most "
+        f"{DOCUMENT_LENGTH} characters, unless this is given.",
         flag="-l",
         minimum=0,
         maximum=1e12,

@@ -10,7 +10,7 @@ from random import SystemRandom
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.config import Direction, SamplingConfig
+from charlstm.config import DOCUMENT_LENGTH, Direction, SamplingConfig
 from charlstm.data.normalize import normalize_text
 from charlstm.sampling.filters import log_softmax
 from charlstm.sampling.fragments import Fragment
@@ -42,7 +42,7 @@ class TextModel:
     def generate(
         self,
         prompt: Text = "",
-        config: SamplingConfig = SamplingConfig(),
+        config: SamplingConfig | None = None,
         *,
         seed: int | None = None,
         stop: Sequence[str] = (),
@@ -53,12 +53,16 @@ class TextModel:
 
         prompt: the text to continue; `bytes` for a model of bytes. Empty starts a new text.
         config: temperature, filters and length. With a length of 0 the sample ends at a stop string, at the end of the
-            document (if the model has documents) or never.
+            document (if the model has documents) or never. None is the defaults, with a length of 100,000 if the model
+            has documents.
         seed: the same seed gives the same text. None draws one.
         stop: stop strings, at which the sample ends. They are not part of it.
 
         Raises UsageError for a character in the prompt that is not in the vocabulary.
         """
+        if config is None:
+            in_documents = self.vocabulary.end_of_document is not None
+            config = SamplingConfig(length=DOCUMENT_LENGTH) if in_documents else SamplingConfig()
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         for fragment in self.stream_fragments(prompt, config, seed=draw_seed() if seed is None else seed, stop=stop):
             yield from decoder.decode(fragment.text, final=bool(fragment.stop_reason))

@@ -8,8 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from charlstm.storage.model import ModelFile
 from charlstm.storage.tensors import read_tensors
+from charlstm.text_model import TextModel
 from tests.support.command_line import assert_fails, charlstm
+from tests.support.models import make_chain_model
 from tests.support.texts import ENGLISH, ROOT, SMALL
 
 pytestmark = pytest.mark.slow
@@ -44,6 +47,54 @@ def test_json_reports_why_a_sample_ended(names: Path) -> None:
     assert {json.loads(line)["stop_reason"] for line in out.splitlines()} == {"document"}
     short = charlstm("sample", "-m", names, "-l", 2, "--seed", 1, "--json").text
     assert json.loads(short)["stop_reason"] == "length"
+
+
+LONG = 700
+"""Characters of a document that is longer than a sample of a model without documents."""
+
+
+@pytest.fixture(scope="module")
+def long_documents() -> ModelFile:
+    """A model whose every document is the same chain of distinct characters, in both directions."""
+    return make_chain_model(LONG)
+
+
+def test_a_document_longer_than_500_characters_is_written_to_its_end(long_documents: ModelFile) -> None:
+    long_documents.save(Path("long.safetensors"))
+    for direction in ("forward", "backward"):
+        written = charlstm("sample", "-m", "long.safetensors", "-n", 2, "--seed", 1, "--direction", direction)
+        assert [len(line) for line in written.text.splitlines()] == [LONG, LONG], direction
+        assert "warning" not in written.err
+    cut = charlstm("sample", "-m", "long.safetensors", "-l", 600, "--seed", 1)
+    assert len(cut.text) == 601
+    assert "warning" not in cut.err
+    environ = {"CHARLSTM_LENGTH": "10"}
+    assert len(charlstm("sample", "-m", "long.safetensors", "--seed", 1, environ=environ).text) == 11
+
+
+def test_samples_of_documents_need_no_limit(names: Path, long_documents: ModelFile) -> None:
+    usual = charlstm("sample", "-m", names, "-n", 3, "--seed", 1)
+    assert charlstm("sample", "-m", names, "-n", 3, "-l", 0, "--seed", 1).out == usual.out
+    for options in (("--json",), ("--novelty",)):
+        unlimited = charlstm("sample", "-m", names, "-n", 2, "-l", 0, "--seed", 1, *options)
+        assert unlimited.code == 0, unlimited.err
+    long_documents.save(Path("long.safetensors"))
+    backward = charlstm("sample", "-m", "long.safetensors", "-l", 0, "-n", 2, "--direction", "backward", "--json")
+    assert {len(json.loads(line)["text"]) for line in backward.text.splitlines()} == {LONG}
+
+
+def test_a_document_without_an_end_is_cut_with_a_warning(
+    long_documents: ModelFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long_documents.save(Path("long.safetensors"))
+    monkeypatch.setattr("charlstm.cli.actions.sample.DOCUMENT_LENGTH", 50)
+    cut = charlstm("sample", "-m", "long.safetensors", "-n", 2, "--seed", 1)
+    assert [len(line) for line in cut.text.splitlines()] == [50, 50]
+    assert "2 samples did not reach the end of a document within 50 characters; -l sets another limit" in cut.err
+
+
+def test_a_model_of_documents_writes_whole_ones_from_python(long_documents: ModelFile) -> None:
+    assert len("".join(TextModel(long_documents).generate(seed=1))) == LONG
 
 
 def test_a_prompt_is_the_start_of_a_document(names: Path) -> None:

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from charlstm.cli.commands.sample import SampleRequest
-from charlstm.cli.output import write_json
+from charlstm.cli.output import quantity, write_json
 from charlstm.cli.prompt import decode_prompt
+from charlstm.config import DOCUMENT_LENGTH
 from charlstm.console import Console, escape_controls
 from charlstm.data.normalize import normalize_text
+from charlstm.errors import UsageError
 from charlstm.sampling.fragments import Fragment
 from charlstm.storage.model import ModelFile
 from charlstm.text_model import TextModel, draw_seed
@@ -20,6 +22,8 @@ from charlstm.vocabulary import Text, Vocabulary
 
 if TYPE_CHECKING:
     from charlstm.cli.actions.novelty import NoveltyReport
+
+NEEDS_END = "give a --stop string or a length"
 
 LONG_PROMPT = 20_000
 """Characters of a prompt whose prefill takes long enough for a notice."""
@@ -34,6 +38,12 @@ def write_samples(console: Console, path: Path, request: SampleRequest, *, name_
     name_model: print the path of the model on stderr, because the user did not name it.
     """
     file = ModelFile.load(path)
+    writes_documents = file.vocabulary.end_of_document is not None
+    if request.sampling.length == 0 and not (request.stops or writes_documents):
+        check_unlimited(request)
+    has_default_limit = writes_documents and not request.has_length
+    if has_default_limit:
+        request = replace(request, sampling=replace(request.sampling, length=DOCUMENT_LENGTH))
     request = replace(request, prompt=decode_prompt(console, request.prompt, file.config.data.level))
     if request.adapt is not None:
         # an unknown character of the prompt is reported before the wait, not after
@@ -60,12 +70,28 @@ def write_samples(console: Console, path: Path, request: SampleRequest, *, name_
             scored=request.as_json,
         )
     )
+    if has_default_limit:
+        fragments = report_cuts(console, fragments)
     if request.as_json:
         results = to_results(fragments, request, seed)
         for _, record in report.add_to(results) if report else results:
             write_json(console, record)
     else:
         write_text(console, report.follow(fragments) if report else fragments, request)
+
+
+def check_unlimited(request: SampleRequest) -> None:
+    """Raise UsageError for options that need samples with an end."""
+    if request.as_json:
+        raise UsageError("-l 0 sets no limit, and --json writes a sample when it ends", NEEDS_END)
+    if request.novelty:
+        raise UsageError("-l 0 sets no limit, and --novelty needs a whole sample", NEEDS_END)
+    if request.direction == "backward":
+        raise UsageError(
+            "-l 0 sets no limit, and --direction backward prints a sample only once it is complete", NEEDS_END
+        )
+    if request.num > 1:
+        raise UsageError(f"-l 0 sets no limit, so the first of -n {request.num} samples never ends", NEEDS_END)
 
 
 def adapt_to_text(console: Console, file: ModelFile, source: str, request: SampleRequest) -> ModelFile:
@@ -98,6 +124,19 @@ def in_order(fragments: Iterable[Fragment]) -> Iterator[Fragment]:
             if not ready[-1].stop_reason:
                 break
             turn += 1
+
+
+def report_cuts(console: Console, fragments: Iterable[Fragment]) -> Iterator[Fragment]:
+    """Yield the fragments, and warn at the end if samples were cut at the default limit."""
+    cut = 0
+    for fragment in fragments:
+        cut += fragment.stop_reason == "length"
+        yield fragment
+    if cut:
+        console.warn(
+            f"{quantity(cut, 'sample')} did not reach the end of a document within {DOCUMENT_LENGTH:,} characters; "
+            "-l sets another limit"
+        )
 
 
 def write_text(console: Console, fragments: Iterable[Fragment], request: SampleRequest) -> None:

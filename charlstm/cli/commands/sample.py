@@ -15,8 +15,6 @@ from charlstm.errors import UsageError
 from charlstm.settings import Settings, build_section, from_environment
 from charlstm.storage.locate import find_model
 
-NEEDS_END = "give a --stop string or a length"
-
 
 @dataclass(frozen=True)
 class SampleRequest:
@@ -25,6 +23,8 @@ class SampleRequest:
     prompt: str | bytes
     """The bytes of a file or pipe are still to be decoded."""
     sampling: SamplingConfig
+    has_length: bool
+    """Whether the user gave the length."""
     seed: int | None
     num: int
     stops: list[str]
@@ -96,8 +96,6 @@ def sample(
     check_sources(settings, prompt, prompt_file, adapt)
     if "" in (stop or []):
         raise UsageError("--stop must not be empty")
-    if sampling.length == 0 and not stop:
-        check_unlimited(num, direction, as_json, novelty)
     adapts_to_stdin = adapt == "-" and prompt is None and prompt_file is None
     text = "" if adapts_to_stdin else read_prompt(console, prompt, prompt_file)
     path = find_model(model, console.environ)
@@ -107,6 +105,7 @@ def sample(
     request = SampleRequest(
         prompt=text,
         sampling=sampling,
+        has_length="sampling.length" in environment,
         seed=seed,
         num=num,
         stops=stop or [],
@@ -131,17 +130,3 @@ def check_sources(settings: Settings, prompt: str | None, prompt_file: str | Non
     own = [setting.where for key, setting in settings.items() if key.startswith("adaptation.")]
     if own and adapt is None:
         raise UsageError(f"{own[0]} has no effect without --adapt FILE")
-
-
-def check_unlimited(num: int, direction: Direction, as_json: bool, novelty: bool) -> None:
-    """Raise UsageError for options that need samples with an end, for a length of 0 without a stop string."""
-    if as_json:
-        raise UsageError("-l 0 sets no limit, and --json writes a sample when it ends", NEEDS_END)
-    if novelty:
-        raise UsageError("-l 0 sets no limit, and --novelty needs a whole sample", NEEDS_END)
-    if direction == "backward":
-        raise UsageError(
-            "-l 0 sets no limit, and --direction backward prints a sample only once it is complete", NEEDS_END
-        )
-    if num > 1:
-        raise UsageError(f"-l 0 sets no limit, so the first of -n {num} samples never ends", NEEDS_END)
