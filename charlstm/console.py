@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import sys
+from codecs import getincrementaldecoder
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import BytesIO, StringIO
@@ -25,6 +27,10 @@ LINE_EVERY = 5.0
 REFRESH_EVERY = 0.1
 """Seconds between redrawings of a progress bar."""
 
+UNSAFE = re.compile("[\0-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What can control a terminal or misrepresent a text on it: C0 and C1 controls, overrides of the writing direction, and
+surrogates, which stand for bytes that are not UTF-8."""
+
 STYLES = {"dim": "2", "bold": "1", "warning": "33", "error": "31"}
 """SGR codes of ANSI terminals."""
 
@@ -37,6 +43,7 @@ class Console:
         self.color, self.quiet, self.debug = "auto", False, False
         self.bar: ProgressBar | None = None
         self.flushed_at = 0.0
+        self.decoder = getincrementaldecoder("utf-8")("surrogateescape")  # of what a terminal shows
 
     @classmethod
     def from_process(cls) -> Console:
@@ -44,18 +51,31 @@ class Console:
         stdout = sys.stdout.buffer if sys.stdout else BytesIO()
         return cls(sys.stdin.buffer if sys.stdin else None, stdout, sys.stderr or StringIO(), os.environ)
 
-    def write(self, data: bytes) -> None:
-        """Write to stdout. Raises OutputClosedError if its reader closed it, CharlstmError for another failure."""
+    def write(self, data: bytes, *, escaped: bool = False) -> None:
+        """Write to stdout. On a terminal, all control characters except newlines and tabs are shown escaped.
+
+        escaped: the data comes without untrusted control characters; those in it are for the terminal, as colors are.
+
+        Raises OutputClosedError if the reader of stdout closed it, CharlstmError for another failure.
+        """
         with self.translate_errors():
-            self.stdout.write(data)
-            if self.stdout.isatty() or monotonic() - self.flushed_at > FLUSH_EVERY:
+            terminal = self.stdout.isatty()
+            self.stdout.write(self.escape(data, escaped=escaped) if terminal else data)
+            if terminal or monotonic() - self.flushed_at > FLUSH_EVERY:
                 self.stdout.flush()
                 self.flushed_at = monotonic()
 
     def flush(self) -> None:
         """Flush stdout. Raises as `write` does."""
         with self.translate_errors():
+            if self.stdout.isatty():
+                self.stdout.write(self.escape(b"", escaped=True))
             self.stdout.flush()
+
+    def escape(self, data: bytes, *, escaped: bool) -> bytes:
+        """Return what a terminal shows for these bytes. The part of a character at their end waits for the next ones."""
+        text = self.decoder.decode(b"" if escaped else data, final=escaped)
+        return escape_text(text).encode() + (data if escaped else b"")
 
     @contextmanager
     def translate_errors(self) -> Iterator[None]:
@@ -78,10 +98,10 @@ class Console:
 
         table = Table(show_header=False)
         for row in rows.items():
-            table.add_row(*map(Text, row))
+            table.add_row(*(Text(escape_text(cell)) for cell in row))
         rendered = StringIO()
         RichConsole(file=rendered, force_terminal=True, no_color=not self.uses_color(self.stdout)).print(table)
-        self.write(rendered.getvalue().encode())
+        self.write(rendered.getvalue().encode(), escaped=True)
 
     def note(self, text: str, style: str = "") -> None:
         """Print a line to stderr, unless --quiet."""
@@ -96,10 +116,11 @@ class Console:
         self.print_line(f"charlstm: {escape_controls(text)}", "error")
 
     def print_line(self, text: str, style: str = "") -> None:
+        """Print text to stderr, with all control characters except newlines and tabs escaped, and a newline."""
         if self.bar:
             self.bar.clear()
         with suppress(OSError):  # a closed stderr must not end the training
-            self.stderr.write(self.styled(text, style) + "\n")
+            self.stderr.write(self.styled(escape_text(text), style) + "\n")
             self.stderr.flush()
 
     def styled(self, text: str, style: str) -> str:
@@ -186,5 +207,17 @@ class ProgressBar:
 
 
 def escape_controls(text: str) -> str:
-    """Escape the characters of a text that are not printable, so that untrusted text cannot control the terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+    """Escape every character of a quotation that is not printable, so that it is one line and nothing in it is hidden."""
+    return "".join(c if c.isprintable() else escape_character(c) for c in text)
+
+
+def escape_text(text: str) -> str:
+    """Escape the characters of a text that are unsafe on a terminal, except newlines and tabs."""
+    return UNSAFE.sub(lambda match: match[0] if match[0] in "\n\t" else escape_character(match[0]), text)
+
+
+def escape_character(character: str) -> str:
+    """Return a character as in a Python string literal; a byte that is not UTF-8 as in a literal of bytes."""
+    if "\udc80" <= character <= "\udcff":
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape", "surrogatepass").decode()

@@ -14,7 +14,7 @@ import numpy as np
 from charlstm.architecture import count_parameters, vocabulary_share
 from charlstm.cli.output import quantity
 from charlstm.config import Config, SamplingConfig
-from charlstm.console import Console, ProgressBar, escape_controls
+from charlstm.console import Console, ProgressBar, escape_controls, escape_text
 from charlstm.data.corpus import Corpus
 from charlstm.data.split import Split, Tokens
 from charlstm.storage.locate import LAST
@@ -198,7 +198,7 @@ class Display:
         """Return a few lines from the model that was just saved, read from its file."""
         model = TextModel(ModelFile.load(self.folder.path / LAST))
         text = "".join(model.generate("", SAMPLE, seed=seed))
-        return "\n".join("    " + escape_controls(line) for line in text.strip().splitlines())
+        return "\n".join("    " + escape_text(line) for line in text.strip().split("\n"))
 
 
 def diagnose_run(corpus: Corpus, config: Config, folder: RunFolder, started: Started) -> str:

@@ -6,17 +6,20 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from charlstm.console import Console, escape_controls
+from charlstm.console import UNSAFE, Console, escape_controls
 
 
 def write_json(console: Console, record: Mapping[str, Any]) -> None:
-    """Write one JSON object on a line."""
-    console.write(json.dumps(record, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
+    """Write one JSON object on a line. On a terminal, more characters are escaped than JSON requires."""
+    text = json.dumps(record, ensure_ascii=False)
+    if console.stdout.isatty():
+        text = UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    console.write(text.encode("utf-8", "replace") + b"\n")
 
 
 def write_row(console: Console, fields: Iterable[str]) -> None:
     """Write one line of tab-separated fields. The fields are already escaped."""
-    console.write("\t".join(fields).encode("utf-8", "replace") + b"\n")
+    console.write("\t".join(fields).encode("utf-8", "replace") + b"\n", escaped=True)
 
 
 def escape_field(text: str) -> str:

@@ -16,6 +16,9 @@ from charlstm.storage.model import ModelFile
 from charlstm.text_model import draw_seed
 from charlstm.vocabulary import Ids
 
+BOLD, RESET = b"\x1b[1m", b"\x1b[0m"
+"""SGR sequences around what was filled in."""
+
 
 def write_fillings(
     console: Console,
@@ -76,13 +79,19 @@ def write_ranked(
             continue
         if len(fillings) > 1:
             console.note(f"{filling.log_probability:.2f} nats", "dim")
-        console.write(highlight(console, template, filling) + b"\n")
+        write_filling(console, template, filling)
 
 
-def highlight(console: Console, template: Template, filling: Filling) -> bytes:
-    """Return the filled text; with color, what was filled in is bold."""
-    bold = b"\x1b[1m%b\x1b[0m" if console.uses_color(console.stdout) else b"%b"
-    return b"".join(bold % piece if is_gap else piece for piece, is_gap in template.pieces(filling.fills))
+def write_filling(console: Console, template: Template, filling: Filling) -> None:
+    """Write the filled text; with color, what was filled in is bold."""
+    bold = console.uses_color(console.stdout)
+    for piece, is_gap in template.pieces(filling.fills):
+        if is_gap and bold:
+            console.write(BOLD, escaped=True)
+        console.write(piece)
+        if is_gap and bold:
+            console.write(RESET, escaped=True)
+    console.write(b"\n")
 
 
 def to_record(filler: Filler, template: Template, filling: Filling, index: int, line: int) -> dict[str, Any]:
