@@ -338,6 +338,14 @@ class SamplingConfig(CheckedFields):
         minimum=0.0,
         maximum=1.0,
     )
+    no_repeat: int = setting(
+        0,
+        "Never write N characters in a row that prompt or sample already contain; try 20; 0 turns this off.",
+        flag=True,
+        minimum=0,
+        maximum=1e6,
+        metavar="N",
+    )
     length: int = setting(
         500,
         f"Characters to write after the prompt; 0 means no limit. A model of documents writes whole ones, of at most "

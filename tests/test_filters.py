@@ -9,6 +9,7 @@ from hypothesis.extra.numpy import arrays
 
 from charlstm.config import SamplingConfig
 from charlstm.sampling import filters
+from charlstm.sampling.repeats import RepeatIndex
 
 logits_ = arrays(np.float32, st.tuples(st.integers(1, 3), st.integers(1, 20)), elements=st.floats(-30, 30, width=32))
 shares = st.floats(0.01, 1)
@@ -84,3 +85,25 @@ def test_ids_are_drawn_in_proportion_to_their_weights() -> None:
 def test_a_very_low_temperature_does_not_overflow() -> None:
     logits = np.array([[3.0, 2.0, -1e4]], np.float32)
     assert filters.sample_ids(logits, SamplingConfig(temperature=1e-9), np.array([0.999])) == [0]
+
+
+@given(logits_, st.lists(st.lists(st.integers(0, 19), max_size=5), min_size=3, max_size=3))
+def test_a_masked_id_is_impossible_and_the_others_keep_their_logits(logits: np.ndarray, lists: list[list[int]]) -> None:
+    symbols = [[i for i in row if i < logits.shape[1]] for row in lists[: len(logits)]]
+    before = logits.copy()
+    masked = filters.mask_symbols(logits, symbols)
+    np.testing.assert_array_equal(logits, before)
+    for row, kept, excluded in zip(logits, masked, symbols, strict=True):
+        for i in range(len(row)):
+            assert kept[i] == (-np.inf if i in excluded else row[i])
+
+
+@given(st.integers(1, 6), st.lists(st.integers(0, 2), max_size=40), st.lists(st.integers(0, 2), max_size=40))
+def test_a_repeat_index_finds_the_ids_that_would_repeat_a_run(length: int, text: list[int], more: list[int]) -> None:
+    index = RepeatIndex(length, text).branch()
+    for i in more:
+        index.add(i)
+    whole = [*text, *more]
+    runs = [whole[start : start + length] for start in range(len(whole) - length + 1)]
+    repeating = {i for i in range(3) if len(whole) >= length - 1 and [*whole, i][-length:] in runs}
+    assert sorted(index.repeating_symbols()) == sorted(repeating)

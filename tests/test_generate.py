@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 
 import charlstm
 from charlstm.architecture import weight_shapes
-from charlstm.config import Config, ModelConfig, SamplingConfig
+from charlstm.config import Config, Direction, ModelConfig, SamplingConfig
 from charlstm.sampling import generate as generate_module
 from charlstm.sampling.filters import log_softmax
 from charlstm.sampling.stop_strings import StopMatcher
 from charlstm.storage.model import ModelFile
 from charlstm.text_model import TextModel
 from charlstm.vocabulary import CharVocabulary, Vocabulary
+from tests.support.models import MODELS
 
 
 def untrained(vocabulary: Vocabulary, cell: str = "lstm") -> TextModel:
@@ -168,3 +169,45 @@ def test_the_mean_log_probability_ignores_temperature_and_filters(run: Path) -> 
     *_, last = model.stream_fragments("Tom", SamplingConfig(length=30, temperature=0.3, top_k=3), seed=3, scored=True)
     text = "Tom" + "".join(model.generate("Tom", SamplingConfig(length=30, temperature=0.3, top_k=3), seed=3))
     assert last.mean_log_probability == pytest.approx(model.score(text)[3:].mean(), abs=1e-4)
+
+
+def has_new_runs_only(prompt: bytes, sample: bytes, length: int) -> bool:
+    """Return whether the runs of this length that end in the sample occur only once in the prompt and the sample."""
+    text = prompt + sample
+    ends = range(max(len(prompt), length - 1) + 1, len(text) + 1)
+    return all(text.find(text[end - length : end]) == end - length for end in ends)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 5, 12])
+@pytest.mark.parametrize("temperature", [0, 1])
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_no_run_of_n_characters_is_written_twice(length: int, temperature: int, direction: Direction) -> None:
+    model = TextModel(MODELS[True], direction)
+    prompt = b"abcabcdefgh\nabc"
+    config = SamplingConfig(length=300, no_repeat=length, temperature=temperature)
+    texts, reasons = [b""] * 3, [""] * 3
+    for f in model.stream_fragments(prompt.decode(), config, seed=3, n=3):
+        texts[f.index], reasons[f.index] = texts[f.index] + f.text, f.stop_reason
+    for text, reason in zip(texts, reasons, strict=True):
+        before, after = (prompt, text) if direction == "forward" else (prompt[::-1], text[::-1])
+        assert has_new_runs_only(before, after, length)
+        whole = before + after
+        every = [whole + symbol for symbol in model.vocabulary.symbols]
+        repeats = [other.find(other[len(other) - length :]) < len(other) - length for other in every]
+        assert reason == ("repeat" if all(repeats) else "length")
+    assert ("repeat" in reasons) == (length < 3)
+
+
+def test_a_sample_without_repeats_does_not_depend_on_how_many_are_drawn() -> None:
+    model = untrained(CharVocabulary("abcdefgh"))
+    five = samples(model, 5, length=100, no_repeat=3)
+    assert samples(model, 2, length=100, no_repeat=3) == five[:2]
+    assert five != samples(model, 5, length=100)
+    assert samples(model, 5, length=100, no_repeat=101) == samples(model, 5, length=100)
+
+
+def test_a_document_may_end_wherever_it_would_end_without_repeats() -> None:
+    model = untrained(Documents("abcd"))
+    texts, reasons, _ = ends(model, 40, length=0, no_repeat=2)
+    assert set(reasons) <= {"document", "repeat"}
+    assert all(has_new_runs_only(b"", text, 2) for text in texts)

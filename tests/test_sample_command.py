@@ -250,3 +250,29 @@ def test_a_text_that_cannot_be_adapted_to_gets_one_sentence(run: Path) -> None:
 
 def test_an_argument_gets_a_hint_about_model_and_prompt() -> None:
     assert_fails(charlstm("sample", "runs/letters"), 2, "unexpected extra argument", "name a model with -m")
+
+
+def test_no_repeat_keeps_a_greedy_sample_out_of_a_loop(run: Path) -> None:
+    greedy = ("sample", "-m", run, "-l", 600, "-t", 0, "-p", "The ", *SEED)
+    text = charlstm(*greedy).text
+    runs = [text[start : start + 12] for start in range(len(text) - 11)]
+    assert len(set(runs)) < len(runs) / 2
+    text = charlstm(*greedy, "--no-repeat", 12).text
+    runs = [text[start : start + 12] for start in range(len(text) - 12)]
+    assert len(set(runs)) == len(runs) == 600 + 4 - 11
+    assert charlstm(*greedy, environ={"CHARLSTM_NO_REPEAT": "12"}).text == text
+
+
+def test_a_sample_that_can_only_repeat_itself_ends(run: Path) -> None:
+    result = charlstm("sample", "-m", run, "-l", 0, "-p", "the", *SEED, "--no-repeat", 1)
+    assert len(set(result.text.removesuffix("\n"))) > 20
+    endless = charlstm("sample", "-m", run, "-l", 9999, "-p", "the", *SEED, "--no-repeat", 1, "--json")
+    assert json.loads(endless.text)["stop_reason"] == "repeat"
+
+
+def test_a_stop_string_that_would_be_a_repetition_gets_a_warning(run: Path) -> None:
+    options = ("sample", "-m", run, "-l", 30, *SEED, "--stop", "the end", "-p")
+    assert "--no-repeat excludes" in charlstm(*options, "in the end ", "--no-repeat", 7).err
+    assert "--no-repeat excludes" not in charlstm(*options, "in the end ", "--no-repeat", 8).err
+    assert "--no-repeat excludes" not in charlstm(*options, "in the end ").err
+    assert_fails(charlstm("sample", "-m", run, "--no-repeat", -1), 2, "--no-repeat", "from 0")

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,6 +40,14 @@ def mask_symbol(logits: Array, symbol: int | None) -> Array:
     if symbol is None:
         return logits
     return np.where(np.arange(logits.shape[1]) == symbol, np.float32(-np.inf), logits)
+
+
+def mask_symbols(logits: Array, symbols: Sequence[Sequence[int]]) -> Array:
+    """Return logits under which the ids listed for each row are impossible."""
+    masked = logits.copy()
+    for row, excluded in zip(masked, symbols, strict=True):
+        row[list(excluded)] = -np.inf
+    return masked
 
 
 def greedy(logits: Array) -> Ids:

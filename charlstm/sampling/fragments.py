@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
+from charlstm.sampling.repeats import RepeatIndex
 from charlstm.sampling.stop_strings import StopMatcher
 
 
 @dataclass(frozen=True)
 class Fragment:
-    """A few bytes of one sample. Only its last fragment has a `stop_reason`: "length", "stop" or "document".
+    """A few bytes of one sample. Only its last fragment has a `stop_reason`: "length", "stop", "document" or "repeat".
 
     The end-of-document symbol counts as a drawn character in the mean.
     """
@@ -28,6 +29,7 @@ class Sample:
     index: int
     random: Random
     matcher: StopMatcher
+    repeats: RepeatIndex | None = None  # of its text, with `--no-repeat`
     drawn: int = 0
     log_probability: float = 0.0
 
@@ -43,3 +45,7 @@ class Sample:
         if self.drawn == max_length:
             return Fragment(self.index, text + self.matcher.flush(), "length", mean)
         return Fragment(self.index, text, "", mean)
+
+    def end_before_repeat(self) -> Fragment:
+        """Return the last fragment of a sample in which every symbol would repeat a run."""
+        return Fragment(self.index, self.matcher.flush(), "repeat", self.log_probability / max(self.drawn, 1))

@@ -9,10 +9,11 @@ import numpy as np
 
 from charlstm.cells import MAX_ROWWISE, Array
 from charlstm.config import Direction, SamplingConfig
-from charlstm.sampling.filters import log_softmax, mask_symbol, sample_ids
+from charlstm.sampling.filters import log_softmax, mask_symbol, mask_symbols, sample_ids
 from charlstm.sampling.fragments import Fragment, Sample
 from charlstm.sampling.network import Network, States, prefill, select_rows
 from charlstm.sampling.reading_order import ReadingOrder
+from charlstm.sampling.repeats import RepeatIndex
 from charlstm.sampling.stop_strings import StopMatcher
 from charlstm.vocabulary import Ids, Vocabulary
 
@@ -34,8 +35,8 @@ def generate(
 ) -> Iterator[Fragment]:
     """Yield the fragments of `n` samples that continue the prompt, interleaved.
 
-    A sample ends before a stop string, after `config.length` characters (0 is no limit), or with its document. What is
-    drawn depends on the seed and the index of the sample, not on `n`.
+    A sample ends before a stop string, after `config.length` characters (0 is no limit), with its document, or where
+    `config.no_repeat` leaves no character. What is drawn depends on the seed and the index of the sample, not on `n`.
 
     network: one that reads in `direction`.
     prompt: ids in text order, [length].
@@ -59,12 +60,17 @@ class Decoder:
 
     def generate(self, prompt: Ids, stops: Sequence[str], seed: int, n: int) -> Iterator[Fragment]:
         """Read the prompt once, then draw `n` samples, a batch at a time."""
-        head_input, states = prefill(self.network, np.concatenate([[self.vocabulary.bos], self.order.convert(prompt)]))
+        prompt = self.order.convert(prompt)
+        head_input, states = prefill(self.network, np.concatenate([[self.vocabulary.bos], prompt]))
         logits = self.network.head.logits(head_input)
         stop_bytes = self.order.stop_bytes(stops)
+        repeats = RepeatIndex(self.config.no_repeat, prompt.tolist()) if self.config.no_repeat else None
         for first in range(0, n, MAX_BATCH):
             indices = range(first, min(first + MAX_BATCH, n))
-            samples = [Sample(index, Random(f"{seed}/{index}"), StopMatcher(stop_bytes)) for index in indices]
+            samples = [
+                Sample(index, Random(f"{seed}/{index}"), StopMatcher(stop_bytes), repeats and repeats.branch())
+                for index in indices
+            ]
             rows = np.zeros(len(samples), np.int64)  # every sample starts from the one state after the prompt
             yield from self.decode(samples, logits[rows], select_rows(states, rows))
 
@@ -73,15 +79,21 @@ class Decoder:
 
         `logits` [N, V] predict the first character.
         """
-        unknown, end_of_document = self.vocabulary.unknown, self.vocabulary.end_of_document
+        end_of_document = self.vocabulary.end_of_document
         while True:
             log_p = log_softmax(logits) if self.scored else None
             u = np.array([sample.random.random() for sample in samples])
-            ids = sample_ids(mask_symbol(logits, unknown), self.config, u)
+            drawable, exhausted = self.mask_excluded(samples, logits)
+            ids = sample_ids(drawable, self.config, u)
             continuing = []
             for row, (sample, i) in enumerate(zip(samples, ids.tolist(), strict=True)):
+                if row in exhausted:
+                    yield sample.end_before_repeat()
+                    continue
                 if log_p is not None:
                     sample.log_probability += float(log_p[row, i])
+                if sample.repeats is not None:
+                    sample.repeats.add(i)
                 fragment = sample.add(self.symbols[i], self.config.length, i == end_of_document)
                 if not fragment.stop_reason:
                     continuing.append(row)
@@ -93,3 +105,16 @@ class Decoder:
                 rows = np.array(continuing)
                 samples, ids, states = [samples[row] for row in continuing], ids[rows], select_rows(states, rows)
             logits, states = self.network.step(ids, states)
+
+    def mask_excluded(self, samples: list[Sample], logits: Array) -> tuple[Array, list[int]]:
+        """Return logits under which no symbol is possible that must not be drawn, and the rows that have no other.
+
+        The logits of these rows are unchanged; nothing is to be drawn from them.
+        """
+        drawable = mask_symbol(logits, self.vocabulary.unknown)
+        if not self.config.no_repeat:
+            return drawable, []
+        drawable = mask_symbols(drawable, [sample.repeats.repeating_symbols() for sample in samples if sample.repeats])
+        exhausted = np.flatnonzero(np.isneginf(drawable.max(axis=1)))
+        drawable[exhausted] = logits[exhausted]
+        return drawable, exhausted.tolist()

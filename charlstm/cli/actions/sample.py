@@ -58,7 +58,7 @@ def write_samples(console: Console, path: Path, request: SampleRequest, *, name_
         console.note(escape_controls(str(path)), "dim")
     if len(request.prompt) > LONG_PROMPT:
         console.note(f"reading a prompt of {len(request.prompt):,} characters", "dim")
-    warn_of_unreachable_stops(console, request.stops, model.vocabulary)
+    warn_of_unreachable_stops(console, request, model.vocabulary)
     fragments = in_order(
         model.stream_fragments(
             request.prompt,
@@ -106,10 +106,19 @@ def make_novelty_report(console: Console, file: ModelFile, path: Path) -> Novelt
     return NoveltyReport(console, file, path)
 
 
-def warn_of_unreachable_stops(console: Console, stops: list[str], vocabulary: Vocabulary) -> None:
-    for stop in stops:
+def warn_of_unreachable_stops(console: Console, request: SampleRequest, vocabulary: Vocabulary) -> None:
+    for stop in request.stops:
         if (vocabulary.lookup(stop) < 0).any():
             console.warn(f"--stop {stop!r} has a character that the model never writes")
+        elif contains_run(request.prompt, stop, request.sampling.no_repeat, vocabulary):
+            console.warn(f"--stop {stop!r} would repeat what the prompt contains, which --no-repeat excludes")
+
+
+def contains_run(text: str, part: str, length: int, vocabulary: Vocabulary) -> bool:
+    """Return whether a text contains a run of `length` symbols of `part`; not, if `length` is 0."""
+    if vocabulary.level == "byte":
+        text, part = (as_bytes(each).decode("latin-1") for each in (text, part))
+    return length > 0 and any(part[start : start + length] in text for start in range(len(part) - length + 1))
 
 
 def in_order(fragments: Iterable[Fragment]) -> Iterator[Fragment]:
