@@ -13,6 +13,7 @@ import typer.main
 from typer.core import TyperCommand
 
 from charlstm import presets
+from charlstm.cli.escapes import advise_on_escapes
 from charlstm.cli.help import COMMON, HELP_OPTIONS, OptionRow, format_page, make_option
 from charlstm.config import ALL_SECTIONS, SECTIONS, UnknownPolicy
 from charlstm.console import Console
@@ -163,6 +164,9 @@ def command(
                 for key, value in given.items()
                 if value is not None
             }
+            for key, setting in settings.items():
+                if flags[key].metadata["metavar"] == TEXT:
+                    advise_on_escapes(console, setting.where, setting.value)
             return function(console=console, settings=settings, **values)
 
         own = [
@@ -214,7 +218,8 @@ def configure(console: Console, values: dict[str, Any]) -> None:
     console.quiet, console.color, console.debug = common["quiet"], common["color"], common["debug"]
 
 
-METAVARS = {int: "N", float: "X", str: "TEXT"}
+TEXT = "TEXT"
+METAVARS = {int: "N", float: "X", str: TEXT}
 """Placeholders for the values of settings that declare none."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from charlstm.cli.escapes import advise_on_escapes
 from charlstm.cli.output import write_json
 from charlstm.cli.prompt import decode_prompt
 from charlstm.config import DataConfig, UnknownPolicy
@@ -35,6 +36,8 @@ def write_fillings(
     """Fill the gaps of a text, or of each line for a model of lines, and write the best `num` fillings of each."""
     used_seed = draw_seed() if seed is None else seed
     filler = Filler(ModelFile.load(path), used_seed)
+    if isinstance(text, str):
+        advise_on_escapes(console, "the text", text, filler.vocabulary)
     data = filler.file.config.data
     templates = parse_templates(
         split_documents(decode_prompt(console, text, data.level, "text"), data), gap, any_length

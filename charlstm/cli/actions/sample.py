@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from charlstm.cli.commands.sample import SampleRequest
+from charlstm.cli.escapes import advise_on_escapes
 from charlstm.cli.output import quantity, write_json
 from charlstm.cli.prompt import decode_prompt
 from charlstm.config import DOCUMENT_LENGTH
@@ -44,6 +45,10 @@ def write_samples(console: Console, path: Path, request: SampleRequest, *, name_
     has_default_limit = writes_documents and not request.has_length
     if has_default_limit:
         request = replace(request, sampling=replace(request.sampling, length=DOCUMENT_LENGTH))
+    typed = (("-p", request.prompt), *(("--stop", stop) for stop in request.stops))
+    for where, text in typed:
+        if isinstance(text, str):
+            advise_on_escapes(console, where, text, file.vocabulary)
     request = replace(request, prompt=decode_prompt(console, request.prompt, file.config.data.level))
     if request.adapt is not None:
         # an unknown character of the prompt is reported before the wait, not after
@@ -114,10 +119,10 @@ def warn_of_unreachable_stops(console: Console, request: SampleRequest, vocabula
             console.warn(f"--stop {stop!r} would repeat what the prompt contains, which --no-repeat excludes")
 
 
-def contains_run(text: str, part: str, length: int, vocabulary: Vocabulary) -> bool:
+def contains_run(text: Text, part: str, length: int, vocabulary: Vocabulary) -> bool:
     """Return whether a text contains a run of `length` symbols of `part`; not, if `length` is 0."""
-    if vocabulary.level == "byte":
-        text, part = (as_bytes(each).decode("latin-1") for each in (text, part))
+    encoding = "utf-8" if vocabulary.level == "char" else "latin-1"
+    text, part = (as_bytes(each).decode(encoding, "surrogateescape") for each in (text, part))
     return length > 0 and any(part[start : start + length] in text for start in range(len(part) - length + 1))
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from charlstm.cli.escapes import advise_on_escapes
 from charlstm.cli.options import JsonLinesOption, ModelOption, SampleSeedOption, UnknownOption, command
 from charlstm.cli.prompt import read_prompt
 from charlstm.console import Console
@@ -53,6 +54,7 @@ def fill(
     A gap is one or more markers, each for one unknown character. All other characters stay as they are.
     """
     template = read_prompt(console, None if text == "-" else text, None, "text")
+    advise_on_escapes(console, "--gap", gap)
     if template in EMPTY:
         raise UsageError("no text to fill", "charlstm fill 'To be, or ___ to be', or pipe one in")
     path = find_model(model, console.environ)
