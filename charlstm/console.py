@@ -52,7 +52,7 @@ class Console:
         return cls(sys.stdin.buffer if sys.stdin else None, stdout, sys.stderr or StringIO(), os.environ)
 
     def write(self, data: bytes, *, escaped: bool = False) -> None:
-        """Write to stdout. On a terminal, all control characters except newlines and tabs are shown escaped.
+        """Write to stdout. On a terminal, control characters except newlines and tabs are shown escaped.
 
         escaped: the data comes without untrusted control characters; those in it are for the terminal, as colors are.
 
@@ -73,7 +73,7 @@ class Console:
             self.stdout.flush()
 
     def escape(self, data: bytes, *, escaped: bool) -> bytes:
-        """Return what a terminal shows for these bytes. The part of a character at their end waits for the next ones."""
+        """Return what a terminal shows for these bytes. Part of a character at their end waits for the next ones."""
         text = self.decoder.decode(b"" if escaped else data, final=escaped)
         return escape_text(text).encode() + (data if escaped else b"")
 
@@ -207,7 +207,7 @@ class ProgressBar:
 
 
 def escape_controls(text: str) -> str:
-    """Escape every character of a quotation that is not printable, so that it is one line and nothing in it is hidden."""
+    """Escape every character of a quotation that is not printable, so that it is one line with nothing hidden."""
     return "".join(c if c.isprintable() else escape_character(c) for c in text)
 
 

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from io import BytesIO, StringIO
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -162,7 +163,7 @@ def test_where_a_text_is_cut_into_pieces_does_not_change_what_a_terminal_shows(d
         return out.getvalue()
 
     edges = sorted({0, len(data), *(min(cut, len(data)) for cut in cuts)})
-    pieces = [data[first:last] for first, last in zip(edges, edges[1:], strict=False)]
+    pieces = [data[first:last] for first, last in pairwise(edges)]
     assert show(*pieces) == show(data)
     assert is_safe(show(data))
     console = Console(None, out := BytesIO(), StringIO(), {})

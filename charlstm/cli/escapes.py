@@ -28,6 +28,5 @@ def advise_on_escapes(console: Console, where: str, text: str, vocabulary: Vocab
         return
     sequence = found[0]
     console.note(
-        f"{where} has a backslash and {'an' if found[1] in 'nr' else 'a'} {found[1]!r} where a {NAMES[found[1]]} may be "
-        f"meant; in bash and zsh, $'{sequence}' is a {NAMES[found[1]]}"
+        f"{where} contains {sequence}, a backslash and a letter; in bash and zsh, $'{sequence}' is a {NAMES[found[1]]}"
     )

@@ -49,7 +49,7 @@ class ModelFile:
         return model
 
     def save(self, path: Path) -> None:
-        """Replace the file at `path` with this model, without paths of its corpus. Raises CharlstmError if that fails."""
+        """Replace the file at `path` with this model, without paths of its corpus. Raises CharlstmError on failure."""
         document = {
             "format": MODEL_FORMAT,
             "config": replace(self.config, data=without_paths(self.config.data)).to_dict(),
