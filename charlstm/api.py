@@ -39,6 +39,7 @@ def train(
     resume: bool = False,
     init_from: ModelSource | None = None,
     stop: Callable[[], bool] = lambda: False,
+    save: Callable[[], bool] = lambda: False,
 ) -> Generator[Event, None, None]:
     """Train a model, save it to a run folder, and yield an event for everything that happens.
 
@@ -53,6 +54,7 @@ def train(
     resume: continue the run in the folder. `config` may change only the settings that are marked as resumable.
     init_from: start with the weights of this model (a run folder, a model file or a loaded model).
     stop: called between steps and during validation. Once it returns True, the run is saved and training ends.
+    save: called between steps. Whenever it returns True, the run is saved and training continues.
 
     Raises UsageError for a source that does not exist, a folder that already contains a run, or a setting that cannot
     change when resuming; CharlstmError for a corpus that is too small for the settings or that has changed, or a
@@ -62,7 +64,7 @@ def train(
         raise UsageError("resume cannot be combined with overwrite or init_from")
     sources = absolute_paths(corpus)
     if resume:
-        return resume_run(sources, config, find_folder(folder, sources, resume=True), stop)
+        return resume_run(sources, config, find_folder(folder, sources, resume=True), stop, save)
     if not sources:
         raise UsageError("no corpus is given")
     run_folder = find_folder(folder, sources)
@@ -77,11 +79,15 @@ def train(
 
     from charlstm.training.run import run_training
 
-    return run_training(text, settings, run_folder, overwrite=overwrite, init_from=initial, stop=stop)
+    return run_training(text, settings, run_folder, overwrite=overwrite, init_from=initial, stop=stop, save=save)
 
 
 def resume_run(
-    sources: tuple[str, ...], config: Config | None, folder: RunFolder, stop: Callable[[], bool]
+    sources: tuple[str, ...],
+    config: Config | None,
+    folder: RunFolder,
+    stop: Callable[[], bool],
+    save: Callable[[], bool],
 ) -> Generator[Event, None, None]:
     """Resume the run in a folder, with the corpus at `sources` if it has moved there. Raises as `train` does."""
     saved = folder.load_config()
@@ -92,7 +98,7 @@ def resume_run(
 
     from charlstm.training.run import run_training
 
-    return run_training(text, settings, folder, resume=True, stop=stop)
+    return run_training(text, settings, folder, resume=True, stop=stop, save=save)
 
 
 def evaluate(

@@ -173,9 +173,11 @@ class Display:
         self.show_sample(event.step)
 
     def show_save(self, event: Saved) -> None:
-        loss = f"loss {event.train_loss_nats:.4f} nats/char"
-        self.console.note(f"step {event.step:,}  {format_duration(event.seconds)}  {loss}  saved")
-        self.show_sample(event.step)
+        loss = "" if event.train_loss_nats is None else f"  loss {event.train_loss_nats:.4f} nats/char"
+        why = " on SIGUSR1" if event.requested else ""
+        self.console.note(f"step {event.step:,}  {format_duration(event.seconds)}{loss}  saved{why}")
+        if not event.requested:
+            self.show_sample(event.step)
 
     def show_sample(self, seed: int) -> None:
         if self.samples and not self.console.quiet:

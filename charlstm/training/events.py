@@ -70,16 +70,20 @@ class Validated:
 
 @dataclass(frozen=True, kw_only=True)
 class Saved:
-    """The run was saved, where one with a validation part would have been validated; its last model is the best.
+    """The run was saved where one with a validation part would have been validated, or because `save()` asked for it.
 
     step: steps taken so far.
     seconds: time that the run has taken before this save, over all resumptions.
-    train_loss_nats: mean training loss since the last such save, nats per character, with dropout.
+    train_loss_nats: mean training loss since the last validation or such save, nats per character, with dropout; None
+        if no step was taken since.
+    requested: whether `save()` asked for it. A run without a validation part is otherwise saved in place of one, and
+        its last model is the best.
     """
 
     step: int
     seconds: float
-    train_loss_nats: float
+    train_loss_nats: float | None
+    requested: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,4 +121,4 @@ class Finished:
 
 
 Event = Started | Stepped | Validated | Saved | RolledBack | Finished
-"""What `run_training` yields: Started, then Stepped, Validated (or Saved) and RolledBack, then Finished."""
+"""What `run_training` yields: Started, then Stepped, Validated, Saved and RolledBack, then Finished."""

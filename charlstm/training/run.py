@@ -39,6 +39,7 @@ def run_training(
     overwrite: bool = False,
     init_from: ModelFile | None = None,
     stop: Callable[[], bool] = lambda: False,
+    save: Callable[[], bool] = lambda: False,
     validate_at: Callable[[float], bool] | None = None,
 ) -> Generator[Event, None, None]:
     """Train a model on a corpus, save the run to `folder`, and yield an event for everything that happens.
@@ -47,6 +48,7 @@ def run_training(
     overwrite: replace a run that the folder already holds.
     init_from: start a new run with the weights of this model.
     stop: called between steps and during a validation. Once it returns True, the run is saved and training ends.
+    save: called between steps. Whenever it returns True, the run is saved and training continues.
     validate_at: called between steps with the share of the training done, 0 to 1. Returns whether to validate now;
         replaces `training.validate_every`. It may be called more than once per step and must not count its calls.
 
@@ -71,7 +73,7 @@ def run_training(
         else:
             folder.create(config, corpus.spool, overwrite=overwrite)
             save_run(trainer, folder)
-        run = TrainingRun(trainer, folder, state, stop, validate_at)
+        run = TrainingRun(trainer, folder, state, stop, save, validate_at)
         if not resume:
             run.prepare_folder()
         yield Started(
@@ -98,9 +100,11 @@ class TrainingRun:
         folder: RunFolder,
         resumed: StateTree | None,
         stop: Callable[[], bool],
+        save: Callable[[], bool] = lambda: False,
         validate_at: Callable[[float], bool] | None = None,
     ) -> None:
         self.trainer, self.folder, self.stop, self.validate_at = trainer, folder, stop, validate_at
+        self.is_save_requested = save
         self.resumed, self.folder_is_ready = resumed, False
         self.clock = Clock(trainer, folder)
         self.saved_at, self.saved_step = monotonic(), trainer.progress.step
@@ -112,6 +116,8 @@ class TrainingRun:
         first_step = progress.step
         while True:
             self.clock.update()
+            if self.is_save_requested():
+                yield self.save_on_request()
             stopped = self.stop()
             event: Event | None
             try:
@@ -238,6 +244,16 @@ class TrainingRun:
         return Validated(
             step=progress.step, seconds=progress.seconds, train_loss_nats=train_loss, metrics=metrics, best=best
         )
+
+    def save_on_request(self) -> Saved:
+        """Save the run as it is, which has no effect on the steps to come."""
+        progress = self.trainer.progress
+        if progress.step != self.saved_step:
+            self.prepare_folder()
+            save_run(self.trainer, self.folder)
+            self.saved_at, self.saved_step = monotonic(), progress.step
+        loss = progress.loss_sum / progress.loss_count if progress.loss_count else None
+        return Saved(step=progress.step, seconds=progress.seconds, train_loss_nats=loss, requested=True)
 
     def save(self) -> Saved:
         """Log the training loss and save the run, where a run with a validation part would validate."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -40,8 +40,11 @@ class Plan(NamedTuple):
     init_from: ModelFile | None = None
 
 
-def run_train(console: Console, request: TrainRequest) -> int:
-    """Train, or print the settings or a learning rate. Returns the exit status."""
+def run_train(console: Console, request: TrainRequest, save: Callable[[], bool]) -> int:
+    """Train, or print the settings or a learning rate. Returns the exit status.
+
+    save: called between steps. Whenever it returns True, the run is saved and training continues.
+    """
     plan = plan_resumed(request) if request.resume else plan_new(console, request)
     if not (request.resume or request.dry_run or request.find_lr):
         plan.folder.check_unused(overwrite=request.overwrite)
@@ -59,7 +62,7 @@ def run_train(console: Console, request: TrainRequest) -> int:
         return 0
     if request.find_lr:
         return run_lr_range_test(console, corpus, plan.config, as_json=request.as_json)
-    return run_plan(console, plan, corpus, request)
+    return run_plan(console, plan, corpus, request, save)
 
 
 def plan_new(console: Console, request: TrainRequest) -> Plan:
@@ -146,7 +149,7 @@ def write_config(console: Console, config: Config, as_json: bool) -> None:
         console.write(config.to_toml().encode())
 
 
-def run_plan(console: Console, plan: Plan, corpus: Corpus, request: TrainRequest) -> int:
+def run_plan(console: Console, plan: Plan, corpus: Corpus, request: TrainRequest, save: Callable[[], bool]) -> int:
     """Train and write the path of the run folder (with --json, the events). Returns the exit status."""
     configure_process()
     from charlstm.training.run import run_training
@@ -160,6 +163,7 @@ def run_plan(console: Console, plan: Plan, corpus: Corpus, request: TrainRequest
             overwrite=plan.overwrite,
             init_from=plan.init_from,
             stop=interrupt,
+            save=save,
         )
         if request.as_json:
             events = write_events(console, events, plan.folder.path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from math import log
 from typing import TYPE_CHECKING
 
@@ -30,8 +30,10 @@ BEST_SHOWN = 5
 """Trials in the table of the best."""
 
 
-def run_search(console: Console, request: TuneRequest) -> int:
+def run_search(console: Console, request: TuneRequest, save: Callable[[], bool]) -> int:
     """Run trials and write the path of the best settings. Returns the exit status.
+
+    save: called during trials. Whenever it returns True, what is saved is printed.
 
     Raises CharlstmError without Optuna, or if no trial was completed.
     """
@@ -57,7 +59,7 @@ def run_search(console: Console, request: TuneRequest) -> int:
     search = Search(folder, corpus, config, request.given, request.space)
     show_search(console, search, request.trials)
     with Interrupt(console, "ending this trial, which does not count") as interrupt:
-        last = follow_trials(console, search.run_trials(request.trials, interrupt), request.as_json)
+        last = follow_trials(console, search.run_trials(request.trials, interrupt), request.as_json, save)
     show_best(console, search)
     if interrupt():
         completed = quantity(search.finished_trials, "completed trial")
@@ -100,11 +102,15 @@ def show_search(console: Console, search: Search, trials: int) -> None:
         console.note(f"continuing after {quantity(search.finished_trials, 'trial')}")
 
 
-def follow_trials(console: Console, events: Iterable[Event | TrialFinished], as_json: bool) -> str:
+def follow_trials(
+    console: Console, events: Iterable[Event | TrialFinished], as_json: bool, save: Callable[[], bool]
+) -> str:
     """Show a progress bar for each trial and a line at its end. Returns the last line."""
     line = "none was started"
     with console.progress() as bar:
         for event in events:
+            if save():
+                console.note("every finished trial is saved, and this one will be when it ends")
             if isinstance(event, TrialFinished):
                 line = describe_trial(event)
                 console.note(line)

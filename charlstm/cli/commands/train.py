@@ -19,6 +19,7 @@ from charlstm.cli.options import (
     command,
     merge_settings,
 )
+from charlstm.cli.save_signal import SaveSignal
 from charlstm.console import Console
 from charlstm.errors import UsageError
 from charlstm.settings import Settings
@@ -85,7 +86,8 @@ def train(
     """Train a model on text.
 
     Prints the path of the run folder. With --max-time and no preset, the size of the model and its other settings are
-    chosen to suit the text, the time and this machine. Ctrl-C saves the run; --resume continues it.
+    chosen to suit the text, the time and this machine. Ctrl-C saves the run; --resume continues it. SIGUSR1 saves the
+    run while it continues.
     """
     check_corpus_names(corpus)
     if resume and (overwrite or init_from or dry_run):
@@ -97,19 +99,20 @@ def train(
         )
     given = merge_settings(console, presets.load_preset(preset) if preset else {}, config, set_, settings)
 
-    from charlstm.cli.actions.train import run_train
+    with SaveSignal() as save_signal:  # before the slow imports: the signal would end the process
+        from charlstm.cli.actions.train import run_train
 
-    request = TrainRequest(
-        corpus=corpus or [],
-        given=given,
-        preset=preset,
-        output=output,
-        resume=resume,
-        overwrite=overwrite,
-        init_from=init_from,
-        dry_run=dry_run,
-        find_lr=find_lr,
-        samples=not no_samples,
-        as_json=as_json,
-    )
-    return run_train(console, request)
+        request = TrainRequest(
+            corpus=corpus or [],
+            given=given,
+            preset=preset,
+            output=output,
+            resume=resume,
+            overwrite=overwrite,
+            init_from=init_from,
+            dry_run=dry_run,
+            find_lr=find_lr,
+            samples=not no_samples,
+            as_json=as_json,
+        )
+        return run_train(console, request, save_signal)

@@ -19,6 +19,7 @@ from charlstm.cli.options import (
     command,
     merge_settings,
 )
+from charlstm.cli.save_signal import SaveSignal
 from charlstm.config import TrainingConfig
 from charlstm.console import Console
 from charlstm.errors import UsageError
@@ -92,6 +93,8 @@ def tune(
     if not space:
         raise UsageError(f"nothing to search: {', '.join(SPACE)} are all given")
 
-    from charlstm.cli.actions.tune import run_search
+    with SaveSignal() as save_signal:  # before the slow imports: the signal would end the process
+        from charlstm.cli.actions.tune import run_search
 
-    return run_search(console, TuneRequest(corpus or [], given, space, trials, output, as_json))
+        request = TuneRequest(corpus or [], given, space, trials, output, as_json)
+        return run_search(console, request, save_signal)
