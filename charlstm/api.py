@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.config import AdaptationConfig, Config, UnknownPolicy
+from charlstm.data.batches import fit_batches
 from charlstm.data.corpus import derive_run_name, read_corpus
 from charlstm.data.external import ExternalText
 from charlstm.data.split import Tokens, default_shares
 from charlstm.errors import UsageError
 from charlstm.evaluation.metrics import Metrics
-from charlstm.settings import check_resumable
+from charlstm.settings import check_resumable, updated
 from charlstm.storage.locate import find_newest_run
 from charlstm.storage.model import ModelFile
 from charlstm.storage.run import RunFolder
@@ -48,7 +49,8 @@ def train(
     `training.save_every` seconds of training later. `stop` saves it where it is.
 
     corpus: files and folders to train on. With `resume`, None is the corpus of the run.
-    config: the settings. None is the defaults; when resuming, the settings of the run.
+    config: the settings. None is the defaults, with smaller batches for a small text; when resuming, the settings of
+        the run.
     folder: the run folder. None is `runs/<corpus name>`; when resuming without a corpus, the newest run in `runs`.
     overwrite: replace a run that the folder already contains.
     resume: continue the run in the folder. `config` may change only the settings that are marked as resumable.
@@ -75,6 +77,8 @@ def train(
     text = read_corpus(data)
     if config is None:
         data = replace(data, split=default_shares(len(text), data.split))
+        length = len(text.split(data.split).part("train"))
+        settings = updated(settings, fit_batches(settings, length, ()), "the text")
     settings = replace(settings, data=data)
 
     from charlstm.training.run import run_training

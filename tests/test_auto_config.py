@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from charlstm.architecture import count_parameters
-from charlstm.config import Config, ModelConfig, TrainingConfig
+from charlstm.config import Config, DataConfig, ModelConfig, TrainingConfig
 from charlstm.data.corpus import Corpus
 from charlstm.errors import CharlstmError
 from charlstm.training import auto_config
@@ -73,9 +73,23 @@ def test_a_short_text_gets_a_small_model_and_a_limited_number_of_epochs() -> Non
     assert found.config.training.epochs == auto_config.MAX_EPOCHS
 
 
-def test_a_text_too_small_for_every_size_is_rejected() -> None:
+@pytest.mark.usefixtures("machine")
+def test_a_text_smaller_than_every_batch_gets_a_smaller_batch() -> None:
+    found = choose_config(Corpus.from_text(ENGLISH[:200]), config_with_time(10), ()).config.training
+    assert (found.batch_size, found.seq_len) == (1, 32)
+
+
+def test_a_text_smaller_than_a_batch_that_the_user_set_is_rejected() -> None:
     with pytest.raises(CharlstmError, match="need at least"):
-        choose_config(Corpus.from_text(ENGLISH[:200]), config_with_time(10), ())
+        choose_config(
+            Corpus.from_text(ENGLISH[:200]), config_with_time(10), ("training.batch_size", "training.seq_len")
+        )
+
+
+def test_a_first_document_longer_than_the_speed_test_reads_is_no_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auto_config, "SAMPLE_CHARACTERS", 2000)
+    corpus = Corpus.from_text(f"{ENGLISH[:5000].replace(chr(10), ' ')}\nshort\n", DataConfig(document="line"))
+    assert choose_config(corpus, config_with_time(1), ()).characters == 5001
 
 
 def test_the_command_prints_the_chosen_settings_and_a_preset_disables_the_choice(tmp_path: Path) -> None:

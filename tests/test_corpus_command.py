@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -86,20 +87,39 @@ def test_train_accepts_the_options_recommended_for_a_random_corpus(data: bytes) 
         return
     suggestion = json.loads(shown.text)["suggestion"]
     if suggestion["options"] is None:
-        assert "the smallest preset needs at least 100" in suggestion["too_small"]
+        assert "training needs at least 3" in suggestion["too_small"]
     else:
         accepts(Path("random.txt"), shlex.split(suggestion["options"]))
 
 
 def test_a_text_too_small_for_training_gets_no_options() -> None:
-    Path("x.txt").write_text("short")
+    Path("x.txt").write_text("a")
     rows = table(charlstm("corpus", "x.txt").text)
-    assert rows["too small"] == "The text has 5 characters; the smallest preset needs at least 100."
+    assert rows["too small"] == "The text has 1 character; training needs at least 3."
     assert not [name for name in rows if name.startswith("--")]
 
 
-def test_a_text_of_100_characters_can_be_trained_on_as_recommended() -> None:
-    Path("x.txt").write_text(ENGLISH[:100])
+def test_no_statistic_is_a_negative_zero() -> None:
+    Path("x.txt").write_text("a" * 20)
+    assert "-0.0" not in charlstm("corpus", "x.txt").text
+    assert "-0.0" not in charlstm("corpus", "x.txt", "--json").text
+
+
+def repeat_words(size: int) -> str:
+    return ("the fox and the dog sat on a mat " * 30)[:size]
+
+
+@pytest.mark.parametrize("make", [lambda size: ENGLISH[:size], repeat_words, lambda size: ("ab\n" * size)[:size]])
+def test_train_accepts_the_options_recommended_for_a_text_of_any_small_size(make: Callable[[int], str]) -> None:
+    path = Path("x.txt")
+    for size in (*range(3, 50), 63, 64, 65, 98, 99, 100, 101, 110, 127, 128, 129, 255, 256, 300, 1000):
+        path.write_text(make(size), "utf-8")
+        accepts(path, recommended_options(path))
+
+
+@pytest.mark.parametrize("size", [3, 4, 7, 20, 99, 100])
+def test_a_small_text_can_be_trained_on_as_recommended(size: int) -> None:
+    Path("x.txt").write_text(ENGLISH[:size])
     trained = charlstm("train", "x.txt", *recommended_options("x.txt"), "--epochs", 2, "-o", "run")
     assert trained.code == 0, trained.err
 

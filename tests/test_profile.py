@@ -211,11 +211,11 @@ def test_a_short_text_is_read_in_one_stream() -> None:
     assert "only 300 characters" in found.advice[1].why
 
 
-def test_a_text_of_less_than_100_characters_is_too_small() -> None:
-    found = recommended(ENGLISH[:99])
+def test_a_text_of_less_than_3_characters_is_too_small() -> None:
+    found = recommended("ab")
     assert found.advice == ()
-    assert found.too_small == "The text has 99 characters; the smallest preset needs at least 100."
-    assert recommended(ENGLISH[:100]).too_small == ""
+    assert found.too_small == "The text has 2 characters; training needs at least 3."
+    assert str(recommended("abc")) == "--preset tiny --batch-size 1 --seq-len 1"
 
 
 def test_a_list_whose_last_line_could_fill_the_validation_part_is_not_a_list() -> None:

@@ -9,11 +9,12 @@ from typing import Any, BinaryIO
 
 from charlstm.config import Config, DataConfig, UnknownPolicy
 from charlstm.console import Console, escape_controls
+from charlstm.data.batches import fit_batches
 from charlstm.data.corpus import Corpus, read_corpus
 from charlstm.data.external import ExternalText
 from charlstm.data.split import Tokens, default_shares
 from charlstm.errors import CharlstmError, UsageError
-from charlstm.settings import Settings
+from charlstm.settings import Setting, Settings
 from charlstm.storage.model import ModelFile
 from charlstm.storage.run import RunFolder
 from charlstm.storage.spool import STDIN, Spool
@@ -40,6 +41,16 @@ def with_default_split(config: Config, given: Settings, corpus: Corpus) -> Confi
     if "data.split" in given:
         return config
     return replace(config, data=replace(config.data, split=default_shares(len(corpus), config.data.split)))
+
+
+def fit_to_text(console: Console, config: Config, given: Settings, corpus: Corpus) -> Settings:
+    """Return the settings that a small text needs and the user left open, after a note; empty for other texts."""
+    length = len(corpus.split(config.data.split).part("train"))
+    fitted = fit_batches(config, length, given)
+    if fitted:
+        named = ", ".join(f"{key} {value}" for key, value in fitted.items())
+        console.note(f"the text is small, so it is read with {named}")
+    return {key: Setting(value, "the size of the text") for key, value in fitted.items()}
 
 
 def read_files(

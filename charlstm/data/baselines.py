@@ -36,7 +36,7 @@ class Baseline:
 def entropy(counts: Counts) -> float:
     """Return the entropy in bits of a distribution with these counts, [symbols]."""
     shares = counts / counts.sum()
-    return max(float(-(shares * np.log2(shares)).sum()), 0.0)
+    return max(0.0, -float((shares * np.log2(shares)).sum()))
 
 
 class TextPrefix:
@@ -75,7 +75,7 @@ def context_entropy(points: CodePoints) -> float | None:
     if 1 - (fours == 1).sum() / total < MIN_COVERAGE:
         return None
     nats = (threes * np.log(threes)).sum() - (fours * grassberger(fours)).sum()
-    return max(float(nats / total / np.log(2)), 0.0)
+    return max(0.0, float(nats / total / np.log(2)))
 
 
 def count_distinct(codes: NDArray[np.integer[Any]]) -> Counts:

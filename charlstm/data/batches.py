@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ from charlstm.data.split import Tokens
 from charlstm.errors import CharlstmError
 
 Window = NDArray[np.int64]
+
+MIN_WINDOWS = 4
+"""Windows per stream in a small text, so that an epoch has more than one step."""
 
 
 def check_text_size(tokens: Tokens, seq_len: int, batch_size: int, look_ahead: int) -> None:
@@ -27,8 +31,28 @@ def check_text_size(tokens: Tokens, seq_len: int, batch_size: int, look_ahead: i
         if len(tokens) < needed:
             raise CharlstmError(
                 f"the training part has {len(tokens):,} characters, and {what} at least {needed:,}",
-                f"lower {options}, or add more text",
+                f"lower {options}, or add more text" if seq_len * batch_size > 1 else "add more text",
             )
+
+
+def fit_batches(config: Config, length: int, given: Collection[str]) -> dict[str, int]:
+    """Return the settings that let a training part of this length be read, by `section.key`; empty if they do already.
+
+    A small text is read in one stream, in shorter windows and with a shorter look-ahead. `given` are the settings that
+    the user set, which keep their values: the text may still be too small for them.
+    """
+    training, two_sided = config.training, config.model.bidirectional
+    ahead = training.look_ahead if two_sided else 0
+    if length >= max(training.batch_size * training.seq_len, training.seq_len + ahead) + 1:
+        return {}
+    batch_size = training.batch_size if "training.batch_size" in given else 1
+    least_ahead = ahead if "training.look_ahead" in given else int(two_sided)
+    longest = min((length - 1) // (MIN_WINDOWS * batch_size), length - 1 - least_ahead)
+    seq_len = training.seq_len if "training.seq_len" in given else max(min(training.seq_len, longest), 1)
+    fitted = {"training.batch_size": batch_size, "training.seq_len": seq_len}
+    if two_sided:
+        fitted["training.look_ahead"] = max(min(ahead, length - 1 - seq_len), 1)
+    return {key: value for key, value in fitted.items() if key not in given}
 
 
 class Batches:

@@ -57,8 +57,11 @@ class Corpus:
         return Split(self.ids, shares, self.vocabulary.end_of_document)
 
     def head(self, length: int) -> Corpus:
-        """Return the first `length` ids as a corpus in memory."""
-        return replace(self, ids=np.array(self.ids[:length]))
+        """Return the first `length` ids as a corpus in memory: at least two documents, if any, so it can be split."""
+        ids = np.array(self.ids[:length])
+        if self.vocabulary.end_of_document is not None and length < len(self.ids):
+            ids[[length // 2, -1]] = self.vocabulary.end_of_document
+        return replace(self, ids=ids)
 
 
 @dataclass

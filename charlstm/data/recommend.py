@@ -11,7 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from charlstm.data.batches import fit_batches
 from charlstm.data.profile import Profile
+from charlstm.presets import load_preset
+from charlstm.settings import resolve, updated
 
 
 class PresetSize(NamedTuple):
@@ -29,8 +32,11 @@ PRESET_SIZES = (
     PresetSize(None, "large", "for texts of more than 20 MB, on a GPU; without one, use medium and --max-time"),
 )
 
-MIN_CHARACTERS = 100
-"""Fewest characters to recommend options for: a window of the smallest preset, a validation part, and some margin."""
+MIN_CHARACTERS = 3
+"""Fewest characters to train on: an input, its target, and one to validate on."""
+
+MIN_LIST_CHARACTERS = 100
+"""Fewest characters of a list."""
 
 SHORT_TEXT = 5_000
 """Characters below which the batch sizes of the presets leave only a few steps per epoch, or none."""
@@ -103,8 +109,10 @@ class Recommendation:
 def recommend(profile: Profile) -> Recommendation:
     """Recommend options for a corpus with this profile."""
     if profile.characters < MIN_CHARACTERS:
-        reason = f"The text has {profile.characters:,} characters; the smallest preset needs at least {MIN_CHARACTERS}."
-        return Recommendation((), reason)
+        unit = "character" if profile.characters == 1 else "characters"
+        return Recommendation(
+            (), f"The text has {profile.characters} {unit}; training needs at least {MIN_CHARACTERS}."
+        )
     if is_binary(profile):
         advice = (choose_by_size(profile), *advise_bytes(profile))
     else:
@@ -115,7 +123,7 @@ def recommend(profile: Profile) -> Recommendation:
             *advise_tying(profile),
             *advise_replacing(profile),
         )
-    return Recommendation((*advice, *advise_small_batch(profile)))
+    return Recommendation((*advice, *advise_small_batches(profile, advice[0])))
 
 
 def choose_preset(profile: Profile) -> Advice:
@@ -139,6 +147,7 @@ def is_list(profile: Profile) -> bool:
     lines = profile.lines
     return (
         lines.count >= LIST_MIN_LINES
+        and profile.characters >= MIN_LIST_CHARACTERS
         and (profile.characters - lines.count) / lines.count <= LIST_MEAN_LENGTH
         and lines.longest <= LIST_MAX_LENGTH
         and lines.blank / lines.count <= LIST_BLANK_SHARE
@@ -221,7 +230,15 @@ def advise_replacing(profile: Profile) -> Iterator[Advice]:
         yield Advice("--errors replace", why)
 
 
-def advise_small_batch(profile: Profile) -> Iterator[Advice]:
+def advise_small_batches(profile: Profile, preset: Advice) -> Iterator[Advice]:
+    """Recommend smaller batches than those of the preset if the text has no or few of them."""
+    config = resolve(load_preset(preset.option.removeprefix("--preset ")))
+    training_part = min(round(config.data.split[0] * profile.characters), profile.characters - 1)
     if profile.characters < SHORT_TEXT:
         why = f"The text has only {profile.characters:,} characters: one stream gives more steps per epoch."
         yield Advice("--batch-size 1", why)
+        config = updated(config, {"training.batch_size": 1}, "the recommendation")
+    fitted = fit_batches(config, training_part, ())
+    if "training.seq_len" in fitted:
+        why = f"The windows of the preset, {config.training.seq_len} characters, are too long for the text."
+        yield Advice(f"--seq-len {fitted['training.seq_len']}", why)

@@ -141,7 +141,7 @@ def too_small(count: int, parts: list[str], in_documents: bool) -> CharlstmError
     unit = ("document" if in_documents else "character") + "s" * (count != 1)
     needed = len(parts) + (not in_documents)
     names = " and ".join(PART_LABELS[name] for name in parts)
-    whole = ["--split 1,0 trains on all of it"] * (len(parts) > 1)
+    whole = ["--split 1,0 trains on all of it"] * (len(parts) > 1 and count >= 2 - in_documents)
     one_text = ["--document stream reads it as one text"] * in_documents
     return CharlstmError(
         f"the corpus has {count} {unit}, and {names} need{'s' * (len(parts) == 1)} at least {needed}",

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from charlstm.architecture import count_parameters
 from charlstm.config import Config
+from charlstm.data.batches import fit_batches
 from charlstm.data.corpus import Corpus
 from charlstm.errors import CharlstmError
 from charlstm.settings import updated
@@ -121,9 +122,9 @@ class ConfigChoice:
     def __str__(self) -> str:
         model, training = self.config.model, self.config.training
         return (
-            f"{model.cell} {model.layers} x {model.hidden}, dropout {model.dropout:g}, {training.batch_size} streams "
-            f"of {training.seq_len}: at {self.chars_per_second:,.0f} characters/s there is time for "
-            f"{self.epochs:.1f} passes over {self.characters:,} characters"
+            f"{model.cell} {model.layers} x {model.hidden}, dropout {model.dropout:g}, {training.batch_size} "
+            f"stream{'s' * (training.batch_size != 1)} of {training.seq_len}: at {self.chars_per_second:,.0f} "
+            f"characters/s there is time for {self.epochs:.1f} passes over {self.characters:,} characters"
         )
 
 
@@ -131,13 +132,14 @@ def choose_config(corpus: Corpus, config: Config, given: Collection[str]) -> Con
     """Choose the largest model that can read the text often enough in `training.max_time`.
 
     The speed of each size is measured on this machine. `given` are the settings (`section.key`) that the user set:
-    they keep their values in `config`. Raises CharlstmError if the text is too small for every size.
+    they keep their values in `config`. Raises CharlstmError if the text is too small for them.
     """
     characters = len(corpus.split(config.data.split).part("train"))
     sample = corpus.head(SAMPLE_CHARACTERS)
     best: ConfigChoice | None = None
     for size in MODEL_SIZES:
         candidate = apply_size(config, given, size)
+        candidate = updated(candidate, fit_batches(candidate, characters, given), "--max-time")
         if best and (is_too_large(candidate, corpus, characters) or candidate.model == best.config.model):
             continue
         try:

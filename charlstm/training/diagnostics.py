@@ -200,7 +200,8 @@ def check_few_steps(run: RunSummary) -> str:
     last = run.last
     if last.step >= FEW_STEPS or is_above(last.loss_nats, last.train_loss_nats, GENERALIZATION_GAP):
         return ""
-    return f"{last.step:,} steps are too few to learn much: raise {run.length_option} or lower --batch-size"
+    smaller = " or lower --batch-size" if run.config.training.batch_size > 1 else ""
+    return f"{last.step:,} steps are too few to learn much: raise {run.length_option}{smaller}"
 
 
 def check_still_learning(run: RunSummary) -> str:
@@ -240,4 +241,4 @@ def pair_entropy(ids: NDArray[np.integer]) -> float | None:
 def entropy_nats(counts: NDArray[np.integer]) -> float:
     """Return the entropy of a distribution, given as counts, in nats."""
     shares = counts / counts.sum()
-    return float(-(shares * np.log(shares)).sum())
+    return max(0.0, -float((shares * np.log(shares)).sum()))

@@ -29,7 +29,7 @@ def make_chain_model(length: int) -> ModelFile:
         ModelConfig(cell="rnn", bidirectional=True, hidden=size, embedding=size), DataConfig(document="line")
     )
     weights = {name: np.zeros(shape, "f") for name, shape in weight_shapes(config.model, size).items()}
-    sure = 100 * np.eye(size, dtype="f")
+    sure = 25 * np.eye(size, dtype="f")
     weights[EMBEDDING] = sure
     steps: dict[Direction, int] = {"forward": 1, "backward": -1}
     for direction, step in steps.items():

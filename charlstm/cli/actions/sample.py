@@ -187,7 +187,7 @@ def to_results(fragments: Iterable[Fragment], request: SampleRequest, seed: int)
                 "index": fragment.index,
                 "seed": seed,
                 "stop_reason": fragment.stop_reason,
-                "mean_log_probability_nats": round(fragment.mean_log_probability, 6),
+                "mean_log_probability_nats": round(fragment.mean_log_probability, 6) + 0.0,  # not -0.0
             }
             yield text, record
             text = b""

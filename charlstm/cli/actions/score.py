@@ -157,13 +157,18 @@ def describe_character(names: list[str], text: LocatedText, scores: TextScores, 
         "line": int(text.lines[place]),
         "column": int(text.columns[place]),
         "character": names[text.ids[place]],
-        "log_probability_nats": round(float(scores.forward.log_probability[place]), 6),
+        "log_probability_nats": round_score(scores.forward.log_probability[place]),
         "rank": int(scores.forward.rank[place]),
     }
     if scores.both_sides:
-        record["both_sides_log_probability_nats"] = round(float(scores.both_sides.log_probability[place]), 6)
+        record["both_sides_log_probability_nats"] = round_score(scores.both_sides.log_probability[place])
         record["both_sides_rank"] = int(scores.both_sides.rank[place])
     return record
+
+
+def round_score(nats: float) -> float:
+    """Return a score with six digits, and 0.0 for one that rounds to -0.0."""
+    return round(float(nats), 6) + 0.0
 
 
 def describe_context(names: list[str], text: LocatedText, scores: Scores, place: int) -> dict[str, Any]:
@@ -221,10 +226,13 @@ def write_lines(console: Console, text: LocatedText, scores: TextScores, request
     for number in numbers:
         line, content = found[number], text.content[number - 1]
         if request.as_json:
-            loss = round(line.loss_nats, 6)
+            loss = round_score(line.loss_nats)
             write_json(console, {"line": number, "characters": line.characters, "loss_nats": loss, "text": content})
         else:
-            write_row(console, [str(number), str(line.characters), f"{line.loss_nats:.6f}", escape_field(content)])
+            write_row(
+                console,
+                [str(number), str(line.characters), f"{round_score(line.loss_nats):.6f}", escape_field(content)],
+            )
 
 
 def write_comparison(console: Console, scored: dict[str, tuple[LocatedText, TextScores]], as_json: bool) -> None:
@@ -238,7 +246,7 @@ def write_comparison(console: Console, scored: dict[str, tuple[LocatedText, Text
         characters = lines[best].characters
         if as_json:
             record = {"line": number, "characters": characters, "best": best, "margin_nats": round(margin, 6)}
-            losses = {name: round(line.loss_nats, 6) for name, line in lines.items()}
+            losses = {name: round_score(line.loss_nats) for name, line in lines.items()}
             write_json(console, {**record, "loss_nats": losses, "text": content})
         else:
             write_row(

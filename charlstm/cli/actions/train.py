@@ -14,7 +14,7 @@ from charlstm.cli.commands.train import TrainRequest
 from charlstm.cli.display import Display, show_plan
 from charlstm.cli.interrupt import Interrupt
 from charlstm.cli.output import quantity, write_json
-from charlstm.cli.texts import read_with_progress, with_default_split
+from charlstm.cli.texts import fit_to_text, read_with_progress, with_default_split
 from charlstm.config import Config, ModelConfig
 from charlstm.console import Console, escape_controls
 from charlstm.data.batches import Batches
@@ -53,8 +53,8 @@ def run_train(console: Console, request: TrainRequest, save: Callable[[], bool])
         plan = plan._replace(config=with_default_split(plan.config, request.given, corpus))
     if request.preset:
         console.note(f"preset   {request.preset}: {presets.describe_preset(request.preset)}")
-    elif plan.config.training.max_time and not request.resume:
-        plan = fit_to_time(console, plan, corpus, request.given)
+    if not request.resume:
+        plan = plan._replace(config=fit_settings(console, plan, corpus, request))
     show_plan(console, corpus, plan.config)
     if request.dry_run:
         check_size(corpus, plan.config)
@@ -125,8 +125,15 @@ def make_absolute(source: str) -> str:
     return str(Path(source).absolute())
 
 
-def fit_to_time(console: Console, plan: Plan, corpus: Corpus, given: Settings) -> Plan:
-    """Return the plan with the settings the user left open chosen for the text, the time and this machine."""
+def fit_settings(console: Console, plan: Plan, corpus: Corpus, request: TrainRequest) -> Config:
+    """Return the settings of the plan, with those the user left open chosen for a time limit or a small text."""
+    if plan.config.training.max_time and not request.preset:
+        return fit_to_time(console, plan, corpus, request.given)
+    return updated(plan.config, fit_to_text(console, plan.config, request.given, corpus), "the text")
+
+
+def fit_to_time(console: Console, plan: Plan, corpus: Corpus, given: Settings) -> Config:
+    """Return the settings chosen for the text, the time and this machine, except those that the user set."""
     configure_process()
     console.note("measuring how fast this machine trains: up to 10 seconds, before the time of the run starts")
     from charlstm.training.auto_config import choose_config
@@ -134,7 +141,7 @@ def fit_to_time(console: Console, plan: Plan, corpus: Corpus, given: Settings) -
     shape = {f"model.{f.name}" for f in fields(ModelConfig)} if plan.init_from else set()
     choice = choose_config(corpus, plan.config, {*given, *shape})
     console.note(f"settings {choice}")
-    return plan._replace(config=choice.config)
+    return choice.config
 
 
 def check_size(corpus: Corpus, config: Config) -> None:

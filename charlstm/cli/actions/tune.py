@@ -12,11 +12,11 @@ from charlstm.cli.display import format_duration, show_corpus
 from charlstm.cli.interrupt import Interrupt
 from charlstm.cli.options import with_dashes
 from charlstm.cli.output import quantity, write_json
-from charlstm.cli.texts import read_with_progress, with_default_split
+from charlstm.cli.texts import fit_to_text, read_with_progress, with_default_split
 from charlstm.console import Console, escape_controls
 from charlstm.errors import CharlstmError, UsageError
 from charlstm.runtime import configure_process
-from charlstm.settings import Setting, resolve
+from charlstm.settings import Setting, resolve, updated
 from charlstm.training.events import Event, Stepped
 from charlstm.tuning.events import TrialFinished
 from charlstm.tuning.space import Value
@@ -51,12 +51,15 @@ def run_search(console: Console, request: TuneRequest, save: Callable[[], bool])
     corpus = read_with_progress(console, config.data, stdin)
     config = with_default_split(config, request.given, corpus)
     show_corpus(console, corpus, config)
+    fitted = fit_to_text(console, config, request.given, corpus)
+    config, given = updated(config, fitted, "the text"), request.given | fitted
+    space = {key: values for key, values in request.space.items() if key not in fitted}
     configure_process()
     from charlstm.tuning.search import Search
 
     default = choose_folder(sources)
     folder = request.output or default.with_name(f"{default.name}-tune")
-    search = Search(folder, corpus, config, request.given, request.space)
+    search = Search(folder, corpus, config, given, space)
     show_search(console, search, request.trials)
     with Interrupt(console, "ending this trial, which does not count") as interrupt:
         last = follow_trials(console, search.run_trials(request.trials, interrupt), request.as_json, save)
