@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import IncrementalNewlineDecoder
@@ -37,6 +38,8 @@ MARKS_AT_LINE_START = re.compile(f"(?<![^\r\n]){MARK}+")
 
 WITHOUT_SURROGATES = ("utf-8", "utf-16", "utf-32", "ascii", "iso8859-1")
 """Prefixes of encodings whose decoders never produce a lone surrogate, which is not a character."""
+
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 NEWLINE_NAMES = {"\r\n": "CR LF", "\r": "CR"}
 
@@ -100,8 +103,6 @@ class TextDecoder:
             self.bytes_decoder = self.detect_encoding(self.head)
             data, self.head = self.head, b""
         text = self.decode_bytes(self.bytes_decoder, data, final)
-        if SWAPPED_MARK in text and self.encoding.startswith("utf-16"):
-            raise CharlstmError(f"{self.name}: the byte order changes near byte {self.bytes_read:,}", SEPARATE_HINT)
         return self.newline_decoder.decode(self.remove_marks(text), final)
 
     def detect_encoding(self, head: bytes) -> codecs.IncrementalDecoder:
@@ -115,36 +116,38 @@ class TextDecoder:
         return codecs.getincrementaldecoder(self.encoding)(self.errors)
 
     def decode_bytes(self, decoder: codecs.IncrementalDecoder, data: bytes, final: bool) -> str:
-        start = self.bytes_read - count_pending(decoder)
+        before = decoder.getstate()
+
+        def offset_of(character: str) -> int:
+            return self.bytes_read + find_character(decoder, before, data, character)
+
         try:
             text = decoder.decode(data, final)
-            if not self.without_surrogates:
-                text.encode()  # raises UnicodeEncodeError for a lone surrogate
         except UnicodeDecodeError as error:
-            rest = error.object[error.start :]
+            rest = error.object[error.start :]  # the object ends where the data ends
             joined = rest.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and self.encoding == "utf-8"
+            at = self.bytes_read + len(data) - len(rest)
             raise CharlstmError(
-                f"{self.name}: byte 0x{rest[0]:02x} at offset {start + error.start} is not {self.encoding}",
+                f"{self.name}: byte 0x{rest[0]:02x} at offset {at} is not {self.encoding}",
                 SEPARATE_HINT if joined else self.hint,
             ) from error
         except UnicodeError as error:
             raise CharlstmError(f"{self.name} is not {self.encoding}: {error}") from error
-        if "\0" in text and self.errors in ("strict", "replace"):
-            text = self.replace_nul(text)
+        if not self.without_surrogates and (lone := SURROGATE.search(text)):
+            raise CharlstmError(
+                f"{self.name}: the surrogate U+{ord(lone[0]):04X} at offset {offset_of(lone[0])} is not a character"
+            )
+        if SWAPPED_MARK in text and self.encoding.startswith("utf-16"):
+            raise CharlstmError(
+                f"{self.name}: the byte order changes at offset {offset_of(SWAPPED_MARK)}", SEPARATE_HINT
+            )
+        if "\0" in text and self.errors == "strict":
+            raise CharlstmError(
+                f"{self.name} contains a NUL at offset {offset_of(chr(0))}, so it is not text in {self.encoding}",
+                self.hint,  # it nearly always means the wrong encoding
+            )
         self.bytes_read += len(data)
-        return text
-
-    def replace_nul(self, text: str) -> str:
-        """Replace NUL by U+FFFD. Raises CharlstmError unless errors are replaced.
-
-        NUL in decoded text nearly always means the wrong encoding.
-        """
-        if self.errors == "replace":
-            return text.replace("\0", "\ufffd")
-        raise CharlstmError(
-            f"{self.name} contains a NUL near byte {self.bytes_read:,}, so it is not text in {self.encoding}",
-            self.hint,
-        )
+        return text.replace("\0", "\ufffd") if self.errors == "replace" else text
 
     def remove_marks(self, text: str) -> str:
         """Remove the byte order marks from a chunk: U+FEFF at the start of a line and, if the stream begins with one,
@@ -180,12 +183,22 @@ def decode_text(data: bytes, name: str) -> str:
     return TextDecoder(name).decode(data, final=True)
 
 
-def count_pending(decoder: codecs.IncrementalDecoder) -> int:
-    """Count the bytes of an incomplete character at the end of the last chunk."""
-    try:
-        return len(decoder.getstate()[0])
-    except (AttributeError, NotImplementedError, UnicodeError):  # some decoders have no such state
-        return 0
+def find_character(decoder: codecs.IncrementalDecoder, before: tuple[bytes, int], data: bytes, character: str) -> int:
+    """Return the offset in a chunk of the first byte of a character that it is decoded to.
+
+    `before` is the state of the decoder before the chunk. The offset is negative if the character begins in an earlier
+    chunk. In most encodings only decoding shows where a character is.
+    """
+
+    def is_decoded(size: int) -> bool:
+        decoder.setstate(before)
+        return character in decoder.decode(data[:size])
+
+    end = bisect_left(range(len(data)), True, key=is_decoded)
+    decoder.setstate(before)
+    decoder.decode(data[: end - 1])
+    incomplete, _ = decoder.getstate()
+    return end - 1 - len(incomplete)
 
 
 def describe_changes(changes: Sequence[Changes]) -> Iterator[str]:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults import damaged_archives
 from tests.support.command_line import charlstm
+from tests.support.texts import ENGLISH
 
 COMPRESSORS = ("gzip", "bzip2", "xz", "zstd")
 TRAIN = f"{sys.executable} -m charlstm train --hidden 8 --batch-size 2 --seq-len 16 --epochs 1 --no-samples -q"
@@ -37,6 +39,53 @@ def test_a_stream_of_a_compressor_can_be_trained_on(program: str, corpus: Path) 
     assert done.stdout == "piped\nnamed\n"
     weights = [Path(run, "last.safetensors").stat().st_size for run in ("piped", "named")]
     assert weights[0] == weights[1]
+
+
+@pytest.mark.programs
+def test_a_damaged_archive_is_an_error_or_read_as_its_program_reads_it() -> None:
+    counts = damaged_archives.compare_with_programs(800, seed=2, largest=300_000)
+    assert counts.recognizable > 266
+    assert counts.accepted == counts.equal + counts.undefined
+    assert counts.equal > 100
+    assert counts.undefined < 5
+    assert counts.accepted_here_only.total() == 0
+
+
+@pytest.mark.programs
+@pytest.mark.parametrize("threads", [1, 4])
+def test_a_file_of_pzstd_is_read_like_the_text(threads: int, corpus: Path) -> None:
+    done = run_in_shell(f"pzstd -q -p {threads} -c {corpus} > x.zst && head -c 4 x.zst | od -An -tx1")
+    assert done.stdout.split() == ["50", "2a", "4d", "18"], done.stderr
+    plain, compressed = (charlstm("corpus", path, "--json") for path in (corpus, "x.zst"))
+    assert compressed.code == 0, compressed.err
+    assert compressed.out == plain.out
+
+
+@pytest.mark.programs
+@pytest.mark.parametrize(
+    "make",
+    ["(xz -c a; head -c 8 /dev/zero; xz -c b)", "(xz -c a; xz -c b; head -c 4 /dev/zero)", "(bzip2 -c a; bzip2 -c b)"],
+)
+def test_an_archive_of_several_streams_is_read_like_the_text(make: str) -> None:
+    Path("a").write_text(ENGLISH[:5000])
+    Path("b").write_text(ENGLISH[5000:9000])
+    assert run_in_shell(f"cat a b > plain && {make} > compressed").returncode == 0
+    plain, compressed = (charlstm("corpus", path, "--json") for path in ("plain", "compressed"))
+    assert compressed.code == 0, compressed.err
+    assert compressed.out == plain.out
+
+
+@pytest.mark.programs
+@pytest.mark.parametrize(
+    "pack", ["tar -cf x t.txt", "tar -czf x t.txt", "tar -cJf x t.txt", "xz --format=lzma -c t.txt > x"]
+)
+def test_the_command_of_the_error_extracts_the_text(pack: str) -> None:
+    Path("t.txt").write_text(ENGLISH[:5000])
+    assert run_in_shell(pack).returncode == 0
+    failed = charlstm("corpus", "x")
+    assert failed.code == 1
+    command = failed.err.partition("extract its text: ")[2].partition(" | charlstm")[0]
+    assert run_in_shell(command).stdout == ENGLISH[:5000]
 
 
 @pytest.mark.programs

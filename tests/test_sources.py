@@ -8,6 +8,7 @@ import io
 import lzma
 import os
 import resource
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -113,6 +114,60 @@ def test_compressed_and_plain_files_can_be_mixed() -> None:
     assert read("a.gz", "b.txt", "-", stdin=zstd.compress(b"C\n")) == "A\nB\nC\n"
 
 
+def skippable_frame(content: bytes) -> bytes:
+    return struct.pack("<II", 0x184D2A50, len(content)) + content
+
+
+@pytest.mark.parametrize("kind", COMPRESSORS)
+def test_every_stream_of_a_compressed_file_is_read(kind: str) -> None:
+    texts = ["\ufeff", "", "a", ENGLISH[:70_000], "", ENGLISH[:3], "z\n" * 500_000]
+    data = b"".join(COMPRESSORS[kind](text.encode()) for text in texts)
+    Path("x.txt").write_bytes(data)
+    assert read("x.txt") == "".join(texts[1:])
+    assert read("-", stdin=data) == "".join(texts[1:])
+
+
+@pytest.mark.parametrize(
+    ("kind", "between", "after"),
+    [("xz", 4, 0), ("xz", 8, 4), ("xz", 0, 4), ("xz", 200_000, 200_000), ("gzip", 0, 1), ("gzip", 0, 200_001)],
+)
+def test_padding_that_the_format_allows_is_skipped(kind: str, between: int, after: int) -> None:
+    first, second = (COMPRESSORS[kind](text.encode()) for text in (ENGLISH[:5000], ENGLISH[5000:9000]))
+    Path("x.txt").write_bytes(first + bytes(between) + second + bytes(after))
+    assert read("x.txt") == ENGLISH[:9000]
+
+
+@pytest.mark.parametrize(
+    ("kind", "between", "after"),
+    [("xz", 1, 0), ("xz", 0, 6), ("xz", 3, 4), ("gzip", 4, 0), ("bzip2", 4, 0), ("bzip2", 0, 1), ("zstd", 0, 4)],
+)
+def test_padding_that_the_format_does_not_allow_is_an_error(kind: str, between: int, after: int) -> None:
+    first, second = (COMPRESSORS[kind](text.encode()) for text in (ENGLISH[:5000], ENGLISH[5000:9000]))
+    Path("x.txt").write_bytes(first + bytes(between) + second + bytes(after))
+    message = f"x.txt is a broken {kind} archive: what follows byte "
+    assert_fails(charlstm("corpus", "x.txt"), 1, message, "is neither a stream nor padding")
+
+
+def test_files_of_pzstd_which_begin_with_a_skippable_frame_are_read(run: Path) -> None:
+    text = ENGLISH[:4000]
+    half = (zstd.compress(text[:2000].encode()), zstd.compress(text[2000:].encode()))
+    data = skippable_frame(b"\0\1\2\3") + half[0] + skippable_frame(b"") + half[1] + skippable_frame(b"end" * 50_000)
+    Path("x.zst").write_bytes(data)
+    assert read("x.zst") == text
+    for command in (("corpus", "--json"), ("eval", "-m", run, "--json")):
+        plain, compressed = (charlstm(*command, "-", stdin=stdin) for stdin in (text.encode(), data))
+        assert compressed.code == 0, compressed.err
+        assert compressed.out == plain.out
+    Path("x.zst").write_bytes(half[0] + skippable_frame(b"0123456789")[:-1])
+    assert_fails(charlstm("corpus", "x.zst"), 1, "x.zst is a broken zstd archive: it ends too early")
+
+
+def test_a_zstd_file_that_needs_much_memory_is_an_error_with_a_command() -> None:
+    compressor = zstd.ZstdCompressor(options={zstd.CompressionParameter.window_log: 30})
+    Path("x.txt").write_bytes(compressor.compress(ENGLISH.encode()) + compressor.flush())
+    assert_fails(charlstm("corpus", "x.txt"), 1, "x.txt needs more than 128 MB of memory", "zstd -d --long=31")
+
+
 @pytest.mark.parametrize("kind", COMPRESSORS)
 def test_a_broken_archive_is_an_error_that_names_it(kind: str) -> None:
     data = COMPRESSORS[kind](ENGLISH.encode())
@@ -123,6 +178,24 @@ def test_a_broken_archive_is_an_error_that_names_it(kind: str) -> None:
         garbled[at] ^= 0x5A
     Path("bad.txt").write_bytes(bytes(garbled))
     assert_fails(charlstm("train", "bad.txt", *SMALL), 1, f"bad.txt is a broken {kind} archive")
+
+
+@pytest.mark.parametrize("kind", COMPRESSORS)
+@pytest.mark.parametrize("damage", ["magic", "header", "first block", "end", "truncated", "garbage"])
+def test_text_is_never_lost_silently_where_a_later_stream_is_damaged(kind: str, damage: str, run: Path) -> None:
+    first, second = (COMPRESSORS[kind](text.encode()) for text in (ENGLISH[:20_000], ENGLISH[:9000]))
+    later = bytearray(second + first)
+    if damage == "truncated":
+        del later[7:]
+    elif damage == "garbage":
+        later = bytearray(b"garbage")
+    else:
+        at = {"magic": 1, "header": 4 if kind != "gzip" else 2, "first block": 30, "end": len(second) - 3}[damage]
+        later[at : at + 3] = bytes(byte ^ 0x5A for byte in later[at : at + 3])
+    Path("x.txt").write_bytes(first + later)
+    for command in (("train", "-o", "new", *SMALL), ("eval", "-m", run), ("score", "-m", run), ("corpus",)):
+        assert_fails(charlstm(*command, "x.txt"), 1, f"x.txt is a broken {kind} archive: ")
+        assert_fails(charlstm(*command, "-", stdin=first + later), 1, f"stdin is a broken {kind} archive: ")
 
 
 def test_missing_and_empty_sources_are_errors(tmp_path: Path) -> None:

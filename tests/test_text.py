@@ -153,7 +153,9 @@ def test_a_word_joiner_within_a_line_is_kept_and_reported() -> None:
 
 def test_joined_files_of_different_encodings_are_an_error() -> None:
     little, big = codecs.BOM_UTF16_LE + "one\n".encode("utf-16-le"), codecs.BOM_UTF16_BE + "two\n".encode("utf-16-be")
-    assert_fails(charlstm("train", "-", stdin=little + big), 1, "the byte order changes", "instead of joining them")
+    assert_fails(
+        charlstm("train", "-", stdin=little + big), 1, "the byte order changes at offset 10;", "instead of joining them"
+    )
     assert_fails(charlstm("train", "-", stdin=b"zero\n" + little), 1, "offset 5", "instead of joining them")
 
 
@@ -190,10 +192,46 @@ def test_an_undecodable_byte_is_reported_for_the_file_that_contains_it() -> None
     assert_fails(charlstm("train", "a.txt", "b.txt"), 1, "b.txt", "0xfc", "offset 2", "--encoding")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-be", "utf-32", "gb18030", "unicode_escape"])
+def test_a_nul_is_reported_at_its_own_offset_in_every_encoding(encoding: str) -> None:
+    before = "grüße " * 3
+    for data in (f"{before}\0 end", "e\0 end"):
+        offset = len(data[: data.index("\0")].encode(encoding))
+        for size in (*range(1, 9), len(before), 100):
+            with chunks_of(size), pytest.raises(CharlstmError, match=rf"contains a NUL at offset {offset},"):
+                text_of(data.encode(encoding), encoding=encoding)
+
+
+def test_an_offset_after_a_byte_order_mark_counts_the_mark() -> None:
+    for size in (4, 5, 6, 100):
+        with chunks_of(size):
+            with pytest.raises(CharlstmError, match="a NUL at offset 6,"):
+                text_of(codecs.BOM_UTF8 + b"abc\0")
+            with pytest.raises(CharlstmError, match="byte 0xff at offset 6 is"):
+                text_of(codecs.BOM_UTF8 + b"abc\xff", encoding="utf-8-sig")
+            with pytest.raises(CharlstmError, match="a NUL at offset 4,"):
+                text_of(codecs.BOM_UTF16_LE + b"a\0\0\0b\0")
+
+
+@pytest.mark.parametrize("at", [0, 5, 2**20 - 1, 2**20, 2**20 + 1, 2**21 - 1, 2**21 + 7])
+def test_train_reports_the_exact_offset_of_a_nul_and_of_an_invalid_byte(at: int) -> None:
+    text = ("e" * (at % 2) + "é" * 2**20 + "e" * 100).encode()  # a character begins at the offset
+    Path("good.txt").write_bytes(text)
+    for byte, message in ((b"\0", "contains a NUL at offset {},"), (b"\xff", "byte 0xff at offset {} is not")):
+        damaged = text[:at] + byte + text[at:]
+        for data in (damaged, gzip.compress(damaged, 1)):
+            Path("x.txt").write_bytes(data)
+            assert_fails(charlstm("train", "good.txt", "x.txt"), 1, "x.txt", message.format(at))
+            assert_fails(charlstm("train", "-", stdin=data), 1, "stdin", message.format(at))
+
+
 def test_a_lone_surrogate_is_not_text() -> None:
     for data, encoding in ((b"\xed\xa0\x80", "utf-8"), (b"\x00\xd8", "utf-16-le"), (b"\\ud800", "unicode_escape")):
         with pytest.raises(CharlstmError, match="is not"):
             text_of(b"a" * (2 if "16" in encoding else 1) + data, encoding=encoding)
+    for size in (1, 3, 100):
+        with chunks_of(size), pytest.raises(CharlstmError, match=r"surrogate U\+D800 at offset 2 is not a character"):
+            text_of(rb"ab\ud800", encoding="unicode_escape")
 
 
 def test_a_nul_is_an_error_in_text_but_not_in_bytes() -> None:

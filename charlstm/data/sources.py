@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import lzma
 import os
 import re
 from collections import Counter
@@ -12,9 +9,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
 
-from charlstm.errors import CharlstmError, UsageError
+from charlstm.data.compression import MAGIC_BYTES, Compression, decompress, detect_compression, peek
+from charlstm.data.formats import reject_other_formats
+from charlstm.errors import UsageError
 from charlstm.storage.spool import STDIN, Spool
 
 READ_BYTES = 1 << 20
@@ -118,24 +116,26 @@ def source_bytes(source: str, spool: Spool | None) -> int:
     return Path(source).stat().st_size if Path(source).exists() else 0
 
 
-def read_source(source: str, spool: Spool | None, on_read: Callable[[int], None]) -> Iterator[bytes]:
+def read_source(source: str, spool: Spool | None, on_read: Callable[[int], None], is_text: bool) -> Iterator[bytes]:
     """Read a file or stdin in chunks, decompressed.
 
     `on_read` is called with the number of compressed bytes read for each chunk. Raises UsageError for a source that
-    cannot be read, CharlstmError for a broken archive.
+    cannot be read, CharlstmError for a broken archive and, if `is_text`, for a file format that is not plain text.
     """
+    name = "stdin" if source == STDIN else source
     with ExitStack() as stack:
         try:
             file = stack.enter_context(open_source(source, spool))
-            kind, decompress = detect_compression(file)
-            stream = stack.enter_context(decompress(file)) if decompress else file
+            compression = detect_compression(peek(file, MAGIC_BYTES))
+            at = 0
+            for number, chunk in enumerate(read_chunks(file, compression, name)):
+                if is_text and number == 0:
+                    reject_other_formats(chunk, source, compression)
+                on_read(file.tell() - at)
+                at = file.tell()
+                yield chunk
         except OSError as error:
-            raise UsageError(f"cannot read {source}: {error.strerror}") from error
-        at = 0
-        while chunk := read_chunk(stream, source, kind):
-            on_read(file.tell() - at)
-            at = file.tell()
-            yield chunk
+            raise UsageError(f"cannot read {name}: {error.strerror}") from error
 
 
 def open_source(source: str, spool: Spool | None) -> BufferedReader:
@@ -146,45 +146,17 @@ def open_source(source: str, spool: Spool | None) -> BufferedReader:
     return BufferedReader(spool.open())  # type: ignore[arg-type]
 
 
-def read_chunk(stream: BinaryIO, source: str, kind: str) -> bytes:
-    name = "stdin" if source == STDIN else source
-    try:
-        return stream.read(READ_BYTES)
-    except Exception as error:  # each decompressor raises its own type
-        if isinstance(error, OSError) and error.errno is not None:
-            raise UsageError(f"cannot read {name}: {error.strerror}") from error
-        if not kind:
-            raise
-        reason = "it ends too early" if isinstance(error, EOFError) else str(error).rstrip(".")
-        raise CharlstmError(f"{name} is a broken {kind} archive: {reason}") from error
-
-
-def detect_compression(file: BufferedReader) -> tuple[str, Callable[[BinaryIO], Any] | None]:
-    """Identify a compressed file by its first bytes: the kind and its decompressor, or "" and None."""
-    head = file.peek(6)
-    for kind, (magic, decompress) in DECOMPRESSORS.items():
-        if head.startswith(magic):
-            return kind, decompress
-    return "", None
-
-
-def open_zstd(file: BinaryIO) -> Any:
-    return import_zstd().ZstdFile(file)
-
-
-def import_zstd() -> Any:
-    """Import the module of the standard library, or its backport to Python before 3.14."""
-    try:
-        from compression import zstd as module  # type: ignore[import-not-found, unused-ignore]
-    except ImportError:
-        from backports import zstd as module
-    return module
-
-
-DECOMPRESSORS: dict[str, tuple[bytes, Callable[[BinaryIO], Any]]] = {
-    "gzip": (b"\x1f\x8b", lambda file: gzip.GzipFile(fileobj=file)),
-    "xz": (b"\xfd7zXZ\x00", lzma.LZMAFile),
-    "zstd": (b"\x28\xb5\x2f\xfd", open_zstd),
-    "bzip2": (b"BZh", bz2.BZ2File),
-}
-"""The first bytes of each kind of compressed file, and its decompressor."""
+def read_chunks(file: BufferedReader, compression: Compression | None, name: str) -> Iterator[bytes]:
+    """Read a file in chunks of READ_BYTES, decompressed; only the last one is shorter."""
+    if compression is None:
+        while chunk := file.read(READ_BYTES):
+            yield chunk
+        return
+    buffer = bytearray()
+    for piece in decompress(file, compression, name):
+        buffer += piece
+        while len(buffer) >= READ_BYTES:
+            yield bytes(buffer[:READ_BYTES])
+            del buffer[:READ_BYTES]
+    if buffer:
+        yield bytes(buffer)

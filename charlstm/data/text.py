@@ -71,7 +71,7 @@ class CorpusReader:
 
     def read_file(self, source: str) -> Iterator[Text]:
         """Read the text of one file, in chunks that are not empty."""
-        data = read_source(source, self.spool, self.report_progress)
+        data = read_source(source, self.spool, self.report_progress, self.config.level == "char")
         if self.config.level == "byte":
             return data
         return normalize_chunks(self.decode_chunks(data, "stdin" if source == STDIN else source), self.config)

@@ -10,7 +10,7 @@ import pytest
 
 import charlstm
 from charlstm.storage.model import ModelFile
-from tests.faults import kills, system_faults
+from tests.faults import damaged_archives, kills, system_faults
 from tests.faults.forged_files import ForgedFiles
 from tests.faults.reference import Reference
 
@@ -66,3 +66,11 @@ def test_corrupted_and_forged_files_are_rejected_by_an_error_or_harmless(tmp_pat
     counts = ForgedFiles(tmp_path).campaign(90, seed=2)
     assert counts.files == 90
     assert all(counts.rejected[name] > 10 for name in ("sample", "eval", "--init-from", "--resume"))
+
+
+def test_the_text_of_a_damaged_archive_is_read_in_full_or_not_at_all() -> None:
+    counts = damaged_archives.compare_with_texts(400, seed=1, largest=100_000)
+    assert counts.archives == 400
+    assert counts.recognizable > 133
+    assert counts.accepted == counts.equal > 50
+    assert counts.rejected > 200
