@@ -18,7 +18,7 @@ from charlstm.data.split import Tokens, default_shares
 from charlstm.errors import UsageError
 from charlstm.evaluation.metrics import Metrics
 from charlstm.settings import check_resumable, updated
-from charlstm.storage.locate import find_newest_run
+from charlstm.storage.locate import find_newest_run, parse_path
 from charlstm.storage.model import ModelFile
 from charlstm.storage.run import RunFolder
 from charlstm.storage.spool import STDIN
@@ -62,7 +62,7 @@ def train(
     change when resuming; CharlstmError for a corpus that is too small for the settings or that has changed, or a
     failure to write; DivergedError if the loss diverges again and again.
     """
-    if resume and (overwrite or init_from):
+    if resume and (overwrite or init_from is not None):
         raise UsageError("resume cannot be combined with overwrite or init_from")
     sources = absolute_paths(corpus)
     if resume:
@@ -71,7 +71,7 @@ def train(
         raise UsageError("no corpus is given")
     run_folder = find_folder(folder, sources)
     run_folder.check_unused(overwrite=overwrite)
-    initial = load_file(init_from) if init_from else None
+    initial = load_file(init_from) if init_from is not None else None
     settings = config or (Config(model=initial.config.model) if initial else Config())
     data = replace(settings.data, corpus=sources)
     text = read_corpus(data)
@@ -160,15 +160,21 @@ def load_file(model: ModelSource) -> ModelFile:
 
 
 def absolute_paths(corpus: Source | Sequence[Source] | None) -> tuple[str, ...]:
-    """Return the absolute paths of the sources, with which the run finds them again from any folder."""
-    sources = [corpus] if isinstance(corpus, (str, Path)) else corpus or []
-    return tuple(str(Path(source).absolute()) for source in sources)
+    """Return the absolute paths of the sources, with which the run finds them again from any folder.
+
+    Raises UsageError for an empty path.
+    """
+    sources = [corpus] if isinstance(corpus, (str, Path)) else [] if corpus is None else corpus
+    return tuple(str(parse_path(source, "the path of a corpus").absolute()) for source in sources)
 
 
 def find_folder(folder: str | Path | None, sources: Sequence[str], *, resume: bool = False) -> RunFolder:
-    """Return the run folder: the given one, the one named after the corpus, or the newest run to resume."""
+    """Return the run folder: the given one, the one named after the corpus, or the newest run to resume.
+
+    Raises UsageError if the given path is empty.
+    """
     if folder is not None:
-        return RunFolder(Path(folder))
+        return RunFolder(parse_path(folder, "the path of a run"))
     if resume and not sources:
         return RunFolder(find_newest_run())
     return RunFolder(Path("runs") / derive_run_name(sources))

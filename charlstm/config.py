@@ -112,7 +112,9 @@ def is_split(shares: tuple[float, ...]) -> bool:
 class DataConfig(CheckedFields):
     """The corpus, how it is read and what a symbol is."""
 
-    corpus: tuple[str, ...] = setting((), "Files and folders to train on; - is stdin.", allowed="a list of paths")
+    corpus: tuple[str, ...] = setting(
+        (), "Files and folders to train on; - is stdin.", allowed="a list of paths that are not empty", valid=all
+    )
     glob: str = setting(
         "*.txt", "Pattern of the files to read in a folder, at any depth and in any case.", flag=True, metavar="PATTERN"
     )

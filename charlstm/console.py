@@ -6,10 +6,12 @@ import os
 import re
 import stat
 import sys
+from array import array
 from codecs import getincrementaldecoder
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import BytesIO, StringIO
+from select import select
 from time import monotonic
 from typing import TYPE_CHECKING, BinaryIO, Never, TextIO
 
@@ -26,6 +28,15 @@ LINE_EVERY = 5.0
 
 REFRESH_EVERY = 0.1
 """Seconds between redrawings of a progress bar."""
+
+NARROWEST = 40
+"""Columns of output, even if the terminal has fewer."""
+
+MAX_DIGITS = 6
+"""Digits of $COLUMNS from which it is not a width."""
+
+INPUT_WAIT = 1.0
+"""Seconds to wait for a program that may be about to write to stdin."""
 
 UNSAFE = re.compile("[\0-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """What can control a terminal or misrepresent a text on it: C0 and C1 controls, overrides of the writing direction, and
@@ -100,7 +111,13 @@ class Console:
         for row in rows.items():
             table.add_row(*(Text(escape_text(cell)) for cell in row))
         rendered = StringIO()
-        RichConsole(file=rendered, force_terminal=True, no_color=not self.uses_color(self.stdout)).print(table)
+        RichConsole(
+            file=rendered,
+            force_terminal=True,
+            no_color=not self.uses_color(self.stdout),
+            width=self.width(self.stdout),
+            height=len(rows),  # a table has its own; given both, rich does not ask the terminal and the environment
+        ).print(table)
         self.write(rendered.getvalue().encode(), escaped=True)
 
     def note(self, text: str, style: str = "") -> None:
@@ -137,13 +154,17 @@ class Console:
         """Whether stderr can show a progress bar."""
         return self.stderr.isatty() and self.environ.get("TERM") != "dumb" and not self.quiet
 
-    @property
-    def width(self) -> int:
-        """Columns of the terminal on stderr, or 80."""
-        try:
-            return os.get_terminal_size(self.stderr.fileno()).columns or 80
-        except (OSError, ValueError):
-            return 80
+    def width(self, stream: TextIO | BinaryIO) -> int:
+        """Return the columns for output to this stream: $COLUMNS, else those of its terminal, else 80.
+
+        A width of 0, which some terminals report, and what is not a number count as unknown. At least `NARROWEST`.
+        """
+        given = self.environ.get("COLUMNS", "")
+        columns = int(given) if given.isdecimal() and len(given) < MAX_DIGITS else 0
+        if not columns:
+            with suppress(OSError, ValueError):
+                columns = os.get_terminal_size(stream.fileno()).columns
+        return max(columns or 80, NARROWEST)
 
     @property
     def piped(self) -> bool:
@@ -156,10 +177,36 @@ class Console:
             return not self.stdin.isatty()
         return stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
 
+    def has_input(self) -> bool:
+        """Whether something was piped in that could still be read: not an empty pipe, and not one in which nothing
+        appears within `INPUT_WAIT`, such as a program has that was started by another one. Nothing is read.
+        """
+        if self.stdin is None or not self.piped:
+            return False
+        try:
+            file = self.stdin.fileno()
+        except (OSError, ValueError):
+            return bool(self.stdin.read())
+        if stat.S_ISREG(os.fstat(file).st_mode):
+            return os.fstat(file).st_size > os.lseek(file, 0, os.SEEK_CUR)
+        return count_waiting_bytes(file) > 0
+
     def progress(self) -> ProgressBar:
         """Return a progress bar on a terminal, or a line every few seconds elsewhere."""
         self.bar = ProgressBar(self)
         return self.bar
+
+
+def count_waiting_bytes(pipe: int) -> int:
+    """Return how many bytes can be read from a pipe or socket, after `INPUT_WAIT` at the latest; 0 if unknown."""
+    count = array("i", [0])
+    with suppress(ImportError, OSError):
+        from fcntl import ioctl  # deferred: not available on Windows
+        from termios import FIONREAD
+
+        select([pipe], [], [], INPUT_WAIT)
+        ioctl(pipe, FIONREAD, count)
+    return count[0]
 
 
 class ProgressBar:

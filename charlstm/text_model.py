@@ -17,7 +17,7 @@ from charlstm.sampling.fragments import Fragment
 from charlstm.sampling.generate import generate
 from charlstm.sampling.network import Network
 from charlstm.sampling.reading_order import ReadingOrder
-from charlstm.storage.locate import find_model
+from charlstm.storage.locate import find_model, parse_path
 from charlstm.storage.model import ModelFile
 from charlstm.vocabulary import Text
 
@@ -147,9 +147,9 @@ def load(path: str | Path, direction: Direction = "forward") -> TextModel:
     path: a run folder, whose best model is loaded, or a model file.
     direction: "forward" or, for a bidirectional model, "backward".
 
-    Raises UsageError if there is no model at `path` or it lacks the direction, ModelFileError if the file is damaged.
+    Raises UsageError if `path` is empty, no model is there or it lacks the direction, ModelFileError if it is damaged.
     """
-    return TextModel(ModelFile.load(find_model(Path(path), {})), direction)
+    return TextModel(ModelFile.load(find_model(parse_path(path, "the path of the model"), {})), direction)
 
 
 def draw_seed() -> int:

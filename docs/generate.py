@@ -6,7 +6,6 @@ python docs/generate.py
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
 
 from charlstm import presets
@@ -41,15 +40,8 @@ def format_section(command: list[str]) -> str:
 
 def help_page(command: list[str]) -> str:
     """Return what a command prints with --help, WIDTH columns wide."""
-    stdout, before = io.BytesIO(), os.environ.get("COLUMNS")
-    os.environ["COLUMNS"] = str(WIDTH)
-    try:
-        status = main([*command, "--help"], Console(None, stdout, io.StringIO(), {}))
-    finally:
-        if before is None:
-            del os.environ["COLUMNS"]
-        else:
-            os.environ["COLUMNS"] = before
+    stdout = io.BytesIO()
+    status = main([*command, "--help"], Console(None, stdout, io.StringIO(), {"COLUMNS": str(WIDTH)}))
     assert status == 0
     return stdout.getvalue().decode()
 

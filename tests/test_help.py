@@ -90,10 +90,9 @@ def test_the_examples_of_a_command_parse(name: str) -> None:
 
 @pytest.mark.parametrize("columns", [60, 80, 132])
 @pytest.mark.parametrize("page", ["-h", "--help"])
-def test_help_fits_the_width_of_the_terminal(columns: int, page: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", str(columns))
+def test_help_fits_the_width_of_the_terminal(columns: int, page: str) -> None:
     for name in ("", *COMMANDS):
-        text = charlstm(*name.split(), page).text.partition("Examples:")[0]
+        text = charlstm(*name.split(), page, environ={"COLUMNS": str(columns)}).text.partition("Examples:")[0]
         assert max(map(len, text.splitlines())) <= columns, name
 
 

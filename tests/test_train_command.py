@@ -374,4 +374,4 @@ def test_dry_run_json_is_the_config_as_one_object(corpus: Path) -> None:
 def test_train_options_that_exclude_each_other_get_one_sentence(corpus: Path) -> None:
     assert_fails(charlstm("train", corpus, "--resume", "--dry-run"), 2, "--resume cannot be combined")
     assert_fails(charlstm("train", corpus, "--find-lr", "--overwrite"), 2, "--find-lr", "cannot be combined")
-    assert_fails(charlstm("train", ""), 2, "name of a corpus must not be empty")
+    assert_fails(charlstm("train", ""), 2, "a path must not be empty")

@@ -92,12 +92,15 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
         return report_failure(console, error)
 
 
-ARGUMENT_HINTS = {
-    "sample": "name a model with -m and a prompt with -p",
-    "fill": "quote the text: charlstm fill 'To be, or ___ to be'",
-    "score": "it takes one file: cat them together",
+UNEXPECTED, MISSING = "got unexpected extra argument", "missing argument"
+
+HINTS = {
+    ("sample", UNEXPECTED): "name a model with -m and a prompt with -p",
+    ("fill", UNEXPECTED): "quote the text: charlstm fill 'To be, or ___ to be'",
+    ("score", UNEXPECTED): "it takes one file: cat them together",
+    ("corpus", MISSING): "- reads stdin",
 }
-"""What to do about an argument that a command does not take."""
+"""What to do about the arguments of a command, by its name and how typer's message begins."""
 
 
 def report_usage(console: Console, error: typer.TyperException) -> int:
@@ -109,7 +112,9 @@ def report_usage(console: Console, error: typer.TyperException) -> int:
         message = error.format_message()
         message = message[:1].lower() + message[1:]
         command = ctx.info_name if (ctx := getattr(error, "ctx", None)) else None
-        hint = ARGUMENT_HINTS.get(command or "", "") if message.startswith("got unexpected extra argument") else ""
+        hint = next(
+            (hint for (name, start), hint in HINTS.items() if name == command and message.startswith(start)), ""
+        )
         console.error(f"{message}; {hint}" if hint else message)
     return error.exit_code
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import inspect
-import shutil
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
 
-NARROWEST, WIDEST = 40, 100
-"""Columns of a page, whatever the terminal has."""
+WIDEST = 100
+"""Columns of a page, even if the terminal has more."""
 
 LEFT = 28
 """Columns for the names of options; longer names have a line of their own."""
@@ -65,7 +64,7 @@ HELP_OPTIONS: Sequence[OptionRow] = (
 
 def format_page(ctx: Any, *, short: bool) -> str:
     """Return the help page of the context's command, wrapped to the width of the terminal."""
-    width = min(max(shutil.get_terminal_size().columns, NARROWEST), WIDEST)
+    width = min(ctx.obj.width(ctx.obj.stdout), WIDEST)
     command = ctx.command
     summary, _, rest = inspect.cleandoc(command.help or "").partition("\n\n")
     parts = [wrap(summary, width), wrap(format_usage(ctx), width, "    ")]

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 import typer.main
 from typer.core import TyperCommand
+from typer.models import TyperPath
 
 from charlstm import presets
 from charlstm.cli.escapes import advise_on_escapes
@@ -20,6 +21,19 @@ from charlstm.console import Console
 from charlstm.errors import UsageError
 from charlstm.settings import Setting, Settings, from_assignments, from_environment, from_file, from_toml
 
+
+class PathType(TyperPath):
+    """The type of a parameter that is a path. An empty one is an error: to pathlib it is the current folder."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        if value == "":
+            self.fail("a path must not be empty; is a shell variable in it unset?", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+PATH, SOURCE = PathType(path_type=Path), PathType(path_type=str, readable=False)
+"""A path, and one that can also be - for stdin or have a name before it."""
+
 ModelOption = Annotated[
     Path | None,
     typer.Option(
@@ -27,6 +41,7 @@ ModelOption = Annotated[
         "--model",
         help="Run folder or model file. (default $CHARLSTM_MODEL, else the newest run under ./runs)",
         metavar="MODEL",
+        click_type=PATH,
         show_default=False,
     ),
 ]
@@ -36,6 +51,7 @@ CorpusArgument = Annotated[
     typer.Argument(
         help="Files, folders (their *.txt) or - for stdin. (default: the English text that ships with charlstm)",
         metavar="[CORPUS ...]",
+        click_type=SOURCE,
         show_default=False,
     ),
 ]
@@ -51,7 +67,9 @@ PresetOption = Annotated[
 
 ConfigOption = Annotated[
     Path | None,
-    typer.Option(help="Read settings from a TOML file such as a run's config.toml; - is stdin.", metavar="FILE"),
+    typer.Option(
+        help="Read settings from a TOML file such as a run's config.toml; - is stdin.", metavar="FILE", click_type=PATH
+    ),
 ]
 
 SetOption = Annotated[
@@ -187,11 +205,6 @@ def command(
         return built
 
     return build
-
-
-def check_corpus_names(corpus: list[str] | None) -> None:
-    if "" in (corpus or []):
-        raise UsageError("the name of a corpus must not be empty")
 
 
 def merge_settings(

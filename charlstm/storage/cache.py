@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from charlstm.errors import CharlstmError
 from charlstm.storage.files import PARTIAL_SUFFIX, open_atomically, write_error
+from charlstm.storage.locate import parse_path
 
 IdStore = NDArray[np.unsignedinteger[Any]]
 
@@ -33,9 +34,12 @@ PRIVATE = 0o600
 
 
 def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
-    """Return $CHARLSTM_CACHE, else $XDG_CACHE_HOME/charlstm, else ~/.cache/charlstm."""
-    if own := environ.get("CHARLSTM_CACHE"):
-        return Path(own)
+    """Return $CHARLSTM_CACHE, else $XDG_CACHE_HOME/charlstm, else ~/.cache/charlstm.
+
+    Raises UsageError if CHARLSTM_CACHE is empty. An empty XDG_CACHE_HOME counts as unset, as its specification says.
+    """
+    if (own := environ.get("CHARLSTM_CACHE")) is not None:
+        return parse_path(own, "CHARLSTM_CACHE")
     return Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "charlstm"
 
 

@@ -22,13 +22,20 @@ KEPT_PATTERN = f"step-{'[0-9]' * 6}*.safetensors"
 MODEL_HINT = "-m/--model takes a run folder or a .safetensors file"
 
 
+def parse_path(path: str | Path, where: str) -> Path:
+    """Return a path. Raises UsageError, which names its origin, if it is empty: that would be the current folder."""
+    if path == "":
+        raise UsageError(f"{where} must not be empty", "is a shell variable in it unset?")
+    return Path(path)
+
+
 def find_model(path: Path | None, environ: Mapping[str, str]) -> Path:
     """Return the model file at `path`, else at $CHARLSTM_MODEL, else of the newest run.
 
-    A path may be a model file or a run folder. Raises UsageError if there is no model.
+    A path may be a model file or a run folder. Raises UsageError if there is no model, or if the variable is empty.
     """
-    if path is None and environ.get("CHARLSTM_MODEL"):
-        path = Path(environ["CHARLSTM_MODEL"])
+    if path is None and "CHARLSTM_MODEL" in environ:
+        path = parse_path(environ["CHARLSTM_MODEL"], "CHARLSTM_MODEL")
     if path is None:
         return find_model_in(find_newest_run())
     if not path.exists():

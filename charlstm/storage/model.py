@@ -14,6 +14,7 @@ from charlstm.architecture import qualify_name, weight_shapes
 from charlstm.config import Config, DataConfig, Direction
 from charlstm.errors import ModelFileError, UsageError
 from charlstm.settings import from_dict, resolve
+from charlstm.storage.locate import BEST, LAST
 from charlstm.storage.tensors import check_format, read_tensors, write_tensors
 from charlstm.vocabulary import Vocabulary, vocabulary_from_dict
 
@@ -36,6 +37,7 @@ class ModelFile:
     def load(cls, path: Path) -> ModelFile:
         """Read a model file. Raises ModelFileError if it is damaged, inconsistent or of a newer format."""
         weights, document = read_tensors(path)
+        check_kind(path, document)
         check_format(path, document, READABLE_MODEL_FORMATS)
         metrics_key = "figures" if document["format"] == 1 else "metrics"
         try:
@@ -89,6 +91,15 @@ def without_paths(data: DataConfig) -> DataConfig:
     """
     names = (data.glob if Path(source).is_dir() else Path(source).name for source in data.corpus)
     return replace(data, corpus=tuple(names))
+
+
+def check_kind(path: Path, document: Mapping[str, Any]) -> None:
+    """Raise ModelFileError for the training state of a run, with the name of the run's model."""
+    if "state" not in document:
+        return
+    models = [path.with_name(name) for name in (BEST, LAST) if path.with_name(name).exists()]
+    hint = f"the model is {models[0]}" if models else f"the model of a run is its {BEST}"
+    raise ModelFileError(f"{path} is a training state, which train --resume reads, and not a model", hint)
 
 
 def check_weights(model: ModelFile, path: Path) -> None:

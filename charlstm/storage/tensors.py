@@ -87,9 +87,11 @@ def read_tensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
 def check_format(path: Path, document: Mapping[str, Any], readable: tuple[int, ...]) -> None:
     """Raise ModelFileError unless the format of a document is among those that can be read, the newest last."""
     found = document.get("format")
-    if type(found) is not int or found not in readable:
+    if type(found) is not int or (found <= readable[-1] and found not in readable):
+        raise ModelFileError(f"{path} has format {found!r}, which this charlstm does not read")
+    if found not in readable:
         raise ModelFileError(
-            f"{path} has format {found!r} and this charlstm reads formats up to {readable[-1]}",
+            f"{path} has format {found} and this charlstm reads formats up to {readable[-1]}",
             "a newer charlstm may read it",
         )
 

@@ -29,7 +29,9 @@ def run_lr_range_test(console: Console, corpus: Corpus, config: Config, *, as_js
     rate = suggest_rate(curve)
     console.note("smoothed loss in nats/char over the learning rate:")
     console.note(
-        "\n".join(draw_chart([(point.learning_rate, point.loss_nats) for point in curve], rate, console.width))
+        "\n".join(
+            draw_chart([(point.learning_rate, point.loss_nats) for point in curve], rate, console.width(console.stderr))
+        )
     )
     if as_json:
         write_json(console, {"lr": float(f"{rate:.2g}")})

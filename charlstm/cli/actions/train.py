@@ -14,6 +14,7 @@ from charlstm.cli.commands.train import TrainRequest
 from charlstm.cli.display import Display, show_plan
 from charlstm.cli.interrupt import Interrupt
 from charlstm.cli.output import quantity, write_json
+from charlstm.cli.stdin import check_unread_input
 from charlstm.cli.texts import fit_to_text, read_with_progress, with_default_split
 from charlstm.config import Config, ModelConfig
 from charlstm.console import Console, escape_controls
@@ -69,7 +70,7 @@ def plan_new(console: Console, request: TrainRequest) -> Plan:
     """Return the plan of a new run. The model of --init-from determines the defaults of the model settings."""
     init_from = ModelFile.load(find_model(request.init_from, {})) if request.init_from else None
     shape = from_dict({"model": init_from.config.to_dict()["model"]}, "--init-from") if init_from else {}
-    named = request.corpus or [str(source) for source in request.given.get("data.corpus", Setting((), "")).value]
+    named = request.corpus or list(resolve(request.given).data.corpus)
     sources, stdin = resolve_sources(console, named)
     config = resolve(shape | request.given | {"data.corpus": Setting(sources, "the corpus")})
     folder = RunFolder(request.output or choose_folder(sources))
@@ -93,10 +94,12 @@ def resolve_sources(console: Console, corpus: list[str]) -> tuple[tuple[str, ...
     """Return the absolute paths of the corpus, so that the run finds it from any folder, and what "-" is read from.
 
     A named pipe, as of `<(zcat book.gz)`, is read like stdin. Without a corpus it is the one that ships with charlstm.
+
+    Raises UsageError if no corpus is named and something is piped in, or for more than one pipe.
     """
     if not corpus:
-        unread = " (stdin is read only for -)" if console.piped else ""
-        console.note(f"no corpus named{unread}: training on the small English text that ships with charlstm")
+        check_unread_input(console, "with < /dev/null it is the text that ships with charlstm")
+        console.note("no corpus named: training on the small English text that ships with charlstm")
         return (str(presets.bundled_corpus()),), None
     pipes = [source for source in corpus if source == "-" or is_pipe(Path(source))]
     if len(pipes) > 1:

@@ -38,7 +38,7 @@ def run_search(console: Console, request: TuneRequest, save: Callable[[], bool])
     Raises CharlstmError without Optuna, or if no trial was completed.
     """
     check_optuna()
-    named = request.corpus or list(request.given.get("data.corpus", Setting((), "")).value)
+    named = request.corpus or list(resolve(request.given).data.corpus)
     sources, stdin = resolve_sources(console, named)
     config = resolve(request.given | {"data.corpus": Setting(sources, "the corpus")})
     if not config.training.max_time:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from charlstm.cli.options import JsonOption, command
+from charlstm.cli.options import SOURCE, JsonOption, command
 from charlstm.config import DataConfig
 from charlstm.console import Console
 from charlstm.errors import UsageError
@@ -27,7 +27,9 @@ READING_FLAGS = SOURCE_FLAGS + TEXT_FLAGS
 def corpus(
     files: Annotated[
         list[str],
-        typer.Argument(help="Files, folders or - for stdin.", metavar="CORPUS ...", show_default=False),
+        typer.Argument(
+            help="Files, folders or - for stdin.", metavar="CORPUS ...", click_type=SOURCE, show_default=False
+        ),
     ],
     *,
     console: Console,

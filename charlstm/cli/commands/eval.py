@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from charlstm.cli.options import EncodingOption, ErrorsOption, JsonOption, ModelOption, UnknownOption, command
+from charlstm.cli.options import SOURCE, EncodingOption, ErrorsOption, JsonOption, ModelOption, UnknownOption, command
+from charlstm.cli.stdin import check_unread_input
 from charlstm.config import AdaptationConfig, UnknownPolicy
 from charlstm.console import Console, escape_controls
 from charlstm.errors import UsageError
@@ -60,6 +61,7 @@ def eval_(
         typer.Argument(
             help="Texts to evaluate on; - is stdin. (default: the validation part of the model's own corpus)",
             metavar="[FILE ...]",
+            click_type=SOURCE,
             show_default=False,
         ),
     ] = None,
@@ -115,6 +117,8 @@ def eval_(
                 raise UsageError(f"{option} has no effect without a FILE", "the model's own corpus is read as it was")
     if settings and not dynamic:
         raise UsageError(f"{next(iter(settings.values())).where} has no effect without --dynamic")
+    if part is None and not files:
+        check_unread_input(console, "--part val reads the model's own corpus")
     gap_options = parse_gap_options(gaps, gap_length, seed)
     given = from_environment(console.environ, "adaptation") | settings
     adaptation = build_section(AdaptationConfig, given, "adaptation")

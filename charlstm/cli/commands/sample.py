@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from charlstm.cli.options import JsonLinesOption, ModelOption, SampleSeedOption, UnknownOption, command
+from charlstm.cli.options import SOURCE, JsonLinesOption, ModelOption, SampleSeedOption, UnknownOption, command
 from charlstm.cli.prompt import read_prompt
 from charlstm.config import AdaptationConfig, Direction, SamplingConfig, UnknownPolicy
 from charlstm.console import Console
@@ -59,7 +59,11 @@ def sample(
     ] = None,
     prompt_file: Annotated[
         str | None,
-        typer.Option(help="Read the prompt from a file, without the newline at its end; - is stdin.", metavar="FILE"),
+        typer.Option(
+            help="Read the prompt from a file, without the newline at its end; - is stdin.",
+            metavar="FILE",
+            click_type=SOURCE,
+        ),
     ] = None,
     direction: Annotated[
         Direction,
@@ -75,6 +79,7 @@ def sample(
         typer.Option(
             help="Learn from this text first and write in its style; - is stdin. The model file is not changed.",
             metavar="FILE",
+            click_type=SOURCE,
             show_default=False,
         ),
     ] = None,

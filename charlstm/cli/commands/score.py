@@ -8,12 +8,12 @@ from typing import Annotated, Literal
 
 import typer
 
-from charlstm.cli.options import EncodingOption, ErrorsOption, JsonLinesOption, UnknownOption, command
+from charlstm.cli.options import SOURCE, EncodingOption, ErrorsOption, JsonLinesOption, UnknownOption, command
 from charlstm.config import UnknownPolicy
 from charlstm.console import Console, escape_controls
 from charlstm.errors import UsageError
 from charlstm.settings import Settings
-from charlstm.storage.locate import find_model
+from charlstm.storage.locate import find_model, parse_path
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,12 @@ class ScoreRequest:
 def score(
     file: Annotated[
         str | None,
-        typer.Argument(help="The text to score. (default: stdin, if piped)", metavar="[FILE]", show_default=False),
+        typer.Argument(
+            help="The text to score. (default: stdin, if piped)",
+            metavar="[FILE]",
+            click_type=SOURCE,
+            show_default=False,
+        ),
     ] = None,
     *,
     console: Console,
@@ -54,6 +59,7 @@ def score(
             help="Run folder or model file; several with names are compared line by line. "
             "(default $CHARLSTM_MODEL, else the newest run under ./runs)",
             metavar="[NAME=]MODEL",
+            click_type=SOURCE,
             show_default=False,
         ),
     ] = None,
@@ -121,5 +127,5 @@ def find_models(named: list[str], console: Console) -> dict[str, Path]:
             name, model = each, each
         if name in found:
             raise UsageError(f"two models are named {name!r}", "give each a different name: -m NAME=MODEL")
-        found[name] = find_model(Path(model), console.environ)
+        found[name] = find_model(parse_path(model, f"-m {each}: the path"), console.environ)
     return found

@@ -10,12 +10,12 @@ import typer
 
 from charlstm import presets
 from charlstm.cli.options import (
+    PATH,
     ConfigOption,
     CorpusArgument,
     JsonLinesOption,
     PresetOption,
     SetOption,
-    check_corpus_names,
     command,
     merge_settings,
 )
@@ -57,7 +57,12 @@ def train(
     output: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--output", help="Run folder. (default runs/<corpus name>)", metavar="FOLDER", show_default=False
+            "-o",
+            "--output",
+            help="Run folder. (default runs/<corpus name>)",
+            metavar="FOLDER",
+            click_type=PATH,
+            show_default=False,
         ),
     ] = None,
     preset: PresetOption = None,
@@ -69,7 +74,7 @@ def train(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in the folder.")] = False,
     init_from: Annotated[
         Path | None,
-        typer.Option(help="Start a new run with the weights of this model.", metavar="MODEL"),
+        typer.Option(help="Start a new run with the weights of this model.", metavar="MODEL", click_type=PATH),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the settings, with corpus and model size on stderr, and exit.")
@@ -89,7 +94,6 @@ def train(
     chosen to suit the text, the time and this machine. Ctrl-C saves the run; --resume continues it. SIGUSR1 saves the
     run while it continues.
     """
-    check_corpus_names(corpus)
     if resume and (overwrite or init_from or dry_run):
         raise UsageError("--resume cannot be combined with --overwrite, --init-from or --dry-run")
     if find_lr and (resume or overwrite or init_from or dry_run):

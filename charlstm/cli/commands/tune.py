@@ -10,12 +10,12 @@ import typer
 
 from charlstm import presets
 from charlstm.cli.options import (
+    PATH,
     ConfigOption,
     CorpusArgument,
     JsonLinesOption,
     PresetOption,
     SetOption,
-    check_corpus_names,
     command,
     merge_settings,
 )
@@ -71,6 +71,7 @@ def tune(
             "--output",
             help="Folder of the search. (default runs/<corpus name>-tune)",
             metavar="FOLDER",
+            click_type=PATH,
             show_default=False,
         ),
     ] = None,
@@ -84,7 +85,6 @@ def tune(
     Prints the path of a file for train --config. Settings that you give are kept; the others are searched. The same
     command again continues the search, and several processes can share it.
     """
-    check_corpus_names(corpus)
     from_preset = presets.load_preset(preset) if preset else {}
     given = TRIAL_DEFAULTS | merge_settings(console, from_preset, config, set_, settings)
     if time is not None:
