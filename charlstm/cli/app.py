@@ -18,10 +18,23 @@ from charlstm.errors import CharlstmError, OutputClosedError, is_out_of_memory
 COMMANDS = "charlstm.cli.commands"
 
 
-def show_version(wanted: bool) -> None:
+def show_version(ctx: typer.Context, wanted: bool) -> None:
+    """Print the version, with --debug also what a bug report needs."""
+    if not wanted:
+        return
+    console: Console = ctx.obj
+    if console.debug:
+        from charlstm.cli.actions.version import write_details  # imports much; the version alone appears at once
+
+        write_details(console)
+    else:
+        console.write(f"charlstm {charlstm.__version__}\n".encode())
+    raise typer.Exit
+
+
+def set_debug(ctx: typer.Context, wanted: bool) -> None:
     if wanted:
-        typer.echo(f"charlstm {charlstm.__version__}")
-        raise typer.Exit
+        ctx.obj.debug = True
 
 
 class Program(LazyGroup):
@@ -49,7 +62,18 @@ class Program(LazyGroup):
             "version",
             bool,
             False,
-            typer.Option("--version", help="Show the version.", callback=show_version, is_eager=True),
+            typer.Option("--version", help="Show the version.", callback=show_version),
+        ),
+        (
+            "debug",
+            bool,
+            False,
+            typer.Option(
+                "--debug",
+                help="Show the traceback of an error; with --version, what a bug report needs.",
+                callback=set_debug,
+                is_eager=True,  # before --version, whichever comes first
+            ),
         ),
     )
 

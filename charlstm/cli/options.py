@@ -228,7 +228,8 @@ def read_config_file(console: Console, config: Path | None) -> Settings:
 def configure(console: Console, values: dict[str, Any]) -> None:
     """Take the common options out of the values."""
     common = {name: values.pop(name) for name, *_ in COMMON_OPTIONS}
-    console.quiet, console.color, console.debug = common["quiet"], common["color"], common["debug"]
+    console.quiet, console.color = common["quiet"], common["color"]
+    console.debug = console.debug or common["debug"]  # it may also be given before the command
 
 
 TEXT = "TEXT"
