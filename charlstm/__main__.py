@@ -1,11 +1,13 @@
 """The `charlstm` command, also as `python -m charlstm`."""
 
+import io
 import os
 import sys
 
 
 def run() -> None:
     """Run the command line and exit with its status. Ctrl-C during the imports ends it without a traceback."""
+    use_utf8()
     try:
         from charlstm.cli.app import main
 
@@ -14,6 +16,13 @@ def run() -> None:
         status = 130
     flush_streams()
     sys.exit(status)
+
+
+def use_utf8() -> None:
+    """Write UTF-8 with `\\n` at the ends of lines, whatever the locale, the code page or the system."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 def flush_streams() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -92,9 +93,9 @@ class Console:
     def translate_errors(self) -> Iterator[None]:
         try:
             yield
-        except BrokenPipeError as error:
-            raise OutputClosedError from error
         except OSError as error:
+            if isinstance(error, BrokenPipeError) or (error.errno == errno.EINVAL and is_pipe(self.stdout)):
+                raise OutputClosedError from error  # Windows reports a closed pipe as an invalid argument
             raise CharlstmError(f"cannot write to stdout: {error.strerror}") from error
 
     def table(self, rows: Mapping[str, str]) -> None:
@@ -251,6 +252,13 @@ class ProgressBar:
     def clear(self) -> None:
         if self.tqdm is not None:
             self.console.stderr.write("\r\x1b[K")
+
+
+def is_pipe(stream: BinaryIO) -> bool:
+    try:
+        return stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
+    except (OSError, ValueError):  # a test's replacement has no file descriptor
+        return False
 
 
 def escape_controls(text: str) -> str:

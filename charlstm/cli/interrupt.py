@@ -18,7 +18,9 @@ class Interrupt:
     action: what the command does after the first signal, for the notice.
     """
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    SIGNALS: tuple[signal.Signals, ...] = tuple(
+        getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)
+    )  # Windows has SIGBREAK (Ctrl-Break, a closed window) instead of SIGHUP
 
     def __init__(self, console: Console, action: str = "saving") -> None:
         self.console, self.action = console, action

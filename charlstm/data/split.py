@@ -24,6 +24,9 @@ CHUNK_IDS = 1 << 20
 MAX_MAPPED = 16 << 20
 """Ids read from a mapped file before its pages are released."""
 
+DISCARD_PAGES: int | None = getattr(mmap, "MADV_DONTNEED", None)
+"""Advice to release the pages of a mapped file; None on Windows, which takes them back when it needs the memory."""
+
 MAX_VALIDATION = 5_000_000
 """Largest validation part by default, in ids; evaluating it takes about a minute on two cores."""
 
@@ -39,7 +42,7 @@ class Tokens:
         self.ids, self.start = ids, start
         self.length = (len(ids) if stop is None else stop) - start
         self.read = 0  # ids since the pages were last released
-        self.map: Any = getattr(ids, "_mmap", None)
+        self.map: Any = getattr(ids, "_mmap", None) if DISCARD_PAGES is not None else None
 
     def __len__(self) -> int:
         return self.length
@@ -62,7 +65,7 @@ class Tokens:
     def release_pages(self, about_to_read: int) -> None:
         self.read += about_to_read
         if self.map is not None and self.read > MAX_MAPPED:
-            self.map.madvise(mmap.MADV_DONTNEED)
+            self.map.madvise(DISCARD_PAGES)
             self.read = 0
 
 

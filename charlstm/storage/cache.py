@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.errors import CharlstmError
-from charlstm.storage.files import PARTIAL_SUFFIX, open_atomically, write_error
+from charlstm.storage.files import PARTIAL_SUFFIX, open_atomically, remove_file, write_error
 from charlstm.storage.locate import parse_path
 
 IdStore = NDArray[np.unsignedinteger[Any]]
@@ -69,7 +69,10 @@ def save_ids(name: str, chunks: Iterable[IdStore], length: int, dtype: np.dtype[
         with open_atomically(folder / (name + SUFFIX), PRIVATE) as file:
             write_array(file, chunks, length, dtype)
     except OSError as error:
-        raise cache_error(folder, error) from error
+        # Another process may have stored the same ids meanwhile, and Windows does not replace a file that it has open.
+        if (store := load_ids(name, length, dtype)) is None:
+            raise cache_error(folder, error) from error
+        return store
     store = load_ids(name, length, dtype)
     assert store is not None
     return store
@@ -152,15 +155,18 @@ def list_cache() -> dict[str, int]:
 def clear_cache() -> int:
     """Remove every file of the cache and return their size in bytes. Raises CharlstmError if one cannot be removed.
 
-    A process that has a file mapped keeps its content.
+    A process that has a file mapped keeps its content; on Windows such a file cannot be removed, and the others are.
     """
-    found = list_cache()
+    found, failures = list_cache(), []
     for name in found:
         try:
-            (cache_folder() / name).unlink(missing_ok=True)
+            remove_file(cache_folder() / name)
         except OSError as error:
-            raise CharlstmError(f"cannot remove {cache_folder() / name}: {error.strerror}") from error
+            failures.append(error)
     for folder in (cache_folder() / COMPILED).glob("*"):
         with contextlib.suppress(OSError):  # another process has just compiled something
             folder.rmdir()
+    if failures:
+        hint = "a charlstm that still runs may use it" if isinstance(failures[0], PermissionError) else ""
+        raise CharlstmError(f"cannot remove {failures[0].filename}: {failures[0].strerror}", hint)
     return sum(found.values())

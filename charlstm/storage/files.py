@@ -9,11 +9,13 @@ import contextlib
 import errno
 import os
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from charlstm.errors import CharlstmError
 
@@ -21,6 +23,14 @@ PARTIAL_SUFFIX = ".part"
 """End of the names of temporary files, which are hidden: `.best.safetensors.x1y2.part`."""
 
 COPY_BYTES = 1 << 20
+
+LOCKS_OPEN_FILES = sys.platform == "win32"
+"""Whether the system replaces and removes a file only while no process has it open or mapped."""
+
+MAX_RETRIES, RETRY_SECONDS = 20, 0.05
+"""How often, and how far apart, to try again to replace or remove a file that another process has open."""
+
+Result = TypeVar("Result")
 
 DISK_FULL_HINT = "free disk space"
 FILE_SIZE_HINT = "raise the file-size limit (ulimit -f)"
@@ -61,7 +71,7 @@ def open_atomically(path: Path, mode: int | None = None) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(DEFAULT_MODE if mode is None else mode)
-        Path(temporary).replace(path)
+        replace_file(Path(temporary), path)
         sync_folder(path.parent)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -72,17 +82,17 @@ def open_atomically(path: Path, mode: int | None = None) -> Iterator[BinaryIO]:
 def move_atomically(source: Path, path: Path) -> None:
     """Move a file to `path`: rename it or, where `path` is on another file system, copy it. Raises CharlstmError."""
     try:
-        with source.open("rb") as file:
+        with source.open("r+b") as file:  # Windows flushes only what is open for writing
             os.fsync(file.fileno())
         source.chmod(DEFAULT_MODE)
         try:
-            source.replace(path)
+            replace_file(source, path)
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
             with source.open("rb") as file, open_atomically(path) as copy:
                 shutil.copyfileobj(file, copy, COPY_BYTES)
-            source.unlink()
+            remove_file(source)
         sync_folder(path.parent)
     except OSError as error:
         raise write_error(path, error) from error
@@ -103,7 +113,7 @@ def link_atomically(source: Path, path: Path) -> None:
         except OSError:
             write_atomically(path, source.read_bytes())
         else:
-            temporary.replace(path)
+            replace_file(temporary, path)
             sync_folder(path.parent)
     except OSError as error:
         with contextlib.suppress(OSError):
@@ -111,18 +121,48 @@ def link_atomically(source: Path, path: Path) -> None:
         raise write_error(path, error) from error
 
 
+def replace_file(source: Path, path: Path) -> None:
+    """Rename a file and replace the one at `path`. Raises OSError."""
+    retry_while_in_use(lambda: source.replace(path))
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file if it exists. Raises OSError."""
+    retry_while_in_use(lambda: path.unlink(missing_ok=True))
+
+
+def retry_while_in_use(action: Callable[[], Result]) -> Result:
+    """Return the result of `action`. Where open files are locked, try for a second until it raises no PermissionError.
+
+    On Windows, a virus scanner or an indexer may have opened a file that was written a moment ago.
+    """
+    for _ in range(MAX_RETRIES if LOCKS_OPEN_FILES else 0):
+        with contextlib.suppress(PermissionError):
+            return action()
+        time.sleep(RETRY_SECONDS)
+    return action()
+
+
 def remove_partial_files(folder: Path, names: Sequence[str]) -> None:
     """Remove the temporary files that killed processes left behind while they wrote files of these names."""
     for name in names:
         for part in folder.glob(f".{name}.*{PARTIAL_SUFFIX}"):
-            part.unlink(missing_ok=True)
+            remove_file(part)
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush a folder to the disk, so that a rename in it survives a power cut."""
+    """Flush a folder to the disk, so that a rename in it survives a power cut.
+
+    Windows cannot open a folder, and some network file systems cannot flush one: nothing can be done there.
+    """
+    if not hasattr(os, "O_DIRECTORY"):
+        return
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
     finally:
         os.close(handle)
 
@@ -130,13 +170,12 @@ def sync_folder(folder: Path) -> None:
 def check_free_space(folder: Path, needed: int) -> None:
     """Raise CharlstmError if the disk has less than `needed` bytes free; pass if the file system does not report it."""
     try:
-        disk = os.statvfs(folder)
+        disk = shutil.disk_usage(folder)
     except OSError:
         return
-    free = disk.f_bavail * disk.f_frsize
-    if disk.f_blocks and free < needed:
+    if disk.total and disk.free < needed:
         raise CharlstmError(
-            f"cannot write {folder}: a save needs {needed / 1e6:.1f} MB and the disk has {free / 1e6:.1f} MB free",
+            f"cannot write {folder}: a save needs {needed / 1e6:.1f} MB and the disk has {disk.free / 1e6:.1f} MB free",
             DISK_FULL_HINT,
         )
 

@@ -1,29 +1,77 @@
-"""A lock on a folder. It belongs to the kernel and ends with the process that has it, however that process ends."""
+"""A lock file. The operating system releases the lock when the process that has it ends, however it ends."""
 
 from __future__ import annotations
 
 import os
-from fcntl import LOCK_EX, LOCK_NB, flock
+import re
+from contextlib import suppress
 from pathlib import Path
-from typing import TextIO
+
+from filelock import lock_descriptor
+
+from charlstm.storage.files import retry_while_in_use
+
+POLL_SECONDS = 0.01
+"""Seconds between two attempts to get a lock that another process has."""
 
 
-def open_locked(path: Path) -> TextIO:
-    """Open and lock a file, and write the id of this process to it; closing it releases the lock.
+class ProcessLock:
+    """A lock that one process has at a time. The file exists only while it is locked."""
 
-    Raises BlockingIOError if another process has the lock. On a file system without locks, the file is not locked.
-    """
-    while True:
-        file = path.open("a+", encoding="ascii")
+    def __init__(self, path: Path) -> None:
+        self.path, self.handle = path, -1
+
+    def acquire(self, *, wait: bool = False) -> None:
+        """Get the lock and write the id of this process to the file. On a file system without locks, do only that.
+
+        wait: wait for the process that has the lock, instead of raising BlockingIOError.
+        """
+        while not self.open_and_lock(wait):
+            os.close(self.handle)  # a process that has just ended removed the file after it was opened here
         try:
-            flock(file, LOCK_EX | LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            raise
+            os.write(self.handle, f"pid {os.getpid():<20}\n".encode())  # always as long: it replaces an older one
         except OSError:
-            return file
-        if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
-            file.truncate(0)
-            print(os.getpid(), file=file, flush=True)
-            return file
-        file.close()  # a process that has just ended removed it after it was opened here
+            self.release()
+            raise
+
+    def open_and_lock(self, wait: bool) -> bool:
+        """Open and lock the file. Return whether the path still names it."""
+        self.handle = retry_while_in_use(lambda: os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666))
+        try:
+            locked = lock_descriptor(self.handle, blocking=wait, poll_interval=POLL_SECONDS)
+        except OSError:
+            return True
+        if not locked:
+            os.close(self.handle)
+            raise BlockingIOError(self.path)
+        try:
+            return os.path.samestat(self.path.stat(), os.fstat(self.handle))
+        except FileNotFoundError:
+            return False
+
+    def release(self) -> None:
+        """Remove the file and release the lock.
+
+        The file is removed first: after the release, it may be the lock of another process. Windows does not remove
+        an open file; there it is removed after the release, unless another process has opened it.
+        """
+        removed = self.try_to_remove()
+        os.close(self.handle)
+        if not removed:
+            self.try_to_remove()
+
+    def try_to_remove(self) -> bool:
+        """Remove the file. Return whether that succeeded."""
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError:
+            return False
+        return True
+
+    def read_owner(self) -> str:
+        """Return which process has the lock, for an error message."""
+        with suppress(OSError), self.path.open("rb") as file:
+            file.seek(1)  # on Windows, the first byte is locked and cannot be read
+            if match := re.match(rb"id (\d+)", file.read(32)):
+                return f"process {int(match[1])}"
+        return "another process"

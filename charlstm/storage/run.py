@@ -18,7 +18,6 @@ import numpy as np
 
 from charlstm.architecture import HEAD, weight_shapes
 from charlstm.config import Config, ModelConfig
-from charlstm.console import escape_controls
 from charlstm.errors import CharlstmError, ModelFileError, UsageError
 from charlstm.settings import from_file, resolve
 from charlstm.storage.files import (
@@ -26,12 +25,13 @@ from charlstm.storage.files import (
     FILE_SIZE_HINT,
     check_free_space,
     link_atomically,
+    remove_file,
     remove_partial_files,
     write_atomically,
     write_error,
 )
 from charlstm.storage.locate import BEST, CONFIG, GOOD, KEPT_PATTERN, LAST, LOCK_FILE, METRICS, RUN_FILES, SPOOL, STATE
-from charlstm.storage.lock import open_locked
+from charlstm.storage.lock import ProcessLock
 from charlstm.storage.model import ModelFile
 from charlstm.storage.spool import Spool
 from charlstm.storage.state import StateTree, flatten, read_state, write_state
@@ -77,25 +77,24 @@ class RunFolder:
         Raises CharlstmError if another process trains here, with its id, or if the folder cannot be written to; after
         the block, also if the last save in the background failed.
         """
+        lock = ProcessLock(self.path / LOCK_FILE)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = open_locked(self.path / LOCK_FILE)
+            lock.acquire()
         except BlockingIOError as error:
-            other = escape_controls((self.path / LOCK_FILE).read_text("ascii", "replace").strip())
             raise CharlstmError(
-                f"{self.path} is being trained by process {other}",
+                f"{self.path} is being trained by {lock.read_owner()}",
                 "wait until it has ended, or name another folder with -o",
             ) from error
         except OSError as error:
             raise write_error(self.path, error) from error
-        with lock:
-            try:
-                remove_partial_files(self.path, (*RUN_FILES, KEPT_PATTERN))
-                yield
-                self.wait_for_save()
-            finally:
-                self.join_writer()
-                (self.path / LOCK_FILE).unlink(missing_ok=True)
+        try:
+            remove_partial_files(self.path, (*RUN_FILES, KEPT_PATTERN))
+            yield
+            self.wait_for_save()
+        finally:
+            self.join_writer()
+            lock.release()
 
     @contextmanager
     def advise_resuming(self) -> Iterator[None]:
@@ -119,7 +118,7 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             for name in RUN_FILES:
-                (self.path / name).unlink(missing_ok=True)
+                remove_file(self.path / name)
             if overwrite:
                 self.remove_kept(0)
         except OSError as error:
@@ -195,7 +194,7 @@ class RunFolder:
         """Remove the models of `--keep` except the last `count`."""
         kept = sorted(self.path.glob(KEPT_PATTERN), key=lambda path: (len(path.name), path.name))
         for path in kept[: max(len(kept) - count, 0)]:
-            path.unlink(missing_ok=True)
+            remove_file(path)
 
     def mark_good(self) -> None:
         """Make the state that was saved last the one to roll back to. Raises CharlstmError if that fails."""
@@ -254,7 +253,7 @@ class RunFolder:
     def append_metrics(self, entry: Mapping[str, Any]) -> None:
         """Append a line to the metrics. Raises CharlstmError if that fails."""
         try:
-            with (self.path / METRICS).open("a", encoding="utf-8") as file:
+            with (self.path / METRICS).open("a", encoding="utf-8", newline="\n") as file:
                 file.write(json.dumps(entry) + "\n")
         except OSError as error:
             raise write_error(self.path / METRICS, error) from error

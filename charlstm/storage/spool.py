@@ -6,12 +6,20 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Iterable
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
 from charlstm.storage.cache import cache_folder
-from charlstm.storage.files import COPY_BYTES, PARTIAL_SUFFIX, move_atomically, write_atomically, write_error
+from charlstm.storage.files import (
+    COPY_BYTES,
+    PARTIAL_SUFFIX,
+    move_atomically,
+    remove_file,
+    write_atomically,
+    write_error,
+)
 
 STDIN = "-"
 
@@ -58,7 +66,7 @@ class Spool:
     def remove_when_unused(self) -> None:
         """Remove the file when the spool is garbage-collected or the process ends."""
         assert self.path is not None
-        self.removal = weakref.finalize(self, self.path.unlink, missing_ok=True)
+        self.removal = weakref.finalize(self, remove_if_possible, self.path)
 
     @property
     def size(self) -> int:
@@ -77,3 +85,9 @@ class Spool:
         move_atomically(self.path, path)
         self.removal.detach()
         self.path = path
+
+
+def remove_if_possible(path: Path) -> None:
+    """Remove a file of the cache. If it is still open where that prevents it, `charlstm show cache --clear` does."""
+    with suppress(OSError):
+        remove_file(path)

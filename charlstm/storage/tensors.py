@@ -8,6 +8,7 @@ against the size of the file before it is used.
 from __future__ import annotations
 
 import json
+import os
 import zlib
 from collections.abc import Mapping
 from math import prod
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.errors import CharlstmError, ModelFileError
-from charlstm.storage.files import write_atomically
+from charlstm.storage import files
 
 Tensors = dict[str, NDArray[Any]]
 
@@ -42,7 +43,7 @@ MAX_DIMENSIONS = 8
 
 def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], document: Mapping[str, Any]) -> None:
     """Replace the file at `path` with tensors and a JSON document. Raises CharlstmError if that fails."""
-    write_atomically(path, *serialize_tensors(tensors, document))
+    files.write_atomically(path, *serialize_tensors(tensors, document))
 
 
 def serialize_tensors(tensors: Mapping[str, NDArray[Any]], document: Mapping[str, Any]) -> list[bytes | memoryview]:
@@ -69,10 +70,10 @@ def read_tensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
 
     The tensors are views of the mapped file: processes that read the same file share its memory, and writing to a
     tensor changes neither the file nor another process. A file that is replaced by renaming stays as it was for
-    the process that has mapped it.
+    the process that has mapped it. Where a mapped file cannot be replaced (Windows), it is read into memory instead.
     """
     try:
-        data = map_file(path)
+        data = map_or_read(path)
         tensors, document = parse_tensors(data)
         intact = document.pop("crc32") == compute_checksum(tensors, document)
     except OSError as error:
@@ -96,12 +97,20 @@ def check_format(path: Path, document: Mapping[str, Any], readable: tuple[int, .
         )
 
 
-def map_file(path: Path) -> mmap:
-    """Map a file into memory. Raises OSError, or ValueError if it is empty or not a regular file."""
+def map_or_read(path: Path) -> mmap:
+    """Map a file into memory, or read it if the system could not replace it meanwhile.
+
+    Raises OSError, or ValueError if it is empty or not a regular file.
+    """
     if path.exists() and not path.is_file():  # opening a named pipe would block until another process writes to it
         raise ValueError(path)
     with path.open("rb") as file:
-        return mmap(file.fileno(), 0, access=ACCESS_COPY)
+        if not files.LOCKS_OPEN_FILES:
+            return mmap(file.fileno(), 0, access=ACCESS_COPY)
+        size = os.fstat(file.fileno()).st_size
+        memory = mmap(-1, size)
+        file.readinto(memory)
+        return memory
 
 
 def parse_tensors(data: mmap) -> tuple[Tensors, dict[str, Any]]:

@@ -9,20 +9,15 @@ from __future__ import annotations
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from fcntl import LOCK_EX, flock
-from math import isfinite
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 import tomli_w
 from optuna.importance import PedAnovaImportanceEvaluator
-from optuna.pruners import MedianPruner
 from optuna.samplers import TPESampler
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from charlstm.config import Config
@@ -30,28 +25,19 @@ from charlstm.data.batches import Batches
 from charlstm.data.corpus import Corpus
 from charlstm.errors import CharlstmError, DivergedError, UsageError
 from charlstm.settings import Settings, current_key, updated
-from charlstm.storage.files import write_atomically, write_error
+from charlstm.storage.files import replace_file, write_atomically
 from charlstm.storage.locate import BEST, CONFIG, SEARCH_JOURNAL
+from charlstm.storage.lock import ProcessLock
 from charlstm.storage.run import RunFolder
 from charlstm.training.events import Event, Finished, Validated
 from charlstm.training.run import run_training
 from charlstm.training.trainer import Trainer
 from charlstm.tuning.events import TrialFinished
+from charlstm.tuning.journal import open_study
+from charlstm.tuning.monitor import RUNGS, TrialMonitor
 from charlstm.tuning.space import Categorical, Space, Value, fixed_terms, get_setting
 
 BEST_CONFIG, SEARCH_LOCK = "best.toml", "lock"
-
-RUNGS = 5
-"""A trial is compared with the others at multiples of a fifth of its time."""
-
-FIRST_RUNG = 2
-"""The first multiple at which it is: before that, a high learning rate looks worse than it is."""
-
-MAX_VALIDATION_SHARE = 0.1
-"""Share of its time that a trial may spend on validations before its end. On a long text, one may exceed it."""
-
-MIN_TRIALS_TO_PRUNE = 4
-"""Trials that must be done before others are compared with them and pruned."""
 
 MIN_TRIALS_TO_RANK = 10
 """Trials that must be done before the settings are ranked by importance."""
@@ -102,11 +88,13 @@ class Search:
     def discard_killed(self) -> None:
         """Mark the trials of killed processes as failed: no process holds the lock of their folder."""
         for path in self.folder.glob("trial-*"):
-            with suppress(CharlstmError), RunFolder(path).lock_exclusively():
+            number = path.name.removeprefix("trial-")
+            if not number.isdecimal():
+                continue
+            with suppress(CharlstmError):
+                with RunFolder(path).lock_exclusively(), suppress(ValueError):  # it ended, only its folder was left
+                    self.study.tell(int(number), state=TrialState.FAIL)
                 shutil.rmtree(path, ignore_errors=True)
-                number = int(path.name.removeprefix("trial-"))
-                with suppress(ValueError):  # the trial ended, and only its folder was left
-                    self.study.tell(number, state=TrialState.FAIL)
 
     def enqueue_given(self) -> None:
         """Give the first trial the settings as they are, so that the result is at least as good."""
@@ -189,13 +177,17 @@ class Search:
 
     def keep_best(self, number: int, trial: RunFolder) -> bool:
         """Keep the model and settings of this trial if it is the best so far. Returns whether it is."""
-        with lock_search(self.folder):
+        lock = ProcessLock(self.folder / SEARCH_LOCK)
+        lock.acquire(wait=True)
+        try:
             if self.best_trials(1)[0].number != number:
                 return False
             for name in (BEST, CONFIG):  # the settings of the trial record where the corpus is
-                (trial.path / name).replace(self.folder / name)
+                replace_file(trial.path / name, self.folder / name)
             self.write_best()
             return True
+        finally:
+            lock.release()
 
     def write_best(self) -> Path:
         """Write the settings of the best trial to a file for --config. Returns its path."""
@@ -245,78 +237,3 @@ class Search:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Optuna before 5 calls it experimental
             return optuna.importance.get_param_importances(self.study, evaluator=PedAnovaImportanceEvaluator())
-
-
-class TrialMonitor:
-    """What happens to one trial: when it is validated, with which results, and why it ends."""
-
-    def __init__(self, trial: optuna.Trial, seconds: float) -> None:
-        self.trial, self.seconds = trial, seconds
-        self.losses: list[float] = []  # of its validations, nats per character
-        self.rung = 0  # of the last validation: the fifths of its time that were over
-        self.next_rung = RUNGS  # of the next validation; the last rung is not announced by `validate_at`
-        self.validation_began = 0.0
-        self.validation_seconds = 0.0  # of all validations
-        self.outcome: Literal["", "pruned", "failed"] = ""
-        self.reason = ""  # why it failed
-        self.stopped = False  # by the user
-
-    @property
-    def over(self) -> bool:
-        """Whether it was pruned or failed."""
-        return self.outcome != ""
-
-    def fail(self, reason: str) -> None:
-        """End the trial as failed."""
-        self.outcome, self.reason = "failed", reason
-
-    def validate_at(self, done: float) -> bool:
-        """Return whether to validate at this share of the training."""
-        rung = int(done * RUNGS)
-        too_slow = self.validation_seconds > MAX_VALIDATION_SHARE * self.seconds
-        if rung <= max(self.rung, FIRST_RUNG - 1) or too_slow:
-            return False
-        self.next_rung, self.validation_began = rung, monotonic()
-        return True
-
-    def record_validation(self, event: Validated) -> None:
-        """Report a validation loss to the study, which decides whether the trial is pruned."""
-        loss, rung = event.metrics.loss_nats, self.next_rung
-        self.next_rung = RUNGS
-        if not isfinite(loss):
-            self.fail("the validation loss is not finite")
-            return
-        self.losses.append(loss)
-        self.validation_seconds += monotonic() - self.validation_began
-        # The end may come twice: the time for the last validation is only known after the first one.
-        if rung > self.rung:
-            self.rung = rung
-            self.trial.report(loss, rung)
-            if rung < RUNGS and self.trial.should_prune():
-                self.outcome = "pruned"
-
-
-def open_study(folder: Path) -> optuna.Study:
-    """Open or create the study in a folder. Raises CharlstmError."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    journal = folder / SEARCH_JOURNAL
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        storage = JournalStorage(JournalFileBackend(str(journal)))
-        pruner = MedianPruner(n_startup_trials=MIN_TRIALS_TO_PRUNE)
-        return optuna.create_study(storage=storage, study_name="charlstm", pruner=pruner, load_if_exists=True)
-    except OSError as error:
-        raise write_error(folder, error) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise CharlstmError(
-            f"{journal} is damaged, or not the journal of a search", "name another folder with -o"
-        ) from error
-
-
-@contextmanager
-def lock_search(folder: Path) -> Iterator[None]:
-    """Wait for the other processes that search in this folder: one at a time writes the best result."""
-    with (folder / SEARCH_LOCK).open("a") as file:
-        with suppress(OSError):  # a file system without locks: two processes rarely write at once
-            flock(file, LOCK_EX)
-        yield

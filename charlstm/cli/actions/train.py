@@ -220,7 +220,7 @@ def describe_event(event: Event) -> dict[str, Any]:
 def show_end(console: Console, plan: Plan, finished: Finished) -> None:
     """Print why a run ended early, or that there was nothing left to do."""
     if finished.reason == "stopped":
-        path = escape_controls(shlex.quote(str(plan.folder.path)))
+        path = escape_controls(shlex.quote(plan.folder.path.as_posix()))
         saved = f"saved in {path}; resume with: charlstm train --resume -o {path}"
         console.note(f"stopped at step {finished.step:,}; {saved if finished.step else 'nothing was trained yet'}")
     elif finished.reason == "patience":
