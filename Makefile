@@ -27,6 +27,8 @@ lint: .venv/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32 charlstm
+	$(BIN)/mypy --platform darwin --cache-dir .mypy_cache/darwin charlstm
 
 quick: lint
 	$(BIN)/pytest -n auto -m "not slow and not programs"

@@ -94,7 +94,7 @@ class Console:
         try:
             yield
         except OSError as error:
-            if isinstance(error, BrokenPipeError) or (error.errno == errno.EINVAL and is_pipe(self.stdout)):
+            if isinstance(error, BrokenPipeError) or (error.errno == errno.EINVAL and is_fifo(self.stdout)):
                 raise OutputClosedError from error  # Windows reports a closed pipe as an invalid argument
             raise CharlstmError(f"cannot write to stdout: {error.strerror}") from error
 
@@ -254,7 +254,7 @@ class ProgressBar:
             self.console.stderr.write("\r\x1b[K")
 
 
-def is_pipe(stream: BinaryIO) -> bool:
+def is_fifo(stream: BinaryIO) -> bool:
     try:
         return stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
     except (OSError, ValueError):  # a test's replacement has no file descriptor

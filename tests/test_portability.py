@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ import pytest
 import charlstm as package
 from charlstm.cli.app import main
 from charlstm.console import Console
-from charlstm.storage import cache, files
+from charlstm.storage import cache, files, lock
 from charlstm.storage.tensors import read_tensors
 from tests.support.command_line import Result, assert_fails, charlstm, run_process
 from tests.support.texts import ENGLISH, ROOT, SMALL
@@ -105,7 +106,7 @@ def test_tune_searches_without_posix(runs: Runs) -> None:
     assert tuned.code == 0, tuned.err
     assert tuned.text == "search/best.toml\n"
     left = sorted(path.name for path in (runs.folder / "search").iterdir())
-    assert left == ["best.safetensors", "best.toml", "journal.jsonl"]
+    assert left == ["best.safetensors", "best.toml", "config.toml", "journal.jsonl"]
 
 
 @pytest.mark.slow
@@ -153,6 +154,48 @@ def test_text_files_are_utf8_with_unix_newlines_on_every_system(path: Path) -> N
 def test_messages_are_utf8_whatever_the_code_page() -> None:
     failed = run_process("sample", "-m", "модель", environ={"PYTHONIOENCODING": "cp1252"})
     assert_fails(failed, 2, "there is no model at модель")
+
+
+def test_a_file_that_a_virus_scanner_has_open_for_too_long_is_an_error(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts, real = 0, Path.replace
+
+    def refuse(source: Path, path: Path) -> Path:
+        nonlocal attempts
+        attempts += path.name == "config.toml"
+        if path.name == "config.toml":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(source, path)
+
+    monkeypatch.setattr(files, "LOCKS_OPEN_FILES", True)
+    monkeypatch.setattr(files, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(Path, "replace", refuse)
+    failed = charlstm("train", corpus, *OPTIONS, "-o", "run")
+    assert_fails(failed, 1, "cannot write run/config.toml: Permission denied")
+    assert attempts == files.MAX_RETRIES + 1
+
+
+def test_a_file_system_that_cannot_flush_folders_is_no_error(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some network file systems cannot."""
+
+    def flush(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", flush)
+    trained = charlstm("train", corpus, *OPTIONS, "-o", "run")
+    assert trained.code == 0, trained.err
+
+
+def test_a_file_system_without_locks_is_no_error(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> bool:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(lock, "lock_descriptor", fail)
+    trained = charlstm("train", corpus, *OPTIONS, "-o", "run")
+    assert trained.code == 0, trained.err
+    assert not Path("run/lock").exists()
 
 
 def test_a_pipe_that_windows_reports_as_an_invalid_argument_ends_the_program_quietly(run: Path) -> None:

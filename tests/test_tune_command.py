@@ -18,8 +18,8 @@ from charlstm.errors import DivergedError
 from charlstm.settings import Setting, resolve, updated
 from charlstm.training.trainer import Trainer
 from charlstm.tuning.space import SPACE, get_setting, unset_space
-from tests.support.command_line import Result, assert_fails, charlstm
-from tests.support.texts import ENGLISH, SMALL
+from tests.support.command_line import Result, assert_fails, charlstm, run_process
+from tests.support.texts import ENGLISH, ROOT, SMALL
 
 pytestmark = pytest.mark.slow
 
@@ -60,12 +60,15 @@ def test_tune_json_is_one_object_per_trial_and_the_path_of_the_config(corpus: Pa
         "best_trial": finished["best_trial"],
         "best_loss_nats": min(first["loss_nats"], second["loss_nats"]),
     }
+    documented = (ROOT / "docs" / "training.md").read_text("utf-8").partition("## Tuning")[2].partition("\n## ")[0]
+    for key in {*first, *second, *finished}:
+        assert f"`{key}`" in documented
 
 
 def test_tune_keeps_the_best_model_and_removes_the_other_runs(corpus: Path) -> None:
     assert tune(corpus, "--trials", 2).code == 0
     names = {path.name for path in Path("runs/little-tune").iterdir()}
-    assert names == {"best.toml", "best.safetensors", "config.toml", "journal.jsonl", "lock"}
+    assert names == {"best.toml", "best.safetensors", "config.toml", "journal.jsonl"}
     assert charlstm("sample", "-l", 5).code == 0
     assert charlstm("eval", "-m", "runs/little-tune").code == 0
 
@@ -186,8 +189,17 @@ def test_ctrl_c_keeps_the_finished_trials(corpus: Path, monkeypatch: pytest.Monk
     assert "stopped after 1 completed trial;" in result.err
     assert "the same command continues the search" in result.err
     names = {path.name for path in Path("runs/little-tune").iterdir()}
-    assert names == {"best.toml", "best.safetensors", "config.toml", "journal.jsonl", "lock"}
+    assert names == {"best.toml", "best.safetensors", "config.toml", "journal.jsonl"}
     assert "lr = 0.008" in Path("runs/little-tune/best.toml").read_text("utf-8")
+
+
+def test_a_search_continues_after_a_process_that_was_killed_while_it_wrote_the_journal(corpus: Path) -> None:
+    folder = Path("runs/little-tune")
+    folder.mkdir(parents=True)
+    (folder / "journal.jsonl.lock").symlink_to(folder / "journal.jsonl")  # what earlier versions left behind
+    (folder / "journal.lock").write_text("pid 1                   \n", "utf-8")
+    result = run_process("tune", corpus, *FIXED, "--time", "0.1s", "--trials", 1)
+    assert result.code == 0, result.err
 
 
 def test_a_killed_search_can_be_continued(corpus: Path) -> None:

@@ -30,7 +30,7 @@ LOCKS_OPEN_FILES = sys.platform == "win32"
 MAX_RETRIES, RETRY_SECONDS = 20, 0.05
 """How often, and how far apart, to try again to replace or remove a file that another process has open."""
 
-Result = TypeVar("Result")
+Returned = TypeVar("Returned")
 
 DISK_FULL_HINT = "free disk space"
 FILE_SIZE_HINT = "raise the file-size limit (ulimit -f)"
@@ -131,7 +131,7 @@ def remove_file(path: Path) -> None:
     retry_while_in_use(lambda: path.unlink(missing_ok=True))
 
 
-def retry_while_in_use(action: Callable[[], Result]) -> Result:
+def retry_while_in_use(action: Callable[[], Returned]) -> Returned:
     """Return the result of `action`. Where open files are locked, try for a second until it raises no PermissionError.
 
     On Windows, a virus scanner or an indexer may have opened a file that was written a moment ago.
