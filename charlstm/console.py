@@ -202,8 +202,9 @@ def count_waiting_bytes(pipe: int) -> int:
     """Return how many bytes can be read from a pipe or socket, after `INPUT_WAIT` at the latest; 0 if unknown."""
     count = array("i", [0])
     with suppress(ImportError, OSError):
-        from fcntl import ioctl  # deferred: not available on Windows
-        from termios import FIONREAD
+        # Deferred: not available on Windows.
+        from fcntl import ioctl  # type: ignore[attr-defined, unused-ignore]
+        from termios import FIONREAD  # type: ignore[attr-defined, unused-ignore]
 
         select([pipe], [], [], INPUT_WAIT)
         ioctl(pipe, FIONREAD, count)
