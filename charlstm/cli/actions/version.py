@@ -148,6 +148,8 @@ def read_limit(folder: Path) -> list[float]:
 
 
 def find_memory() -> str:
+    if not hasattr(os, "sysconf"):  # Windows
+        return "unknown"
     return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 1e9:.1f} GB"
 
 
