@@ -19,6 +19,7 @@ from backports import zstd
 
 from charlstm.config import DataConfig
 from charlstm.data import sources
+from charlstm.data.compression import PIECE_BYTES, decompress, detect_compression
 from charlstm.data.corpus import Corpus, derive_run_name, read_corpus
 from charlstm.errors import CharlstmError, UsageError
 from charlstm.storage.spool import Spool
@@ -125,6 +126,17 @@ def test_every_stream_of_a_compressed_file_is_read(kind: str) -> None:
     Path("x.txt").write_bytes(data)
     assert read("x.txt") == "".join(texts[1:])
     assert read("-", stdin=data) == "".join(texts[1:])
+
+
+@pytest.mark.parametrize("kind", COMPRESSORS)
+def test_a_small_file_that_holds_a_large_text_is_decompressed_in_small_pieces(kind: str) -> None:
+    data = COMPRESSORS[kind](b"x" * 20_000_000)
+    found = detect_compression(data)
+    assert found
+    sizes = [len(piece) for piece in decompress(io.BufferedReader(io.BytesIO(data)), found, "x")]
+    assert len(data) < 40_000
+    assert sum(sizes) == 20_000_000
+    assert max(sizes) <= PIECE_BYTES
 
 
 @pytest.mark.parametrize(

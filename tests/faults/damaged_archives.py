@@ -213,8 +213,8 @@ DAMAGES = (
 class Archive:
     """A changed archive: `text` is what it contains if it is accepted and has checksums.
 
-    `undefined` marks damage of zstd frames without a checksum. Versions of zstd decode some of them differently: up to
-    1.5.5 bits that a damaged frame lacks have no defined value.
+    `undefined` marks damage of zstd frames without a checksum. Some of them are decoded without an error, but
+    differently, by zstd up to 1.5.5 and since 1.5.6.
     """
 
     number: int
