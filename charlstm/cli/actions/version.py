@@ -22,7 +22,7 @@ from charlstm.console import Console
 from charlstm.runtime import configure_process
 
 PACKAGES = (
-    "torch", "numpy", "numba", "llvmlite", "optuna", "typer", "rich", "tqdm", "tomli-w", "backports.zstd",
+    "torch", "numpy", "numba", "llvmlite", "optuna", "typer", "rich", "tqdm", "tomli-w", "filelock", "backports.zstd",
 )  # fmt: skip
 """Distributions that charlstm uses, required or not."""
 
