@@ -114,7 +114,10 @@ class Decoder:
         drawable = mask_symbol(logits, self.vocabulary.unknown)
         if not self.config.no_repeat:
             return drawable, []
-        drawable = mask_symbols(drawable, [sample.repeats.repeating_symbols() for sample in samples if sample.repeats])
+        repeating = [sample.repeats.repeating_symbols() for sample in samples if sample.repeats]
+        if not any(repeating):
+            return drawable, []
+        drawable = mask_symbols(drawable, repeating)
         exhausted = np.flatnonzero(np.isneginf(drawable.max(axis=1)))
         drawable[exhausted] = logits[exhausted]
         return drawable, exhausted.tolist()
