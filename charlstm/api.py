@@ -149,7 +149,7 @@ def encode_text(file: ModelFile, text: TextOrIds, unknown: UnknownPolicy) -> tup
     if not text:
         raise UsageError("the text to evaluate is empty")
     data = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
-    reading = replace(file.config.data, corpus=(STDIN,), encoding="utf-8")
+    reading = replace(file.config.data.for_plain_text(), corpus=(STDIN,), encoding="utf-8")
     external = ExternalText(reading, file.vocabulary, unknown, BytesIO(data))
     return Tokens(external.ids), external.bytes
 

@@ -6,7 +6,7 @@ Flags, `CHARLSTM_*` variables, TOML keys and the documentation are made from the
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 import tomli_w
@@ -133,6 +133,18 @@ class DataConfig(CheckedFields):
         flag=True,
         choices=("line", "file", "stream"),
     )
+    column: str = setting(
+        "",
+        "Read this column (its name or number) of CSV or TSV files; each value is a document.",
+        flag=True,
+        metavar="NAME",
+    )
+    field: str = setting(
+        "",
+        "Read this field of JSON Lines files, as text or author.name; each value is a document.",
+        flag=True,
+        metavar="NAME",
+    )
     encoding: str = setting("utf-8", "Text encoding of the corpus.", flag=True, metavar="NAME")
     errors: str = setting(
         "strict",
@@ -171,6 +183,20 @@ class DataConfig(CheckedFields):
         allowed="two or three shares such as 0.9,0.1 or 1,0 that add up to 1, the first of them above 0",
         valid=is_split,
     )
+
+    @property
+    def reads_records(self) -> bool:
+        """Whether the corpus is a column or field of records, each of which is a document."""
+        return bool(self.column or self.field)
+
+    @property
+    def has_documents(self) -> bool:
+        """Whether the model learns where a document ends."""
+        return self.reads_records or self.document != "stream"
+
+    def for_plain_text(self) -> DataConfig:
+        """Return the settings to read a text that is not in records: for a model of records, it is one document."""
+        return replace(self, column="", field="", document="file") if self.reads_records else self
 
 
 @dataclass(frozen=True)
@@ -350,8 +376,8 @@ class SamplingConfig(CheckedFields):
     )
     length: int = setting(
         500,
-        f"Characters to write after the prompt; 0 means no limit. A model of documents writes whole ones, of at most "
-        f"{DOCUMENT_LENGTH} characters, unless this is given.",
+        f"Characters to write after the prompt (documents: whole ones of up to {DOCUMENT_LENGTH} by default); "
+        "0 means no limit.",
         flag="-l",
         minimum=0,
         maximum=1e12,

@@ -211,6 +211,8 @@ def merge_settings(
     console: Console, preset: Settings, config: Path | None, assignments: list[str] | None, flags: Settings
 ) -> Settings:
     """Return the settings given anywhere: flags override the environment, then the config file, then the preset."""
+    if "data.document" in flags and (record := flags.get("data.column") or flags.get("data.field")):
+        raise UsageError(f"{record.where} makes each record a document and cannot be combined with --document")
     environment = from_environment(console.environ, *SECTIONS)
     return preset | read_config_file(console, config) | environment | from_assignments(assignments or []) | flags
 

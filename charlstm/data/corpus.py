@@ -86,7 +86,7 @@ class TextSurvey:
 
     def add(self, codes: Codes) -> None:
         self.length += len(codes)
-        if self.config.document != "stream":
+        if self.config.has_documents:
             self.documents += int(np.count_nonzero(codes == END_OF_DOCUMENT[self.config.level]))
         if self.config.level == "char":
             counts = np.bincount(codes)
@@ -98,7 +98,7 @@ class TextSurvey:
             self.kept.clear()
 
     def vocabulary(self) -> Vocabulary:
-        documents = self.config.document != "stream"
+        documents = self.config.has_documents
         if self.config.level == "byte":
             return ByteVocabulary(documents)
         return CharVocabulary.from_counts(self.counts, self.config.min_count, self.config.max_vocab, documents)
@@ -122,7 +122,7 @@ def read_corpus(
     for codes in read_codes(reader, survey.update_hash):
         survey.add(codes)
     if not survey.length:
-        raise CharlstmError(f"the corpus is empty: {', '.join(config.corpus)}")
+        raise CharlstmError(f"the corpus is empty: {', '.join(config.corpus)}", reader.describe_omissions())
     vocabulary = vocabulary or survey.vocabulary()
     fingerprint = survey.hash.hexdigest()
     if survey.size <= MAX_IN_MEMORY:
@@ -134,7 +134,9 @@ def read_corpus(
 
 def load_or_store_ids(reader: CorpusReader, vocabulary: Vocabulary, fingerprint: str, length: int) -> TokenIds:
     """Map the ids of a large text from the cache folder, after writing them there if necessary."""
-    name = cache.store_name(fingerprint, vocabulary.to_dict(), reader.config.document)
+    name = cache.store_name(
+        fingerprint, vocabulary.to_dict(), "file" if reader.config.reads_records else reader.config.document
+    )
     ids = cache.load_ids(name, length, vocabulary.dtype)
     if ids is None:
         ids = cache.save_ids(name, reread_ids(reader, vocabulary, fingerprint), length, vocabulary.dtype)

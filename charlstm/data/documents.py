@@ -6,21 +6,26 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
+from charlstm.data.records import join_values
 from charlstm.data.text import CorpusReader
 from charlstm.vocabulary import END_OF_DOCUMENT, Codes, Text, code_points
 
 NEWLINE_CODE = ord("\n")
 FILE_END = b"\xff"
-"""Passed to `on_text` after each file of documents. This byte does not occur in UTF-8, so a text in two files has
-another fingerprint than the same text in one file."""
+"""Passed to `on_text` after each file of documents and each record. This byte does not occur in UTF-8, so a text in
+two files has another fingerprint than the same text in one file."""
 
 
 def read_codes(reader: CorpusReader, on_text: Callable[[Text], None] = lambda text: None) -> Iterator[Codes]:
     """Read the codes of the text in chunks [n].
 
-    `on_text` is called with each chunk of text and, with documents, with `FILE_END` after each file.
+    `on_text` is called with each chunk of text and, with documents, with `FILE_END` after each file or record.
     """
     config = reader.config
+    if config.reads_records:
+        for file in reader.files:
+            yield from mark_records(tee_records(reader.read_records(file), on_text))
+        return
     if config.document == "stream":
         yield from (to_codes(chunk) for chunk in tee_chunks(reader.read_chunks(), on_text))
         return
@@ -36,6 +41,19 @@ def tee_chunks(chunks: Iterable[Text], on_text: Callable[[Text], None]) -> Itera
     for chunk in chunks:
         on_text(chunk)
         yield chunk
+
+
+def tee_records(values: Iterable[str], on_text: Callable[[Text], None]) -> Iterator[str]:
+    """Pass on each value with a newline, which its end of document replaces in sizes."""
+    for value in values:
+        on_text(value + "\n")
+        on_text(FILE_END)
+        yield value
+
+
+def mark_records(values: Iterable[str]) -> Iterator[Codes]:
+    """Encode each value, followed by the end of a document."""
+    return map(code_points, join_values(values, chr(END_OF_DOCUMENT["char"])))
 
 
 def to_codes(text: Text) -> Codes:

@@ -37,7 +37,7 @@ class ExternalText:
         self.ids: TokenIds = cache.gather_ids(self.encode_chunks(reader), vocabulary.dtype, MAX_IN_MEMORY)
         self.notes = tuple(reader.notes())
         if not self.characters:
-            raise self.explain_empty(", ".join(config.corpus))
+            raise self.explain_empty(", ".join(config.corpus), reader.describe_omissions())
         if self.skipped:
             self.bytes = vocabulary.count_bytes(self.ids)
 
@@ -52,10 +52,10 @@ class ExternalText:
             self.characters += int(np.count_nonzero(ids != end))
             yield ids.astype(self.vocabulary.dtype)
 
-    def explain_empty(self, names: str) -> CharlstmError:
+    def explain_empty(self, names: str, hint: str) -> CharlstmError:
         """Return the error for a text without characters that the model knows."""
         if not self.skipped:
-            return CharlstmError(f"the text is empty: {names}")
+            return CharlstmError(f"the text is empty: {names}", hint)
         return CharlstmError(
             f"the model knows none of the {self.skipped:,} characters of {names}",
             "name a text in the model's alphabet, or its --encoding",

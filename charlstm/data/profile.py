@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -44,6 +44,14 @@ class Group:
     count: int
 
 
+@dataclass(frozen=True)
+class Documents:
+    """The number of documents of a text, and the characters of the longest."""
+
+    count: int
+    longest: int
+
+
 @dataclass(frozen=True, eq=False)
 class Profile:
     """The statistics of a text.
@@ -59,10 +67,10 @@ class Profile:
     xz: Baseline
 
     @classmethod
-    def from_chunks(cls, chunks: Iterable[str]) -> Profile:
+    def from_chunks(cls, chunks: Iterable[str], explain_empty: Callable[[], str] = lambda: "") -> Profile:
         """Read a text once, in chunks of any size, in about 250 MB of memory.
 
-        Raises CharlstmError for an empty text.
+        Raises CharlstmError for an empty text, with the hint that `explain_empty` returns.
         """
         counts = np.zeros(sys.maxunicode + 1, np.int64)
         lines, prefix, xz = LineCounter(), TextPrefix(), XzBaseline()
@@ -75,7 +83,7 @@ class Profile:
             xz.add(chunk)
         seen = np.flatnonzero(counts)
         if not len(seen):
-            raise CharlstmError("the corpus is empty")
+            raise CharlstmError("the corpus is empty", explain_empty())
         order3 = prefix.context_entropy()
         return cls(seen.astype(np.uint32), counts[seen], lines.finish(), order3, xz.finish())
 

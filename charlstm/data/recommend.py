@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from charlstm.data.batches import fit_batches
-from charlstm.data.profile import Profile
+from charlstm.data.profile import Documents, Profile
 from charlstm.presets import load_preset
 from charlstm.settings import resolve, updated
 
@@ -34,6 +34,9 @@ PRESET_SIZES = (
 
 MIN_CHARACTERS = 3
 """Fewest characters to train on: an input, its target, and one to validate on."""
+
+MIN_DOCUMENTS = 2
+"""Fewest documents to train on: one of them is to validate on."""
 
 MIN_LIST_CHARACTERS = 100
 """Fewest characters of a list."""
@@ -106,24 +109,26 @@ class Recommendation:
         return {"options": str(self) or None, "advice": advice, "too_small": self.too_small or None}
 
 
-def recommend(profile: Profile) -> Recommendation:
-    """Recommend options for a corpus with this profile."""
+def recommend(profile: Profile, documents: Documents | None = None) -> Recommendation:
+    """Recommend options for a corpus with this profile, which is read from records if it has `documents`."""
+    if documents and documents.count < MIN_DOCUMENTS:
+        return Recommendation((), f"The corpus has {documents.count} document; training needs {MIN_DOCUMENTS}.")
     if profile.characters < MIN_CHARACTERS:
         unit = "character" if profile.characters == 1 else "characters"
         return Recommendation(
             (), f"The text has {profile.characters} {unit}; training needs at least {MIN_CHARACTERS}."
         )
-    if is_binary(profile):
+    if is_binary(profile) and not documents:
         advice = (choose_by_size(profile), *advise_bytes(profile))
     else:
         advice = (
             choose_preset(profile),
-            *advise_lines(profile),
+            *(() if documents else advise_lines(profile)),
             *advise_min_count(profile),
             *advise_tying(profile),
             *advise_replacing(profile),
         )
-    return Recommendation((*advice, *advise_small_batches(profile, advice[0])))
+    return Recommendation((*advice, *advise_small_batches(profile, documents, advice[0])))
 
 
 def choose_preset(profile: Profile) -> Advice:
@@ -230,15 +235,19 @@ def advise_replacing(profile: Profile) -> Iterator[Advice]:
         yield Advice("--errors replace", why)
 
 
-def advise_small_batches(profile: Profile, preset: Advice) -> Iterator[Advice]:
+def advise_small_batches(profile: Profile, documents: Documents | None, preset: Advice) -> Iterator[Advice]:
     """Recommend smaller batches than those of the preset if the text has no or few of them."""
     config = resolve(load_preset(preset.option.removeprefix("--preset ")))
-    training_part = min(round(config.data.split[0] * profile.characters), profile.characters - 1)
-    if profile.characters < SHORT_TEXT:
-        why = f"The text has only {profile.characters:,} characters: one stream gives more steps per epoch."
-        yield Advice("--batch-size 1", why)
+    last = documents.longest + 1 if documents else 1  # at most: it may be the whole validation part
+    training_part = min(round(config.data.split[0] * profile.characters), profile.characters - last)
+    is_short = training_part < SHORT_TEXT * config.data.split[0]
+    if is_short:
         config = updated(config, {"training.batch_size": 1}, "the recommendation")
     fitted = fit_batches(config, training_part, ())
-    if "training.seq_len" in fitted:
+    if is_short or fitted:
+        size = profile.characters if profile.characters < SHORT_TEXT else training_part
+        part = "text has" if profile.characters < SHORT_TEXT else "training part may have"
+        yield Advice("--batch-size 1", f"The {part} only {size:,} characters: one stream gives more steps per epoch.")
+    if fitted.get("training.seq_len", config.training.seq_len) < config.training.seq_len:
         why = f"The windows of the preset, {config.training.seq_len} characters, are too long for the text."
         yield Advice(f"--seq-len {fitted['training.seq_len']}", why)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 from charlstm.config import DataConfig
 from charlstm.data.normalize import normalize_chunks
+from charlstm.data.records import RecordReader, describe_omissions, join_values
 from charlstm.data.sources import expand_sources, read_source, source_bytes
 from charlstm.decoding import Changes, TextDecoder, describe_changes
 from charlstm.errors import UsageError
@@ -38,6 +39,7 @@ class CorpusReader:
         self.files, self.skipped = expand_sources(config.corpus, config.glob)
         self.size = sum(source_bytes(source, spool) for source in self.files)
         self.bytes_read = 0  # over all readings
+        self.records: dict[str, RecordReader] = {}  # by file
         self.changes: dict[str, Changes] = {}  # by file, so that a second reading does not count twice
 
     def read_files(self) -> Iterator[Iterator[Text]]:
@@ -68,13 +70,26 @@ class CorpusReader:
         """Describe what was not read, and what was changed while reading, one sentence each."""
         yield from self.skipped
         yield from describe_changes(list(self.changes.values()))
+        yield from filter(None, [self.describe_omissions()])
+
+    def describe_omissions(self) -> str:
+        """Return how many records were left out and why, in one sentence; empty if none were."""
+        return describe_omissions(self.records.values(), self.config)
 
     def read_file(self, source: str) -> Iterator[Text]:
-        """Read the text of one file, in chunks that are not empty."""
+        """Read the text of one file, in chunks that are not empty. Each value of records gets a newline at its end."""
+        if self.config.reads_records:
+            return join_values(self.read_records(source), "\n")
         data = read_source(source, self.spool, self.report_progress, self.config.level == "char")
         if self.config.level == "byte":
             return data
-        return normalize_chunks(self.decode_chunks(data, "stdin" if source == STDIN else source), self.config)
+        return normalize_chunks(self.decode_chunks(data, display_name(source)), self.config)
+
+    def read_records(self, source: str) -> Iterator[str]:
+        """Read the values of the records of one file."""
+        data = read_source(source, self.spool, self.report_progress, True)
+        self.records[source] = RecordReader(display_name(source), self.config)
+        return self.records[source].read_values(self.decode_chunks(data, display_name(source)))
 
     def report_progress(self, size: int) -> None:
         self.bytes_read += size
@@ -89,8 +104,12 @@ class CorpusReader:
         self.changes[name] = decoder.changes
 
 
+def display_name(source: str) -> str:
+    return "stdin" if source == STDIN else source
+
+
 def check_data_config(config: DataConfig) -> None:
-    """Raise UsageError for an unknown encoding, or for a normal form or lower case at byte level."""
+    """Raise UsageError for an unknown encoding, or for settings that exclude each other."""
     try:
         b"a".decode(config.encoding, "replace")  # decoding zero bytes succeeds with any name
         codecs.getincrementaldecoder(config.encoding)
@@ -99,6 +118,12 @@ def check_data_config(config: DataConfig) -> None:
             f"--encoding must be a text encoding that Python knows, such as utf-8, latin-1 or gb18030, "
             f"not {config.encoding!r}"
         ) from None
+    if config.column and config.field:
+        raise UsageError("--column and --field cannot be combined: one reads CSV and TSV, the other JSON Lines")
+    for option, given in {"--level byte": config.level == "byte", "--separator": config.separator != ""}.items():
+        if given and config.reads_records:
+            record = "--column" if config.column else "--field"
+            raise UsageError(f"{record} reads each record as a document of characters, and excludes {option}")
     if config.level == "byte" and (config.lower or config.normalize != "none"):
         option = "--lower" if config.lower else "--normalize"
         raise UsageError(f"{option} applies to characters and cannot be combined with --level byte")

@@ -10,7 +10,7 @@ from charlstm.cli.commands.corpus import READING_FLAGS, SOURCE_FLAGS
 from charlstm.cli.output import write_json
 from charlstm.config import DataConfig
 from charlstm.console import Console, escape_controls
-from charlstm.data.profile import Group, Profile
+from charlstm.data.profile import Documents, Group, Profile
 from charlstm.data.recommend import Advice, Recommendation, recommend
 from charlstm.data.text import CorpusReader
 from charlstm.settings import Setting, Settings
@@ -25,25 +25,32 @@ def describe_corpus(console: Console, config: DataConfig, settings: Settings, *,
 
     settings: the flags that the user gave, which the recommendation repeats.
     """
-    profile = read_profile(console, config)
-    recommendation = repeat_flags(recommend(profile), settings)
+    profile, documents = read_profile(console, config)
+    recommendation = repeat_flags(recommend(profile, documents), settings)
     if as_json:
-        write_json(console, {**profile.to_dict(), "suggestion": recommendation.to_dict()})
+        about = {"documents": documents.count, "longest_document": documents.longest} if documents else {}
+        write_json(console, {**profile.to_dict(), **about, "suggestion": recommendation.to_dict()})
     else:
-        console.table(dict(table_rows(profile, recommendation)))
+        console.table(dict(table_rows(profile, documents, recommendation)))
 
 
-def read_profile(console: Console, config: DataConfig) -> Profile:
-    """Read the corpus with a progress bar, and report what was changed in it on stderr."""
+def read_profile(console: Console, config: DataConfig) -> tuple[Profile, Documents | None]:
+    """Read the corpus with a progress bar, and report what was changed in it on stderr.
+
+    Returns its profile and, if it is read from records, the size of its documents.
+    """
     with console.progress() as bar:
         spool = Spool.from_stdin(config.corpus, console.stdin)
         reader = CorpusReader(config, spool, lambda share: bar.update(share, "reading the corpus"))
-        profile = Profile.from_chunks(chunk for chunk in reader.read_chunks() if isinstance(chunk, str))
+        chunks = (chunk for chunk in reader.read_chunks() if isinstance(chunk, str))
+        profile = Profile.from_chunks(chunks, reader.describe_omissions)
     for note in reader.notes():
         console.note(escape_controls(note))
     if broken := profile.count_of("\N{REPLACEMENT CHARACTER}"):
         console.warn(f"{broken:,} characters are not {config.encoding} and count as U+FFFD; try another --encoding")
-    return profile
+    records = list(reader.records.values())
+    documents = Documents(sum(each.kept for each in records), max((each.longest for each in records), default=0))
+    return profile, documents if config.reads_records else None
 
 
 def repeat_flags(recommendation: Recommendation, settings: Settings) -> Recommendation:
@@ -63,10 +70,14 @@ def as_flag(setting: Setting) -> str:
     return f"{setting.where} {shlex.quote(str(setting.value))}"
 
 
-def table_rows(profile: Profile, recommendation: Recommendation) -> Iterator[tuple[str, str]]:
+def table_rows(
+    profile: Profile, documents: Documents | None, recommendation: Recommendation
+) -> Iterator[tuple[str, str]]:
     """Generate the rows of the table: statistics, baselines, recommended options."""
     lines, characters = profile.lines, profile.characters
     yield "characters", f"{characters:,} ({profile.bytes:,} bytes in UTF-8)"
+    if documents:
+        yield "documents", f"{documents.count:,}, the longest with {documents.longest:,} characters"
     yield "distinct characters", f"{profile.distinct:,} ({profile.rarer_than(2).distinct:,} occur once)"
     yield "scripts", format_groups(profile.scripts, characters)
     yield "categories", format_groups(profile.categories, characters)

@@ -54,7 +54,7 @@ def write_fillings(
 
 def split_documents(text: str, data: DataConfig) -> list[str]:
     """Return the lines of the text for a model that reads each line as a document, else the text."""
-    if data.document != "line":
+    if data.for_plain_text().document != "line":
         return [text]
     return (text.replace("\r\n", "\n") if data.newlines == "lf" else text).split("\n")
 

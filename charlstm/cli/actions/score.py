@@ -67,7 +67,7 @@ def score_text(file: ModelFile, text: LocatedText) -> TextScores:
 
 def locate_symbols(console: Console, file: ModelFile, request: ScoreRequest, spool: Spool | None) -> LocatedText:
     """Read the file as the model's corpus was read, and find the place of each symbol."""
-    data = file.config.data
+    data = file.config.data.for_plain_text()
     encoding, errors = request.encoding or data.encoding, request.errors or data.errors
     config = replace(data, corpus=(request.file,), encoding=encoding, errors=errors)
     external = ExternalText(config, file.vocabulary, request.unknown, spool.open() if spool else None)

@@ -13,7 +13,7 @@ from charlstm.console import Console
 from charlstm.errors import UsageError
 from charlstm.settings import Settings, build_section, from_environment
 
-SOURCE_FLAGS = ("data.glob", "data.separator")
+SOURCE_FLAGS = ("data.glob", "data.separator", "data.column", "data.field")
 TEXT_FLAGS = ("data.encoding", "data.newlines", "data.normalize", "data.lower")
 READING_FLAGS = SOURCE_FLAGS + TEXT_FLAGS
 """The settings that determine which text is read, and how it is decoded."""
@@ -21,7 +21,7 @@ READING_FLAGS = SOURCE_FLAGS + TEXT_FLAGS
 
 @command(
     *READING_FLAGS,
-    short="files glob encoding lower as_json",
+    short="files glob column field encoding lower as_json",
     examples=("charlstm corpus book.txt", "zcat books.gz | charlstm corpus -"),
 )
 def corpus(
