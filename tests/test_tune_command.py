@@ -81,6 +81,13 @@ def test_only_the_config_of_a_search_contains_the_path_of_the_corpus(corpus: Pat
     assert json.loads(evaluated.text)["text"] == f"val part of {corpus}"
 
 
+def test_a_search_on_a_large_text_from_a_pipe_has_several_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("charlstm.storage.spool.MAX_IN_MEMORY", 1000)
+    result = charlstm("tune", "-", *FIXED, "--time", "0.3s", "--trials", 2, stdin=ENGLISH[:4000].encode())
+    assert result.code == 0, result.err
+    assert not list(Path("runs/stdin-tune").glob("trial-*"))
+
+
 def test_tune_starts_with_the_given_settings_and_the_same_command_continues(corpus: Path) -> None:
     first = tune(corpus, "--trials", 1)
     assert "trial 0" in first.err

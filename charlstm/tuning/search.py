@@ -10,6 +10,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -60,7 +61,8 @@ class Search:
     """
 
     def __init__(self, folder: Path, corpus: Corpus, config: Config, given: Settings, space: Space) -> None:
-        self.folder, self.corpus, self.config, self.given, self.space = folder, corpus, config, given, space
+        self.folder, self.config, self.given, self.space = folder, config, given, space
+        self.corpus = replace(corpus, spool=None)  # a trial would move the text to its folder, which is removed
         self.tokens = corpus.split(config.data.split)
         if not (folder / SEARCH_JOURNAL).exists():
             RunFolder(folder).check_unused()
