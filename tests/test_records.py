@@ -216,8 +216,11 @@ def test_options_that_contradict_records_are_rejected() -> None:
         (("--level", "byte"), ("--column", "--level byte")),
         (("--separator", "x"), ("--column", "--separator")),
         (("--document", "line"), ("--column", "--document")),
+        (("--column", ""), ("--column must not be empty",)),
     ):
         assert_fails(charlstm("train", "x.csv", "--column", "body", *options), 2, *parts)
+    for command in ("train", "tune", "corpus"):
+        assert_fails(charlstm(command, "x.csv", "--field", ""), 2, "--field must not be empty")
 
 
 def test_a_field_of_a_million_characters_is_read() -> None:

@@ -211,10 +211,18 @@ def merge_settings(
     console: Console, preset: Settings, config: Path | None, assignments: list[str] | None, flags: Settings
 ) -> Settings:
     """Return the settings given anywhere: flags override the environment, then the config file, then the preset."""
-    if "data.document" in flags and (record := flags.get("data.column") or flags.get("data.field")):
-        raise UsageError(f"{record.where} makes each record a document and cannot be combined with --document")
+    check_record_flags(flags)
     environment = from_environment(console.environ, *SECTIONS)
     return preset | read_config_file(console, config) | environment | from_assignments(assignments or []) | flags
+
+
+def check_record_flags(flags: Settings) -> None:
+    """Raise UsageError for an empty --column or --field, or one with --document."""
+    for record in (flags[key] for key in ("data.column", "data.field") if key in flags):
+        if not record.value:
+            raise UsageError(f"{record.where} must not be empty")
+        if "data.document" in flags:
+            raise UsageError(f"{record.where} makes each record a document and cannot be combined with --document")
 
 
 def read_config_file(console: Console, config: Path | None) -> Settings:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from charlstm.cli.options import SOURCE, JsonOption, command
+from charlstm.cli.options import SOURCE, JsonOption, check_record_flags, command
 from charlstm.config import DataConfig
 from charlstm.console import Console
 from charlstm.errors import UsageError
@@ -37,6 +37,7 @@ def corpus(
     as_json: JsonOption = False,
 ) -> None:
     """Describe a corpus before training and suggest a preset."""
+    check_record_flags(settings)
     given = {**from_environment(console.environ, "data"), **settings}
     config = replace(build_section(DataConfig, given, "data"), corpus=tuple(files), level="char", errors="replace")
     if "-" in files and not console.piped:
