@@ -16,9 +16,9 @@ from dataclasses import replace
 from statistics import median
 from time import perf_counter
 
-from charlstm.runtime import configure_process
+from charlstm.runtime import retain_freed_memory
 
-configure_process()
+retain_freed_memory()
 
 import torch
 

@@ -18,9 +18,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
 
-from charlstm.runtime import configure_process
+from charlstm.runtime import retain_freed_memory
 
-configure_process()
+retain_freed_memory()
 
 from charlstm.architecture import count_parameters
 from charlstm.cells import CELLS

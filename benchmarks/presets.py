@@ -15,9 +15,9 @@ from dataclasses import replace
 from statistics import median
 from time import perf_counter
 
-from charlstm.runtime import configure_process
+from charlstm.runtime import retain_freed_memory
 
-configure_process()
+retain_freed_memory()
 
 from charlstm import presets
 from charlstm.data.corpus import Corpus

@@ -22,9 +22,9 @@ from statistics import median
 from time import perf_counter
 from typing import NamedTuple
 
-from charlstm.runtime import configure_process
+from charlstm.runtime import retain_freed_memory
 
-configure_process()
+retain_freed_memory()
 
 import torch
 from torch import nn

@@ -20,9 +20,9 @@ from collections.abc import Callable
 from statistics import median
 from time import perf_counter, process_time
 
-from charlstm.runtime import configure_process
+from charlstm.runtime import retain_freed_memory
 
-configure_process()
+retain_freed_memory()
 
 import torch
 from torch import Tensor, nn

@@ -310,6 +310,15 @@ class TrainingConfig(CheckedFields):
         metavar="N",
     )
     seed: int = setting(1, "Seed of the initial weights, dropout and data order.", flag=True, minimum=0, maximum=2**53)
+    threads: int = setting(
+        0,
+        "Processor cores to train on; 0 means as many as there are, with at least 4 streams each.",
+        flag=True,
+        resumable=True,
+        minimum=0,
+        maximum=1024,
+        metavar="N",
+    )
     device: str = setting(
         "auto", "Device to train on.", flag=True, resumable=True, choices=("auto", "cpu", "cuda", "mps")
     )

@@ -1,4 +1,4 @@
-"""How a process that trains uses the machine: how its threads wait for each other, and how it reuses its memory."""
+"""How a process that trains reuses its memory. `workers.py` has how it uses the cores of the processor."""
 
 from __future__ import annotations
 
@@ -6,35 +6,14 @@ import ctypes
 import os
 import sys
 
-SPIN_COUNT = "20000"
-"""Iterations of libgomp's waiting loop before a thread sleeps. libgomp's default is 300,000."""
-
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
 INT_MAX = 2**31 - 1
 
 
-def configure_process() -> None:
-    """Configure threads and memory for training. Call it before the first import of torch.
+def retain_freed_memory() -> None:
+    """Make glibc keep freed memory for the next allocation. Call it before the first import of torch.
 
     Commands that train or evaluate call it. The Python API does not: a library leaves the process as it is.
-    """
-    limit_spinning()
-    retain_freed_memory()
-
-
-def limit_spinning() -> None:
-    """Make OpenMP (libgomp) threads that wait for each other sleep after SPIN_COUNT iterations of a busy loop.
-
-    The threads of a recurrent layer synchronize hundreds of times per step. A thread that spins keeps its core busy,
-    and other programs then take the core of the thread that is waited for. Does nothing if OMP_WAIT_POLICY or
-    GOMP_SPINCOUNT is set.
-    """
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
-
-
-def retain_freed_memory() -> None:
-    """Make glibc keep freed memory for the next allocation.
 
     By default it returns a block of more than 128 kB to the kernel as soon as it is freed. Every tensor of the next
     step is then mapped and cleared again, page by page, which took a quarter of the time of a step. Does nothing if a

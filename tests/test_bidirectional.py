@@ -58,7 +58,7 @@ def model_of(
 
 def logits_of(model: BidirectionalModel, ids: np.ndarray[Any, Any]) -> tuple[Tensor, Tensor, Tensor]:
     """Return the forward, backward and joint logits at every position of a text, each [N, V]."""
-    chunks = list(predict_both_sides(model, ids, BOS))
+    chunks = list(predict_both_sides(model, ids, BOS, Streams.for_evaluation(len(ids))))
     order = np.argsort(np.concatenate([chunk.places for chunk in chunks]))
     forward, backward, both = (
         torch.cat(logits)[order] for logits in zip(*(chunk.views for chunk in chunks), strict=True)

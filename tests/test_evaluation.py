@@ -36,7 +36,7 @@ def ids(run: Path) -> np.ndarray:
 @pytest.mark.parametrize("length", [1, 2, 4095, 4096, 8192, 8193, 100_003])
 def test_every_character_is_predicted_exactly_once(model: LanguageModel, ids: np.ndarray, length: int) -> None:
     text = np.resize(ids, length)
-    places = np.concatenate([chunk.places for chunk in predict_forward(model, text, 0)])
+    places = np.concatenate([chunk.places for chunk in predict_forward(model, text, 0, Streams.for_evaluation(length))])
     np.testing.assert_array_equal(np.sort(places), np.arange(length))
 
 

@@ -232,15 +232,6 @@ def test_a_run_stopped_before_its_first_step_can_be_resumed(tmp_path: Path) -> N
     np.testing.assert_array_equal(parts["head.weight"], whole["head.weight"])
 
 
-def test_resuming_is_exact_on_several_threads(tmp_path: Path) -> None:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        test_a_run_interrupted_and_resumed_ends_with_the_same_weights(tmp_path, "lstm", "torch", 13)
-    finally:
-        torch.set_num_threads(threads)
-
-
 def test_the_metrics_of_a_resumed_run_have_each_step_once(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     watch, stop = stop_at(25)

@@ -3,36 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import chain
+from typing import TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from charlstm.evaluation.forward import Predictions, predict_forward
 from charlstm.evaluation.metrics import Metrics, Scores, TextScores
-from charlstm.evaluation.streams import IdSequence
+from charlstm.evaluation.streams import IdSequence, Places, Streams
 from charlstm.evaluation.two_sided import predict_both_sides
 from charlstm.model.bidirectional import Model
+from charlstm.model.device import use_threads
 from charlstm.model.language_model import LanguageModel
+from charlstm.workers import CAN_FORK, compute_in_parallel, count_cores, count_processes
+
+Result = TypeVar("Result")
+
+
+class StoppedError(Exception):
+    """`stop()` was true before the end of the text."""
 
 
 def evaluate(
-    model: Model, ids: IdSequence, bos: int, size_bytes: int, stop: Callable[[], bool] = lambda: False
+    model: Model,
+    ids: IdSequence,
+    bos: int,
+    size_bytes: int,
+    stop: Callable[[], bool] = lambda: False,
+    cores: int | None = None,
 ) -> Metrics | None:
     """Return the metrics of a text, ids [length], that is read after BOS, in float32.
 
-    `size_bytes` is the size of the text in UTF-8. Returns None if `stop()` is true before the end is reached. The
-    model keeps its weights and its mode.
+    `size_bytes` is the size of the text in UTF-8. `cores` is the number of cores to use; None is all. Returns None if
+    `stop()` is true before the end is reached. The model keeps its weights and its mode.
     """
-    nats, correct = np.zeros(3), np.zeros(3)
-    for chunk in predict(model, ids, bos):
-        for k, logits in enumerate(chunk.views):
-            losses = torch.nn.functional.cross_entropy(logits, chunk.targets, reduction="none")
-            nats[k] += losses.cpu().double().sum().item()
-            if chunk.both_sides is not None:
-                correct[k] += (logits.argmax(-1) == chunk.targets).sum().item()
-        if stop():
-            return None
+
+    def sum_losses(streams: Streams, is_first: bool) -> NDArray[np.float64]:
+        """Return the losses in nats and the correct predictions, for each view of the model: [2, 3]."""
+        sums = np.zeros((2, 3))
+        for chunk in predict(model, ids, bos, streams):
+            for k, logits in enumerate(chunk.views):
+                losses = torch.nn.functional.cross_entropy(logits, chunk.targets, reduction="none")
+                sums[0, k] += losses.cpu().double().sum().item()
+                if chunk.both_sides is not None:
+                    sums[1, k] += (logits.argmax(-1) == chunk.targets).sum().item()
+            if is_first and stop():
+                raise StoppedError
+        return sums
+
+    try:
+        nats, correct = np.sum(divide_text(sum_losses, model, len(ids), cores), 0)
+    except StoppedError:
+        return None
     forward, backward, both_sides = nats.tolist()
     if isinstance(model, LanguageModel):
         return Metrics(len(ids), size_bytes, forward)
@@ -42,20 +68,46 @@ def evaluate(
 
 def score_characters(model: Model, ids: IdSequence, bos: int) -> TextScores:
     """Return the log-probability and rank of every character of a text, ids [length], that is read after BOS."""
+
+    def score(streams: Streams, is_first: bool) -> list[tuple[Places, Scores, Scores | None]]:
+        return [
+            (
+                chunk.places,
+                score_targets(chunk.forward, chunk.targets),
+                None if chunk.both_sides is None else score_targets(chunk.both_sides, chunk.targets),
+            )
+            for chunk in predict(model, ids, bos, streams)
+        ]
+
     forward = Scores.empty(len(ids))
     both_sides = None if isinstance(model, LanguageModel) else Scores.empty(len(ids))
-    for chunk in predict(model, ids, bos):
-        forward.set_at(chunk.places, score_targets(chunk.forward, chunk.targets))
-        if both_sides is not None and chunk.both_sides is not None:
-            both_sides.set_at(chunk.places, score_targets(chunk.both_sides, chunk.targets))
+    for places, forward_scores, joint_scores in chain.from_iterable(divide_text(score, model, len(ids))):
+        forward.set_at(places, forward_scores)
+        if both_sides is not None and joint_scores is not None:
+            both_sides.set_at(places, joint_scores)
     return TextScores(forward, both_sides)
 
 
-def predict(model: Model, ids: IdSequence, bos: int) -> Iterator[Predictions]:
-    """Predict every character of a text once, in chunks."""
+def divide_text(
+    function: Callable[[Streams, bool], Result], model: Model, length: int, cores: int | None = None
+) -> list[Result]:
+    """Apply a function to all streams of a text, divided among processes where the model is on the CPU.
+
+    It is called with some of the streams and whether they are the first, which this process reads.
+    """
+    streams = Streams.for_evaluation(length)
+    on_cpu = model.head.weight.device.type == "cpu"
+    processes = count_processes(cores or count_cores(), len(streams.starts)) if on_cpu else 1
+    tasks = [partial(function, part, k == 0) for k, part in enumerate(streams.split(processes))]
+    with use_threads(1 if CAN_FORK else 0):
+        return compute_in_parallel(tasks)
+
+
+def predict(model: Model, ids: IdSequence, bos: int, streams: Streams) -> Iterator[Predictions]:
+    """Predict every character of these streams of a text once, in chunks."""
     if isinstance(model, LanguageModel):
-        return predict_forward(model, ids, bos)
-    return predict_both_sides(model, ids, bos)
+        return predict_forward(model, ids, bos, streams)
+    return predict_both_sides(model, ids, bos, streams)
 
 
 def score_targets(logits: Tensor, targets: Tensor) -> Scores:

@@ -32,14 +32,13 @@ class Predictions(NamedTuple):
 
 
 @torch.inference_mode()
-def predict_forward(model: LanguageModel, ids: IdSequence, bos: int) -> Iterator[Predictions]:
-    """Predict every character of a text, ids [length], once, in chunks. The text is read after BOS in warmed streams.
+def predict_forward(model: LanguageModel, ids: IdSequence, bos: int, streams: Streams) -> Iterator[Predictions]:
+    """Predict every character of these streams of a text, ids [length], once, in chunks. The text is read after BOS.
 
     The model keeps its mode.
     """
     device = model.head.weight.device
     with evaluation_mode(model):
-        streams = Streams.for_evaluation(len(ids))
         states = warm_up(model, ids, bos, streams)
         for first, last in streams.chunks(streams.chunk_steps(model.head.out_features)):
             places = streams.places(first, last)  # [T, B]
@@ -52,15 +51,20 @@ def predict_forward(model: LanguageModel, ids: IdSequence, bos: int) -> Iterator
 
 
 def warm_up(model: LanguageModel, ids: IdSequence, bos: int, streams: Streams) -> TensorStates:
-    """Return the state at the start of each stream, once it has read its warm-up. The first stream's is fresh."""
+    """Return the state at the start of each stream, once it has read its warm-up.
+
+    That of a stream at the start of the text is the initial state.
+    """
     states: TensorStates = model.initial_state(len(streams.starts))
-    if len(streams.starts) == 1:
+    at_start = int(streams.starts[0]) == 0
+    if len(streams.starts) == 1 and at_start:
         return states
     places = np.maximum(streams.places(-WARMUP, 0), 0)
     _, states = model.unroll(torch.from_numpy(preceding_ids(ids, places, bos)).to(model.head.weight.device), states)
-    for state in states:
-        for part in state:
-            part[0] = 0
+    if at_start:
+        for state in states:
+            for part in state:
+                part[0] = 0
     return states
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.data.split import Tokens
+from charlstm.workers import divide
 
 IdSequence = Tokens | NDArray[np.integer]
 """The ids of a text, [length]."""
@@ -55,6 +56,10 @@ class Streams:
         """Cut a text into as many streams as are worth their warm-up."""
         return cls.cut(length, min(max(length // MIN_STREAM, 1), MAX_STREAMS))
 
+    def split(self, parts: int) -> list[Streams]:
+        """Return consecutive parts of these streams."""
+        return [Streams(self.length, self.steps, self.starts[part]) for part in divide(len(self.starts), parts)]
+
     def places(self, first: int, last: int) -> Places:
         """Return the places of the steps `first` to `last - 1` of each stream, [T, B].
 
@@ -65,7 +70,7 @@ class Streams:
     @property
     def last_steps(self) -> int:
         """Steps of the last stream."""
-        return self.length - int(self.starts[-1])
+        return min(self.length - int(self.starts[-1]), self.steps)
 
     def chunk_steps(self, symbols: int) -> int:
         """Return the steps of a chunk whose logits, [T, B, symbols], fit in memory."""

@@ -28,10 +28,10 @@ Chunk = tuple[int, int]
 
 
 @torch.inference_mode()
-def predict_both_sides(model: BidirectionalModel, ids: IdSequence, bos: int) -> Iterator[Predictions]:
-    """Predict every character of a text, ids [length], once, in chunks.
+def predict_both_sides(model: BidirectionalModel, ids: IdSequence, bos: int, streams: Streams) -> Iterator[Predictions]:
+    """Predict every character of these streams of a text, ids [length], once, in chunks.
 
-    The text is read in warmed streams as by `predict_forward`. Each stream also reads backward, warmed up by what comes
+    The streams are warmed up as by `predict_forward`. Each stream also reads backward, warmed up by what comes
     after it. The backward model reads the text twice: once to find its state at the end of each chunk, and again, chunk
     by chunk, along with the forward model.
     """
@@ -41,7 +41,6 @@ def predict_both_sides(model: BidirectionalModel, ids: IdSequence, bos: int) -> 
         return torch.from_numpy(array.astype(np.int64)).to(device)
 
     with evaluation_mode(model):
-        streams = Streams.for_evaluation(len(ids))
         chunks = streams.chunks_to_each_end(streams.chunk_steps(model.head.out_features))
         states = warm_up(model.forward_lm, ids, bos, streams)
         for chunk, backward_state in zip(chunks, backward_states(model, ids, bos, streams, chunks), strict=True):
@@ -77,12 +76,13 @@ def backward_states_of_segment(
 ) -> list[TensorStates]:
     """Compute these states for adjacent chunks. It first reads what comes after them, the warm-up."""
     device, last_end, segment_end = model.head.weight.device, streams.last_steps, chunks[-1][1]
+    ends_text = int(streams.starts[-1]) + streams.steps >= streams.length
     warmup_end = segment_end + WARMUP
     warmup = pairwise(sorted({segment_end, min(max(last_end, segment_end), warmup_end), warmup_end}))
     states: TensorStates = model.backward_lm.initial_state(len(streams.starts))
     found = []
     for first, last in reversed([*chunks, *warmup]):
-        if last == last_end:  # the last stream starts here: it has read nothing but characters outside the text
+        if last == last_end and ends_text:  # the last stream starts here: it has read only places outside the text
             states = [tuple(torch.cat([part[:-1], torch.zeros_like(part[-1:])]) for part in state) for state in states]
         found.append(states)
         places = np.minimum(streams.places(first, last)[::-1], len(ids) - 1)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -28,10 +29,22 @@ class Device:
         return torch.autocast(self.name, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
     def __str__(self) -> str:
-        count = torch.get_num_threads()
-        threads = f" ({count} thread{'s' if count != 1 else ''})" if self.name == "cpu" else ""
         precision = "bfloat16" if self.precision == "bf16" else "float32"
-        return f"{self.name}{threads}, {precision}, {self.engine} engine"
+        return f"{self.name}, {precision}, {self.engine} engine"
+
+
+@contextmanager
+def use_threads(count: int) -> Iterator[None]:
+    """Compute on this many threads of torch within the context; 0 leaves their number as it is."""
+    before = torch.get_num_threads()
+    if count in (0, before):
+        yield
+        return
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def choose_device(

@@ -6,6 +6,7 @@ The numbers here come from the measurements in docs/results.md.
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import closing
 from dataclasses import dataclass
 from math import log
 from statistics import median
@@ -217,13 +218,13 @@ def is_too_large(config: Config, corpus: Corpus, characters: int) -> bool:
 
 def measure_speed(sample: Corpus, config: Config) -> float:
     """Return how many characters per second this machine trains on: the median over some steps."""
-    trainer = Trainer(sample, config)
-    times: list[float] = []
-    for step in range(SPEED_TEST_MAX_STEPS):
-        began = perf_counter()
-        trainer.step(config.training.lr / 100)
-        if step >= SPEED_TEST_WARMUP_STEPS:
-            times.append(perf_counter() - began)
-        if len(times) >= SPEED_TEST_MIN_STEPS and sum(times) > SPEED_TEST_SECONDS:
-            break
-    return trainer.batches.batch_size * trainer.batches.seq_len / median(times)
+    with closing(Trainer(sample, config)) as trainer:
+        times: list[float] = []
+        for step in range(SPEED_TEST_MAX_STEPS):
+            began = perf_counter()
+            trainer.step(config.training.lr / 100)
+            if step >= SPEED_TEST_WARMUP_STEPS:
+                times.append(perf_counter() - began)
+            if len(times) >= SPEED_TEST_MIN_STEPS and sum(times) > SPEED_TEST_SECONDS:
+                break
+        return trainer.batches.batch_size * trainer.batches.seq_len / median(times)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from time import monotonic
 from typing import Literal
 
@@ -63,28 +64,28 @@ def run_training(
     """
     if resume:
         folder.check_state_shapes(config.model)
-    trainer = Trainer(corpus, config)
-    new_characters = trainer.init_from(init_from) if init_from else ""
-    with folder.lock_exclusively():
-        state: StateTree | None = None
-        if resume:
-            state = folder.load_state()
-            trainer.load_state_dict(state)
-        else:
-            folder.create(config, corpus.spool, overwrite=overwrite)
-            save_run(trainer, folder)
-        run = TrainingRun(trainer, folder, state, stop, save, validate_at)
-        if not resume:
-            run.prepare_folder()
-        yield Started(
-            device=str(trainer.device),
-            parameters=trainer.parameter_count,
-            total_steps=trainer.total_steps,
-            steps_per_epoch=trainer.batches.steps_per_epoch,
-            step=trainer.progress.step,
-            new_characters=new_characters,
-        )
-        yield from run.train()
+    with closing(Trainer(corpus, config)) as trainer:
+        new_characters = trainer.init_from(init_from) if init_from else ""
+        with folder.lock_exclusively():
+            state: StateTree | None = None
+            if resume:
+                state = folder.load_state()
+                trainer.load_state_dict(state)
+            else:
+                folder.create(config, corpus.spool, overwrite=overwrite)
+                save_run(trainer, folder)
+            run = TrainingRun(trainer, folder, state, stop, save, validate_at)
+            if not resume:
+                run.prepare_folder()
+            yield Started(
+                device=trainer.describe_device(),
+                parameters=trainer.parameter_count,
+                total_steps=trainer.total_steps,
+                steps_per_epoch=trainer.batches.steps_per_epoch,
+                step=trainer.progress.step,
+                new_characters=new_characters,
+            )
+            yield from run.train()
 
 
 class TrainingRun:
@@ -229,7 +230,9 @@ class TrainingRun:
         self.clock.begin_validation()
         ids = trainer.tokens.part("val")
         with trainer.average.applied():
-            metrics = evaluate(trainer.model, ids, trainer.vocabulary.bos, trainer.validation_bytes, self.stop)
+            metrics = evaluate(
+                trainer.model, ids, trainer.vocabulary.bos, trainer.validation_bytes, self.stop, trainer.cores
+            )
         if metrics is None:
             return None
         check_validation_loss(trainer, metrics)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import isfinite
 from typing import Any
 
@@ -14,13 +15,13 @@ from charlstm.data.batches import Batches
 from charlstm.data.corpus import Corpus
 from charlstm.errors import CharlstmError, DivergedError, ModelFileError, UsageError
 from charlstm.model.bidirectional import build_model
-from charlstm.model.device import choose_device
-from charlstm.model.language_model import detach_states
+from charlstm.model.device import choose_device, use_threads
 from charlstm.storage.model import ModelFile
 from charlstm.training.averaging import WeightAverage
-from charlstm.training.objective import total_loss
 from charlstm.training.optimizer import build_optimizer, export_moments, load_moments, weight_matrices
 from charlstm.training.progress import Progress
+from charlstm.training.shards import ShardedGradient
+from charlstm.workers import CAN_FORK, MAX_CORES, count_cores, count_processes, pinned
 
 SHAPE_SETTINGS = ("cell", "activation", "layers", "hidden", "embedding", "between", "head")
 """Settings of the model that must be the same in a model whose weights are taken over."""
@@ -34,6 +35,8 @@ class Trainer:
 
     corpus: the text and its vocabulary.
     config: the settings of the run.
+
+    With several processes, close the trainer when it is no longer needed.
 
     Raises CharlstmError for a corpus that is too small for the settings.
     """
@@ -59,9 +62,24 @@ class Trainer:
         self.batches = Batches.from_config(self.tokens.part("train"), config)
         self.optimizer = build_optimizer(self.model, settings)
         self.average = WeightAverage(self.model, settings)
-        self.states = self.model.initial_state(settings.batch_size)
+        self.gradient = self.divide_streams(settings.threads or count_cores())
         self.progress = Progress()
         self.validation_bytes = sum(map(self.vocabulary.count_bytes, self.tokens.part("val").chunks()))
+
+    def divide_streams(self, cores: int) -> ShardedGradient:
+        """Divide the streams among as many processes as these cores can run; a GPU gets one."""
+        self.cores = cores
+        processes = count_processes(cores, self.config.training.batch_size) if self.device.name == "cpu" else 1
+        return ShardedGradient(self.model, self.config, self.device, processes)
+
+    def describe_device(self) -> str:
+        """Return the device, the precision, the engine and the number of processes, in words."""
+        processes = self.gradient.processes
+        return f"{self.device}, {processes} processes" if processes > 1 else str(self.device)
+
+    def close(self) -> None:
+        """End the other processes that share the training. The trainer takes no step afterwards."""
+        self.gradient.close()
 
     @property
     def total_steps(self) -> int:
@@ -80,22 +98,18 @@ class Trainer:
         Returns the loss in nats per character: the forward loss of a bidirectional model. Raises DivergedError if the
         loss or its gradient is not finite; the weights are then unchanged.
         """
-        if self.batches.at_epoch_start:
-            self.states = self.model.initial_state(self.batches.batch_size)
-        window = torch.from_numpy(self.batches.next_window()).to(self.device.name)
-        with self.device.autocast():
-            objectives, states = self.model.compute_objectives(window, self.states)
-        self.optimizer.zero_grad()
-        total_loss(objectives, self.config).backward()  # type: ignore[no-untyped-call]
-        self.add_l1_gradient()
-        norm, loss = self.clip_gradients(), objectives[0].losses.nats.item()
-        if not (isfinite(loss) and isfinite(norm)):
-            raise DivergedError(f"training diverged at step {self.progress.step + 1}: the loss is not finite")
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
-        self.optimizer.step()
-        self.average.update()
-        self.states = detach_states(states)
+        reset, window = self.batches.at_epoch_start, self.batches.next_window()
+        threads = 1 if CAN_FORK else self.config.training.threads
+        with use_threads(threads), pinned(0, self.gradient.processes):
+            loss = self.gradient.compute(window, reset=reset)
+            self.add_l1_gradient()
+            norm = self.clip_gradients()
+            if not (isfinite(loss) and isfinite(norm)):
+                raise DivergedError(f"training diverged at step {self.progress.step + 1}: the loss is not finite")
+            for group in self.optimizer.param_groups:
+                group["lr"] = learning_rate
+            self.optimizer.step()
+            self.average.update()
         self.progress.step += 1
         self.progress.characters += self.batches.seq_len * self.batches.batch_size
         self.progress.loss_sum += loss
@@ -162,11 +176,12 @@ class Trainer:
             "optimizer": export_moments(self.optimizer, self.model.parameters_by_name()),
             "average": self.average.state_dict(),
             "hidden": {
-                f"{k}.{n}": part.cpu().numpy().copy()
-                for k, state in enumerate(self.states)
+                f"{k}.{n}": part
+                for k, state in enumerate(self.gradient.export_states())
                 for n, part in enumerate(state)
             },
-            "random": random_state(),
+            "cores": self.cores,
+            "random": random_state() | name_generators(self.gradient.export_random()),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -193,12 +208,19 @@ class Trainer:
         self.model.load_weights(state["model"])
         load_moments(self.optimizer, self.model.parameters_by_name(), self.config.training, state["optimizer"])
         self.average.load_state_dict(state["average"])
-        self.states = self.model.initial_state(self.batches.batch_size)
-        for k, parts in enumerate(self.states):
-            saved = [state["hidden"][f"{k}.{n}"] for n in range(len(parts))]
-            if any(new.shape != old.shape for new, old in zip(saved, parts, strict=True)):
-                raise ValueError("a hidden state has another shape")
-            self.states[k] = tuple(torch.from_numpy(new.copy()).to(self.device.name) for new in saved)
+        cores = state.get("cores", self.cores)  # a state of version 0.1.0-alpha does not have it
+        if type(cores) is not int or not 1 <= cores <= MAX_CORES:
+            raise ValueError("the state has an impossible number of cores")
+        if cores != self.cores and not self.config.training.threads:
+            self.gradient.close()
+            self.gradient = self.divide_streams(cores)
+        shapes = self.model.initial_state(self.batches.batch_size)
+        self.gradient.load_states(
+            [tuple(state["hidden"][f"{k}.{n}"] for n in range(len(parts))) for k, parts in enumerate(shapes)]
+        )
+        names = name_generators(self.gradient.export_random()).keys()
+        if cores == self.cores:
+            self.gradient.load_random([state["random"][name] for name in names])
         set_random_state(state["random"])
 
 
@@ -208,6 +230,11 @@ def check_position(batches: dict[str, Any]) -> None:
     for name, minimum in minimums.items():
         if type(batches[name]) is not int or not minimum <= batches[name] < MAX_POSITION:
             raise ValueError(f"the position in the data has an impossible {name}")
+
+
+def name_generators(states: Iterable[Any]) -> dict[str, Any]:
+    """Return the random states of the processes after the first by their keys in a saved state."""
+    return {f"process {k}": state for k, state in enumerate(states, 2)}
 
 
 def random_state() -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
@@ -116,8 +116,12 @@ class Search:
         """Take one step with each cell, so that compiling does not cost the first trials time."""
         cells = self.space.get("model.cell")
         for cell in cells.choices if isinstance(cells, Categorical) else (self.config.model.cell,):
-            with suppress(CharlstmError, MemoryError, RuntimeError):  # a trial reports it
-                Trainer(self.corpus, updated(self.config, {"model.cell": cell}, ORIGIN)).step(0.0)
+            config = updated(self.config, {"model.cell": cell}, ORIGIN)
+            with (
+                suppress(CharlstmError, MemoryError, RuntimeError),  # a trial reports it
+                closing(Trainer(self.corpus, config)) as trainer,
+            ):
+                trainer.step(0.0)
 
     def run_trial(self, stop: Callable[[], bool]) -> Iterator[Event | TrialFinished]:
         """Run one trial: yield the events of its training, then its result.

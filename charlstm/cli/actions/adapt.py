@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from charlstm.cli.texts import read_files
 from charlstm.config import AdaptationConfig, Direction, UnknownPolicy
 from charlstm.console import Console
-from charlstm.runtime import configure_process
+from charlstm.runtime import retain_freed_memory
 from charlstm.storage.model import ModelFile
 
 
@@ -27,7 +27,7 @@ def adapt_model(
     Raises as `charlstm eval` does for the text.
     """
     one_direction = file.select_direction(direction)
-    configure_process()
+    retain_freed_memory()
     tokens, about = read_files(console, file, [source], unknown)
     if about["characters_left_out"]:
         console.note(f"left out {about['characters_left_out']:,} characters that the model does not know", "dim")

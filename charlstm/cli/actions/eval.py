@@ -17,7 +17,7 @@ from charlstm.data.split import Tokens
 from charlstm.evaluation.metrics import Metrics
 from charlstm.infilling.benchmark import GapResults, HiddenGaps, characters_needed, fill_hidden_gaps
 from charlstm.infilling.context import Predictors
-from charlstm.runtime import configure_process
+from charlstm.runtime import retain_freed_memory
 from charlstm.storage.model import ModelFile
 
 OPTIONAL_ROWS = ("characters_left_out", "characters_folded", "end_symbols")
@@ -31,7 +31,7 @@ def evaluate_model(
 
     gaps: adds how many hidden gaps the model fills correctly. adaptation: adds the metrics of dynamic evaluation.
     """
-    configure_process()
+    retain_freed_memory()
     file = ModelFile.load(path)
     tokens, about = read_text_to_score(console, file, path, source)
     size_bytes = about.pop("bytes")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 from charlstm.cli.chart import draw_chart
 from charlstm.cli.output import write_json
 from charlstm.config import Config
 from charlstm.console import Console
 from charlstm.data.corpus import Corpus
-from charlstm.runtime import configure_process
+from charlstm.runtime import retain_freed_memory
 
 
 def run_lr_range_test(console: Console, corpus: Corpus, config: Config, *, as_json: bool) -> int:
@@ -15,14 +17,13 @@ def run_lr_range_test(console: Console, corpus: Corpus, config: Config, *, as_js
 
     Raises CharlstmError as training does, and where no rate makes the loss fall.
     """
-    configure_process()
+    retain_freed_memory()
     from charlstm.training.lr_range_test import run_range_test, suggest_rate
     from charlstm.training.trainer import Trainer
 
-    trainer = Trainer(corpus, config)
-    console.note(f"testing learning rates on {trainer.device}; nothing is saved")
     curve = []
-    with console.progress() as bar:
+    with closing(Trainer(corpus, config)) as trainer, console.progress() as bar:
+        console.note(f"testing learning rates on {trainer.describe_device()}; nothing is saved")
         for point in run_range_test(trainer):
             curve.append(point)
             bar.update(point.fraction_done, f"learning rate {point.learning_rate:.2g}  loss {point.loss_nats:.3f}")

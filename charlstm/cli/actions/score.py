@@ -17,7 +17,7 @@ from charlstm.data.split import Tokens
 from charlstm.data.text import CorpusReader
 from charlstm.evaluation.metrics import Scores, TextScores
 from charlstm.evaluation.streams import Places
-from charlstm.runtime import configure_process
+from charlstm.runtime import retain_freed_memory
 from charlstm.storage.model import ModelFile
 from charlstm.storage.spool import Spool
 from charlstm.vocabulary import Text, Vocabulary
@@ -40,7 +40,7 @@ class LocatedText:
 
 def write_scores(console: Console, request: ScoreRequest) -> None:
     """Write the records of the request to stdout."""
-    configure_process()
+    retain_freed_memory()
     spool = Spool.from_stdin([request.file], console.stdin)
     files = {name: ModelFile.load(path) for name, path in request.models.items()}
     scored = {}

@@ -21,7 +21,7 @@ from charlstm.console import Console, escape_controls
 from charlstm.data.batches import Batches
 from charlstm.data.corpus import Corpus, derive_run_name
 from charlstm.errors import UsageError
-from charlstm.runtime import configure_process
+from charlstm.runtime import retain_freed_memory
 from charlstm.settings import Setting, Settings, check_resumable, from_dict, resolve, updated
 from charlstm.storage.locate import find_model, find_newest_run
 from charlstm.storage.model import ModelFile
@@ -137,7 +137,7 @@ def fit_settings(console: Console, plan: Plan, corpus: Corpus, request: TrainReq
 
 def fit_to_time(console: Console, plan: Plan, corpus: Corpus, given: Settings) -> Config:
     """Return the settings chosen for the text, the time and this machine, except those that the user set."""
-    configure_process()
+    retain_freed_memory()
     console.note("measuring how fast this machine trains: up to 10 seconds, before the time of the run starts")
     from charlstm.training.auto_config import choose_config
 
@@ -161,7 +161,7 @@ def write_config(console: Console, config: Config, as_json: bool) -> None:
 
 def run_plan(console: Console, plan: Plan, corpus: Corpus, request: TrainRequest, save: Callable[[], bool]) -> int:
     """Train and write the path of the run folder (with --json, the events). Returns the exit status."""
-    configure_process()
+    retain_freed_memory()
     from charlstm.training.run import run_training
 
     with Interrupt(console) as interrupt, plan.folder.advise_resuming():

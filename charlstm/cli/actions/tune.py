@@ -15,7 +15,7 @@ from charlstm.cli.output import quantity, write_json
 from charlstm.cli.texts import fit_to_text, read_with_progress, with_default_split
 from charlstm.console import Console, escape_controls
 from charlstm.errors import CharlstmError, UsageError
-from charlstm.runtime import configure_process
+from charlstm.runtime import retain_freed_memory
 from charlstm.settings import Setting, resolve, updated
 from charlstm.training.events import Event, Stepped
 from charlstm.tuning.events import TrialFinished
@@ -54,7 +54,7 @@ def run_search(console: Console, request: TuneRequest, save: Callable[[], bool])
     fitted = fit_to_text(console, config, request.given, corpus)
     config, given = updated(config, fitted, "the text"), request.given | fitted
     space = {key: values for key, values in request.space.items() if key not in fitted}
-    configure_process()
+    retain_freed_memory()
     from charlstm.tuning.search import Search
 
     default = choose_folder(sources)

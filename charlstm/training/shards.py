@@ -1,0 +1,208 @@
+"""The gradient of a batch, computed by one process or by several that each read some of its streams (data-parallel).
+
+The loss of a batch is the mean over its characters, and so are the penalties. It is the sum of the losses of its
+shards, each times the share of the streams that the shard has. The gradients are added in the order of the shards, so
+the sum does not depend on which process is first. Dropout draws from a generator per process: runs on different
+numbers of processes differ, as runs with different seeds do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from charlstm.config import Config
+from charlstm.data.batches import Window
+from charlstm.model.bidirectional import Model
+from charlstm.model.device import Device
+from charlstm.model.language_model import detach_states
+from charlstm.model.stack import TensorStates
+from charlstm.training.objective import total_loss
+from charlstm.workers import Workers, allocate_shared, divide
+
+States = list[tuple[NDArray[Any], ...]]
+"""The state of every layer as arrays [B, H]."""
+
+RANDOM_STRIDE = 1_000_003
+"""Distance between the seeds of two processes. Neighboring seeds are those of other runs."""
+
+
+class Shard:
+    """Some of the streams of a batch: their states, and the gradient of their part of the loss."""
+
+    def __init__(self, model: Model, config: Config, device: Device, streams: slice) -> None:
+        self.model, self.config, self.device, self.streams = model, config, device, streams
+        self.size = streams.stop - streams.start
+        self.share = self.size / config.training.batch_size
+        self.states: TensorStates = model.initial_state(self.size)
+
+    def backpropagate(self, window: Window, *, reset: bool) -> float:
+        """Add the gradient of this shard's part of the loss to those of the parameters.
+
+        window: the ids [T+1+A, B] of all streams.
+        reset: whether to start from the initial state.
+
+        Returns this shard's part of the loss in nats per character.
+        """
+        if reset:
+            self.states = self.model.initial_state(self.size)
+        ids = torch.from_numpy(np.ascontiguousarray(window[:, self.streams])).to(self.device.name)
+        with self.device.autocast():
+            objectives, states = self.model.compute_objectives(ids, self.states)
+        loss = total_loss(objectives, self.config)
+        (loss if self.share == 1 else loss * self.share).backward()
+        self.states = detach_states(states)
+        return float(self.share * objectives[0].losses.nats.item())
+
+    def export_states(self) -> States:
+        return [tuple(part.cpu().numpy().copy() for part in state) for state in self.states]
+
+    def load_states(self, states: States) -> None:
+        """Load the states of all streams, of which this shard takes its own."""
+        self.states = [
+            tuple(torch.from_numpy(part[self.streams].copy()).to(self.device.name) for part in state)
+            for state in states
+        ]
+
+
+class ShardedGradient:
+    """Computes the gradient of a batch in `processes` processes, of which this one has the first shard.
+
+    The others are started at the first step. From then on the parameters are in memory that all processes share.
+    """
+
+    def __init__(self, model: Model, config: Config, device: Device, processes: int) -> None:
+        self.model, self.config, self.device, self.processes = model, config, device, processes
+        parts = divide(config.training.batch_size, processes)
+        self.shards = [Shard(model, config, device, streams) for streams in parts]
+        seeds = [config.training.seed + k * RANDOM_STRIDE for k in range(1, processes)]
+        self.random = [torch.Generator().manual_seed(seed).get_state().numpy() for seed in seeds]
+        self.workers: Workers | None = None
+        self.gradients: list[list[Tensor]] = []  # of each worker, in the order of the parameters
+
+    def compute(self, window: Window, *, reset: bool) -> float:
+        """Set the gradient of every parameter. Returns the loss in nats per character.
+
+        window: ids [T+1+A, B].
+        reset: whether the streams start from their initial state.
+        """
+        self.model.zero_grad()
+        if self.processes == 1:
+            return self.shards[0].backpropagate(window, reset=reset)
+        if self.workers is None:
+            self.start(window)
+        assert self.workers is not None
+        self.window[:] = window
+        self.workers.send(("step", reset))
+        loss = self.shards[0].backpropagate(window, reset=reset)
+        loss += sum(self.workers.receive(), 0.0)
+        own = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
+        for theirs in self.gradients:
+            torch._foreach_add_(own, theirs)
+        return loss
+
+    def start(self, window: Window) -> None:
+        """Start the other processes. Raises CharlstmError if that fails."""
+        share_parameters(self.model)
+        self.window = allocate_shared(window.shape, window.dtype)
+        self.gradients = [share_like(list(self.model.parameters())) for _ in self.shards[1:]]
+        parts = zip(self.shards[1:], self.gradients, self.random, strict=True)
+        self.workers = Workers(
+            [ShardWorker(shard, self.window, gradients, random).answer for shard, gradients, random in parts]
+        )
+
+    def export_states(self) -> States:
+        """Return the states of all streams."""
+        own = [shard.export_states() for shard in self.shards]
+        if self.workers is not None:
+            self.workers.send(("states", None))
+            own[1:] = self.workers.receive()
+        return [tuple(map(np.concatenate, zip(*layers, strict=True))) for layers in zip(*own, strict=True)]
+
+    def load_states(self, states: States) -> None:
+        """Load the states of all streams. Raises ValueError if one has another shape."""
+        expected = self.model.initial_state(self.config.training.batch_size)
+        for layers in zip(states, expected, strict=True):
+            if any(new.shape != old.shape for new, old in zip(*layers, strict=True)):
+                raise ValueError("a hidden state has another shape")
+        for shard in self.shards:
+            shard.load_states(states)
+        if self.workers is not None:
+            self.workers.send(("load states", states))
+            self.workers.receive()
+
+    def export_random(self) -> list[NDArray[np.uint8]]:
+        """Return the states of the random generators of the other processes."""
+        if self.workers is not None:
+            self.workers.send(("random", None))
+            return self.workers.receive()
+        return self.random
+
+    def load_random(self, states: Sequence[NDArray[np.uint8]]) -> None:
+        """Load what `export_random` returned. Raises ValueError for another number of processes."""
+        self.random = [state.copy() for _, state in zip(self.shards[1:], states, strict=True)]
+        if self.workers is not None:
+            for k, state in enumerate(self.random):
+                self.workers.send_to(k, ("load random", state))
+            self.workers.receive()
+
+    def close(self) -> None:
+        """End the other processes."""
+        if self.workers is not None:
+            self.workers.close()
+
+
+class ShardWorker:
+    """What a process other than the first does: the gradient of its shard, in memory that it shares with the first."""
+
+    def __init__(self, shard: Shard, window: Window, gradients: list[Tensor], random: NDArray[np.uint8]) -> None:
+        self.shard, self.window, self.gradients, self.random = shard, window, gradients, random
+        self.started = False
+
+    def answer(self, request: tuple[str, Any]) -> Any:
+        if not self.started:
+            torch.set_rng_state(torch.from_numpy(self.random))
+            self.started = True
+        name, value = request
+        if name == "step":
+            return self.step(reset=value)
+        if name == "states":
+            return self.shard.export_states()
+        if name == "load states":
+            return self.shard.load_states(value)
+        if name == "random":
+            return torch.get_rng_state().numpy()
+        assert name == "load random"
+        return torch.set_rng_state(torch.from_numpy(value))
+
+    def step(self, *, reset: bool) -> float:
+        self.shard.model.zero_grad()
+        loss = self.shard.backpropagate(self.window, reset=reset)
+        found = [
+            (shared, parameter.grad)
+            for shared, parameter in zip(self.gradients, self.shard.model.parameters(), strict=True)
+            if parameter.grad is not None
+        ]
+        torch._foreach_copy_([shared for shared, _ in found], [gradient for _, gradient in found])
+        return loss
+
+
+def share_like(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Return tensors of zeros of the same shapes, float32, in memory that is shared with later workers."""
+    ends = list(accumulate(tensor.numel() for tensor in tensors))
+    flat = torch.from_numpy(allocate_shared((ends[-1],), np.float32))
+    return [flat[end - tensor.numel() : end].view(tensor.shape) for tensor, end in zip(tensors, ends, strict=True)]
+
+
+@torch.no_grad()
+def share_parameters(model: Model) -> None:
+    """Move the parameters of a model to memory that is shared with later workers."""
+    parameters = list(model.parameters())
+    for parameter, shared in zip(parameters, share_like(parameters), strict=True):
+        parameter.data = shared.copy_(parameter)
