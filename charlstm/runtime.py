@@ -1,10 +1,18 @@
-"""How a process that trains reuses its memory. `workers.py` has how it uses the cores of the processor."""
+"""The processor cores and the memory of a process that trains or evaluates."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from math import ceil
+from pathlib import Path
+
+MAX_CORES = 1024
+"""Most cores that a run uses."""
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
 INT_MAX = 2**31 - 1
@@ -24,3 +32,77 @@ def retain_freed_memory() -> None:
         if hasattr(libc, "mallopt"):
             libc.mallopt(M_MMAP_MAX, 0)
             libc.mallopt(M_TRIM_THRESHOLD, INT_MAX)
+
+
+@cache
+def list_cores() -> list[set[int]]:
+    """Return the physical cores that this process may run on, each as the set of its logical processors."""
+    if sys.platform != "linux":
+        return [{cpu} for cpu in range(os.cpu_count() or 1)]
+    cores: dict[str, set[int]] = {}
+    for cpu in sorted(os.sched_getaffinity(0)):
+        siblings = str(cpu)
+        with suppress(OSError):
+            siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text("ascii")
+        cores.setdefault(siblings, set()).add(cpu)
+    return list(cores.values())
+
+
+def count_cores() -> int:
+    """Return how many cores this process may use: the number in OMP_NUM_THREADS, if set, else the physical cores.
+
+    A limit on the processor time of a container counts; so does the affinity of the process. Two hardware
+    threads of one core have one unit for matrix products between them.
+    """
+    wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    if wanted.isdecimal() and int(wanted) > 0:
+        return int(wanted)
+    limit = find_time_limit()
+    return min(len(list_cores()), max(ceil(limit), 1) if limit else MAX_CORES)
+
+
+def find_time_limit(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float | None:
+    """Return how many cores the control groups of this process allow (as of a container), or None without a limit."""
+    limits = []
+    for line in own.read_text("utf-8").splitlines() if own.exists() else ():
+        _, controllers, name = line.split(":", 2)
+        base = root / controllers if controllers else root  # version 1 has a tree for each controller
+        for folder in (base, *(base / part for part in ancestors(name.strip("/")))):
+            limits += read_limit(folder)
+    return min(limits, default=None)
+
+
+def ancestors(name: str) -> Iterator[str]:
+    """Yield "a", "a/b" and "a/b/c" for "a/b/c"."""
+    parts = [part for part in name.split("/") if part]
+    for count in range(1, len(parts) + 1):
+        yield "/".join(parts[:count])
+
+
+def read_limit(folder: Path) -> list[float]:
+    """Return the limit that a control group sets, as a list of one number, or an empty list."""
+    try:
+        if (both := folder / "cpu.max").exists():
+            quota, period = both.read_text("ascii").split()
+        else:
+            quota, period = ((folder / f"cpu.cfs_{name}_us").read_text("ascii").strip() for name in ("quota", "period"))
+    except (OSError, ValueError):
+        return []
+    return [] if quota in ("max", "-1") else [int(quota) / int(period)]
+
+
+@contextmanager
+def pinned(process: int, processes: int) -> Iterator[None]:
+    """Run the current thread on the core of this process within the context, if there is one process for each core.
+
+    Left alone, the scheduler may run two of them on one core and another program on the second, for seconds.
+    """
+    if sys.platform == "linux" and 1 < processes == len(list_cores()):
+        before = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, list_cores()[process])
+        try:
+            yield
+        finally:
+            os.sched_setaffinity(0, before)
+    else:
+        yield

@@ -17,11 +17,9 @@ import signal
 import sys
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from functools import cache
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import pairwise
-from math import ceil
 from multiprocessing import current_process
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
@@ -31,13 +29,12 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from charlstm.errors import CharlstmError
+from charlstm.runtime import pinned
 
-CAN_FORK = sys.platform == "linux"
+CAN_FORK = sys.platform == "linux" and hasattr(os, "fork")
 
 MIN_STREAMS = 4
 """Fewest streams per process: with fewer, a product of matrices costs nearly as much as with these."""
-
-MAX_CORES = 1024
 
 STDERR = 2
 
@@ -45,61 +42,10 @@ Handler = Callable[[Any], Any]
 """Answers a request in a worker. Requests and answers are pickled."""
 
 
-@cache
-def list_cores() -> list[set[int]]:
-    """Return the physical cores that this process may run on, each as the set of its logical processors."""
-    if not hasattr(os, "sched_getaffinity"):
-        return [{cpu} for cpu in range(os.cpu_count() or 1)]
-    cores: dict[str, set[int]] = {}
-    for cpu in sorted(os.sched_getaffinity(0)):
-        siblings = read_text(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-        cores.setdefault(siblings or str(cpu), set()).add(cpu)
-    return list(cores.values())
-
-
-def count_cores() -> int:
-    """Return how many cores this process may use: the number in OMP_NUM_THREADS, if set, else the physical cores.
-
-    A limit on the processor time of a container (cgroup v2) counts; so does the affinity of the process. Two hardware
-    threads of one core have one unit for matrix products between them.
-    """
-    wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
-    if wanted.isdecimal() and int(wanted) > 0:
-        return int(wanted)
-    quota, _, period = read_text("/sys/fs/cgroup/cpu.max").partition(" ")
-    limited = quota.isdecimal() and period.strip().isdecimal()
-    return max(min(len(list_cores()), ceil(int(quota) / int(period)) if limited else MAX_CORES), 1)
-
-
-def read_text(path: str) -> str:
-    """Return the text of a small file; empty if it cannot be read."""
-    try:
-        return Path(path).read_text("ascii")
-    except OSError:
-        return ""
-
-
 def count_processes(cores: int, streams: int) -> int:
     """Return how many processes share these streams on these cores."""
     forkable = CAN_FORK and not current_process().daemon  # a worker, say of a data loader, has no children of its own
     return max(min(cores, streams // MIN_STREAMS), 1) if forkable else 1
-
-
-@contextmanager
-def pinned(process: int, processes: int) -> Iterator[None]:
-    """Run the current thread on the core of this process within the context, if there is one process for each core.
-
-    Left alone, the scheduler may run two of them on one core and another program on the second, for seconds.
-    """
-    if processes == 1 or processes != len(list_cores()) or not CAN_FORK:
-        yield
-        return
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, list_cores()[process])
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
 
 
 def divide(count: int, parts: int) -> list[slice]:
@@ -126,11 +72,17 @@ class Workers:
         self.pids: list[int] = []
         self.close = weakref.finalize(self, end_workers, self.connections, self.pids)
         for k, handler in enumerate(handlers, 1):
-            ours, theirs = Pipe()
-            self.connections.append(ours)
             with pinned(k, len(handlers) + 1):  # the child is forked on its core and stays there
-                self.pids.append(fork(handler, theirs))
-            theirs.close()
+                self.start(handler)
+
+    def start(self, handler: Handler) -> None:
+        """Start a worker."""
+        if sys.platform != "linux":
+            raise NotImplementedError
+        ours, theirs = Pipe()
+        self.connections.append(ours)
+        self.pids.append(fork(handler, theirs))
+        theirs.close()
 
     def send(self, request: Any) -> None:
         """Send a request to all workers."""
@@ -160,6 +112,8 @@ class Workers:
 
     def explain_end(self, k: int) -> CharlstmError:
         """Return the error for a worker that has ended."""
+        if sys.platform != "linux":
+            raise NotImplementedError
         _, status = os.waitpid(self.pids.pop(k), 0)
         how = f"by signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else "unexpectedly"
         return CharlstmError(
@@ -170,6 +124,8 @@ class Workers:
 
 def fork(handler: Handler, connection: Connection) -> int:
     """Start a worker and return its process id. Raises CharlstmError if that fails."""
+    if sys.platform != "linux":
+        raise NotImplementedError
     with warnings.catch_warnings():
         # Python 3.12 warns of forks in a process with threads: their locks stay locked in the child. A worker takes
         # none of them: it computes, and uses its connection.
@@ -188,8 +144,10 @@ def fork(handler: Handler, connection: Connection) -> int:
 
 def serve(handler: Handler, connection: Connection) -> None:
     """Answer requests until the other end of the connection is closed."""
-    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"):
-        signal.signal(getattr(signal, name), signal.SIG_IGN)
+    if sys.platform != "linux":
+        raise NotImplementedError
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
     release_files(connection.fileno())
     while True:
         try:
@@ -220,6 +178,8 @@ def release_files(connection: int) -> None:
 
 
 def end_workers(connections: list[Connection], pids: list[int]) -> None:
+    if sys.platform != "linux":
+        raise NotImplementedError
     for connection in connections:
         connection.close()
     for pid in pids:

@@ -20,7 +20,7 @@ LAYERS = {
     "config": 2,
     "cells": 2,
     "runtime": 2,
-    "workers": 2,
+    "workers": 3,
     "console": 2,
     "vocabulary": 2,
     "settings": 3,

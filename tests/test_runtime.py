@@ -1,4 +1,4 @@
-"""How a process that trains uses the machine: threads, memory, and where numba keeps what it has compiled."""
+"""How a process that trains uses the machine: memory, and where numba keeps what it has compiled."""
 
 from __future__ import annotations
 
@@ -10,28 +10,11 @@ from pathlib import Path
 import pytest
 
 import charlstm as package
-from charlstm.runtime import SPIN_COUNT, limit_spinning
 from charlstm.storage.cache import cache_folder, clear_cache, list_cache
 from tests.support.command_line import run_process
 from tests.support.texts import SMALL
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.mark.parametrize(
-    ("set_by_user", "expected"),
-    [({}, SPIN_COUNT), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)],
-)
-def test_spinning_is_limited_unless_the_user_has_set_how_threads_wait(
-    set_by_user: dict[str, str], expected: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)
-    for name, value in set_by_user.items():
-        monkeypatch.setenv(name, value)
-    limit_spinning()
-    assert os.environ.get("GOMP_SPINCOUNT") == expected
 
 
 COUNT_PAGE_FAULTS = """

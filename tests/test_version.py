@@ -10,6 +10,7 @@ import pytest
 
 from charlstm import __version__
 from charlstm.cli.actions import version
+from charlstm.runtime import find_time_limit
 from tests.support.command_line import charlstm, run_process
 from tests.support.modules import loaded_modules_after
 
@@ -60,7 +61,7 @@ def test_a_bug_report_has_versions_machine_and_environment_but_not_the_user(tmp_
 def test_a_broken_installation_still_gives_a_report(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "charlstm.model.hardware", None)
     monkeypatch.setattr(version, "PACKAGES", ("numpy", "no-such-package"))
-    monkeypatch.setattr(version, "configure_process", lambda: None)
+    monkeypatch.setattr(version, "retain_freed_memory", lambda: None)
     result = charlstm("--version", "--debug")
     assert (result.code, result.err) == (0, "")
     found = details(result.text)
@@ -71,21 +72,21 @@ def test_a_broken_installation_still_gives_a_report(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("files", "own", "limit"),
     [
-        ({"cpu.max": "max 100000\n"}, "0::/\n", "none"),
-        ({"cpu.max": "max 100000\n", "a/cpu.max": "150000 100000", "a/b/cpu.max": "max 100000"}, "0::/a/b\n", "1.5"),
-        ({"cpu/cpu.cfs_quota_us": "400000\n", "cpu/cpu.cfs_period_us": "100000\n"}, "1:cpu:/\n0::/\n", "4"),
-        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, "1:cpu:/\n", "none"),
-        ({}, "", "none"),
+        ({"cpu.max": "max 100000\n"}, "0::/\n", None),
+        ({"cpu.max": "max 100000\n", "a/cpu.max": "150000 100000", "a/b/cpu.max": "max 100000"}, "0::/a/b\n", 1.5),
+        ({"cpu/cpu.cfs_quota_us": "400000\n", "cpu/cpu.cfs_period_us": "100000\n"}, "1:cpu:/\n0::/\n", 4),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, "1:cpu:/\n", None),
+        ({}, "", None),
     ],
 )
 def test_the_limit_of_control_groups_is_the_smallest_of_all(
-    tmp_path: Path, files: dict[str, str], own: str, limit: str
+    tmp_path: Path, files: dict[str, str], own: str, limit: float | None
 ) -> None:
     for name, text in files.items():
         (tmp_path / "tree" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "tree" / name).write_text(text, "ascii")
     (tmp_path / "own").write_text(own, "ascii")
-    assert version.find_cgroup_limit(tmp_path / "tree", tmp_path / "own") == limit
+    assert find_time_limit(tmp_path / "tree", tmp_path / "own") == limit
 
 
 def test_debug_before_a_command_shows_its_traceback() -> None:

@@ -24,12 +24,13 @@ from charlstm.errors import CharlstmError
 from charlstm.evaluation import evaluate as evaluation
 from charlstm.evaluation.evaluate import evaluate, score_characters
 from charlstm.model.bidirectional import build_model
+from charlstm.runtime import count_cores, list_cores
 from charlstm.storage.run import RunFolder
 from charlstm.storage.tensors import read_tensors
 from charlstm.training.events import Finished
 from charlstm.training.run import run_training
 from charlstm.training.trainer import Trainer
-from charlstm.workers import Workers, compute_in_parallel, count_cores, divide, list_cores
+from charlstm.workers import Workers, compute_in_parallel, divide
 from tests.support.command_line import assert_fails, charlstm, run_process
 from tests.support.texts import ENGLISH, SMALL
 from tests.support.training import CORPUS, MODEL, make_config, stop_at
@@ -166,9 +167,9 @@ def test_the_number_of_cores_is_the_users_or_what_the_process_may_use(monkeypatc
 
 def test_a_limit_on_the_time_of_a_container_limits_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS")
-    monkeypatch.setattr("charlstm.workers.list_cores", lambda: [{k} for k in range(64)])
-    for content, expected in (("max 100000\n", 64), ("150000 100000\n", 2), ("50000 100000\n", 1), ("", 64)):
-        monkeypatch.setattr("charlstm.workers.read_text", lambda _, content=content: content)
+    monkeypatch.setattr("charlstm.runtime.list_cores", lambda: [{k} for k in range(64)])
+    for limit, expected in ((None, 64), (1.5, 2), (0.5, 1), (100.0, 64)):
+        monkeypatch.setattr("charlstm.runtime.find_time_limit", partial(float, limit) if limit else lambda: None)
         assert count_cores() == expected
 
 

@@ -19,7 +19,8 @@ from charlstm.evaluation.two_sided import predict_both_sides
 from charlstm.model.bidirectional import Model
 from charlstm.model.device import use_threads
 from charlstm.model.language_model import LanguageModel
-from charlstm.workers import CAN_FORK, compute_in_parallel, count_cores, count_processes
+from charlstm.runtime import count_cores
+from charlstm.workers import CAN_FORK, compute_in_parallel, count_processes
 
 Result = TypeVar("Result")
 

@@ -16,12 +16,13 @@ from charlstm.data.corpus import Corpus
 from charlstm.errors import CharlstmError, DivergedError, ModelFileError, UsageError
 from charlstm.model.bidirectional import build_model
 from charlstm.model.device import choose_device, use_threads
+from charlstm.runtime import MAX_CORES, count_cores, pinned
 from charlstm.storage.model import ModelFile
 from charlstm.training.averaging import WeightAverage
 from charlstm.training.optimizer import build_optimizer, export_moments, load_moments, weight_matrices
 from charlstm.training.progress import Progress
 from charlstm.training.shards import ShardedGradient
-from charlstm.workers import CAN_FORK, MAX_CORES, count_cores, count_processes, pinned
+from charlstm.workers import CAN_FORK, count_processes
 
 SHAPE_SETTINGS = ("cell", "activation", "layers", "hidden", "embedding", "between", "head")
 """Settings of the model that must be the same in a model whose weights are taken over."""

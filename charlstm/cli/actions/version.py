@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, TextIO
 import charlstm
 from charlstm.cli.output import quantity
 from charlstm.console import Console
-from charlstm.runtime import configure_process
+from charlstm.runtime import count_cores, find_time_limit, retain_freed_memory
 
 PACKAGES = (
     "torch", "numpy", "numba", "llvmlite", "optuna", "typer", "rich", "tqdm", "tomli-w", "filelock", "backports.zstd",
@@ -41,7 +41,7 @@ def write_details(console: Console) -> None:
     What cannot be found out is reported, and not an error: the installation may be broken.
     """
     details = find_details(console)
-    configure_process()
+    retain_freed_memory()
     rows = {key: attempt(value) for key, value in details.items()}
     text = "".join(f"{key} {value}\n" for key, value in rows.items())
     console.write(hide_user(text).encode("utf-8", "surrogateescape"))
@@ -114,37 +114,8 @@ def find_devices() -> str:
 
 def describe_cores() -> str:
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{os.cpu_count()}, usable {usable}, cgroup limit {find_cgroup_limit()}"
-
-
-def find_cgroup_limit(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> str:
-    """Return how many cores the control groups of the process allow in all, the smallest of their limits."""
-    limits = []
-    for line in own.read_text("utf-8").splitlines() if own.exists() else ():
-        _, controllers, name = line.split(":", 2)
-        base = root / controllers if controllers else root  # version 1 has a tree for each controller
-        for folder in (base, *(base / part for part in ancestors(name.strip("/")))):
-            limits += read_limit(folder)
-    return f"{min(limits):g}" if limits else "none"
-
-
-def ancestors(name: str) -> Iterator[str]:
-    """Yield "a", "a/b" and "a/b/c" for "a/b/c"."""
-    parts = [part for part in name.split("/") if part]
-    for count in range(1, len(parts) + 1):
-        yield "/".join(parts[:count])
-
-
-def read_limit(folder: Path) -> list[float]:
-    """Return the limit that a control group sets, as a list of one number, or an empty list."""
-    try:
-        if (both := folder / "cpu.max").exists():
-            quota, period = both.read_text("ascii").split()
-        else:
-            quota, period = ((folder / f"cpu.cfs_{name}_us").read_text("ascii").strip() for name in ("quota", "period"))
-    except (OSError, ValueError):
-        return []
-    return [] if quota in ("max", "-1") else [int(quota) / int(period)]
+    limit = find_time_limit()
+    return f"{os.cpu_count()}, usable {usable}, cgroup limit {limit or 'none'}, used {count_cores()}"
 
 
 def find_memory() -> str:
