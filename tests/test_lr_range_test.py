@@ -86,7 +86,8 @@ def test_find_lr_cannot_be_combined_with_options_that_train_or_save(corpus: Path
 
 def test_find_lr_rejects_a_corpus_too_small_for_the_settings() -> None:
     Path("short.txt").write_text("too short by far")
-    assert_fails(charlstm("train", "short.txt", "--find-lr"), 1, "14 characters", "--batch-size")
+    streams = ("--batch-size", 16, "--seq-len", 64)
+    assert_fails(charlstm("train", "short.txt", *streams, "--find-lr"), 1, "14 characters", "--batch-size")
 
 
 def test_ctrl_c_ends_find_lr_with_status_130(corpus: Path) -> None:

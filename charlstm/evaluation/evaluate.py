@@ -22,7 +22,7 @@ from charlstm.model.language_model import LanguageModel
 from charlstm.runtime import count_cores
 from charlstm.workers import CAN_FORK, compute_in_parallel, count_processes
 
-Result = TypeVar("Result")
+Partial = TypeVar("Partial")
 
 
 class StoppedError(Exception):
@@ -90,8 +90,8 @@ def score_characters(model: Model, ids: IdSequence, bos: int) -> TextScores:
 
 
 def divide_text(
-    function: Callable[[Streams, bool], Result], model: Model, length: int, cores: int | None = None
-) -> list[Result]:
+    function: Callable[[Streams, bool], Partial], model: Model, length: int, cores: int | None = None
+) -> list[Partial]:
     """Apply a function to all streams of a text, divided among processes where the model is on the CPU.
 
     It is called with some of the streams and whether they are the first, which this process reads.

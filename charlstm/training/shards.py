@@ -26,7 +26,7 @@ from charlstm.model.stack import TensorStates
 from charlstm.training.objective import total_loss
 from charlstm.workers import Workers, allocate_shared, divide
 
-States = list[tuple[NDArray[Any], ...]]
+StateArrays = list[tuple[NDArray[Any], ...]]
 """The state of every layer as arrays [B, H]."""
 
 RANDOM_STRIDE = 1_000_003
@@ -60,10 +60,10 @@ class Shard:
         self.states = detach_states(states)
         return float(self.share * objectives[0].losses.nats.item())
 
-    def export_states(self) -> States:
+    def export_states(self) -> StateArrays:
         return [tuple(part.cpu().numpy().copy() for part in state) for state in self.states]
 
-    def load_states(self, states: States) -> None:
+    def load_states(self, states: StateArrays) -> None:
         """Load the states of all streams, of which this shard takes its own."""
         self.states = [
             tuple(torch.from_numpy(part[self.streams].copy()).to(self.device.name) for part in state)
@@ -117,7 +117,7 @@ class ShardedGradient:
             [ShardWorker(shard, self.window, gradients, random).answer for shard, gradients, random in parts]
         )
 
-    def export_states(self) -> States:
+    def export_states(self) -> StateArrays:
         """Return the states of all streams."""
         own = [shard.export_states() for shard in self.shards]
         if self.workers is not None:
@@ -125,7 +125,7 @@ class ShardedGradient:
             own[1:] = self.workers.receive()
         return [tuple(map(np.concatenate, zip(*layers, strict=True))) for layers in zip(*own, strict=True)]
 
-    def load_states(self, states: States) -> None:
+    def load_states(self, states: StateArrays) -> None:
         """Load the states of all streams. Raises ValueError if one has another shape."""
         expected = self.model.initial_state(self.config.training.batch_size)
         for layers in zip(states, expected, strict=True):

@@ -22,11 +22,12 @@ def run_lr_range_test(console: Console, corpus: Corpus, config: Config, *, as_js
     from charlstm.training.trainer import Trainer
 
     curve = []
-    with closing(Trainer(corpus, config)) as trainer, console.progress() as bar:
+    with closing(Trainer(corpus, config)) as trainer:
         console.note(f"testing learning rates on {trainer.describe_device()}; nothing is saved")
-        for point in run_range_test(trainer):
-            curve.append(point)
-            bar.update(point.fraction_done, f"learning rate {point.learning_rate:.2g}  loss {point.loss_nats:.3f}")
+        with console.progress() as bar:
+            for point in run_range_test(trainer):
+                curve.append(point)
+                bar.update(point.fraction_done, f"learning rate {point.learning_rate:.2g}  loss {point.loss_nats:.3f}")
     rate = suggest_rate(curve)
     console.note("smoothed loss in nats/char over the learning rate:")
     console.note(
