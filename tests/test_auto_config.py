@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from charlstm.architecture import count_parameters
+from charlstm.cli.actions.train import note_slowness
 from charlstm.config import Config, DataConfig, ModelConfig, TrainingConfig
+from charlstm.console import Console
 from charlstm.data.corpus import Corpus
 from charlstm.errors import CharlstmError
+from charlstm.storage.run import RunFolder
 from charlstm.training import auto_config
 from charlstm.training.auto_config import choose_config
+from charlstm.training.clock import Clock
+from charlstm.training.events import Stepped
+from charlstm.training.trainer import Trainer
 from tests.support.command_line import charlstm
 from tests.support.texts import ENGLISH
 
@@ -121,3 +128,32 @@ def test_the_output_penalties_are_chosen_unless_the_user_set_them() -> None:
         TEXT, config_with_time(60), {"regularization.activation_penalty", "regularization.temporal_penalty"}
     )
     assert without.config.regularization.activation_penalty == without.config.regularization.temporal_penalty == 0
+
+
+@pytest.mark.parametrize(("planned", "notes"), [(1000.0, 0), (2000.0, 1)])
+def test_a_run_much_slower_than_planned_says_so_once(planned: float, notes: int) -> None:
+    err = io.StringIO()
+    events = [stepped(done / 100) for done in range(100)]
+    assert list(note_slowness(Console(io.BytesIO(), io.BytesIO(), err, {}), events, planned)) == events
+    assert err.getvalue().count("the settings were chosen for") == notes
+
+
+def stepped(done: float) -> Stepped:
+    """Return the event of a step at 1,000 characters/s."""
+    return Stepped(
+        step=round(done * 100) + 1,
+        epoch=0,
+        fraction_done=done,
+        loss_nats=2.0,
+        learning_rate=1e-3,
+        chars_per_second=1000.0,
+        seconds_left=1.0,
+    )
+
+
+def test_the_speed_does_not_count_the_first_step(tmp_path: Path) -> None:
+    """It compiles and maps memory: with it, the first minute of a run showed too low a speed."""
+    clock = Clock(Trainer(TEXT, Config()), RunFolder(tmp_path / "run"))
+    for seconds in (10.0, 0.1, 0.3, 0.2):
+        clock.record_step(seconds)
+    assert clock.seconds_per_step == pytest.approx(0.2)

@@ -150,9 +150,9 @@ def test_a_setting_with_a_flag_is_read_from_its_variable(corpus: Path) -> None:
         (lambda: TrainingConfig(max_time=-1), "TrainingConfig.max_time must be a time such as 90s"),
         (lambda: DataConfig(split=(0.5, 0.6)), "DataConfig.split must be two or three shares .* that add up to 1"),
         (
-            lambda: DataConfig(corpus="a.txt"),
+            lambda: DataConfig(corpus="a.txt"),  # type: ignore[arg-type]
             "DataConfig.corpus must be a list of paths that are not empty, not 'a.txt'",
-        ),  # type: ignore[arg-type]
+        ),
         (lambda: RegularizationConfig(l1=2), "RegularizationConfig.l1 must be a number from 0 to 1, not 2"),
         (lambda: SamplingConfig(temperature=-1), "SamplingConfig.temperature must be a number from 0 to 100"),
         (lambda: AdaptationConfig(adapt_rate=2), "AdaptationConfig.adapt_rate must be a number from 0 to 1"),

@@ -8,7 +8,7 @@ from charlstm.storage.run import RunFolder
 from charlstm.training.trainer import Trainer
 
 STEP_TIME_DECAY = 0.95
-"""Decay of the moving average over step times: speeds are reported as a mean over some twenty steps."""
+"""Decay of the moving average over step times: speeds are reported as a mean over the last twenty steps or so."""
 
 RESERVE_MARGIN = 1.2
 """Factor on the measured times in the reserve: the next step, save and validation may be slower than the last ones."""
@@ -26,6 +26,7 @@ class Clock:
         self.fraction_done = 0.0  # share of the training done: 1 or more at the end
         self.validation_started_at = 0.0
         self.validation_seconds = 0.0  # of the last validation, the save after it and the caller's use of the event
+        self.steps = 0  # recorded by this process
         self.seconds_per_step = 0.0  # moving average; 0 before the first step
         self.min_seconds_per_char = 0.0  # of the fastest step: the first steps also map memory and compile
 
@@ -51,8 +52,12 @@ class Clock:
         return min(needed, MAX_RESERVE * self.trainer.config.training.max_time)
 
     def record_step(self, seconds: float) -> None:
-        """Update the speed of training with the time that a step took."""
-        weight = 1 - STEP_TIME_DECAY if self.seconds_per_step else 1.0
+        """Update the speed of training with the time that a step took.
+
+        The first step also compiles, maps memory and starts processes: the second takes its place in the average.
+        """
+        self.steps += 1
+        weight = max(1 - STEP_TIME_DECAY, 1 / max(self.steps - 1, 1))
         self.seconds_per_step += weight * (seconds - self.seconds_per_step)
         seconds_per_char = seconds / self.chars_per_step
         self.min_seconds_per_char = min(self.min_seconds_per_char or seconds_per_char, seconds_per_char)

@@ -27,7 +27,13 @@ from charlstm.storage.locate import find_model, find_newest_run
 from charlstm.storage.model import ModelFile
 from charlstm.storage.run import RunFolder
 from charlstm.storage.spool import Spool
-from charlstm.training.events import Event, Finished, RolledBack, Saved, Started, Validated
+from charlstm.training.events import Event, Finished, RolledBack, Saved, Started, Stepped, Validated
+
+SLOWNESS = 0.7
+"""Share of the planned speed below which training is much slower than planned: a size of model earlier."""
+
+SLOWNESS_CHECK = 0.1
+"""Share of the training after which its speed is compared with the plan."""
 
 
 class Plan(NamedTuple):
@@ -39,6 +45,7 @@ class Plan(NamedTuple):
     resume: bool = False
     overwrite: bool = False
     init_from: ModelFile | None = None
+    chars_per_second: float = 0.0  # the speed that the settings were chosen for; 0 if they were not
 
 
 def run_train(console: Console, request: TrainRequest, save: Callable[[], bool]) -> int:
@@ -55,7 +62,7 @@ def run_train(console: Console, request: TrainRequest, save: Callable[[], bool])
     if request.preset:
         console.note(f"preset   {request.preset}: {presets.describe_preset(request.preset)}")
     if not request.resume:
-        plan = plan._replace(config=fit_settings(console, plan, corpus, request))
+        plan = fit_settings(console, plan, corpus, request)
     show_plan(console, corpus, plan.config)
     if request.dry_run:
         check_size(corpus, plan.config)
@@ -128,15 +135,16 @@ def make_absolute(source: str) -> str:
     return str(Path(source).absolute())
 
 
-def fit_settings(console: Console, plan: Plan, corpus: Corpus, request: TrainRequest) -> Config:
-    """Return the settings of the plan, with those the user left open chosen for a time limit or a small text."""
+def fit_settings(console: Console, plan: Plan, corpus: Corpus, request: TrainRequest) -> Plan:
+    """Return the plan with the settings the user left open chosen for a time limit or a small text."""
     if plan.config.training.max_time and not request.preset:
         return fit_to_time(console, plan, corpus, request.given)
-    return updated(plan.config, fit_to_text(console, plan.config, request.given, corpus), "the text")
+    fitted = fit_to_text(console, plan.config, request.given, corpus)
+    return plan._replace(config=updated(plan.config, fitted, "the text"))
 
 
-def fit_to_time(console: Console, plan: Plan, corpus: Corpus, given: Settings) -> Config:
-    """Return the settings chosen for the text, the time and this machine, except those that the user set."""
+def fit_to_time(console: Console, plan: Plan, corpus: Corpus, given: Settings) -> Plan:
+    """Return the plan with the settings the user left open chosen for the text, the time and this machine."""
     retain_freed_memory()
     console.note("measuring how fast this machine trains: up to 10 seconds, before the time of the run starts")
     from charlstm.training.auto_config import choose_config
@@ -144,7 +152,7 @@ def fit_to_time(console: Console, plan: Plan, corpus: Corpus, given: Settings) -
     shape = {f"model.{f.name}" for f in fields(ModelConfig)} if plan.init_from else set()
     choice = choose_config(corpus, plan.config, {*given, *shape})
     console.note(f"settings {choice}")
-    return choice.config
+    return plan._replace(config=choice.config, chars_per_second=choice.chars_per_second)
 
 
 def check_size(corpus: Corpus, config: Config) -> None:
@@ -175,6 +183,8 @@ def run_plan(console: Console, plan: Plan, corpus: Corpus, request: TrainRequest
             stop=interrupt,
             save=save,
         )
+        if plan.chars_per_second:
+            events = note_slowness(console, events, plan.chars_per_second)
         if request.as_json:
             events = write_events(console, events, plan.folder.path)
         finished = Display(console, corpus, plan.config, plan.folder, request.samples).follow(events)
@@ -184,6 +194,21 @@ def run_plan(console: Console, plan: Plan, corpus: Corpus, request: TrainRequest
     if not request.as_json:
         console.write(f"{plan.folder.path}\n".encode("utf-8", "surrogateescape"))
     return 0
+
+
+def note_slowness(console: Console, events: Iterable[Event], planned: float) -> Iterator[Event]:
+    """Yield the events, and note once if training is much slower than the `planned` characters/s."""
+    steps, seconds_per_character, noted = 0, 0.0, False
+    for event in events:
+        if isinstance(event, Stepped) and not noted:
+            steps, seconds_per_character = steps + 1, seconds_per_character + 1 / event.chars_per_second
+            speed = steps / seconds_per_character
+            if noted := event.fraction_done > SLOWNESS_CHECK and speed < SLOWNESS * planned:
+                console.note(
+                    f"training at {speed:,.0f} characters/s; the settings were chosen for {planned:,.0f}. Do other "
+                    "programs use the processor?"
+                )
+        yield event
 
 
 def write_events(console: Console, events: Iterable[Event], folder: Path) -> Iterator[Event]:
