@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from charlstm.cells import ACTIVATIONS, CELLS, matvec
 from charlstm.config import ModelConfig
 from charlstm.model.kernels import pointwise
+from charlstm.model.kernels.product import RecurrentProduct
 from charlstm.model.kernels.resets import NO_RESETS, Resets
 from charlstm.model.layers import TORCH_LAYERS, Layer
 
@@ -313,3 +315,19 @@ def test_the_process_that_compiles_gives_the_same_bits_as_processes_that_load_fr
     first, later = (subprocess.run(command, env=environ, capture_output=True, check=True).stdout for _ in range(2))
     assert list(tmp_path.rglob("*.nbc")), "the first process fills the cache"
     assert first == later
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("rows", [1, 5, 200])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_the_product_of_a_sequence_is_the_ordinary_product(dtype: torch.dtype, rows: int, transposed: bool) -> None:
+    """To the last bit where it was tried; another processor may round a sum differently, by one unit of bfloat16."""
+    torch.manual_seed(1)
+    w = torch.randn(1024, 512).to(dtype) if not transposed else torch.randn(512, 1024).to(dtype).t()
+    x, a, bias = torch.randn(rows, 512).to(dtype), torch.randn(rows, 1024).to(dtype), torch.randn(1024).to(dtype)
+    product, expected = RecurrentProduct(w, rows), torch.addmm(a, x, w.t())
+    close = partial(torch.testing.assert_close, atol=0.25 if dtype == torch.bfloat16 else 1e-4, rtol=1e-2)
+    close(product.multiply(x, out=torch.empty_like(a)), torch.mm(x, w.t()))
+    close(product.add(bias, x, out=torch.empty_like(a)), torch.addmm(bias, x, w.t()))
+    close(product.add(a, x, out=torch.empty_like(a)), expected)
+    close(product.add(a, x, out=a), expected)

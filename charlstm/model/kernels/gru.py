@@ -34,6 +34,7 @@ import torch
 from torch import Tensor
 
 from charlstm.model.kernels.pointwise import KernelActivation, PointwiseOps, identity, load_fused_for, sigmoid_backward
+from charlstm.model.kernels.product import RecurrentProduct
 from charlstm.model.kernels.resets import Resets
 from charlstm.model.kernels.sequence import (
     Kernel,
@@ -54,13 +55,13 @@ def gru_forward(
     w, b = weights
     h, m = new_state_buffer(state[0].to(x.dtype), len(x)), x.new_empty(*x.shape[1:])
     hidden, m_n = copy_for_accumulation(state[0]), torch.empty_like(h[1:])
-    ops = choose_pointwise(x, act)
+    ops, recurrence = choose_pointwise(x, act), RecurrentProduct(w, x.shape[1])
     step_arrays, m_view, hidden_view = map(ops.view, (x, m_n, h[1:])), ops.view(m), ops.view(hidden)
     for k, h_prev, *arrays in iterate_steps(resets.masks(len(x)), h[:-1], *step_arrays):
         if k is not None:
             h_prev = h_prev * k
             hidden.mul_(k)
-        torch.addmm(b, h_prev, w.t(), out=m)
+        recurrence.add(b, h_prev, out=m)
         ops.forward(*arrays, m_view, hidden_view)
     return h[1:], (hidden,), (x, h, m_n)
 
@@ -70,12 +71,12 @@ def gru_backward(
 ) -> tuple[Tensor, TensorState, TensorTuple]:
     (gates, h, m_n), (w, _) = saved, weights
     dm, dn, dh = torch.empty_like(gates), torch.empty_like(m_n), copy_for_accumulation(dstate[0])
-    h_before = resets.mask(h[:-1])
-    ops = choose_pointwise(gates, act)
+    h_before, product = resets.mask(h[:-1]), gates.new_empty(dh.shape)
+    ops, transposed = choose_pointwise(gates, act), RecurrentProduct(w.t(), gates.shape[1])
     step_arrays, dh_view = map(ops.view, (dy, gates, h_before, m_n, dm, dn)), ops.view(dh)
     for k, dm_t, *arrays in iterate_steps_reversed(resets.masks(len(dy)), dm, *step_arrays):
         ops.backward(*arrays, dh_view)
-        dh.add_(torch.mm(dm_t, w))
+        dh.add_(transposed.multiply(dm_t, out=product))
         if k is not None:
             dh.mul_(k)
     dw, db = weight_gradient(dm, h_before), dm.sum((0, 1))

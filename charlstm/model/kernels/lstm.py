@@ -36,6 +36,7 @@ from charlstm.model.kernels.pointwise import (
     tanh_,
     tanh_backward,
 )
+from charlstm.model.kernels.product import RecurrentProduct
 from charlstm.model.kernels.resets import Resets
 from charlstm.model.kernels.sequence import (
     Kernel,
@@ -55,13 +56,13 @@ def forward(
     (w,) = weights
     h, c = new_state_buffer(state[0].to(x.dtype), len(x)), new_state_buffer(state[1].to(x.dtype), len(x))
     cell_state, tanh_c = copy_for_accumulation(state[1]), torch.empty_like(h[1:])
-    ops = choose_pointwise(x, act)
+    ops, recurrence = choose_pointwise(x, act), RecurrentProduct(w, x.shape[1])
     step_arrays, cell_view = map(ops.view, (x, c[1:], tanh_c, h[1:])), ops.view(cell_state)
     for k, a, h_prev, *arrays in iterate_steps(resets.masks(len(x)), x, h[:-1], *step_arrays):
         if k is not None:
             h_prev = h_prev * k
             cell_state.mul_(k)
-        a.addmm_(h_prev, w.t())
+        recurrence.add(a, h_prev, out=a)
         ops.forward(*arrays, cell_view)
     return h[1:], (h[-1].clone(), cell_state), (x, h, c, tanh_c)
 
@@ -71,12 +72,12 @@ def backward(
 ) -> tuple[Tensor, TensorState, TensorTuple]:
     (gates, h, c, tanh_c), (w,) = saved, weights
     da, dh, dc = torch.empty_like(gates), dstate[0].clone(), copy_for_accumulation(dstate[1])
-    ops = choose_pointwise(gates, act)
+    ops, transposed = choose_pointwise(gates, act), RecurrentProduct(w.t(), gates.shape[1])
     step_arrays = map(ops.view, (dy, gates, resets.mask(c[:-1]), tanh_c, da))
     dh_view, dc_view = ops.view(dh), ops.view(dc)
     for k, da_t, *arrays in iterate_steps_reversed(resets.masks(len(dy)), da, *step_arrays):
         ops.backward(*arrays, dh_view, dc_view)
-        torch.mm(da_t, w, out=dh)
+        transposed.multiply(da_t, out=dh)
         if k is not None:
             dh.mul_(k)
             dc.mul_(k)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from charlstm.model.kernels.pointwise import KernelActivation, sigmoid_backward, tanh_, tanh_backward
+from charlstm.model.kernels.product import RecurrentProduct
 from charlstm.model.kernels.resets import Resets
 from charlstm.model.kernels.sequence import (
     Kernel,
@@ -37,6 +38,7 @@ def forward(
 ) -> tuple[Tensor, TensorState, TensorTuple]:
     w, p = weights
     p_i, p_f, p_o = p.chunk(3)
+    recurrence = RecurrentProduct(w, x.shape[1])
     h, c = new_state_buffer(state[0].to(x.dtype), len(x)), new_state_buffer(state[1].to(x.dtype), len(x))
     cell_state, tanh_c = copy_for_accumulation(state[1]), torch.empty_like(h[1:])
     for k, a, h_prev, c_prev, c_t, tanh_c_t, h_t in iterate_steps(
@@ -45,7 +47,7 @@ def forward(
         if k is not None:
             h_prev, c_prev = h_prev * k, c_prev * k
             cell_state.mul_(k)
-        i, f, g, o = a.addmm_(h_prev, w.t()).chunk(4, 1)
+        i, f, g, o = recurrence.add(a, h_prev, out=a).chunk(4, 1)
         i.addcmul_(p_i, c_prev).sigmoid_()
         f.addcmul_(p_f, c_prev).sigmoid_()
         act.apply_(g)
@@ -60,7 +62,7 @@ def backward(
 ) -> tuple[Tensor, TensorState, TensorTuple]:
     (gates, h, c, tanh_c), (w, p) = saved, weights
     p_i, p_f, p_o = p.chunk(3)
-    c_before = resets.mask(c[:-1])
+    c_before, transposed = resets.mask(c[:-1]), RecurrentProduct(w.t(), gates.shape[1])
     da, dh, dc = torch.empty_like(gates), dstate[0].clone(), copy_for_accumulation(dstate[1])
     for k, dy_t, gates_t, c_prev, tanh_c_t, da_t in iterate_steps_reversed(
         resets.masks(len(dy)), dy, gates, c_before, tanh_c, da
@@ -74,7 +76,7 @@ def backward(
         sigmoid_backward(torch.mul(dc_t, c_prev, out=df), f, df)
         act.backward(torch.mul(dc_t, i, out=dg), g, dg)
         dc.mul_(f).addcmul_(p_i, di).addcmul_(p_f, df)
-        torch.mm(da_t, w, out=dh)
+        transposed.multiply(da_t, out=dh)
         if k is not None:
             dh.mul_(k)
             dc.mul_(k)

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from charlstm.model.kernels.pointwise import KernelActivation, tanh_, tanh_backward
+from charlstm.model.kernels.product import RecurrentProduct
 from charlstm.model.kernels.resets import Resets
 from charlstm.model.kernels.sequence import (
     Kernel,
@@ -42,11 +43,11 @@ def elman_forward(
     x: Tensor, state: TensorState, weights: TensorTuple, act: KernelActivation, resets: Resets
 ) -> tuple[Tensor, TensorState, TensorTuple]:
     (w,) = weights
-    h = new_state_buffer(state[0].to(x.dtype), len(x))
+    h, recurrence = new_state_buffer(state[0].to(x.dtype), len(x)), RecurrentProduct(w, x.shape[1])
     for k, x_t, h_prev, h_t in iterate_steps(resets.masks(len(x)), x, h[:-1], h[1:]):
         if k is not None:
             h_prev = h_prev * k
-        act.apply_(torch.addmm(x_t, h_prev, w.t(), out=h_t))
+        act.apply_(recurrence.add(x_t, h_prev, out=h_t))
     return h[1:], (h[-1].clone(),), (h,)
 
 
@@ -54,10 +55,10 @@ def elman_backward(
     dy: Tensor, dstate: TensorState, saved: TensorTuple, weights: TensorTuple, act: KernelActivation, resets: Resets
 ) -> tuple[Tensor, TensorState, TensorTuple]:
     (w,), (h,) = weights, saved
-    da, dh = torch.empty_like(dy), dstate[0].clone()
+    da, dh, transposed = torch.empty_like(dy), dstate[0].clone(), RecurrentProduct(w.t(), dy.shape[1])
     for k, dy_t, h_t, da_t in iterate_steps_reversed(resets.masks(len(dy)), dy, h[1:], da):
         act.backward(dh.add_(dy_t), h_t, da_t)
-        torch.mm(da_t, w, out=dh)
+        transposed.multiply(da_t, out=dh)
         if k is not None:
             dh.mul_(k)
     return da, (dh,), (weight_gradient(da, resets.mask(h[:-1])),)
