@@ -70,7 +70,7 @@ class Workers:
     def __init__(self, handlers: Sequence[Handler]) -> None:
         self.connections: list[Connection] = []
         self.pids: list[int] = []
-        self.close = weakref.finalize(self, end_workers, self.connections, self.pids)
+        self.close = weakref.finalize(self, end_workers, os.getpid(), self.connections, self.pids)
         for k, handler in enumerate(handlers, 1):
             with pinned(k, len(handlers) + 1):  # the child is forked on its core and stays there
                 self.start(handler)
@@ -146,6 +146,7 @@ def serve(handler: Handler, connection: Connection) -> None:
     """Answer requests until the other end of the connection is closed."""
     if sys.platform != "linux":
         raise NotImplementedError
+    os.setsid()  # the scheduler shares the processor among sessions: in its own, a worker gets the share of a program
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
     release_files(connection.fileno())
@@ -177,9 +178,12 @@ def release_files(connection: int) -> None:
                 os.dup2(null, number)
 
 
-def end_workers(connections: list[Connection], pids: list[int]) -> None:
+def end_workers(owner: int, connections: list[Connection], pids: list[int]) -> None:
+    """End workers, in the process that started them: a later worker inherits the object, but not the processes."""
     if sys.platform != "linux":
         raise NotImplementedError
+    if os.getpid() != owner:
+        return
     for connection in connections:
         connection.close()
     for pid in pids:
