@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-MAX_ROWS = 128
+MAX_PRODUCT_ROWS = 128
 """Rows up to which the layout is made once; with more, converting the matrix is a small part of the work."""
 
 MIN_WEIGHTS = 2**19
@@ -41,7 +41,12 @@ class RecurrentProduct:
 
     def __init__(self, w: Tensor, rows: int) -> None:
         self.w, self.layout = w, None
-        fits = w.device.type == "cpu" and w.dtype == torch.bfloat16 and rows <= MAX_ROWS and w.numel() >= MIN_WEIGHTS
+        fits = (
+            w.device.type == "cpu"
+            and w.dtype == torch.bfloat16
+            and rows <= MAX_PRODUCT_ROWS
+            and w.numel() >= MIN_WEIGHTS
+        )
         if fits and is_supported():
             self.layout = MKLDNN._reorder_linear_weight(w.contiguous(), rows)
 
