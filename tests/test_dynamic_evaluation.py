@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from charlstm.config import CELL_NAMES, AdaptationConfig, ModelConfig
 from charlstm.errors import DivergedError
@@ -124,3 +127,24 @@ def test_divergence_raises_an_error_and_restores_the_weights(model: LanguageMode
         list(score_dynamically(model, ids, 0, config))
     for name, weight in model.export_weights().items():
         np.testing.assert_array_equal(weight, before[name])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems use torch's threads")
+def test_adapting_uses_one_thread_and_leaves_the_number_of_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads would wait for each other at every character, and for any program that takes the core of one."""
+    used, step = set(), DynamicUpdate.step
+
+    def record(updates: DynamicUpdate, gradients: Sequence[Tensor]) -> None:
+        used.add(torch.get_num_threads())
+        step(updates, gradients)
+
+    monkeypatch.setattr(DynamicUpdate, "step", record)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        model = LanguageModel(ModelConfig(hidden=8, embedding=4), 10)
+        for _ in adapt(model, np.zeros(50, np.int64), 0, CONFIG):
+            assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert used == {1}

@@ -14,10 +14,16 @@ from charlstm.config import AdaptationConfig
 from charlstm.errors import DivergedError
 from charlstm.evaluation.forward import evaluation_mode
 from charlstm.evaluation.streams import IdSequence, preceding_ids
+from charlstm.model.device import use_threads
 from charlstm.model.language_model import LanguageModel, detach_states
+from charlstm.workers import CAN_FORK
 
 WINDOW = 20
 """Characters between two updates of the weights, as in the paper."""
+
+THREADS = 1 if CAN_FORK else 0
+"""Threads of torch, 0 for its default. One stream has too little work for two: they are a third faster on an idle
+machine, and ten times slower if another program takes the core of one."""
 
 RMS_EPSILON = 0.1
 """Share of the mean RMS that is added to each weight's own: it bounds the step of weights with small gradients."""
@@ -52,9 +58,10 @@ def adapt(model: LanguageModel, ids: IdSequence, bos: int, config: AdaptationCon
             places = np.arange(t, min(t + WINDOW, len(ids)))
             x = torch.from_numpy(preceding_ids(ids, places, bos)).to(device)
             y = torch.from_numpy(ids[places].astype(np.int64)).to(device)
-            logits, states = model(x[:, None], detach_states(states))
-            log_p = logits[:, 0].log_softmax(-1).gather(1, y[:, None])[:, 0]
-            updates.step(torch.autograd.grad(-log_p.mean(), updates.parameters))
+            with use_threads(THREADS):
+                logits, states = model(x[:, None], detach_states(states))
+                log_p = logits[:, 0].log_softmax(-1).gather(1, y[:, None])[:, 0]
+                updates.step(torch.autograd.grad(-log_p.mean(), updates.parameters))
             yield log_p.detach().cpu().numpy()
 
 
