@@ -198,7 +198,8 @@ class RunFolder:
 
     def mark_good(self) -> None:
         """Make the state that was saved last the one to roll back to. Raises CharlstmError if that fails."""
-        link_atomically(self.path / STATE, self.path / GOOD)
+        if not (self.has_good and (self.path / GOOD).samefile(self.path / STATE)):
+            link_atomically(self.path / STATE, self.path / GOOD)
 
     # Resuming
 

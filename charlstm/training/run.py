@@ -139,6 +139,8 @@ class TrainingRun:
 
         if reason == "stopped" and progress.step != self.saved_step:
             save_run(self.trainer, self.folder)
+        if reason != "stopped" and self.good_is_saved and self.folder.has_good:
+            self.folder.mark_good()  # the process that made the last save may have ended before it marked it
         yield Finished(
             reason=reason,
             step=progress.step,
