@@ -158,7 +158,8 @@ class Console:
     def width(self, stream: TextIO | BinaryIO) -> int:
         """Return the columns for output to this stream: $COLUMNS, else those of its terminal, else 80.
 
-        A width of 0, which some terminals report, and what is not a number count as unknown. At least `NARROWEST`.
+        A width of 0, which some terminals report, or one that is not a number is unknown. The result is at least
+        `NARROWEST`.
         """
         given = self.environ.get("COLUMNS", "")
         columns = int(given) if given.isdecimal() and len(given) < MAX_DIGITS else 0

@@ -17,7 +17,7 @@ TINY = (*SMALL, "--hidden", 8, "--epochs", 1, "-q", "--no-samples")
 
 @pytest.fixture
 def home() -> Path:
-    """Return a folder whose name nobody else should see, with a text in it."""
+    """Return a folder with a secret name, with a text in it."""
     home = Path(SECRET)
     home.mkdir()
     (home / "book.txt").write_text(ENGLISH[:4000], "utf-8")

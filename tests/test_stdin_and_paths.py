@@ -1,4 +1,4 @@
-"""Empty paths, input that nobody reads, and terminals without a width: what a script gets wrong without noticing."""
+"""Empty paths, unread input and terminals without a width: mistakes that a script does not notice."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from charlstm.vocabulary import Vocabulary  # imports NumPy, which --help does not need
 
 NAMES = {"n": "newline", "t": "tab", "r": "carriage return"}
-"""What the letter after a backslash usually stands for."""
+"""The character that an escape sequence denotes, by its letter."""
 
 
 def advise_on_escapes(console: Console, where: str, text: str, vocabulary: Vocabulary | None = None) -> None:

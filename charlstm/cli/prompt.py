@@ -17,7 +17,7 @@ MAX_BYTES = 4 * MAX_PROMPT + LONGEST_BOM
 
 
 def read_prompt(console: Console, prompt: str | None, prompt_file: str | None, kind: str = "prompt") -> str | bytes:
-    """Return the prompt given as text, or the bytes of a file or of what is piped in; empty without any.
+    """Return the prompt as text, or as the bytes of a file or of stdin; empty if there is none.
 
     kind: what error messages call it. Raises UsageError if it cannot be read or is too long.
     """

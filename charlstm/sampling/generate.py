@@ -36,7 +36,7 @@ def generate(
     """Yield the fragments of `n` samples that continue the prompt, interleaved.
 
     A sample ends before a stop string, after `config.length` characters (0 is no limit), with its document, or where
-    `config.no_repeat` leaves no character. What is drawn depends on the seed and the index of the sample, not on `n`.
+    `config.no_repeat` leaves no character. The characters depend on the seed and the index of the sample, not on `n`.
 
     network: one that reads in `direction`.
     prompt: ids in text order, [length].

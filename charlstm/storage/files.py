@@ -82,7 +82,7 @@ def open_atomically(path: Path, mode: int | None = None) -> Iterator[BinaryIO]:
 def move_atomically(source: Path, path: Path) -> None:
     """Move a file to `path`: rename it or, where `path` is on another file system, copy it. Raises CharlstmError."""
     try:
-        with source.open("r+b") as file:  # Windows flushes only what is open for writing
+        with source.open("r+b") as file:  # Windows flushes only files that are open for writing
             os.fsync(file.fileno())
         source.chmod(DEFAULT_MODE)
         try:

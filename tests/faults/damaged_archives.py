@@ -1,4 +1,4 @@
-"""Damaged compressed files: what is read equals what the programs gzip, bzip2, xz and zstd write, or is an error.
+"""Damaged compressed files: the text equals the output of gzip, bzip2, xz or zstd, or there is an error.
 
 python -m tests.faults.damaged_archives [--archives 10000] [--seed 1]
 """
@@ -250,7 +250,7 @@ def make_archives(seed: int, largest: int, checked: bool = False) -> Iterator[Ar
         yield Archive(number, kind, " ".join(names), bytes(data), text, recognizable, undefined)
 
 
-# ---- what is read
+# ---- reading
 
 
 def read_archive(archive: Archive) -> bytes | None:

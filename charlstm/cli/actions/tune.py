@@ -33,7 +33,7 @@ BEST_SHOWN = 5
 def run_search(console: Console, request: TuneRequest, save: Callable[[], bool]) -> int:
     """Run trials and write the path of the best settings. Returns the exit status.
 
-    save: called during trials. Whenever it returns True, what is saved is printed.
+    save: called during trials. Whenever it returns True, the number of saved trials is printed.
 
     Raises CharlstmError without Optuna, or if no trial was completed.
     """
