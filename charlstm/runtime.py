@@ -6,7 +6,7 @@ import ctypes
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import cache
 from math import ceil
 from pathlib import Path
@@ -89,20 +89,3 @@ def read_limit(folder: Path) -> list[float]:
     except (OSError, ValueError):
         return []
     return [] if quota in ("max", "-1") else [int(quota) / int(period)]
-
-
-@contextmanager
-def pinned(process: int, processes: int) -> Iterator[None]:
-    """Run the current thread on the core of this process within the context, if there is one process for each core.
-
-    Left alone, the scheduler may run two of them on one core and another program on the second, for seconds.
-    """
-    if sys.platform == "linux" and 1 < processes == len(list_cores()):
-        before = os.sched_getaffinity(0)
-        os.sched_setaffinity(0, list_cores()[process])
-        try:
-            yield
-        finally:
-            os.sched_setaffinity(0, before)
-    else:
-        yield

@@ -15,10 +15,11 @@ import mmap
 import os
 import signal
 import sys
+import threading
 import warnings
 import weakref
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from multiprocessing import current_process
 from multiprocessing.connection import Connection, Pipe
@@ -29,12 +30,15 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from charlstm.errors import CharlstmError
-from charlstm.runtime import pinned
+from charlstm.runtime import list_cores
 
 CAN_FORK = sys.platform == "linux" and hasattr(os, "fork")
 
 MIN_STREAMS = 4
 """Fewest streams per process: with fewer, a product of matrices costs nearly as much as with these."""
+
+LEND_AFTER = 1e-3
+"""Seconds that a process waits for the others before it lends its core. Undisturbed ones end closer together."""
 
 STDERR = 2
 
@@ -60,6 +64,48 @@ def allocate_shared(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
     return np.frombuffer(mmap.mmap(-1, max(size, 1) * np.dtype(dtype).itemsize), dtype, size).reshape(shape)
 
 
+class CoreLoans:
+    """The cores of processes that have one each. A process that waits lends its core to one that still computes.
+
+    Left alone, the scheduler may run two of the processes on one core and another program on the second, for seconds.
+    Bound to its core, each process would be as slow as the one that shares its core with another program: the others
+    are done early and wait. Without one process per core, the scheduler has a core left, and this has no effect.
+    """
+
+    def __init__(self, processes: int) -> None:
+        self.is_active = sys.platform == "linux" and 1 < processes == len(list_cores())
+        self.threads = allocate_shared((processes,), np.int64)  # native id of the one that computes, 0 if none
+        self.is_lent = allocate_shared((processes,), np.bool_)  # whether it has been lent a core
+
+    @contextmanager
+    def use_core(self, process: int) -> Iterator[None]:
+        """Run the current thread on the core of this process within the context, or on one that it is lent."""
+        if sys.platform == "linux" and self.is_active:
+            before = os.sched_getaffinity(0)
+            os.sched_setaffinity(0, list_cores()[process])
+            self.threads[process], self.is_lent[process] = threading.get_native_id(), False
+            try:
+                yield
+            finally:
+                self.threads[process] = 0
+                os.sched_setaffinity(0, before)
+        else:
+            yield
+
+    def lend_core(self, lender: int) -> None:
+        """Move a process that still computes to the core of this one."""
+        if sys.platform != "linux" or not self.is_active:
+            return
+        others = (self.threads != 0) & ~self.is_lent & (np.arange(len(self.threads)) != lender)
+        for process in np.flatnonzero(others)[:1]:
+            thread = int(self.threads[process])
+            self.is_lent[process] = True
+            with suppress(OSError):  # it may have ended
+                os.sched_setaffinity(thread, list_cores()[lender])
+                if self.threads[process] != thread:  # it is done, and must not stay there
+                    os.sched_setaffinity(thread, set().union(*list_cores()))
+
+
 class Workers:
     """Processes that each answer requests with a handler of their own.
 
@@ -70,18 +116,18 @@ class Workers:
     def __init__(self, handlers: Sequence[Handler]) -> None:
         self.connections: list[Connection] = []
         self.pids: list[int] = []
+        self.cores = CoreLoans(len(handlers) + 1)
         self.close = weakref.finalize(self, end_workers, os.getpid(), self.connections, self.pids)
         for k, handler in enumerate(handlers, 1):
-            with pinned(k, len(handlers) + 1):  # the child is forked on its core and stays there
-                self.start(handler)
+            self.start(k, handler)
 
-    def start(self, handler: Handler) -> None:
+    def start(self, process: int, handler: Handler) -> None:
         """Start a worker."""
         if sys.platform != "linux":
             raise NotImplementedError
         ours, theirs = Pipe()
         self.connections.append(ours)
-        self.pids.append(fork(handler, theirs))
+        self.pids.append(fork(handler, theirs, self.cores, process))
         theirs.close()
 
     def send(self, request: Any) -> None:
@@ -101,6 +147,8 @@ class Workers:
         answers = []
         for k, connection in enumerate(self.connections):
             try:
+                if not connection.poll(LEND_AFTER):
+                    self.cores.lend_core(0)
                 answer = connection.recv()
             except (EOFError, OSError):
                 raise self.explain_end(k) from None
@@ -122,7 +170,7 @@ class Workers:
         )
 
 
-def fork(handler: Handler, connection: Connection) -> int:
+def fork(handler: Handler, connection: Connection, cores: CoreLoans, process: int) -> int:
     """Start a worker and return its process id. Raises CharlstmError if that fails."""
     if sys.platform != "linux":
         raise NotImplementedError
@@ -136,19 +184,19 @@ def fork(handler: Handler, connection: Connection) -> int:
             raise CharlstmError(f"cannot start a process: {error.strerror}", "--threads 1 needs none") from error
     if pid == 0:
         try:
-            serve(handler, connection)
+            serve(handler, connection, cores, process)
         finally:
             os._exit(0)
     return pid
 
 
-def serve(handler: Handler, connection: Connection) -> None:
+def serve(handler: Handler, connection: Connection, cores: CoreLoans, process: int) -> None:
     """Answer requests until the other end of the connection is closed."""
     if sys.platform != "linux":
         raise NotImplementedError
     os.setsid()  # the scheduler shares the processor among sessions: in its own, a worker gets the share of a program
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)
+    for stop in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(stop, signal.SIG_IGN)
     release_files(connection.fileno())
     while True:
         try:
@@ -156,11 +204,14 @@ def serve(handler: Handler, connection: Connection) -> None:
         except (EOFError, OSError):
             return
         try:
-            answer = handler(request)
+            with cores.use_core(process):
+                answer = handler(request)
         except Exception as error:
             answer = error
         try:
             connection.send(answer)
+            if not connection.poll(LEND_AFTER):
+                cores.lend_core(process)
         except OSError:
             return
 
@@ -205,7 +256,7 @@ def compute_in_parallel(tasks: Sequence[Callable[[], Any]]) -> list[Any]:
     try:
         for k in range(1, len(tasks)):
             workers.send_to(k - 1, k)
-        with pinned(0, len(tasks)):
+        with workers.cores.use_core(0):
             return [tasks[0](), *workers.receive()]
     finally:
         workers.close()

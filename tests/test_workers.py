@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -30,7 +31,7 @@ from charlstm.storage.tensors import read_tensors
 from charlstm.training.events import Finished
 from charlstm.training.run import run_training
 from charlstm.training.trainer import Trainer
-from charlstm.workers import Workers, compute_in_parallel, divide
+from charlstm.workers import CoreLoans, Workers, compute_in_parallel, divide
 from tests.support.command_line import assert_fails, charlstm, run_process
 from tests.support.texts import ENGLISH, SMALL
 from tests.support.training import CORPUS, MODEL, make_config, stop_at
@@ -195,6 +196,46 @@ def test_the_affinity_and_the_threads_of_the_caller_are_left_alone() -> None:
     trainer.step(1e-3)
     trainer.close()
     assert (os.sched_getaffinity(0), torch.get_num_threads()) == before
+
+
+def test_a_process_that_waits_lends_its_core_to_one_that_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    moves: list[tuple[int, set[int]]] = []
+    monkeypatch.setattr("charlstm.workers.list_cores", lambda: [{4}, {5}, {6}])
+    monkeypatch.setattr(os, "sched_setaffinity", lambda thread, cores: moves.append((thread, cores)))
+    loans, me, before = CoreLoans(3), threading.get_native_id(), os.sched_getaffinity(0)
+    loans.lend_core(2)  # nobody computes
+    with loans.use_core(0):
+        loans.lend_core(0)  # not to itself
+        loans.lend_core(2)
+        loans.lend_core(1)  # one core is enough
+    loans.lend_core(2)
+    with loans.use_core(0):
+        loans.lend_core(1)
+    assert moves == [(0, {4}), (me, {6}), (0, before), (0, {4}), (me, {5}), (0, before)]
+
+
+def test_a_core_that_is_lent_too_late_binds_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    moves: list[set[int]] = []
+    loans = CoreLoans(2)
+
+    def move(_thread: int, cores: set[int]) -> None:
+        moves.append(cores)
+        loans.threads[0] = 0  # it is done at this moment
+
+    monkeypatch.setattr("charlstm.workers.list_cores", lambda: [{4}, {5}])
+    monkeypatch.setattr(os, "sched_setaffinity", move)
+    loans.is_active, loans.threads[0] = True, 99
+    loans.lend_core(1)
+    assert moves == [{5}, {4, 5}]
+
+
+def test_no_core_is_lent_without_one_process_per_core() -> None:
+    loans = CoreLoans(len(list_cores()) + 1)
+    before = os.sched_getaffinity(0)
+    with loans.use_core(0):
+        assert os.sched_getaffinity(0) == before
+        loans.lend_core(1)
+        assert os.sched_getaffinity(0) == before
 
 
 def children(pid: int) -> list[int]:

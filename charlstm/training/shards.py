@@ -9,6 +9,7 @@ numbers of processes differ, as runs with different seeds do.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import accumulate
 from typing import Any
 
@@ -106,6 +107,10 @@ class ShardedGradient:
         for theirs in self.gradients:
             torch._foreach_add_(own, theirs)
         return loss
+
+    def use_core(self) -> AbstractContextManager[None]:
+        """Return the context of a step: the core of this process, or one that another process lends to it."""
+        return self.workers.cores.use_core(0) if self.workers else nullcontext()
 
     def start(self, window: Window) -> None:
         """Start the other processes. Raises CharlstmError if that fails."""

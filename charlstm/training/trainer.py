@@ -16,7 +16,7 @@ from charlstm.data.corpus import Corpus
 from charlstm.errors import CharlstmError, DivergedError, ModelFileError, UsageError
 from charlstm.model.bidirectional import build_model
 from charlstm.model.device import choose_device, use_threads
-from charlstm.runtime import MAX_CORES, count_cores, pinned
+from charlstm.runtime import MAX_CORES, count_cores
 from charlstm.storage.model import ModelFile
 from charlstm.training.averaging import WeightAverage
 from charlstm.training.optimizer import build_optimizer, export_moments, load_moments, weight_matrices
@@ -101,7 +101,7 @@ class Trainer:
         """
         reset, window = self.batches.at_epoch_start, self.batches.next_window()
         threads = 1 if CAN_FORK else self.config.training.threads
-        with use_threads(threads), pinned(0, self.gradient.processes):
+        with use_threads(threads), self.gradient.use_core():
             loss = self.gradient.compute(window, reset=reset)
             self.add_l1_gradient()
             norm = self.clip_gradients()
