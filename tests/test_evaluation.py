@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import charlstm
+from charlstm.config import ModelConfig
 from charlstm.evaluation import streams
 from charlstm.evaluation.evaluate import evaluate, score_characters
 from charlstm.evaluation.forward import predict_forward
@@ -53,6 +54,27 @@ def test_parallel_streams_give_the_loss_of_a_single_pass(
     parallel = evaluate(model, ids, 0, len(ids))
     monkeypatch.setattr(streams, "MIN_STREAM", 10**9)
     whole = evaluate(model, ids, 0, len(ids))
+    assert parallel is not None and whole is not None
+    assert parallel.loss_nats == pytest.approx(whole.loss_nats, abs=1e-4)
+
+
+def test_a_warm_up_begins_as_a_sample_begins_whatever_character_is_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The unit of this network stays at -1 once it has read BOS, and at +1 if the first character is an x.
+
+    Every second character is an x, so a stream that begins with one would never be where a reading of the text is.
+    """
+    bos, x, other = 0, 1, 2
+    lost = LanguageModel(ModelConfig(cell="rnn", hidden=1, embedding=1), 3)
+    weights = {name: np.zeros_like(weight) for name, weight in lost.export_weights().items()}
+    weights["embedding.weight"][[bos, x]] = [[-1], [1]]
+    weights["layers.0.weight_ih"][:], weights["layers.0.weight_hh"][:] = 5, 20
+    weights["head.weight"][other] = 5
+    lost.load_weights(weights)
+    text = np.tile([x, other], 5000)
+    monkeypatch.setattr(streams, "MIN_STREAM", 1000)
+    parallel = evaluate(lost, text, bos, len(text))
+    monkeypatch.setattr(streams, "MIN_STREAM", 10**9)
+    whole = evaluate(lost, text, bos, len(text))
     assert parallel is not None and whole is not None
     assert parallel.loss_nats == pytest.approx(whole.loss_nats, abs=1e-4)
 

@@ -51,16 +51,19 @@ def predict_forward(model: LanguageModel, ids: IdSequence, bos: int, streams: St
 
 
 def warm_up(model: LanguageModel, ids: IdSequence, bos: int, streams: Streams) -> TensorStates:
-    """Return the state at the start of each stream, once it has read its warm-up.
+    """Return the state at the start of each stream, once it has read BOS and its warm-up.
 
-    That of a stream at the start of the text is the initial state.
+    That of a stream at the start of the text is the initial state. Without BOS in front, a network may never leave the
+    state into which an unusual first character brings it: it was trained on few texts that begin with that character.
     """
     states: TensorStates = model.initial_state(len(streams.starts))
     at_start = int(streams.starts[0]) == 0
     if len(streams.starts) == 1 and at_start:
         return states
     places = np.maximum(streams.places(-WARMUP, 0), 0)
-    _, states = model.unroll(torch.from_numpy(preceding_ids(ids, places, bos)).to(model.head.weight.device), states)
+    x = preceding_ids(ids, places, bos)
+    x[0] = bos
+    _, states = model.unroll(torch.from_numpy(x).to(model.head.weight.device), states)
     if at_start:
         for state in states:
             for part in state:

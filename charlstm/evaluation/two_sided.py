@@ -74,7 +74,10 @@ def backward_states(
 def backward_states_of_segment(
     model: BidirectionalModel, ids: IdSequence, bos: int, streams: Streams, chunks: list[Chunk]
 ) -> list[TensorStates]:
-    """Compute these states for adjacent chunks. It first reads what comes after them, the warm-up."""
+    """Compute these states for adjacent chunks. It first reads what comes after them, the warm-up.
+
+    The warm-up needs no BOS in front: in training the backward model starts to read at the end of every window.
+    """
     device, last_end, segment_end = model.head.weight.device, streams.last_steps, chunks[-1][1]
     ends_text = int(streams.starts[-1]) + streams.steps >= streams.length
     warmup_end = segment_end + WARMUP
