@@ -75,7 +75,8 @@ mostly_text = st.tuples(st.integers(0, 6000), st.binary(max_size=20)).map(
     lambda pair: ENGLISH[: pair[0]].encode() + pair[1]
 )
 texts = (words | repeated | item_lists | distinct_characters).map(str.encode)
-signatures = st.sampled_from([b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", b"PK\x03\x04", b"%PDF-1.", b"\x1f\x8b", b"\xfd7zXZ\x00"])
+OFFICE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+signatures = st.sampled_from([OFFICE, b"PK\x03\x04", b"%PDF-1.", b"\x1f\x8b", b"\xfd7zXZ\x00"])
 other_formats = st.tuples(signatures, st.binary(max_size=400)).map(b"".join)
 
 NO_TEXT = ("the corpus is empty", "not plain text", "broken", "compressed twice")
