@@ -213,6 +213,13 @@ class TrainingConfig(CheckedFields):
     batch_size: int = setting(
         16, "Number of parallel streams that the corpus is cut into.", flag=True, minimum=1, maximum=65536
     )
+    segment_len: int = setting(
+        4096,
+        "Characters that a stream reads in order before it goes on at another place; 0: it reads one part of the text.",
+        in_old_runs=0,
+        minimum=0,
+        maximum=1e9,
+    )
     look_ahead: int = setting(
         32,
         "Characters after a window that the backward stack of a bidirectional model reads first, unscored.",

@@ -19,6 +19,7 @@ def setting(
     *,
     flag: bool | str = False,
     resumable: bool = False,
+    in_old_runs: Any = None,
     minimum: float | None = None,
     maximum: float | None = None,
     choices: tuple[str, ...] = (),
@@ -31,6 +32,7 @@ def setting(
     help: one sentence, which the command line prints next to the default.
     flag: whether the setting has a command-line option and a variable; "-x" also adds a short option.
     resumable: whether a resumed run may change it.
+    in_old_runs: the value in runs that were made before the setting existed, if it is not the default.
     minimum, maximum: inclusive range of a number.
     choices: the strings that are allowed, if not all are.
     metavar: placeholder for the value in the help. The default is made from the type or the choices.
@@ -41,6 +43,7 @@ def setting(
         "help": help,
         "flag": flag,
         "resumable": resumable,
+        "in_old_runs": in_old_runs,
         "minimum": minimum,
         "maximum": maximum,
         "choices": choices,

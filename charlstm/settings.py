@@ -151,6 +151,17 @@ def from_dict(tree: Mapping[str, Any], where: str, *, for_training: bool = True)
     return given
 
 
+def from_run(path: Path) -> Settings:
+    """Read the `config.toml` of a run, which may have been made before a setting existed. Raises UsageError."""
+    old = {
+        f"{name}.{f.name}": Setting(value, f"{path}: {name}.{f.name}")
+        for name, section in SECTIONS.items()
+        for f in fields(section)
+        if (value := f.metadata["in_old_runs"]) is not None
+    }
+    return old | from_file(path)
+
+
 def from_assignments(assignments: Iterable[str]) -> Settings:
     """Read the settings of `--set section.key=value`. Raises UsageError."""
     given = {}

@@ -75,38 +75,68 @@ def test_ids_mapped_from_a_file_stay_right_after_their_pages_are_released(tmp_pa
 
 
 sizes = st.tuples(st.integers(1, 7), st.integers(1, 5))
+segment_lengths = st.integers(0, 40)
 
 
-@given(sizes, st.integers(0, 100), st.integers(0, 9))
-def test_streams_are_contiguous_and_targets_follow_their_inputs(size: tuple[int, int], extra: int, seed: int) -> None:
+def make_batches(size: tuple[int, int], extra: int, seed: int, segment_len: int) -> Batches:
+    """Return batches of a text of distinct ids, `extra` characters longer than one window of each stream."""
     seq_len, batch_size = size
     tokens = Tokens(np.arange(seq_len * batch_size + 1 + extra).astype(np.uint16))
-    batches = Batches(tokens, seq_len, batch_size, seed)
+    return Batches(tokens, seq_len, batch_size, seed, segment_len=segment_len)
+
+
+@given(sizes, st.integers(0, 100), st.integers(0, 9), segment_lengths)
+def test_segments_are_contiguous_and_targets_follow_their_inputs(
+    size: tuple[int, int], extra: int, seed: int, segment_len: int
+) -> None:
+    batches = make_batches(size, extra, seed, segment_len)
     last = None
     for _ in range(2 * batches.steps_per_epoch):
-        begins_epoch = batches.at_epoch_start
+        begins_segment = batches.at_segment_start
         window = batches.next_window()
         x, y = window[:-1], window[1:]
-        assert x.shape == y.shape == (seq_len, batch_size)
-        np.testing.assert_array_equal(y, (x + 1) % len(tokens))
-        if not begins_epoch:
+        assert x.shape == y.shape == size
+        np.testing.assert_array_equal(y, (x + 1) % len(batches.tokens))
+        if not begins_segment:
             np.testing.assert_array_equal(x[0], last)
         last = y[-1]
 
 
-@given(sizes, st.integers(0, 50), st.integers(0, 9))
-def test_an_epoch_reads_no_character_twice(size: tuple[int, int], extra: int, seed: int) -> None:
-    seq_len, batch_size = size
-    tokens = Tokens(np.arange(seq_len * batch_size + 1 + extra).astype(np.uint16))
-    batches = Batches(tokens, seq_len, batch_size, seed)
+@given(sizes, st.integers(0, 300), st.integers(0, 9), segment_lengths)
+def test_an_epoch_reads_no_character_twice(size: tuple[int, int], extra: int, seed: int, segment_len: int) -> None:
+    batches = make_batches(size, extra, seed, segment_len)
     read = np.concatenate([batches.next_window()[:-1].ravel() for _ in range(batches.steps_per_epoch)])
     assert len(np.unique(read)) == len(read)
-    assert len(read) > len(tokens) - 1 - batch_size * seq_len - batch_size
+    lost_windows = 1 + batches.segments  # of each stream
+    assert len(read) > len(batches.tokens) - 1 - lost_windows * np.prod(size) - batches.order.size
 
 
-@given(st.integers(0, 30))
-def test_batches_continue_from_a_saved_position(steps: int) -> None:
-    one, two = (Batches(Tokens(np.arange(100).astype(np.uint8)), 5, 3, seed=4) for _ in range(2))
+@given(st.integers(1, 20), st.integers(1, 8), st.integers(0, 2000), st.integers(1, 300))
+def test_segments_are_about_as_long_as_asked_for(seq_len: int, batch_size: int, extra: int, segment_len: int) -> None:
+    batches = make_batches((seq_len, batch_size), extra, 1, segment_len)
+    found = batches.segment_windows * seq_len
+    part = (len(batches.tokens) - 1) // batch_size
+    assert min(part - seq_len, segment_len * 0.5 - seq_len) < found <= max(2 * segment_len, seq_len)
+
+
+def test_a_batch_reads_places_all_over_the_text() -> None:
+    """Without segments, the first windows of a long text come from as many places as there are streams."""
+    tokens = Tokens(np.arange(60_000).astype(np.uint16))
+    places = {
+        segment_len: np.concatenate([batches.next_window()[0] for _ in range(100)])
+        for segment_len in (0, 40)
+        for batches in [Batches(tokens, 10, 4, seed=1, segment_len=segment_len)]
+    }
+    thousands = {key: len(np.unique(found // 1000)) for key, found in places.items()}
+    assert thousands[0] <= 8
+    assert thousands[40] > 40
+
+
+@given(st.integers(0, 30), st.sampled_from([0, 10]))
+def test_batches_continue_from_a_saved_position(steps: int, segment_len: int) -> None:
+    one, two = (
+        Batches(Tokens(np.arange(100).astype(np.uint8)), 5, 3, seed=4, segment_len=segment_len) for _ in range(2)
+    )
     for _ in range(steps):
         one.next_window()
     two.load_state_dict(one.state_dict())

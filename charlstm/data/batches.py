@@ -58,33 +58,52 @@ def fit_batches(config: Config, length: int, given: Collection[str]) -> dict[str
 class Batches:
     """B parallel streams of one text, read in windows of T characters.
 
-    Each epoch rotates the text by a random offset, as a ring, and cuts it into B streams, so the boundaries of windows
-    differ between epochs. Within an epoch each window starts where the previous one ended, so the state can be carried.
+    An epoch takes the text as a ring, cuts it from a random place on into segments of S characters, and draws their
+    order. The streams read one segment after another, so that every batch comes from B random places of the text.
+    Within a segment each window starts where the previous one ended, so the state can be carried. All streams begin a
+    segment at the same step. Without S there is one segment per stream, and the segments are in the order of the text.
 
-    `seq_len` is T, `batch_size` is B, and `seed` determines the offsets. `look_ahead` is the number of further
-    characters in each window, after the last target. Raises CharlstmError if the text is too short for one window of
-    each stream.
+    `seq_len` is T, `batch_size` is B, and `seed` determines the place and the order. `segment_len` is S, which becomes
+    a multiple of T that divides the text evenly; 0 is without. `look_ahead` is the number of further characters in each
+    window, after the last target. Raises CharlstmError if the text is too short for one window of each stream.
     """
 
-    def __init__(self, tokens: Tokens, seq_len: int, batch_size: int, seed: int, look_ahead: int = 0) -> None:
+    def __init__(
+        self, tokens: Tokens, seq_len: int, batch_size: int, seed: int, look_ahead: int = 0, segment_len: int = 0
+    ) -> None:
         check_text_size(tokens, seq_len, batch_size, look_ahead)
         self.tokens, self.seq_len, self.batch_size, self.look_ahead = tokens, seq_len, batch_size, look_ahead
-        self.stream_len = (len(tokens) - 1) // batch_size
-        self.steps_per_epoch = self.stream_len // seq_len
+        windows = (len(tokens) - 1) // (batch_size * seq_len)  # per stream
+        self.segments = max(round(windows * seq_len / segment_len), 1) if segment_len else 1  # per stream
+        self.segment_windows = max(windows // self.segments, 1)
+        self.segments = windows // self.segment_windows
+        self.steps_per_epoch = self.segments * self.segment_windows
+        self.seed = seed
         self.random = np.random.default_rng(seed)
         self.epoch = 0
         self.step = 0  # index of the next window within the epoch
         self.offset = self.draw_offset()
+        self.order = self.draw_order()
 
     @classmethod
     def from_config(cls, tokens: Tokens, config: Config) -> Batches:
         """Return the batches that a run with these settings trains on. Raises CharlstmError for too short a text."""
         settings = config.training
         look_ahead = settings.look_ahead if config.model.bidirectional else 0
-        return cls(tokens, settings.seq_len, settings.batch_size, settings.seed, look_ahead)
+        return cls(tokens, settings.seq_len, settings.batch_size, settings.seed, look_ahead, settings.segment_len)
 
     def draw_offset(self) -> int:
         return int(self.random.integers(len(self.tokens)))
+
+    def draw_order(self) -> NDArray[np.int64]:
+        """Return the segments of this epoch in the order in which they are read, [segments, B].
+
+        It is a function of the seed and the epoch, so that a saved position does not contain it.
+        """
+        order = np.arange(self.segments * self.batch_size)
+        if self.segments > 1:
+            np.random.default_rng((self.seed, self.epoch)).shuffle(order)
+        return order.reshape(self.segments, self.batch_size)
 
     @property
     def epochs_read(self) -> float:
@@ -92,25 +111,28 @@ class Batches:
         return self.epoch + self.step / self.steps_per_epoch
 
     @property
-    def at_epoch_start(self) -> bool:
-        """Whether the next window is the first of an epoch, so that no state is carried into it."""
-        return self.step == 0
+    def at_segment_start(self) -> bool:
+        """Whether the next window is the first of a segment, so that no state is carried into it."""
+        return self.step % self.segment_windows == 0
 
     def next_window(self) -> Window:
         """Return the next ids [T+1+A, B], with a look-ahead of A.
 
         The first T are the inputs; the target of each is the id that follows it.
         """
-        first = self.offset + np.arange(self.batch_size) * self.stream_len + self.step * self.seq_len
+        segment, window = divmod(self.step, self.segment_windows)
+        distance = (len(self.tokens) - 1) // self.order.size  # between the starts of segments
+        first = self.offset + self.order[segment] * distance + window * self.seq_len
         positions = (first + np.arange(self.seq_len + 1 + self.look_ahead)[:, None]) % len(self.tokens)
-        window = self.tokens[positions].astype(np.int64)
+        ids = self.tokens[positions].astype(np.int64)
         self.advance()
-        return window
+        return ids
 
     def advance(self) -> None:
         self.step += 1
         if self.step == self.steps_per_epoch:
             self.epoch, self.step, self.offset = self.epoch + 1, 0, self.draw_offset()
+            self.order = self.draw_order()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position in the text and the random generator, as JSON values."""
@@ -130,3 +152,4 @@ class Batches:
                 raise ValueError(f"{name} is {state[name]} in the state and {getattr(self, name)} here")
         self.epoch, self.step, self.offset = state["epoch"], state["step"], state["offset"]
         self.random.bit_generator.state = state["random"]
+        self.order = self.draw_order()

@@ -19,7 +19,7 @@ import numpy as np
 from charlstm.architecture import HEAD, weight_shapes
 from charlstm.config import Config, ModelConfig
 from charlstm.errors import CharlstmError, ModelFileError, UsageError
-from charlstm.settings import from_file, resolve
+from charlstm.settings import from_run, resolve
 from charlstm.storage.files import (
     DISK_FULL_HINT,
     FILE_SIZE_HINT,
@@ -207,7 +207,7 @@ class RunFolder:
         """Return the settings of the run. Raises UsageError if the folder holds no run."""
         if not (self.path / CONFIG).exists():
             raise UsageError(f"there is no run in {self.path}", "-o names the folder of a run")
-        return resolve(from_file(self.path / CONFIG))
+        return resolve(from_run(self.path / CONFIG))
 
     def load_state(self) -> StateTree:
         """Return the state that was saved last. Raises UsageError if there is none, ModelFileError if it is damaged."""

@@ -99,7 +99,7 @@ class Trainer:
         Returns the loss in nats per character: the forward loss of a bidirectional model. Raises DivergedError if the
         loss or its gradient is not finite; the weights are then unchanged.
         """
-        reset, window = self.batches.at_epoch_start, self.batches.next_window()
+        reset, window = self.batches.at_segment_start, self.batches.next_window()
         threads = 1 if CAN_FORK else self.config.training.threads
         with use_threads(threads), self.gradient.use_core():
             loss = self.gradient.compute(window, reset=reset)

@@ -1,0 +1,100 @@
+"""Measure how long the segments of the training text should be, and whether the state is carried into the next one.
+
+    python benchmarks/segments.py long.txt [--seeds 1] [--passes 0.02 1 5 40] [--lengths 0 1024 4096] [--jobs 2]
+
+Every run reads as many characters: of a long text a small share, of a short one the same text many times. The first
+line of a group of runs is the text in order (length 0), and "carried" means that a segment starts with the state that
+the one before it left. The loss is that of the end of the text, in nats per character, read once with the state
+carried.
+"""
+
+from __future__ import annotations
+
+import argparse
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from functools import partial
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import mean, stdev
+from unittest.mock import patch
+
+from charlstm.config import Config, DataConfig, ModelConfig, TrainingConfig
+from charlstm.data.batches import Batches
+from charlstm.data.corpus import Corpus
+from charlstm.evaluation.evaluate import evaluate
+from charlstm.training.schedule import learning_rate
+from charlstm.training.trainer import Trainer
+
+VALIDATION = 200_000
+"""Characters at the end of the text."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpus", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    parser.add_argument("--passes", type=float, nargs="+", default=[0.02, 1, 5, 40])
+    parser.add_argument("--lengths", type=int, nargs="+", default=[0, 1024, 4096, 16384, 65536])
+    parser.add_argument("--characters", type=float, default=2e6, help="characters that a run reads")
+    parser.add_argument("--hidden", type=int, default=256)
+    parser.add_argument("--document", default="stream")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each on one core")
+    arguments = parser.parse_args()
+    print("| passes | segment | carried | nats/char | standard deviation |")
+    print("| --- | --- | --- | --- | --- |")
+    with ProcessPoolExecutor(arguments.jobs, get_context("spawn")) as pool:
+        measure_seed = partial(measure, arguments.corpus, arguments.characters, arguments.hidden, arguments.document)
+        rows = [
+            (passes, length, carried)
+            for passes, length, carried in product(arguments.passes, arguments.lengths, (False, True))
+            if length or not carried
+        ]
+        runs = {row: [pool.submit(measure_seed, *row, seed) for seed in arguments.seeds] for row in rows}
+        for (passes, length, carried), found in runs.items():
+            losses = [run.result() for run in found]
+            deviation = f"{stdev(losses):.4f}" if len(losses) > 1 else ""
+            cells = (f"{passes:g}", f"{length:,}", "yes" if carried else "no", f"{mean(losses):.4f}", deviation)
+            print("| " + " | ".join(cells) + " |", flush=True)
+
+
+def measure(
+    path: Path, characters: float, hidden: int, document: str, passes: float, length: int, carried: bool, seed: int
+) -> float:
+    """Train on one core, and return the validation loss."""
+    config = Config(
+        ModelConfig(hidden=hidden),
+        DataConfig(corpus=(str(path),), document=document),
+        TrainingConfig(segment_len=length, seed=seed, threads=1, device="cpu"),
+    )
+    steps = round(characters / (config.training.batch_size * config.training.seq_len))
+    with patch.object(Batches, "at_segment_start", property(at_epoch_start)) if carried else patch.dict({}):
+        trainer = Trainer(cut(path, round(characters / passes), config), with_validation(config, characters / passes))
+        for step in range(steps):
+            trainer.step(learning_rate(config.training, step / steps, 0))
+    ids = trainer.tokens.part("val")
+    with trainer.average.applied():
+        metrics = evaluate(trainer.model, ids, trainer.vocabulary.bos, trainer.validation_bytes, cores=1)
+    assert metrics is not None
+    return metrics.loss_nats
+
+
+def at_epoch_start(batches: Batches) -> bool:
+    return batches.step == 0
+
+
+def cut(path: Path, length: int, config: Config) -> Corpus:
+    """Return `length` characters from the middle of the text and the validation part after them."""
+    text = path.read_text("utf-8")
+    start = max((len(text) - length - VALIDATION) // 2, 0)
+    return Corpus.from_text(text[start : start + length + VALIDATION], config.data)
+
+
+def with_validation(config: Config, length: float) -> Config:
+    share = VALIDATION / (length + VALIDATION)
+    return replace(config, data=replace(config.data, split=(1 - share, share)))
+
+
+if __name__ == "__main__":
+    main()
