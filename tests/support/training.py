@@ -12,7 +12,7 @@ from charlstm.training.events import Event, Stepped
 from tests.support.texts import ENGLISH
 
 MODEL = ModelConfig(hidden=12, embedding=8, layers=2, dropout=0.3)
-TRAINING = TrainingConfig(seq_len=16, batch_size=4, epochs=2, validate_every=10, segment_len=64, device="cpu")
+TRAINING = TrainingConfig(seq_len=16, batch_size=4, epochs=2, validate_every=10, segment_len=80, device="cpu")
 CORPUS = Corpus.from_text(ENGLISH[:2500])
 
 
