@@ -75,7 +75,7 @@ def check_value(f: Field[Any], value: Any) -> Any:
     """
     try:
         converted = convert_value(value, f.default)
-    except TypeError as error:
+    except (TypeError, OverflowError) as error:
         raise ValueError(value) from error
     metadata = f.metadata
     if metadata["choices"] and converted not in metadata["choices"]:

@@ -189,6 +189,14 @@ def test_the_help_of_every_setting_is_one_sentence_on_one_line() -> None:
             assert len(sentence) < 115, sentence
 
 
+@pytest.mark.parametrize("key", ["training.lr", "training.epochs", "data.split"])
+def test_a_number_too_large_for_a_float_is_out_of_range(corpus: Path, key: str) -> None:
+    section, _, name = key.partition(".")
+    number = "1" + 400 * "0"
+    Path("huge.toml").write_text(f"[{section}]\n{name} = {f'[{number}, 0]' if name == 'split' else number}\n")
+    assert_fails(charlstm("train", corpus, "--config", "huge.toml", "--dry-run"), 2, f"{key} must be")
+
+
 def test_updated_replaces_settings_by_key_and_keeps_the_others() -> None:
     config = updated(Config(), {"model.hidden": 8, "training.lr": "1e-3", "data.split": [0.5, 0.5]}, "the test")
     assert (config.model.hidden, config.training.lr, config.data.split) == (8, 1e-3, (0.5, 0.5))
