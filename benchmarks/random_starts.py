@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from charlstm.config import CELL_NAMES, Config, DataConfig, ModelConfig, TrainingConfig
 from charlstm.data.corpus import read_corpus
 from charlstm.evaluation.forward import evaluation_mode
+from charlstm.evaluation.streams import MAX_CHUNK_LOGITS, MAX_CHUNK_STEPS
 from charlstm.model.language_model import LanguageModel
 from charlstm.training.schedule import learning_rate
 from charlstm.training.trainer import Trainer
@@ -78,8 +79,9 @@ def score(model: LanguageModel, ids: NDArray[np.int64]) -> NDArray[np.float32]:
     """Return the losses of ids [T+1, B] after the first, read from the initial state, in nats [T, B]."""
     losses: list[torch.Tensor] = []
     states = model.initial_state(ids.shape[1])
-    for first in range(0, len(ids) - 1, 500):
-        chunk = torch.from_numpy(ids[first : first + 501])
+    steps = int(min(max(MAX_CHUNK_LOGITS // (ids.shape[1] * model.head.out_features), 1), MAX_CHUNK_STEPS))
+    for first in range(0, len(ids) - 1, steps):
+        chunk = torch.from_numpy(ids[first : first + steps + 1])
         logits, states = model(chunk[:-1], states)
         losses.append(torch.nn.functional.cross_entropy(logits.transpose(1, 2), chunk[1:], reduction="none"))
     return torch.cat(losses).numpy()

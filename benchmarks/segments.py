@@ -4,8 +4,8 @@
 
 Every run reads as many characters: of a long text a small share, of a short one the same text many times. The first
 line of a group of runs is the text in order (length 0), and "carried" means that a segment starts with the state that
-the one before it left. The loss is that of the end of the text, in nats per character, read once with the state
-carried.
+the one before it left. The loss is that of pieces from all over the text, which are not trained on, in nats per
+character.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from charlstm.evaluation.evaluate import evaluate
 from charlstm.training.schedule import learning_rate
 from charlstm.training.trainer import Trainer
 
-VALIDATION = 200_000
-"""Characters at the end of the text."""
+VALIDATION, PIECES = 200_000, 50
+"""Characters of the validation part, and the number of places they are from."""
 
 
 def main() -> None:
@@ -85,10 +85,17 @@ def at_epoch_start(batches: Batches) -> bool:
 
 
 def cut(path: Path, length: int, config: Config) -> Corpus:
-    """Return `length` characters from the middle of the text and the validation part after them."""
+    """Return about `length` characters from the middle of the text, from which the validation part was taken out.
+
+    A long text is not the same everywhere, so the validation part is pieces from all over it, put at the end.
+    """
     text = path.read_text("utf-8")
-    start = max((len(text) - length - VALIDATION) // 2, 0)
-    return Corpus.from_text(text[start : start + length + VALIDATION], config.data)
+    start, whole = max((len(text) - length - VALIDATION) // 2, 0), length + VALIDATION
+    text = text[start : start + whole]
+    piece, distance = VALIDATION // PIECES, len(text) // PIECES
+    parts = [text[k * distance : (k + 1) * distance] for k in range(PIECES)]
+    kept, taken = "".join(part[:-piece] for part in parts), "".join(part[-piece:] for part in parts)
+    return Corpus.from_text(kept + taken, config.data)
 
 
 def with_validation(config: Config, length: float) -> Config:
