@@ -2,8 +2,8 @@
 
     python benchmarks/options.py t90.txt [--seeds 1 2 3] [--only sgd zoneout] [--folder options] [--jobs 2]
 
-The model is an LSTM of 256 units with embedding 64, trained for eight epochs with 16 streams of 64 characters; options
-between layers are compared with two layers. The loss is that of the last tenth of the text, read once with the state
+The model is an LSTM of 256 units with embedding 64, trained for eight epochs with 16 streams of 64 characters, each of
+which reads a part of the text in order; options between layers are compared with two layers. The loss is that of the last tenth of the text, read once with the state
 carried (`charlstm eval`). Finished runs in the folder are not trained again, so an interrupted benchmark continues.
 """
 
@@ -21,11 +21,13 @@ from statistics import mean, stdev
 
 COMMON = (
     *("--hidden", "256", "--lr", "8e-3", "--batch-size", "16", "--seq-len", "64", "--epochs", "8"),
-    *("--set", "training.validate_every=882", "--device", "cpu", "--no-samples", "--overwrite"),
+    *("--set", "training.validate_every=882", "--set", "training.segment_len=0"),
+    *("--device", "cpu", "--no-samples", "--overwrite"),
 )
 
 OPTIONS: dict[str, tuple[str, ...]] = {
     "base": (),
+    "segments": ("--set", "training.segment_len=1024"),
     "l1": ("--set", "regularization.l1=1e-6"),
     "label smoothing": ("--set", "regularization.label_smoothing=0.1"),
     "zoneout": ("--set", "model.zoneout=0.1"),

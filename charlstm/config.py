@@ -214,7 +214,7 @@ class TrainingConfig(CheckedFields):
         16, "Number of parallel streams that the corpus is cut into.", flag=True, minimum=1, maximum=65536
     )
     segment_len: int = setting(
-        4096,
+        1024,
         "Characters that a stream reads in order before it goes on at another place; 0: it reads one part of the text.",
         in_old_runs=0,
         minimum=0,
