@@ -3,8 +3,9 @@
     python benchmarks/options.py t90.txt [--seeds 1 2 3] [--only sgd zoneout] [--folder options] [--jobs 2]
 
 The model is an LSTM of 256 units with embedding 64, trained for eight epochs with 16 streams of 64 characters, each of
-which reads a part of the text in order; options between layers are compared with two layers. The loss is that of the last tenth of the text, read once with the state
-carried (`charlstm eval`). Finished runs in the folder are not trained again, so an interrupted benchmark continues.
+which reads a part of the text in order; options between layers are compared with two layers. The loss is that of the
+last tenth of the text, read once with the state carried (`charlstm eval`). Finished runs in the folder are not trained
+again, so an interrupted benchmark continues.
 """
 
 from __future__ import annotations
