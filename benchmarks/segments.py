@@ -23,7 +23,6 @@ from unittest.mock import patch
 from charlstm.config import Config, DataConfig, ModelConfig, TrainingConfig
 from charlstm.data.batches import Batches
 from charlstm.data.corpus import Corpus
-from charlstm.evaluation.evaluate import evaluate
 from charlstm.training.schedule import learning_rate
 from charlstm.training.trainer import Trainer
 
@@ -73,9 +72,8 @@ def measure(
         trainer = Trainer(cut(path, round(characters / passes), config), with_validation(config, characters / passes))
         for step in range(steps):
             trainer.step(learning_rate(config.training, step / steps, 0))
-    ids = trainer.tokens.part("val")
     with trainer.average.applied():
-        metrics = evaluate(trainer.model, ids, trainer.vocabulary.bos, trainer.validation_bytes, cores=1)
+        metrics = trainer.evaluate_part("val", 0)
     assert metrics is not None
     return metrics.loss_nats
 

@@ -27,7 +27,16 @@ if TYPE_CHECKING:
     from charlstm.errors import CharlstmError, DivergedError, ModelFileError, UsageError
     from charlstm.evaluation.metrics import Metrics
     from charlstm.text_model import TextModel, load
-    from charlstm.training.events import Event, Finished, RolledBack, Saved, Started, Stepped, Validated
+    from charlstm.training.events import (
+        BestEvaluated,
+        Event,
+        Finished,
+        RolledBack,
+        Saved,
+        Started,
+        Stepped,
+        Validated,
+    )
 
 __version__ = "0.1.0"
 
@@ -43,6 +52,7 @@ MODULES = {
     "RegularizationConfig": "charlstm.config",
     "SamplingConfig": "charlstm.config",
     "AdaptationConfig": "charlstm.config",
+    "BestEvaluated": "charlstm.training.events",
     "Event": "charlstm.training.events",
     "Started": "charlstm.training.events",
     "Stepped": "charlstm.training.events",
@@ -60,6 +70,7 @@ MODULES = {
 
 __all__ = [
     "AdaptationConfig",
+    "BestEvaluated",
     "CharlstmError",
     "Config",
     "DataConfig",

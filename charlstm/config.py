@@ -298,6 +298,12 @@ class TrainingConfig(CheckedFields):
     validate_every: int = setting(
         500, "Steps between validations, each of which saves the run.", resumable=True, minimum=1, maximum=1e9
     )
+    validation_chars: int = setting(
+        0,
+        "Characters that a validation reads, evenly spread over the validation part; 0 means all of it.",
+        minimum=0,
+        maximum=1e12,
+    )
     save_every: float = setting(
         60.0,
         "Time between saves (90s, 5m) if validations are further apart; 0 saves at validations only.",

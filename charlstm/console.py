@@ -52,6 +52,7 @@ class Console:
 
     def __init__(self, stdin: BinaryIO | None, stdout: BinaryIO, stderr: TextIO, environ: Mapping[str, str]) -> None:
         self.stdin, self.stdout, self.stderr, self.environ = stdin, stdout, stderr, environ
+        self.started_at = monotonic()  # of the command: a time limit counts from here
         self.color, self.quiet, self.debug = "auto", False, False
         self.bar: ProgressBar | None = None
         self.flushed_at = 0.0

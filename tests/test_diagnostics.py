@@ -78,6 +78,28 @@ def test_a_validation_loss_far_above_the_training_loss_is_overfitting() -> None:
     assert "--dropout" in diagnose(summary((340, 0.7, 2.1)))
 
 
+CHOSEN = ("model.hidden", "model.dropout", "training.epochs", "training.batch_size", "training.lr")
+
+
+TOO_SHORT, TOO_SMALL = [(56, 3.27, 3.12)], [(4000, 2.4, 2.35), (9000, 2.39, 2.3)]
+
+
+@pytest.mark.parametrize("history", [OVERFITTED, UNDERFITTED, TOO_SHORT, TOO_SMALL])
+def test_no_advice_contradicts_what_was_chosen_for_a_time_limit(history: list[tuple[int, float, float]]) -> None:
+    for total_steps in (history[-1][0], 20_000):
+        advice = diagnose(summary(*history, chosen=CHOSEN, parameters=3927, total_steps=total_steps))
+        for option in ("--hidden", "--dropout", "--epochs", "--batch-size", "--lr"):
+            assert option not in advice
+    assert ("--max-time" in advice) == (history in (UNDERFITTED, TOO_SHORT))
+
+
+def test_whether_a_model_memorizes_is_seen_from_its_losses_without_dropout() -> None:
+    history, kept = [(500, 1.9, 1.7), (1000, 1.5, 1.42)], Validation(1000, 1.0, 1.42)
+    assert "still falling" in diagnose(summary(*history))
+    assert diagnose(summary(*history, best=kept)) == ""
+    assert "training loss 0.60" in diagnose(summary(*history, best=Validation(1000, 0.6, 1.42)))
+
+
 def test_a_run_whose_loss_was_still_falling_is_advised_to_train_longer() -> None:
     assert "raise --epochs (now 20)" in diagnose(summary(*UNDERFITTED))
     assert "raise --max-time" in diagnose(summary(*UNDERFITTED, total_steps=20_000))

@@ -48,6 +48,27 @@ def test_streams_cover_a_text_of_any_length() -> None:
         assert len(cut.starts) <= streams.MAX_STREAMS
 
 
+@pytest.mark.parametrize(("length", "limit"), [(11, 10), (5000, 1), (100_003, 30_000), (5_000_000, 250_000)])
+def test_a_text_read_in_part_is_read_in_pieces_from_all_over_it(length: int, limit: int) -> None:
+    cut = Streams.for_evaluation(length, limit)
+    places = np.concatenate([np.arange(*span) for span in cut.spans])
+    assert len(np.unique(places)) == len(places) == cut.characters
+    assert limit <= cut.characters <= min(limit + len(cut.starts), length)
+    distances = np.diff(cut.starts)
+    assert len(distances) == 0 or distances.min() >= length // len(cut.starts)
+    assert cut.starts[-1] + length / len(cut.starts) >= length - len(cut.starts)
+
+
+def test_the_metrics_of_a_part_are_those_of_its_characters_in_the_whole_text(
+    model: LanguageModel, ids: np.ndarray
+) -> None:
+    whole, part = score_characters(model, ids, 0), evaluate(model, ids, 0, 3000, limit=3000)
+    assert part is not None
+    read = np.concatenate([np.arange(*span) for span in Streams.for_evaluation(len(ids), 3000).spans])
+    assert part.characters == len(read)
+    assert part.loss_nats == pytest.approx(-whole.forward.log_probability[read].mean(), abs=1e-3)
+
+
 def test_parallel_streams_give_the_loss_of_a_single_pass(
     model: LanguageModel, ids: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -142,7 +142,7 @@ def test_a_run_that_diverges_at_every_rate_ends_with_the_last_good_state(
         0.0625,
         0.03125,
     ]
-    *_, step, _, finished = run_training(CORPUS, make_config(lr=1e-3, schedule="constant"), folder, resume=True)
+    *_, step, _, _, finished = run_training(CORPUS, make_config(lr=1e-3, schedule="constant"), folder, resume=True)
     assert isinstance(finished, Finished)
     assert finished.reason == "done"
     assert isinstance(step, Stepped)

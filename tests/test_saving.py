@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,8 @@ from charlstm.storage.files import link_atomically
 from charlstm.storage.model import ModelFile
 from charlstm.storage.run import RunFolder
 from charlstm.storage.tensors import read_tensors
-from charlstm.training import run as training_run
 from charlstm.training.clock import Clock
-from charlstm.training.events import Stepped, Validated
+from charlstm.training.events import BestEvaluated, Stepped, Validated
 from charlstm.training.run import run_training
 from charlstm.training.trainer import Trainer
 from tests.support.command_line import assert_fails, charlstm
@@ -109,24 +109,27 @@ def test_a_run_with_a_time_limit_is_saved_before_its_last_validation(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(training_run, "evaluate", interrupt)
+        patch.setattr(Trainer, "evaluate_part", interrupt)
         with pytest.raises(KeyboardInterrupt):
             list(run_training(CORPUS, settings, folder))
     assert ModelFile.load(folder.path / "last.safetensors").metrics["step"] == 70
     seen = list(run_training(CORPUS, settings, folder, resume=True))
-    assert [type(event) for event in seen[1:-1]] == [Validated]
+    assert [type(event) for event in seen[1:-1]] == [Validated, BestEvaluated]
 
 
 def test_the_clock_reserves_time_for_the_last_step_save_and_validation() -> None:
     trainer = Trainer(CORPUS, make_config(max_time=100.0))
     folder = RunFolder(Path("run"))
-    clock = Clock(trainer, folder)
+    clock = Clock(trainer, folder, monotonic())
     clock.record_step(30.0)  # the first step, with compilation
     clock.record_step(0.5)
     clock.seconds_per_step = 0.5
-    assert clock.reserved_seconds == pytest.approx(1.2 * (0.5 + 0.5 * 250 / 64))  # the validation part has 250
+    at_exit = 0.3
+    assert clock.reserved_seconds == pytest.approx(
+        1.2 * (0.5 + 0.5 * 250 / 64) + at_exit
+    )  # the validation part has 250
     folder.save_seconds, clock.validation_seconds = 4.0, 10.0
-    assert clock.reserved_seconds == pytest.approx(1.2 * 14.5)
+    assert clock.reserved_seconds == pytest.approx(1.2 * 14.5 + at_exit)
     clock.started_at -= 100 - clock.reserved_seconds
     clock.update()
     assert clock.fraction_done >= 1

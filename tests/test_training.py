@@ -6,6 +6,7 @@ import json
 from collections.abc import Generator
 from itertools import pairwise
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -18,17 +19,20 @@ from charlstm.config import OPTIMIZER_NAMES, TrainingConfig
 from charlstm.data.corpus import Corpus
 from charlstm.errors import CharlstmError, UsageError
 from charlstm.evaluation.evaluate import evaluate
+from charlstm.evaluation.streams import Streams
 from charlstm.model.language_model import LanguageModel
 from charlstm.model.layers import TORCH_LAYERS
+from charlstm.model.loading import load_torch_model
 from charlstm.storage.model import ModelFile
 from charlstm.storage.run import RunFolder
 from charlstm.storage.state import flatten, unflatten
 from charlstm.storage.tensors import read_tensors
 from charlstm.training.averaging import WeightAverage
-from charlstm.training.events import Finished, Started, Stepped, Validated
+from charlstm.training.clock import Clock
+from charlstm.training.events import BestEvaluated, Finished, Started, Stepped, Validated
 from charlstm.training.optimizer import build_optimizer
 from charlstm.training.progress import Progress
-from charlstm.training.run import run_training
+from charlstm.training.run import TrainingRun, run_training
 from charlstm.training.schedule import learning_rate
 from charlstm.training.trainer import Trainer
 from tests.support.texts import ENGLISH
@@ -51,6 +55,89 @@ def test_events_come_in_the_order_started_steps_and_validations_finished(tmp_pat
     ]
     assert steps[-1].loss_nats < steps[0].loss_nats
     assert all(before.fraction_done < after.fraction_done for before, after in pairwise(steps))
+
+
+def test_validations_that_read_a_part_read_the_same_part_and_the_end_reads_all(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    *_, best, finished = run_training(CORPUS, make_config(validation_chars=100), folder)
+    assert isinstance(best, BestEvaluated)
+    assert isinstance(finished, Finished)
+    lines = folder.read_metrics()
+    parts = [line["validation_characters"] for line in lines if "validation_characters" in line]
+    assert len(parts) > 1
+    assert set(parts) == {100}
+    assert best.validation_characters == lines[-1]["best_validation_characters"] == 250
+    file = ModelFile.load(folder.path / "best.safetensors")
+    assert file.metrics["validation"]["characters"] == 250
+    assert file.metrics["validation"]["loss_nats"] == best.validation_loss_nats
+    whole, ids = evaluate_whole(file), CORPUS.split((0.9, 0.1)).part("val")
+    assert best.validation_loss_nats == pytest.approx(whole, abs=1e-6)
+    assert len(ids) == 250
+
+
+def evaluate_whole(file: ModelFile) -> float:
+    """Return the loss of a model on the validation part of the corpus."""
+    ids = CORPUS.split((0.9, 0.1)).part("val")
+    metrics = evaluate(load_torch_model(file), ids, file.vocabulary.bos, 250)
+    assert metrics is not None
+    return metrics.loss_nats
+
+
+def test_the_end_compares_losses_of_the_same_weights_on_text_of_both_parts(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    *_, best, _ = run_training(CORPUS, make_config(epochs=8, dropout=0.8), folder)
+    assert isinstance(best, BestEvaluated)
+    file = ModelFile.load(folder.path / "best.safetensors")
+    train = CORPUS.split((0.9, 0.1)).part("train")
+    spans = Streams.for_evaluation(len(train), 250).spans
+    read = evaluate(load_torch_model(file), train, file.vocabulary.bos, 250, limit=250)
+    assert read is not None
+    assert sum(last - first for first, last in spans) == read.characters
+    assert best.train_loss_nats == pytest.approx(read.loss_nats, abs=1e-6)
+    assert best.validation_loss_nats == pytest.approx(file.metrics["validation"]["loss_nats"])
+    during = [line["loss_nats"] for line in folder.read_metrics() if "validation_loss_nats" in line]
+    assert best.train_loss_nats < during[-1]  # that was measured with dropout
+
+
+def test_a_stopped_run_reads_the_validation_part_when_it_is_resumed_and_ends(tmp_path: Path) -> None:
+    folder, settings = RunFolder(tmp_path / "run"), make_config(validation_chars=100)
+    watch, stop = stop_at(15)
+    seen = watch(run_training(CORPUS, settings, folder, stop=stop))
+    assert not any(isinstance(event, BestEvaluated) for event in seen)
+    seen = list(run_training(CORPUS, settings, folder, resume=True))
+    assert isinstance(seen[-2], BestEvaluated)
+    assert len([line for line in folder.read_metrics() if "best_step" in line]) == 1
+
+
+def test_a_time_limit_counts_from_the_start_of_the_command(tmp_path: Path) -> None:
+    """Reading a large text takes part of the time."""
+    settings, began = make_config(max_time=1000.0, epochs=100_000), monotonic()
+    *_, finished = run_training(CORPUS, settings, RunFolder(tmp_path / "run"), started_at=began - 999.9)
+    assert isinstance(finished, Finished)
+    assert finished.step == 1
+    assert finished.seconds > 999
+
+
+def test_the_last_reading_takes_what_is_left_of_the_time_for_other_things() -> None:
+    trainer = Trainer(CORPUS, make_config(max_time=100.0, validation_chars=50))
+    clock = Clock(trainer, RunFolder(Path("run")), monotonic())
+    clock.reading_seconds_per_char = 0.01
+    assert clock.last_reading_chars == 250  # 2.5 seconds are under 5 % of the time
+    clock.reading_seconds_per_char = 0.1
+    trainer.progress.seconds, trainer.progress.training_seconds = 90.0, 83.0
+    assert clock.last_reading_seconds == pytest.approx(3)  # 7 of the 10 % are spent
+    assert clock.last_reading_chars == 50  # as much as a validation reads, at least
+    clock.reading_seconds_per_char = 0.02
+    assert clock.last_reading_chars == 150
+
+
+def test_a_run_with_a_time_limit_does_not_validate_shortly_before_its_end(tmp_path: Path) -> None:
+    trainer = Trainer(CORPUS, make_config(max_time=100.0, validate_every=40, epochs=10_000))
+    run = TrainingRun(trainer, RunFolder(tmp_path), None, lambda: False)
+    trainer.progress.step = 400
+    for done, due in ((0.5, True), (0.97, False), (1.0, True)):
+        run.clock.fraction_done = done
+        assert run.is_validation_due() is due
 
 
 def test_the_best_model_is_the_one_with_the_lowest_validation_loss(tmp_path: Path) -> None:
@@ -115,7 +202,7 @@ def test_resuming_is_exact_with_every_optimizer_schedule_and_regularization(
 
 
 def test_the_saved_model_has_the_averaged_weights(tmp_path: Path) -> None:
-    *_, validated, finished = run_training(CORPUS, make_config(ema=0.9, epochs=1), RunFolder(tmp_path / "run"))
+    *_, validated, _, finished = run_training(CORPUS, make_config(ema=0.9, epochs=1), RunFolder(tmp_path / "run"))
     assert isinstance(validated, Validated)
     assert isinstance(finished, Finished)
     model = ModelFile.load(tmp_path / "run" / "last.safetensors")
@@ -239,8 +326,10 @@ def test_the_metrics_of_a_resumed_run_have_each_step_once(tmp_path: Path) -> Non
     with (folder.path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 30, "loss_nats": 1}\n{"step": 31, "lo')
     list(run_training(CORPUS, make_config(), folder, resume=True))
-    steps = [json.loads(line)["step"] for line in (folder.path / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (folder.path / "metrics.jsonl").read_text().splitlines()]
+    steps = [line["step"] for line in lines if "best_step" not in line]
     assert steps == sorted(set(steps))
+    assert len(lines) == len(steps) + 1
 
 
 def test_sampling_from_a_run_while_it_trains_changes_nothing(tmp_path: Path) -> None:

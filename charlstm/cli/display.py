@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from functools import partial
 from math import log
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from charlstm.architecture import count_parameters, vocabulary_share
-from charlstm.cli.output import quantity
+from charlstm.cli.output import format_duration, quantity
 from charlstm.config import Config, SamplingConfig
 from charlstm.console import Console, ProgressBar, escape_controls, escape_text
 from charlstm.data.corpus import Corpus
@@ -25,12 +25,13 @@ from charlstm.text_model import TextModel
 from charlstm.training.diagnostics import (
     MANY_PARAMETERS_PER_CHARACTER,
     MAX_PAIRS_COUNTED,
+    MIN_COMPARED_CHARACTERS,
     RunSummary,
     Validation,
     diagnose,
     pair_entropy,
 )
-from charlstm.training.events import Event, Finished, RolledBack, Saved, Started, Stepped, Validated
+from charlstm.training.events import BestEvaluated, Event, Finished, RolledBack, Saved, Started, Stepped, Validated
 
 LARGE_VOCABULARY = 1000
 """Symbols from which a warning may suggest a smaller vocabulary."""
@@ -108,10 +109,20 @@ def show_corpus(console: Console, corpus: Corpus, config: Config) -> Split:
 class Display:
     """Shows the events of a training run on stderr: a progress bar, a line per validation, samples."""
 
-    def __init__(self, console: Console, corpus: Corpus, config: Config, folder: RunFolder, samples: bool) -> None:
+    def __init__(
+        self,
+        console: Console,
+        corpus: Corpus,
+        config: Config,
+        folder: RunFolder,
+        samples: bool,
+        chosen: Collection[str] = (),
+    ) -> None:
         self.console, self.corpus, self.config, self.folder, self.samples = console, corpus, config, folder, samples
+        self.chosen = chosen  # settings that were chosen for a time limit
         self.smoothed_loss: float | None = None
         self.validation = ""
+        self.best: BestEvaluated | None = None
 
     def follow(self, events: Iterable[Event]) -> Finished:
         """Show all events and return the last."""
@@ -129,6 +140,8 @@ class Display:
                         self.show_save(event)
                     case RolledBack():
                         self.show_rollback(event)
+                    case BestEvaluated():
+                        self.show_best(event)
                     case Finished():
                         if event.reason != "stopped" and event.steps:
                             self.show_advice(started)
@@ -189,12 +202,51 @@ class Display:
             f"{event.reason}; rolled back to step {event.to_step:,}, with {event.rate_factor:g} of the learning rate"
         )
 
+    def show_best(self, event: BestEvaluated) -> None:
+        """Print the losses of the best model, if the validations before read a part of the validation text only."""
+        self.best = event
+        whole = len(self.corpus.split(self.config.data.split).part("val"))
+        if not 0 < self.config.training.validation_chars < whole:
+            return
+        read = (
+            "the validation part"
+            if event.validation_characters == whole
+            else (f"{event.validation_characters:,} of {whole:,} characters of the validation part")
+        )
+        self.console.note(
+            f"best model, step {event.step:,}: {event.validation_loss_nats:.4f} nats/char, "
+            f"{event.validation_loss_nats / log(2):.4f} bpc on {read}; {event.train_loss_nats:.4f} on training text"
+        )
+
     def show_advice(self, started: Started) -> None:
         """Print the one setting to change, if any. Metrics that cannot be read must not fail a run that is saved."""
         with suppress(OSError, ValueError, KeyError, TypeError):
-            advice = "" if self.console.quiet else diagnose_run(self.corpus, self.config, self.folder, started)
-            if advice:
+            if not self.console.quiet and (advice := self.diagnose_run(started)):
                 self.console.note(advice)
+
+    def diagnose_run(self, started: Started) -> str:
+        """Return advice on the settings of the run in one sentence; empty if they look right."""
+        history = [
+            Validation(line["step"], line["loss_nats"], line["validation_loss_nats"])
+            for line in self.folder.read_metrics()
+            if "validation_loss_nats" in line
+        ]
+        train = self.corpus.split(self.config.data.split).part("train")
+        best = None
+        if self.best and self.best.validation_characters >= MIN_COMPARED_CHARACTERS:
+            best = Validation(self.best.step, self.best.train_loss_nats, self.best.validation_loss_nats)
+        return diagnose(
+            RunSummary(
+                self.config,
+                history,
+                started.total_steps,
+                started.parameters,
+                len(train),
+                pair_entropy(train.span(0, MAX_PAIRS_COUNTED)),
+                best,
+                self.chosen,
+            )
+        )
 
     def draw_sample(self, seed: int) -> str:
         """Return a few lines from the model that was just saved, read from its file."""
@@ -203,28 +255,8 @@ class Display:
         return "\n".join("    " + escape_text(line) for line in text.strip().split("\n"))
 
 
-def diagnose_run(corpus: Corpus, config: Config, folder: RunFolder, started: Started) -> str:
-    """Return advice on the settings of a finished run in one sentence; empty if they look right."""
-    history = [
-        Validation(line["step"], line["loss_nats"], line["validation_loss_nats"])
-        for line in folder.read_metrics()
-        if "validation_loss_nats" in line
-    ]
-    train = corpus.split(config.data.split).part("train")
-    pairs = pair_entropy(train.span(0, MAX_PAIRS_COUNTED))
-    return diagnose(RunSummary(config, history, started.total_steps, started.parameters, len(train), pairs))
-
-
 def shorten_path(source: str) -> str:
     """Return the path relative to the current folder where that is shorter."""
     if source == STDIN:
         return "stdin"
     return min(source, os.path.relpath(source), key=len) if Path(source).is_absolute() else source
-
-
-def format_duration(seconds: float) -> str:
-    """Format seconds as 45s, 3m20s or 2h05m."""
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes >= 60:
-        return f"{minutes // 60}h{minutes % 60:02}m"
-    return f"{minutes}m{rest:02}s" if minutes else f"{rest}s"

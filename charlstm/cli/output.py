@@ -30,3 +30,11 @@ def escape_field(text: str) -> str:
 def quantity(count: int, noun: str) -> str:
     """Return a number with its noun: "1 trial", "2,000 trials"."""
     return f"{count:,} {noun}" + ("s" if count != 1 else "")
+
+
+def format_duration(seconds: float) -> str:
+    """Format seconds as 45s, 3m20s or 2h05m."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60}h{minutes % 60:02}m"
+    return f"{minutes}m{rest:02}s" if minutes else f"{rest}s"

@@ -5,8 +5,10 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic
 from typing import Any, BinaryIO
 
+from charlstm.cli.output import format_duration
 from charlstm.config import Config, DataConfig, UnknownPolicy
 from charlstm.console import Console, escape_controls
 from charlstm.data.batches import fit_batches
@@ -20,15 +22,33 @@ from charlstm.storage.run import RunFolder
 from charlstm.storage.spool import STDIN, Spool
 from charlstm.vocabulary import Vocabulary
 
+READING_CHECK_SECONDS = 0.5
+"""Seconds after which the time that reading takes is estimated."""
+
 
 def read_with_progress(
-    console: Console, config: DataConfig, stdin: BinaryIO | Spool | None, vocabulary: Vocabulary | None = None
+    console: Console,
+    config: DataConfig,
+    stdin: BinaryIO | Spool | None,
+    vocabulary: Vocabulary | None = None,
+    max_time: float = 0.0,
 ) -> Corpus:
-    """Return `read_corpus` of these arguments, with a progress bar."""
+    """Return `read_corpus` of these arguments, with a progress bar.
+
+    max_time: seconds that training may take with reading; 0 is no limit. A note says soon if reading takes longer.
+    """
+    began, noted = monotonic(), False
     with console.progress() as bar:
 
         def show(share: float) -> None:
-            second_pass = share > 1
+            nonlocal noted
+            second_pass, elapsed = share > 1, monotonic() - began
+            if 0 < max_time < elapsed / max(share, 1e-9) and elapsed > READING_CHECK_SECONDS and not noted:
+                noted = True
+                console.note(
+                    f"reading the text takes about {format_duration(elapsed / share)}, longer than --max-time "
+                    f"{format_duration(max_time)}: hardly any time will be left for training"
+                )
             bar.update(
                 share % 1 if share < 2 else 1, "reading the corpus again" if second_pass else "reading the corpus"
             )

@@ -57,10 +57,11 @@ class Tokens:
         self.release_pages(stop - start)
         return np.array(self.ids[self.start + start : self.start + min(stop, self.length)])
 
-    def chunks(self) -> Iterator[TokenIds]:
-        """Read all ids in order, in chunks of `CHUNK_IDS`."""
-        for at in range(0, self.length, CHUNK_IDS):
-            yield self.span(at, at + CHUNK_IDS)
+    def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[TokenIds]:
+        """Read the ids from `start` to `stop`, by default all, in order, in chunks of `CHUNK_IDS`."""
+        end = self.length if stop is None else min(stop, self.length)
+        for at in range(start, end, CHUNK_IDS):
+            yield self.span(at, min(at + CHUNK_IDS, end))
 
     def release_pages(self, about_to_read: int) -> None:
         self.read += about_to_read

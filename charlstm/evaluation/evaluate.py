@@ -36,12 +36,15 @@ def evaluate(
     size_bytes: int,
     stop: Callable[[], bool] = lambda: False,
     cores: int | None = None,
+    limit: int = 0,
 ) -> Metrics | None:
     """Return the metrics of a text, ids [length], that is read after BOS, in float32.
 
-    `size_bytes` is the size of the text in UTF-8. `cores` is the number of cores to use; None is all. Returns None if
-    `stop()` is true before the end is reached. The model keeps its weights and its mode.
+    `cores` is the number of cores to use; None is all. `limit` is the number of characters to read, in pieces from all
+    over the text; 0 is all. `size_bytes` is the size of these pieces in UTF-8. Returns None if `stop()` is true before
+    the end is reached. The model keeps its weights and its mode.
     """
+    streams = Streams.for_evaluation(len(ids), limit)
 
     def sum_losses(streams: Streams, is_first: bool) -> NDArray[np.float64]:
         """Return the losses in nats and the correct predictions, for each view of the model: [2, 3]."""
@@ -57,14 +60,15 @@ def evaluate(
         return sums
 
     try:
-        nats, correct = np.sum(divide_text(sum_losses, model, len(ids), cores), 0)
+        nats, correct = np.sum(divide_streams(sum_losses, model, streams, cores), 0)
     except StoppedError:
         return None
     forward, backward, both_sides = nats.tolist()
+    read = streams.characters
     if isinstance(model, LanguageModel):
-        return Metrics(len(ids), size_bytes, forward)
-    accuracy = (correct / len(ids)).tolist()
-    return Metrics(len(ids), size_bytes, forward, backward, both_sides / len(ids), accuracy[0], accuracy[2])
+        return Metrics(read, size_bytes, forward)
+    accuracy = (correct / read).tolist()
+    return Metrics(read, size_bytes, forward, backward, both_sides / read, accuracy[0], accuracy[2])
 
 
 def score_characters(model: Model, ids: IdSequence, bos: int) -> TextScores:
@@ -82,21 +86,21 @@ def score_characters(model: Model, ids: IdSequence, bos: int) -> TextScores:
 
     forward = Scores.empty(len(ids))
     both_sides = None if isinstance(model, LanguageModel) else Scores.empty(len(ids))
-    for places, forward_scores, joint_scores in chain.from_iterable(divide_text(score, model, len(ids))):
+    streams = Streams.for_evaluation(len(ids))
+    for places, forward_scores, joint_scores in chain.from_iterable(divide_streams(score, model, streams)):
         forward.set_at(places, forward_scores)
         if both_sides is not None and joint_scores is not None:
             both_sides.set_at(places, joint_scores)
     return TextScores(forward, both_sides)
 
 
-def divide_text(
-    function: Callable[[Streams, bool], Partial], model: Model, length: int, cores: int | None = None
+def divide_streams(
+    function: Callable[[Streams, bool], Partial], model: Model, streams: Streams, cores: int | None = None
 ) -> list[Partial]:
     """Apply a function to all streams of a text, divided among processes where the model is on the CPU.
 
     It is called with some of the streams and whether they are the first, which this process reads.
     """
-    streams = Streams.for_evaluation(length)
     on_cpu = model.head.weight.device.type == "cpu"
     processes = count_processes(cores or count_cores(), len(streams.starts)) if on_cpu else 1
     tasks = [partial(function, part, k == 0) for k, part in enumerate(streams.split(processes))]

@@ -2,12 +2,13 @@
 
 A network that reads one long sequence uses little of a processor. So a text is cut into B streams of equal length, and
 each one first reads the characters before it, unscored (the warm-up), until its state is nearly that of a network that
-has read the whole text up to there. Every character is scored exactly once.
+has read the whole text up to there. Every character is scored exactly once. Of a text that is read in part, each stream
+reads only the first characters of its own.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import ceil
 
@@ -25,6 +26,9 @@ Places = NDArray[np.int64]
 
 MAX_STREAMS = 64
 MIN_STREAM = 4096
+MIN_PIECE = 1024
+"""Fewest characters of a stream through a text that is read in part: many places say more of it than long pieces."""
+
 WARMUP = 512
 """Characters that a stream reads before its own. The state of a trained network forgets what lies further back."""
 
@@ -38,7 +42,7 @@ class Streams:
     """A text of `length` characters as B streams, one after the other.
 
     Stream k has the characters from `starts[k]` to `starts[k] + steps - 1`, as far as the text reaches: the last
-    stream may be shorter than the others.
+    stream may be shorter than the others. The streams cover the text, or are spread evenly over it.
     """
 
     length: int
@@ -52,9 +56,22 @@ class Streams:
         return cls(length, steps, np.arange(count) * steps)
 
     @classmethod
-    def for_evaluation(cls, length: int) -> Streams:
-        """Cut a text into as many streams as are worth their warm-up."""
-        return cls.cut(length, min(max(length // MIN_STREAM, 1), MAX_STREAMS))
+    def for_evaluation(cls, length: int, limit: int = 0) -> Streams:
+        """Cut a text into as many streams as are worth their warm-up, which read about `limit` characters; 0 is all."""
+        if not 0 < limit < length:
+            return cls.cut(length, min(max(length // MIN_STREAM, 1), MAX_STREAMS))
+        count = min(max(limit // MIN_PIECE, 1), MAX_STREAMS)
+        return replace(cls.cut(length, count), steps=ceil(limit / count))
+
+    @property
+    def spans(self) -> list[tuple[int, int]]:
+        """The parts of the text that the streams read, as pairs (first, last)."""
+        return [(start, min(start + self.steps, self.length)) for start in self.starts.tolist()]
+
+    @property
+    def characters(self) -> int:
+        """Characters that the streams read, without warm-ups."""
+        return sum(last - first for first, last in self.spans)
 
     def split(self, parts: int) -> list[Streams]:
         """Return consecutive parts of these streams."""

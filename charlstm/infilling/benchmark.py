@@ -176,7 +176,10 @@ def make_batch(ids: Ids, starts: Ids, length: int, left: Context, right: Context
 
 
 def contexts_at(network: Network, ids: Ids, bos: int, places: Ids) -> Context:
-    """Return the context before each of these places of a text, ids [length], that is read in warmed streams."""
+    """Return the context before each of these places of a text, ids [length], that is read in warmed streams.
+
+    A warm-up begins with BOS, as that of `charlstm.evaluation.forward` does.
+    """
     streams = Streams.cut(len(ids), BENCHMARK_STREAMS)
     row_of_place = np.full(len(ids), -1)
     row_of_place[places] = np.arange(len(places))
@@ -185,7 +188,8 @@ def contexts_at(network: Network, ids: Ids, bos: int, places: Ids) -> Context:
         (at,) = streams.places(step, step + 1)
         inside = (at >= 0) & (at < len(ids))
         within = np.clip(at, 0, len(ids) - 1)
-        context = context.advance(network, preceding_ids(ids, within, bos), ~inside)
+        read = np.full(len(at), bos) if step == -BENCHMARK_WARMUP else preceding_ids(ids, within, bos)
+        context = context.advance(network, read, ~inside)
         wanted = np.where(inside & (step >= 0), row_of_place[within], -1)
         rows = np.flatnonzero(wanted >= 0)
         if len(rows):

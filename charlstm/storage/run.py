@@ -201,6 +201,14 @@ class RunFolder:
         if not (self.has_good and (self.path / GOOD).samefile(self.path / STATE)):
             link_atomically(self.path / STATE, self.path / GOOD)
 
+    def load_best(self) -> ModelFile:
+        """Return the best model. Raises ModelFileError if it is damaged."""
+        return ModelFile.load(self.path / BEST)
+
+    def save_best(self, model: ModelFile) -> None:
+        """Replace the best model. Raises CharlstmError if that fails."""
+        model.save(self.path / BEST)
+
     # Resuming
 
     def load_config(self) -> Config:

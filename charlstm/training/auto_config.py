@@ -1,69 +1,53 @@
-"""Settings for `--max-time`: the model, batch, dropout and learning rate that suit the text, the time and the machine.
+"""Settings for `--max-time`: the model, batch, dropout and learning rate with the lowest predicted loss.
 
-The numbers here come from the measurements in docs/results.md.
+The prediction is that of `charlstm.training.scaling`, for the number of characters that this machine reads in the time.
+The other numbers here come from the measurements in docs/results.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from contextlib import closing
-from dataclasses import dataclass
-from math import log
+from dataclasses import dataclass, replace
+from itertools import product
+from math import log, prod
 from statistics import median
-from time import perf_counter
-from typing import Any, NamedTuple
+from time import monotonic, perf_counter
+from typing import Any
 
-from charlstm.architecture import count_parameters
+import numpy as np
+
+from charlstm.architecture import count_parameters, list_layer_weights
 from charlstm.config import Config
 from charlstm.data.batches import fit_batches
 from charlstm.data.corpus import Corpus
 from charlstm.errors import CharlstmError
 from charlstm.settings import updated
+from charlstm.training.diagnostics import MAX_PAIRS_COUNTED, entropy_nats, pair_entropy
+from charlstm.training.scaling import predict_excess_loss
 from charlstm.training.trainer import Trainer
 
+FLOOR_OF_PAIRS, FLOOR_OF_SINGLES = 0.4, 0.3
+"""What is left to chance, as a share of the entropy of a character given the one before, and of a single character."""
 
-class ModelSize(NamedTuple):
-    """A size of model, with the batch and the learning rate that suit it."""
+HIDDEN_SIZES = (32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
+"""Units of a layer: each is a third or a half more than the one before. The loss changes little in between."""
 
-    min_epochs: float  # with fewer passes over the text, the next smaller model has a lower loss
-    layers: int
-    hidden: int
-    embedding: int
-    batch_size: int
-    seq_len: int
-    lr: float
+MAX_LAYERS = 4
 
+BATCHES = ((8, 16), (16, 16), (16, 32), (32, 32), (32, 64), (64, 64), (64, 128), (128, 128), (256, 128))
+"""Streams and characters of a window. Of two batches with as many characters, the one of more streams reaches the
+lower loss. A GPU needs large batches."""
 
-MODEL_SIZES = (
-    ModelSize(min_epochs=0, layers=1, hidden=64, embedding=32, batch_size=8, seq_len=32, lr=1e-2),
-    ModelSize(min_epochs=1.5, layers=1, hidden=128, embedding=32, batch_size=8, seq_len=32, lr=1e-2),
-    ModelSize(min_epochs=1.5, layers=1, hidden=256, embedding=64, batch_size=16, seq_len=64, lr=8e-3),
-    ModelSize(min_epochs=2, layers=1, hidden=384, embedding=64, batch_size=16, seq_len=64, lr=8e-3),
-    ModelSize(min_epochs=2.5, layers=1, hidden=512, embedding=64, batch_size=16, seq_len=64, lr=6e-3),
-    ModelSize(min_epochs=12, layers=2, hidden=512, embedding=64, batch_size=32, seq_len=64, lr=4e-3),
-    ModelSize(min_epochs=24, layers=2, hidden=768, embedding=64, batch_size=32, seq_len=64, lr=3e-3),
-)
-"""From small to large. In the same time the larger model wins down to two or three passes over the text. A second
-layer doubles the time of a step and needs many more passes to be worth it."""
+DROPOUT_BY_EPOCHS = ((30, 0.5, 0.1), (18, 0.4, 0.05), (9, 0.25, 0.05), (7, 0.2, 0.03), (0, 0.0, 0.0))
+"""Passes over the text from which a dropout suits, the dropout of units and that of embeddings.
 
+The more often a text is read, the more the model memorizes without dropout. Below seven passes dropout slows learning
+down more than it helps.
+"""
 
-class DropoutRates(NamedTuple):
-    """The dropout that suits a number of passes over the text."""
-
-    min_epochs: float
-    units: float  # model.dropout
-    characters: float  # regularization.embedding_dropout
-
-
-DROPOUT_BY_EPOCHS = (
-    DropoutRates(min_epochs=30, units=0.5, characters=0.1),
-    DropoutRates(min_epochs=18, units=0.4, characters=0.05),
-    DropoutRates(min_epochs=9, units=0.25, characters=0.05),
-    DropoutRates(min_epochs=7, units=0.2, characters=0.03),
-    DropoutRates(min_epochs=0, units=0.0, characters=0.0),
-)
-"""The first row that applies. The more often a text is read, the more the model memorizes without dropout. Below seven
-passes dropout slows learning down more than it helps."""
+MIN_LR, MAX_LR = 1e-4, 3e-2
+"""Range of the learning rates that are chosen: above, training diverges at times."""
 
 OUTPUT_PENALTY = 1.0
 """Activation and temporal penalty (AR, TAR): worth more than dropout, however often the text is read."""
@@ -77,17 +61,23 @@ MAX_EPOCHS = 60
 MAX_PARAMETERS_PER_CHARACTER = 10
 """Limit on the size of the model, for each character of the training part: a larger one only memorizes."""
 
-TRAINING_TIME_SHARE = 0.93
-"""Share of the time limit for training; the rest is for validation and saving."""
+TRAINING_TIME_SHARE = 0.92
+"""Share of the time that is left for training; the rest is for validation and saving."""
 
-EARLY_VALIDATION_TIME_SHARE = 0.04
+EARLY_VALIDATION_TIME_SHARE = 0.02
 """Share of the time limit for the validations before the last one."""
 
 VALIDATION_SPEED_FACTOR = 1.5
 """A text is read this many times faster in validation than in training."""
 
 MAX_VALIDATIONS = 10
-"""Validations of a run, if there is time: enough to see how it goes, and to find the best model."""
+"""Validations before the last one, if there is time: enough to see how it goes, and to find the best model."""
+
+FEW_VALIDATION_CHARS = 50_000
+"""Characters of a validation below which fewer validations are better than smaller ones."""
+
+MIN_VALIDATION_CHARS, MAX_VALIDATION_CHARS = 10_000, 1_000_000
+"""Fewest and most characters of a validation: with the most, the loss is known to about 0.002 nats."""
 
 MIN_VALIDATE_EVERY = 50
 """Fewest steps between validations: the training loss is logged as often."""
@@ -95,8 +85,11 @@ MIN_VALIDATE_EVERY = 50
 SAMPLE_CHARACTERS = 2_000_000
 """Characters at the start of the text that the speed is measured on: enough for a batch of any size."""
 
-SPEED_TEST_SECONDS = 0.3
-"""A speed test lasts this long: seven sizes take a few seconds, and a median over it is stable."""
+MEASURING_TIME_SHARE, MAX_MEASURING_SECONDS = 0.02, 10.0
+"""Share of the time limit for speed tests, and the longest time: it ends earlier once the best size is known."""
+
+SPEED_TEST_SECONDS = 0.2
+"""A speed test lasts this long: a median over it is stable."""
 
 SPEED_TEST_MIN_STEPS, SPEED_TEST_MAX_STEPS = 5, 200
 """Steps of a speed test: at least for a median of a slow model, and at most for a fast one."""
@@ -106,104 +99,169 @@ SPEED_TEST_WARMUP_STEPS = 3
 
 
 @dataclass(frozen=True)
-class ConfigChoice:
-    """The chosen settings and what they are based on.
+class Candidate:
+    """Settings that could be chosen, and what they promise.
 
     config: the settings.
-    chars_per_second: measured training speed of this model on this machine.
-    epochs: passes over the training part that the time allows.
-    characters: characters in the training part.
+    chars_per_second: training speed of this model on this machine.
+    measured: whether the speed was measured; else it is estimated from others.
+    characters: characters that a run reads in its time.
+    epochs: passes over the training part that these are.
+    loss_nats: predicted validation loss, nats per character.
     """
 
     config: Config
     chars_per_second: float
+    measured: bool
+    characters: float
     epochs: float
-    characters: int
+    loss_nats: float
 
     def __str__(self) -> str:
         model, training = self.config.model, self.config.training
         return (
             f"{model.cell} {model.layers} x {model.hidden}, dropout {model.dropout:g}, {training.batch_size} "
             f"stream{'s' * (training.batch_size != 1)} of {training.seq_len}: at {self.chars_per_second:,.0f} "
-            f"characters/s there is time for {self.epochs:.1f} passes over {self.characters:,} characters"
+            f"characters/s there is time for {self.epochs:.1f} passes"
         )
 
 
-def choose_config(corpus: Corpus, config: Config, given: Collection[str]) -> ConfigChoice:
-    """Choose the largest model that can read the text often enough in `training.max_time`.
+@dataclass(frozen=True)
+class ConfigChoice:
+    """The chosen settings and what they are based on.
 
-    The speed of each size is measured on this machine. `given` are the settings (`section.key`) that the user set:
-    they keep their values in `config`. Raises CharlstmError if the text is too small for them.
+    best: the candidate with the lowest predicted loss.
+    candidates: the best candidate of each size, the best first.
+    text_length: characters in the training part.
     """
-    characters = len(corpus.split(config.data.split).part("train"))
-    sample = corpus.head(SAMPLE_CHARACTERS)
-    best: ConfigChoice | None = None
-    for size in MODEL_SIZES:
-        candidate = apply_size(config, given, size)
-        candidate = updated(candidate, fit_batches(candidate, characters, given), "--max-time")
-        if best and (is_too_large(candidate, corpus, characters) or candidate.model == best.config.model):
-            continue
-        try:
-            speed = measure_speed(sample, candidate)
-        except CharlstmError:
-            if size is MODEL_SIZES[-1] and best is None:
-                raise
-            continue
-        epochs = TRAINING_TIME_SHARE * config.training.max_time * speed / max(characters, 1)
-        if best and epochs < size.min_epochs:
+
+    best: Candidate
+    candidates: tuple[Candidate, ...]
+    text_length: int
+
+    def __str__(self) -> str:
+        return f"{self.best} over {self.text_length:,} characters"
+
+
+def choose_config(corpus: Corpus, config: Config, given: Collection[str], seconds_used: float = 0.0) -> ConfigChoice:
+    """Choose the settings with the lowest predicted loss after `training.max_time`.
+
+    The candidates are sizes of model and of batch. The speed of the best one is measured, until the best one is one
+    whose speed is known: a few speed tests, at most `MEASURING_TIME_SHARE` of the time. `given` are the settings
+    (`section.key`) that the user set: they keep their values in `config`. `seconds_used` is the part of the time that
+    has passed. Raises CharlstmError if the text is too small for them.
+    """
+    length, limit = len(corpus.split(config.data.split).part("train")), config.training.max_time
+    seconds = TRAINING_TIME_SHARE * max(limit - seconds_used, 0.0)
+    options = list(list_options(config, given, corpus.vocabulary.size, length))
+    floor = estimate_floor(corpus)
+    speeds = SpeedTests(corpus)
+    deadline = monotonic() + min(MEASURING_TIME_SHARE * limit, MAX_MEASURING_SECONDS)
+    while True:
+        candidates = [rate(option, speeds, seconds, length, given, floor) for option in options]
+        best = min(candidates, key=lambda candidate: candidate.loss_nats)
+        if best.measured or (speeds.results and monotonic() > deadline):
             break
-        best = ConfigChoice(candidate, speed, epochs, characters)
-    assert best is not None
-    return ConfigChoice(regularize_for_epochs(best, given), best.chars_per_second, best.epochs, characters)
+        try:
+            speeds.measure(best.config)
+        except CharlstmError:
+            options = [option for option in options if speed_key(option) != speed_key(best.config)]
+            if not options:
+                raise
+    finished = replace(best, config=set_defaults(best.config, given, plan_validations(best, length)))
+    return ConfigChoice(finished, tuple(best_of_each_size(candidates)), length)
 
 
-def apply_size(config: Config, given: Collection[str], size: ModelSize) -> Config:
-    """Return the settings with this size of model, and the batch and learning rate of the size nearest to the result.
+def list_options(config: Config, given: Collection[str], symbols: int, length: int) -> Iterator[Config]:
+    """Yield the settings with every size of model and batch that the user left open, as far as they suit the text."""
+    layers = [config.model.layers] if "model.layers" in given else range(1, MAX_LAYERS + 1)
+    hidden = [config.model.hidden] if "model.hidden" in given else HIDDEN_SIZES
+    found = set()
+    for size, (streams, window) in product(product(layers, hidden), BATCHES):
+        sized = {"model.layers": size[0], "model.hidden": size[1], "model.embedding": 32 if size[1] <= 128 else 64}
+        batch = {"training.batch_size": streams, "training.seq_len": window}
+        option = set_defaults(config, given, sized | batch)
+        option = updated(option, fit_batches(option, length, given), "--max-time")
+        smallest = size == (min(layers), min(hidden))
+        too_large = count_parameters(option.model, symbols) > MAX_PARAMETERS_PER_CHARACTER * length
+        if speed_key(option) not in found and (smallest or not too_large):
+            found.add(speed_key(option))
+            yield option
 
-    The two differ where the user set the layers or units.
+
+def rate(
+    config: Config, speeds: SpeedTests, seconds: float, length: int, given: Collection[str], floor: float
+) -> Candidate:
+    """Return the candidate with these sizes: its other settings, and the loss that it reaches in this time."""
+    speed, measured = speeds.estimate(config)
+    characters = min(seconds * speed, MAX_EPOCHS * length)
+    batch = config.training.batch_size * config.training.seq_len
+    excess = predict_excess_loss(config.model.layers, count_recurrent_weights(config), characters, length, batch)
+    settings = fit_to_length(config, characters, length) | {"training.epochs": MAX_EPOCHS}
+    complete = set_defaults(config, given, settings)
+    return Candidate(complete, speed, measured, characters, characters / length, floor + excess)
+
+
+def fit_to_length(config: Config, characters: float, length: int) -> dict[str, Any]:
+    """Return the learning rate and the regularization for a run that reads `characters` of a text of `length`."""
+    units, embeddings = next(rates for epochs, *rates in DROPOUT_BY_EPOCHS if characters / length >= epochs)
+    penalty = OUTPUT_PENALTY if config.model.cell in PENALIZED_CELLS else 0.0
+    batch = config.training.batch_size * config.training.seq_len
+    return {
+        "training.lr": choose_lr(config.model.hidden, batch, characters / batch),
+        "model.dropout": units,
+        "regularization.embedding_dropout": embeddings,
+        "regularization.activation_penalty": penalty,
+        "regularization.temporal_penalty": penalty,
+    }
+
+
+def estimate_floor(corpus: Corpus) -> float:
+    """Return about what the text leaves to chance, in nats per character: the same for all candidates.
+
+    A share of the entropy of pairs of characters or, where a text is too short to count them, of single characters.
     """
-    sized = set_defaults(
-        config, given, {"model.layers": size.layers, "model.hidden": size.hidden, "model.embedding": size.embedding}
-    )
-    weights = sized.model.layers * sized.model.hidden**2
-    nearest = min(MODEL_SIZES, key=lambda other: abs(log(other.layers * other.hidden**2 / weights)))
-    return set_defaults(
-        sized,
-        given,
-        {
-            "training.batch_size": nearest.batch_size,
-            "training.seq_len": nearest.seq_len,
-            "training.lr": nearest.lr,
-        },
+    ids = corpus.ids[:MAX_PAIRS_COUNTED]
+    pairs = pair_entropy(ids)
+    return (
+        FLOOR_OF_PAIRS * pairs
+        if pairs is not None
+        else FLOOR_OF_SINGLES * entropy_nats(np.unique(ids, return_counts=True)[1])
     )
 
 
-def regularize_for_epochs(choice: ConfigChoice, given: Collection[str]) -> Config:
-    """Return the settings with the regularization and validation that suit the number of passes over the text."""
-    dropout = next(rates for rates in DROPOUT_BY_EPOCHS if choice.epochs >= rates.min_epochs)
-    penalty = OUTPUT_PENALTY if choice.config.model.cell in PENALIZED_CELLS else 0.0
-    return set_defaults(
-        choice.config,
-        given,
-        {
-            "model.dropout": dropout.units,
-            "training.epochs": MAX_EPOCHS,
-            "training.validate_every": choose_validate_every(choice),
-            "regularization.embedding_dropout": dropout.characters,
-            "regularization.activation_penalty": penalty,
-            "regularization.temporal_penalty": penalty,
-        },
-    )
+def choose_lr(hidden: int, batch: int, steps: float) -> float:
+    """Return the peak learning rate for a layer of `hidden` units, a batch of `batch` characters and this many steps.
+
+    It falls with the width and the length of training and rises with the batch; the exponents are measured.
+    """
+    rate = 8e-3 * (256 / hidden) ** 0.5 * (batch / 256) ** 0.4 * (4000 / max(steps, 1)) ** 0.35
+    return float(f"{min(max(rate, MIN_LR), MAX_LR):.2g}")
 
 
-def choose_validate_every(choice: ConfigChoice) -> int:
-    """Return the steps between validations: ten validations, or fewer where they would take too much of the time."""
-    training, shares = choice.config.training, choice.config.data.split
-    validation_characters = choice.characters * shares[1] / shares[0]
-    seconds, speed = EARLY_VALIDATION_TIME_SHARE * training.max_time, VALIDATION_SPEED_FACTOR * choice.chars_per_second
-    affordable = seconds * speed / max(validation_characters, 1)
-    steps = min(choice.epochs, MAX_EPOCHS) * choice.characters / (training.batch_size * training.seq_len)
-    return max(round(steps / min(max(affordable, 1), MAX_VALIDATIONS)), MIN_VALIDATE_EVERY)
+def plan_validations(candidate: Candidate, length: int) -> dict[str, Any]:
+    """Return how often a run validates and how much it reads then, so that both take a small share of the time."""
+    training, shares = candidate.config.training, candidate.config.data.split
+    whole = length * shares[1] / shares[0]
+    speed = VALIDATION_SPEED_FACTOR * candidate.chars_per_second
+    readable = EARLY_VALIDATION_TIME_SHARE * training.max_time * speed
+    count = min(max(readable / min(FEW_VALIDATION_CHARS, max(whole, 1)), 1), MAX_VALIDATIONS)
+    characters = min(max(round(readable / count), MIN_VALIDATION_CHARS), MAX_VALIDATION_CHARS)
+    steps = candidate.characters / (training.batch_size * training.seq_len)
+    return {
+        "training.validate_every": max(round(steps / (int(count) + 1)), MIN_VALIDATE_EVERY),
+        "training.validation_chars": characters if characters < whole else 0,
+    }
+
+
+def best_of_each_size(candidates: Collection[Candidate]) -> Iterator[Candidate]:
+    """Yield the best candidate of each size of model, the best first."""
+    sizes = set()
+    for candidate in sorted(candidates, key=lambda each: each.loss_nats):
+        model = candidate.config.model
+        if (model.layers, model.hidden) not in sizes:
+            sizes.add((model.layers, model.hidden))
+            yield candidate
 
 
 def set_defaults(config: Config, given: Collection[str], values: dict[str, Any]) -> Config:
@@ -211,13 +269,58 @@ def set_defaults(config: Config, given: Collection[str], values: dict[str, Any])
     return updated(config, {key: value for key, value in values.items() if key not in given}, "--max-time")
 
 
-def is_too_large(config: Config, corpus: Corpus, characters: int) -> bool:
-    """Return whether the model has more parameters than this many characters can train."""
-    return count_parameters(config.model, corpus.vocabulary.size) > MAX_PARAMETERS_PER_CHARACTER * characters
+def count_recurrent_weights(config: Config) -> int:
+    """Return the weights of the recurrent layers of one direction."""
+    return sum(prod(weight.shape) for weight in list_layer_weights(config.model))
 
 
-def measure_speed(sample: Corpus, config: Config) -> float:
-    """Return how many characters per second this machine trains on: the median over some steps."""
+class SpeedTests:
+    """How many characters per second this machine trains on: measured for some sizes, estimated for the others.
+
+    An estimate is that of `reference_step_seconds`, times what the measured size nearest to it took of that.
+    """
+
+    def __init__(self, corpus: Corpus) -> None:
+        self.sample = corpus.head(SAMPLE_CHARACTERS)
+        self.results: dict[tuple[int, ...], tuple[float, float]] = {}  # seconds of a step: of the reference, and here
+
+    def measure(self, config: Config) -> None:
+        """Measure the speed of this size. Raises CharlstmError if the text is too small for it."""
+        seconds = measure_step_seconds(self.sample, config)
+        self.results[speed_key(config)] = (self.reference(config), seconds)
+
+    def estimate(self, config: Config) -> tuple[float, bool]:
+        """Return the characters/s of this size, and whether they were measured."""
+        characters = config.training.batch_size * config.training.seq_len
+        if speed_key(config) in self.results:
+            return characters / self.results[speed_key(config)][1], True
+        expected = self.reference(config)
+        nearest = min(self.results.values(), key=lambda pair: abs(log(pair[0] / expected)), default=(1.0, 1.0))
+        return characters / (expected * nearest[1] / nearest[0]), False
+
+    def reference(self, config: Config) -> float:
+        """Return the seconds of a step on the machine where the constants were measured."""
+        return reference_step_seconds(config, self.sample.vocabulary.size)
+
+
+def speed_key(config: Config) -> tuple[int, ...]:
+    """Return the settings that differ between candidates and determine the speed."""
+    model, training = config.model, config.training
+    return model.layers, model.hidden, training.batch_size, training.seq_len
+
+
+def reference_step_seconds(config: Config, symbols: int) -> float:
+    """Return the seconds of a training step on one core of a Xeon (Sapphire Rapids), fitted to LSTMs of one layer."""
+    model, training = config.model, config.training
+    directions, weights = 1 + model.bidirectional, count_recurrent_weights(config)
+    per_character = 40e-6 * model.layers + weights * (0.33e-9 + 17e-12 * training.batch_size)
+    output = 17e-12 * training.batch_size * model.hidden * symbols
+    update = 4e-9 * count_parameters(model, symbols)
+    return training.seq_len * directions * (per_character + output) + update
+
+
+def measure_step_seconds(sample: Corpus, config: Config) -> float:
+    """Return the seconds of a training step on this machine: the median over some steps."""
     with closing(Trainer(sample, config)) as trainer:
         times: list[float] = []
         for step in range(SPEED_TEST_MAX_STEPS):
@@ -227,4 +330,4 @@ def measure_speed(sample: Corpus, config: Config) -> float:
                 times.append(perf_counter() - began)
             if len(times) >= SPEED_TEST_MIN_STEPS and sum(times) > SPEED_TEST_SECONDS:
                 break
-        return trainer.batches.batch_size * trainer.batches.seq_len / median(times)
+        return median(times)

@@ -1,4 +1,4 @@
-"""How much of the training is done: by steps or by the time limit, whichever is further."""
+"""How much of the training is done, by steps or by the time limit, and what the time is spent on."""
 
 from __future__ import annotations
 
@@ -16,16 +16,29 @@ RESERVE_MARGIN = 1.2
 MAX_RESERVE = 0.5
 """Largest share of the time limit that may be reserved: a short limit is not spent on validation and saving alone."""
 
+OTHER_TIME_SHARE = 0.1
+"""Share of the time limit for all that is not training: imports, reading the text, validating and saving."""
+
+LAST_READING_SHARE = 0.05
+"""Largest share of the time limit for reading the validation part once more, whole if that takes no longer."""
+
+EXIT_SECONDS = 0.3
+"""Time that a process needs to start and to exit, around what the clock measures."""
+
 
 class Clock:
-    """The time of a run: `progress.seconds`, the share of the training done, and the speed of training."""
+    """The time of a run: `progress.seconds`, the share of the training done, and the speed of training.
 
-    def __init__(self, trainer: Trainer, folder: RunFolder) -> None:
+    A time limit counts from `started_at`, a time of `monotonic()`: the start of the command, before the text is read.
+    """
+
+    def __init__(self, trainer: Trainer, folder: RunFolder, started_at: float) -> None:
         self.trainer, self.folder = trainer, folder
-        self.started_at = monotonic() - trainer.progress.seconds
+        self.started_at = started_at - trainer.progress.seconds
         self.fraction_done = 0.0  # share of the training done: 1 or more at the end
         self.validation_started_at = 0.0
         self.validation_seconds = 0.0  # of the last validation, the save after it and the caller's use of the event
+        self.reading_seconds_per_char = 0.0  # of the last validation, without those
         self.steps = 0  # recorded by this process
         self.seconds_per_step = 0.0  # moving average; 0 before the first step
         self.min_seconds_per_char = 0.0  # of the fastest step: the first steps also map memory and compile
@@ -43,13 +56,39 @@ class Clock:
 
     @property
     def reserved_seconds(self) -> float:
-        """Seconds of a time limit that are kept for the end: for one more step, the last validation and the last save.
+        """Seconds of a time limit that are kept for the end.
 
-        Before the first validation, validating is assumed to read the text as fast as training does.
+        They are for one more step, the last validation, the last save, the last reading of the validation part and the
+        exit. Before the first validation, validating is assumed to read the text as fast as training does.
         """
-        validation = self.validation_seconds or self.min_seconds_per_char * len(self.trainer.tokens.part("val"))
-        needed = RESERVE_MARGIN * (self.seconds_per_step + self.folder.save_seconds + validation)
-        return min(needed, MAX_RESERVE * self.trainer.config.training.max_time)
+        validation = self.validation_seconds or self.min_seconds_per_char * self.trainer.validation_chars
+        needed = RESERVE_MARGIN * (self.seconds_per_step + self.folder.save_seconds + validation) + EXIT_SECONDS
+        return min(needed + self.last_reading_seconds, MAX_RESERVE * self.trainer.config.training.max_time)
+
+    @property
+    def last_reading_seconds(self) -> float:
+        """Seconds of a time limit for reading the validation part once more at the end: all of it, or as much as fits.
+
+        0 where every validation reads all of it.
+        """
+        trainer, limit = self.trainer, self.trainer.config.training.max_time
+        whole = len(trainer.tokens.part("val"))
+        if trainer.validation_chars == whole:
+            return 0.0
+        other = trainer.progress.seconds - trainer.progress.training_seconds
+        left = max(OTHER_TIME_SHARE * limit - other, 0.0)
+        seconds_per_char = self.reading_seconds_per_char or self.min_seconds_per_char
+        return min(whole * seconds_per_char, left, LAST_READING_SHARE * limit)
+
+    @property
+    def last_reading_chars(self) -> int:
+        """Characters of the validation part that the best model reads at the end: without a time limit, all."""
+        trainer = self.trainer
+        whole, at_once = len(trainer.tokens.part("val")), trainer.validation_chars
+        if not trainer.config.training.max_time or not self.reading_seconds_per_char:
+            return whole
+        fits = round(self.last_reading_seconds / self.reading_seconds_per_char)
+        return min(max(fits, at_once), whole)
 
     def record_step(self, seconds: float) -> None:
         """Update the speed of training with the time that a step took.
@@ -57,6 +96,7 @@ class Clock:
         The first step also compiles, maps memory and starts processes: the second takes its place in the average.
         """
         self.steps += 1
+        self.trainer.progress.training_seconds += seconds
         weight = max(1 - STEP_TIME_DECAY, 1 / max(self.steps - 1, 1))
         self.seconds_per_step += weight * (seconds - self.seconds_per_step)
         seconds_per_char = seconds / self.chars_per_step
@@ -66,12 +106,16 @@ class Clock:
         """Start to measure a validation."""
         self.validation_started_at = monotonic()
 
+    def record_reading(self, characters: int) -> None:
+        """Record that a validation has read this many characters since `begin_validation()`."""
+        self.reading_seconds_per_char = (monotonic() - self.validation_started_at) / characters
+
     def end_validation(self) -> None:
         """Record the time since `begin_validation()`."""
         self.validation_seconds = monotonic() - self.validation_started_at
 
     def position(self) -> dict[str, float]:
-        """Return the place in the training and the speed, for a line of metrics.jsonl."""
+        """Return the place in the training, its time and its speed, for a line of metrics.jsonl."""
         progress = self.trainer.progress
         speed = {"chars_per_second": round(self.chars_per_second)} if self.seconds_per_step else {}
         return {
@@ -79,6 +123,7 @@ class Clock:
             "epoch": self.trainer.batches.epoch,
             "characters": progress.characters,
             "seconds": round(progress.seconds, 3),
+            "training_seconds": round(progress.training_seconds, 3),
             **speed,
         }
 

@@ -1,13 +1,14 @@
 """Advice at the end of a run: at most one sentence on its settings, with the option to change.
 
-The thresholds leave room for what healthy runs show. In those, the training loss is measured with dropout and as a mean
-since the previous validation, so it may lie above the validation loss or a fifth below it.
+The thresholds leave room for what healthy runs show. During training, the training loss is measured with dropout and as
+a mean since the previous validation, so it may lie above the validation loss or a fifth below it. At the end, the best
+model is evaluated on text of both parts: only these two losses tell how much a model has memorized.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,6 +47,9 @@ MEMORIZED = 1.7
 
 MIN_DIFFERENCE_NATS = 0.02
 """Losses closer than this count as equal, whatever their ratio."""
+
+MIN_COMPARED_CHARACTERS = 5_000
+"""Validation characters from which the losses of the best model are compared: on fewer, they differ by chance."""
 
 MANY_PARAMETERS_PER_CHARACTER = 10
 """A model with more can memorize its text: `train` warns before it starts, and advice on overfitting names its size."""
@@ -87,6 +91,8 @@ class RunSummary:
     parameters: weights of the model.
     training_characters: characters in the training part.
     pair_entropy_nats: `pair_entropy` of the training part.
+    best: the losses of the best model, both without dropout; None is those of the last validation.
+    chosen: the settings (`section.key`) that were chosen for a time limit. No advice contradicts them.
     """
 
     config: Config
@@ -95,16 +101,24 @@ class RunSummary:
     parameters: int
     training_characters: int
     pair_entropy_nats: float | None = None
+    best: Validation | None = None
+    chosen: Collection[str] = ()
 
     @property
     def last(self) -> Validation:
         return self.validations[-1]
 
+    def memorizes(self, factor: float) -> bool:
+        """Return whether the validation loss is above the training loss by this factor."""
+        compared = self.best or self.last
+        return is_above(compared.loss_nats, compared.train_loss_nats, factor)
+
     @property
     def length_option(self) -> str:
-        """The option that ended training."""
-        time_ran_out = self.last.step < self.total_steps
-        return "--max-time" if time_ran_out else f"--epochs (now {self.config.training.epochs:,})"
+        """The option that ended training; empty if more passes over the text would not help."""
+        if self.last.step < self.total_steps:
+            return "--max-time"
+        return "" if "training.epochs" in self.chosen else f"--epochs (now {self.config.training.epochs:,})"
 
     @property
     def lr_option(self) -> str:
@@ -170,7 +184,7 @@ def check_no_learning(run: RunSummary) -> str:
     loss = min(last.train_loss_nats, last.loss_nats)
     if last.step < MANY_STEPS or few or pairs is None or not is_above(loss, pairs, NO_BETTER_THAN_PAIRS):
         return ""
-    longer = f", or raise {run.length_option}" if last.step < 3 * MANY_STEPS else ""
+    longer = f", or raise {run.length_option}" if last.step < 3 * MANY_STEPS and run.length_option else ""
     return (
         f"a loss of {loss:.2f} nats/char after {last.step:,} steps is no better than counting pairs of "
         f"characters ({pairs:.2f}): try another {run.lr_option}{longer}"
@@ -185,22 +199,28 @@ def check_overfitting(run: RunSummary) -> str:
             f"validation loss {best.loss_nats:.2f} at step {best.step:,}, whose model is kept, "
             f"and {last.loss_nats:.2f} at the end"
         )
-    elif is_above(last.loss_nats, last.train_loss_nats, MEMORIZED):
-        evidence = f"training loss {last.train_loss_nats:.2f}, validation loss {last.loss_nats:.2f}"
+    elif run.memorizes(MEMORIZED):
+        compared = run.best or last
+        evidence = f"training loss {compared.train_loss_nats:.2f}, validation loss {compared.loss_nats:.2f}"
     else:
         return ""
-    model, ratio = run.config.model, run.parameters / run.training_characters
-    smaller = f", lower --hidden (now {model.hidden})" if ratio > MANY_PARAMETERS_PER_CHARACTER else ""
-    change = f"raise --dropout (now {model.dropout:g}){smaller} or lower {run.length_option}"
-    return f"the model overfits ({evidence}): {change}"
+    model, too_large = run.config.model, run.parameters > MANY_PARAMETERS_PER_CHARACTER * run.training_characters
+    changes = {
+        "model.dropout": f"raise --dropout (now {model.dropout:g})",
+        "model.hidden": f"lower --hidden (now {model.hidden})" if too_large else "",
+        "training.epochs": f"lower {run.length_option}" if run.length_option else "",
+    }
+    open_changes = [change for key, change in changes.items() if change and key not in run.chosen]
+    return f"the model overfits ({evidence}): {' or '.join(open_changes) or 'more text would help most'}"
 
 
 def check_few_steps(run: RunSummary) -> str:
     """The run was short, and the model has not started to memorize."""
     last = run.last
-    if last.step >= FEW_STEPS or is_above(last.loss_nats, last.train_loss_nats, GENERALIZATION_GAP):
+    if last.step >= FEW_STEPS or run.memorizes(GENERALIZATION_GAP) or not run.length_option:
         return ""
-    smaller = " or lower --batch-size" if run.config.training.batch_size > 1 else ""
+    can_shrink = run.config.training.batch_size > 1 and "training.batch_size" not in run.chosen
+    smaller = " or lower --batch-size" if can_shrink else ""
     return f"{last.step:,} steps are too few to learn much: raise {run.length_option}{smaller}"
 
 
@@ -209,8 +229,8 @@ def check_still_learning(run: RunSummary) -> str:
     last, since = run.last, 0.75 * run.last.step
     steps, losses = [v.step for v in run.validations], [v.loss_nats for v in run.validations]
     before = float(np.interp(since, steps, losses))
-    memorizing = is_above(last.loss_nats, last.train_loss_nats, GENERALIZATION_GAP)
-    if memorizing or not is_above(before, last.loss_nats, STILL_FALLING):
+    falling = is_above(before, last.loss_nats, STILL_FALLING)
+    if not falling or run.memorizes(GENERALIZATION_GAP) or not run.length_option:
         return ""
     fall = f"from {before:.2f} to {last.loss_nats:.2f} in the last quarter"
     return f"the validation loss was still falling ({fall}): raise {run.length_option}"
@@ -218,9 +238,8 @@ def check_still_learning(run: RunSummary) -> str:
 
 def check_too_small(run: RunSummary) -> str:
     """A small model that has learned all it can."""
-    last = run.last
     large = run.parameters > FEW_PARAMETERS_PER_CHARACTER * run.training_characters
-    if large or is_above(last.loss_nats, last.train_loss_nats, GENERALIZATION_GAP):
+    if large or run.memorizes(GENERALIZATION_GAP) or "model.hidden" in run.chosen:
         return ""
     return (
         f"the model is small for its text ({run.parameters:,} parameters, {run.training_characters:,} characters): "

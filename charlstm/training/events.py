@@ -57,7 +57,7 @@ class Validated:
     step: steps taken so far.
     seconds: time that the run has taken before this validation, over all resumptions.
     train_loss_nats: mean training loss since the last validation, nats per character, with dropout.
-    metrics: the metrics of the validation part.
+    metrics: the metrics of the validation part, or of `training.validation_chars` characters from all over it.
     best: whether this is the lowest validation loss so far.
     """
 
@@ -103,6 +103,24 @@ class RolledBack:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BestEvaluated:
+    """Training ended, and the best model was evaluated.
+
+    step: the step of the best model.
+    seconds: time that the run has taken, over all resumptions.
+    train_loss_nats: its loss on pieces from all over the training part, nats per character, without dropout.
+    validation_loss_nats: its loss on the validation part, or on as much of it as there was time for.
+    validation_characters: how much that is.
+    """
+
+    step: int
+    seconds: float
+    train_loss_nats: float
+    validation_loss_nats: float
+    validation_characters: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Finished:
     """The last event: training ended, and the run is saved.
 
@@ -120,5 +138,7 @@ class Finished:
     best_loss_nats: float | None
 
 
-Event = Started | Stepped | Validated | Saved | RolledBack | Finished
-"""What `run_training` yields: Started, then Stepped, Validated, Saved and RolledBack, then Finished."""
+Event = Started | Stepped | Validated | Saved | RolledBack | BestEvaluated | Finished
+"""What `run_training` yields: Started; Stepped, Validated, Saved and RolledBack; BestEvaluated; Finished.
+
+BestEvaluated is missing if training was stopped, or without a validation part."""

@@ -17,7 +17,8 @@ class Progress:
 
     step: int = 0  # optimizer steps taken
     characters: int = 0  # read in training, over all epochs
-    seconds: float = 0.0  # spent on training, validation and saving, over all resumptions
+    seconds: float = 0.0  # spent on reading the text, training, validation and saving, over all resumptions
+    training_seconds: float = 0.0  # spent on training steps
     best_loss_nats: float | None = None  # lowest validation loss, nats per character
     validated_step: int = 0  # step of the last validation
     stale: int = 0  # validations since the best one

@@ -62,12 +62,13 @@ def roll_back(trainer: Trainer, folder: RunFolder, error: DivergedError) -> Roll
     Raises the error, with advice, after `MAX_ROLLBACKS` roll backs. The run folder then holds the last good state.
     """
     progress, lr = trainer.progress, trainer.config.training.lr
-    step, seconds = progress.step, progress.seconds
+    step, seconds, training_seconds = progress.step, progress.seconds, progress.training_seconds
     rollbacks = 1 + (progress.setbacks if progress.setback_lr == lr else 0)
     good = folder.load_good()
     trainer.load_state_dict(good)
     folder.truncate_metrics(good)
-    progress.seconds, progress.setbacks, progress.setback_lr = seconds, min(rollbacks, MAX_ROLLBACKS), lr
+    progress.seconds, progress.training_seconds = seconds, training_seconds
+    progress.setbacks, progress.setback_lr = min(rollbacks, MAX_ROLLBACKS), lr
     if rollbacks > MAX_ROLLBACKS:
         folder.save(trainer.model_file({}), trainer.state_dict(), best=not trainer.config.validates)
         raise DivergedError(

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
+from dataclasses import asdict, replace
 from time import monotonic
 from typing import Literal
 
 from charlstm.config import Config
 from charlstm.data.corpus import Corpus
 from charlstm.errors import DivergedError
-from charlstm.evaluation.evaluate import evaluate
 from charlstm.evaluation.metrics import Metrics
 from charlstm.storage.model import ModelFile
 from charlstm.storage.run import RunFolder
 from charlstm.storage.state import StateTree
 from charlstm.training.clock import Clock
-from charlstm.training.events import Event, Finished, Saved, Started, Stepped, Validated
+from charlstm.training.events import BestEvaluated, Event, Finished, Saved, Started, Stepped, Validated
 from charlstm.training.recovery import (
     check_loss,
     check_validation_loss,
@@ -31,6 +31,10 @@ LOG_EVERY = 50
 """Steps between two lines of metrics.jsonl, besides the line of each validation."""
 
 
+MAX_TRAINING_TEXT = 50_000
+"""Characters of the training part that the best model is evaluated on: its loss is then known to about 0.01 nats."""
+
+
 def run_training(
     corpus: Corpus,
     config: Config,
@@ -42,6 +46,7 @@ def run_training(
     stop: Callable[[], bool] = lambda: False,
     save: Callable[[], bool] = lambda: False,
     validate_at: Callable[[float], bool] | None = None,
+    started_at: float | None = None,
 ) -> Generator[Event, None, None]:
     """Train a model on a corpus, save the run to `folder`, and yield an event for everything that happens.
 
@@ -52,6 +57,7 @@ def run_training(
     save: called between steps. Whenever it returns True, the run is saved and training continues.
     validate_at: called between steps with the share of the training done, 0 to 1. Returns whether to validate now;
         replaces `training.validate_every`. It may be called more than once per step and must not count its calls.
+    started_at: the time of `time.monotonic()` from which `training.max_time` counts; None is when training begins.
 
     Errors are raised on iteration, and the last save stays on the disk. Raises:
 
@@ -74,7 +80,7 @@ def run_training(
             else:
                 folder.create(config, corpus.spool, overwrite=overwrite)
                 save_run(trainer, folder)
-            run = TrainingRun(trainer, folder, state, stop, save, validate_at)
+            run = TrainingRun(trainer, folder, state, stop, save, validate_at, started_at)
             if not resume:
                 run.prepare_folder()
             yield Started(
@@ -103,11 +109,12 @@ class TrainingRun:
         stop: Callable[[], bool],
         save: Callable[[], bool] = lambda: False,
         validate_at: Callable[[float], bool] | None = None,
+        started_at: float | None = None,
     ) -> None:
         self.trainer, self.folder, self.stop, self.validate_at = trainer, folder, stop, validate_at
         self.is_save_requested = save
         self.resumed, self.folder_is_ready = resumed, False
-        self.clock = Clock(trainer, folder)
+        self.clock = Clock(trainer, folder, monotonic() if started_at is None else started_at)
         self.saved_at, self.saved_step = monotonic(), trainer.progress.step
         self.good_is_saved = trainer.progress.validated_step == trainer.progress.step
 
@@ -141,6 +148,8 @@ class TrainingRun:
             save_run(self.trainer, self.folder)
         if reason != "stopped" and self.good_is_saved and self.folder.has_good:
             self.folder.mark_good()  # the process that made the last save may have ended before it marked it
+        if reason != "stopped" and self.folder_is_ready and self.trainer.config.validates:
+            yield from self.evaluate_best()
         yield Finished(
             reason=reason,
             step=progress.step,
@@ -168,16 +177,20 @@ class TrainingRun:
     def is_validation_due(self) -> bool:
         """Return whether to validate now: at the end, every `validate_every` steps or when `validate_at` says so.
 
-        The same step is never validated twice. Without a validation part, the run is saved instead.
+        The same step is never validated twice, and a run with a time limit not shortly before its end. Without a
+        validation part, the run is saved instead.
         """
-        step, done = self.trainer.progress.step, self.clock.fraction_done
+        step, done, settings = self.trainer.progress.step, self.clock.fraction_done, self.trainer.config.training
         if step in (0, self.trainer.progress.validated_step):
             return False
         if done >= 1:
             return True
         if self.validate_at is not None:
             return self.validate_at(done)
-        return step % self.trainer.config.training.validate_every == 0
+        if step % settings.validate_every:
+            return False
+        steps_left = step * (1 / done - 1)
+        return not settings.max_time or steps_left > settings.validate_every / 2
 
     def reason_to_end(self, stopped: bool) -> Literal["done", "patience", "stopped", ""]:
         """Return why training ends now; empty if it continues. At least one step is taken."""
@@ -230,18 +243,21 @@ class TrainingRun:
             self.prepare_folder()
             save_run(trainer, folder)  # save first: the last validation may overrun the limit
         self.clock.begin_validation()
-        ids = trainer.tokens.part("val")
         with trainer.average.applied():
-            metrics = evaluate(
-                trainer.model, ids, trainer.vocabulary.bos, trainer.validation_bytes, self.stop, trainer.cores
-            )
+            metrics = trainer.evaluate_part("val", trainer.config.training.validation_chars, self.stop)
         if metrics is None:
             return None
+        self.clock.record_reading(metrics.characters)
         check_validation_loss(trainer, metrics)
         self.prepare_folder()
         best, train_loss = progress.record_validation(metrics.loss_nats), progress.pop_mean_loss()
         trainer.average.observe_loss(metrics.loss_nats)
-        losses = {"loss_nats": train_loss, "validation_loss_nats": metrics.loss_nats, "validation_bpc": metrics.bpc}
+        losses = {
+            "loss_nats": train_loss,
+            "validation_loss_nats": metrics.loss_nats,
+            "validation_bpc": metrics.bpc,
+            "validation_characters": metrics.characters,
+        }
         two_sided = {f"validation_{key}": value for key, value in metrics.two_sided().items()}
         folder.append_metrics({**self.clock.position(), **losses, **two_sided})
         save_run(trainer, folder, metrics, best=best, keep=trainer.config.training.keep)
@@ -249,6 +265,36 @@ class TrainingRun:
         return Validated(
             step=progress.step, seconds=progress.seconds, train_loss_nats=train_loss, metrics=metrics, best=best
         )
+
+    def evaluate_best(self) -> Iterator[BestEvaluated]:
+        """Evaluate the best model on training text and, if the validations read a part only, on more validation text.
+
+        The metrics of more validation text replace those in its file. Nothing if `stop()` interrupts it.
+        """
+        trainer, folder, clock = self.trainer, self.folder, self.clock
+        file = folder.load_best()
+        trainer.model.load_weights(file.weights)  # training is over, and its state is saved
+        validation = file.metrics.get("validation", {})
+        if clock.last_reading_chars > validation.get("characters", 0):
+            metrics = trainer.evaluate_part("val", clock.last_reading_chars, self.stop)
+            if metrics is None:
+                return
+            validation = metrics.to_dict()
+            folder.save_best(replace(file, metrics={**file.metrics, "validation": validation}))
+        train = trainer.evaluate_part("train", min(trainer.validation_chars, MAX_TRAINING_TEXT), self.stop)
+        if train is None:
+            return
+        clock.update()
+        event = BestEvaluated(
+            step=file.metrics["step"],
+            seconds=trainer.progress.seconds,
+            train_loss_nats=train.loss_nats,
+            validation_loss_nats=validation["loss_nats"],
+            validation_characters=validation["characters"],
+        )
+        best = {f"best_{key}": value for key, value in asdict(event).items() if key != "seconds"}
+        folder.append_metrics({**clock.position(), **best})
+        yield event
 
     def save_on_request(self) -> Saved:
         """Save the run as it is, which has no effect on the steps to come."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from math import isfinite
 from typing import Any
 
@@ -14,6 +14,9 @@ from charlstm.config import Config
 from charlstm.data.batches import Batches
 from charlstm.data.corpus import Corpus
 from charlstm.errors import CharlstmError, DivergedError, ModelFileError, UsageError
+from charlstm.evaluation.evaluate import evaluate
+from charlstm.evaluation.metrics import Metrics
+from charlstm.evaluation.streams import Streams
 from charlstm.model.bidirectional import build_model
 from charlstm.model.device import choose_device, use_threads
 from charlstm.runtime import MAX_CORES, count_cores
@@ -65,7 +68,7 @@ class Trainer:
         self.average = WeightAverage(self.model, settings)
         self.gradient = self.divide_streams(settings.threads or count_cores())
         self.progress = Progress()
-        self.validation_bytes = sum(map(self.vocabulary.count_bytes, self.tokens.part("val").chunks()))
+        self.validation_chars = self.streams_of("val", config.training.validation_chars).characters
 
     def divide_streams(self, cores: int) -> ShardedGradient:
         """Divide the streams among as many processes as these cores can run; a GPU gets one."""
@@ -77,6 +80,20 @@ class Trainer:
         """Return the device, the precision, the engine and the number of processes, in words."""
         processes = self.gradient.processes
         return f"{self.device}, {processes} processes" if processes > 1 else str(self.device)
+
+    def streams_of(self, part: str, limit: int) -> Streams:
+        """Return the streams in which `evaluate_part` reads a part of the corpus."""
+        return Streams.for_evaluation(len(self.tokens.part(part)), limit)
+
+    def evaluate_part(self, part: str, limit: int, stop: Callable[[], bool] = lambda: False) -> Metrics | None:
+        """Evaluate the model, as it is, on about `limit` characters from all over a part of the corpus; 0 means all.
+
+        Returns None if `stop()` is true before the end.
+        """
+        tokens, vocabulary = self.tokens.part(part), self.vocabulary
+        spans = self.streams_of(part, limit).spans
+        size = sum(vocabulary.count_bytes(chunk) for span in spans for chunk in tokens.chunks(*span))
+        return evaluate(self.model, tokens, vocabulary.bos, size, stop, self.cores, limit)
 
     def close(self) -> None:
         """End the other processes that share the training. The trainer takes no step afterwards."""

@@ -20,6 +20,7 @@ class TrialFinished:
     seconds: time that the trial took.
     reason: why it failed, in one sentence.
     best: whether it is the best trial so far.
+    repeats: the number of the trial that this one repeats with another seed, if it does.
     """
 
     number: int
@@ -30,3 +31,4 @@ class TrialFinished:
     seconds: float
     reason: str = ""
     best: bool = False
+    repeats: int | None = None

@@ -21,10 +21,13 @@ MAX_VALIDATION_SHARE = 0.1
 
 
 class TrialMonitor:
-    """What happens to one trial: when it is validated, with which results, and why it ends."""
+    """What happens to one trial: when it is validated, with which results, and why it ends.
 
-    def __init__(self, trial: optuna.Trial, seconds: float) -> None:
-        self.trial, self.seconds = trial, seconds
+    A trial that is not `prunable` is trained to its end.
+    """
+
+    def __init__(self, trial: optuna.Trial, seconds: float, prunable: bool) -> None:
+        self.trial, self.seconds, self.prunable = trial, seconds, prunable
         self.losses: list[float] = []  # of its validations, nats per character
         self.rung = 0  # of the last validation: the fifths of its time that were over
         self.next_rung = RUNGS  # of the next validation; the last rung is not announced by `validate_at`
@@ -65,5 +68,5 @@ class TrialMonitor:
         if rung > self.rung:
             self.rung = rung
             self.trial.report(loss, rung)
-            if rung < RUNGS and self.trial.should_prune():
+            if self.prunable and rung < RUNGS and self.trial.should_prune():
                 self.outcome = "pruned"

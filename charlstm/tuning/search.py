@@ -9,9 +9,10 @@ from __future__ import annotations
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from statistics import mean
 from time import monotonic
 from typing import Any
 
@@ -25,18 +26,19 @@ from charlstm.config import Config
 from charlstm.data.batches import Batches
 from charlstm.data.corpus import Corpus
 from charlstm.errors import CharlstmError, DivergedError, UsageError
-from charlstm.settings import Settings, current_key, updated
+from charlstm.settings import Settings, updated
 from charlstm.storage.files import replace_file, write_atomically
 from charlstm.storage.locate import BEST, CONFIG, SEARCH_JOURNAL
 from charlstm.storage.lock import ProcessLock
 from charlstm.storage.run import RunFolder
+from charlstm.training.auto_config import choose_config
 from charlstm.training.events import Event, Finished, Validated
 from charlstm.training.run import run_training
 from charlstm.training.trainer import Trainer
 from charlstm.tuning.events import TrialFinished
 from charlstm.tuning.journal import open_study
 from charlstm.tuning.monitor import RUNGS, TrialMonitor
-from charlstm.tuning.space import Categorical, Space, Value, fixed_terms, get_setting
+from charlstm.tuning.space import Categorical, Space, Value, get_setting, space_around, unset_keys
 
 BEST_CONFIG, SEARCH_LOCK = "best.toml", "lock"
 
@@ -44,7 +46,24 @@ MIN_TRIALS_TO_RANK = 10
 """Trials that must be done before the settings are ranked by importance."""
 
 ORIGIN = "the search"
-"""Where the values of searched settings come from, for error messages."""
+"""Where the values of planned and searched settings come from, for error messages."""
+
+SEARCHED_VALUE = "searched"
+"""What stands for the value of a searched setting in the terms of a search."""
+
+RANDOM_TRIALS = 4
+"""Trials with values drawn at random, before the sampler has enough results to learn from."""
+
+
+PLANNED = "plan"
+"""Key of the study under which the planned settings are saved, so that a continued search has the same ones."""
+
+
+REPEATS = "repeats"
+"""Attribute of a trial that repeats another one with another seed: the number of that one."""
+
+MAX_REPEATS = 4
+"""Trials that are repeated at most at the end of a search."""
 
 
 class Search:
@@ -52,40 +71,66 @@ class Search:
 
     folder: the folder of the search; it is created if it does not exist.
     corpus: the text.
-    config: the settings of every trial, except the searched ones.
-    given: the settings that the user set; they are written to the resulting config file.
-    space: the settings that are searched.
+    config: the settings; those that the user did not set are planned for the time of a trial, as for `--max-time`.
+    given: the settings that the user set; they are the same in every trial.
 
     Raises UsageError if the folder holds a run or another search, CharlstmError if it cannot be written, its journal is
     damaged or the corpus is too small for any settings.
     """
 
-    def __init__(self, folder: Path, corpus: Corpus, config: Config, given: Settings, space: Space) -> None:
-        self.folder, self.config, self.given, self.space = folder, config, given, space
+    def __init__(self, folder: Path, corpus: Corpus, config: Config, given: Settings) -> None:
+        self.folder, self.given = folder, given
         self.corpus = replace(corpus, spool=None)  # a trial would move the text to its folder, which is removed
         self.tokens = corpus.split(config.data.split)
         if not (folder / SEARCH_JOURNAL).exists():
             RunFolder(folder).check_unused()
         self.study = open_study(folder)
-        self.check_terms()
-        self.discard_killed()
-        self.enqueue_given()
+        self.check_terms(config)
+        with self.exclusively():
+            self.config = self.load_or_choose_plan(config)
+            self.space: Space = {
+                key: values for key, values in space_around(self.config).items() if key in unset_keys(given)
+            }
+            self.discard_killed()
+            self.enqueue_plan()
 
-    def check_terms(self) -> None:
+    @contextmanager
+    def exclusively(self) -> Iterator[None]:
+        """Keep other processes of this search out of the block."""
+        lock = ProcessLock(self.folder / SEARCH_LOCK)
+        lock.acquire(wait=True)
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def load_or_choose_plan(self, config: Config) -> Config:
+        """Return the settings of the plan: those that the journal has, or new ones, which depend on the machine."""
+        if PLANNED not in self.study.user_attrs:
+            chosen = choose_config(self.corpus, config, self.given).best.config.to_dict()
+            planned = {f"{name}.{key}": value for name, section in chosen.items() for key, value in section.items()}
+            self.study.set_user_attr(PLANNED, {key: planned[key] for key in planned if not key.startswith("data.")})
+        return updated(config, self.study.user_attrs[PLANNED], ORIGIN)
+
+    def check_terms(self, config: Config) -> None:
         """Raise UsageError if the settings or the corpus are not those that this search was started with."""
-        terms, saved = fixed_terms(self.config, self.space), self.study.user_attrs
+        terms = {key: get_setting(config, key) for key in self.given if not key.startswith("data.corpus")}
+        terms |= dict.fromkeys(unset_keys(self.given), SEARCHED_VALUE)
+        saved, hint = self.study.user_attrs, "name another folder with -o"
         if not saved:
             self.study.set_user_attr("settings", terms)
             self.study.set_user_attr("corpus", self.corpus.fingerprint)
             return
-        hint = "name another folder with -o"
         if saved["corpus"] != self.corpus.fingerprint:
             raise UsageError(f"{self.folder} holds a search on another corpus", hint)
-        before = {current_key(key): value for key, value in saved["settings"].items()}
-        for key, value in terms.items():
-            if before.get(key, value) != value:
+        if PLANNED not in saved and self.completed:
+            raise UsageError(f"{self.folder} holds a search of an earlier version, with other ranges", hint)
+        before = saved["settings"]
+        for key in {**terms, **before}:
+            here, there = (values.get(key, get_setting(Config(), key)) for values in (terms, before))
+            if here != there:
                 where = self.given[key].where if key in self.given else key
-                raise UsageError(f"{where} is {value} here and {before[key]} in the search in {self.folder}", hint)
+                raise UsageError(f"{where} is {here} here and {there} in the search in {self.folder}", hint)
 
     def discard_killed(self) -> None:
         """Mark the trials of killed processes as failed: no process holds the lock of their folder."""
@@ -98,18 +143,35 @@ class Search:
                     self.study.tell(int(number), state=TrialState.FAIL)
                 shutil.rmtree(path, ignore_errors=True)
 
-    def enqueue_given(self) -> None:
-        """Give the first trial the settings as they are, so that the result is at least as good."""
+    def enqueue_plan(self) -> None:
+        """Give the first trial the planned settings, so that the result is never worse."""
         params = {key: values.encode(get_setting(self.config, key)) for key, values in self.space.items()}
         if all(trial.state == TrialState.FAIL for trial in self.study.get_trials(deepcopy=False)):
             self.study.enqueue_trial(params)
 
     def run_trials(self, count: int, stop: Callable[[], bool] = lambda: False) -> Iterator[Event | TrialFinished]:
-        """Run `count` trials, or until `stop()` returns True. The trial that it interrupts does not count."""
+        """Run `count` trials, or until `stop()` returns True, then repeat the best ones.
+
+        The trial that `stop()` interrupts does not count.
+        """
         self.warm_up()
         for _ in range(count):
             if stop():
                 return
+            yield from self.run_trial(stop)
+        yield from self.repeat_best(stop)
+
+    def repeat_best(self, stop: Callable[[], bool]) -> Iterator[Event | TrialFinished]:
+        """Train the two best candidates again with another seed: the lowest of many losses is partly luck.
+
+        Where another one is then among the best two, it is repeated, too.
+        """
+        for _ in range(MAX_REPEATS):
+            best = self.best_trials(2)
+            candidate = next((trial for trial in best if len(self.losses(trial)) == 1), None)
+            if len(best) < 2 or candidate is None or stop():
+                return
+            self.study.enqueue_trial(candidate.params, user_attrs={REPEATS: candidate.number})
             yield from self.run_trial(stop)
 
     def warm_up(self) -> None:
@@ -129,23 +191,27 @@ class Search:
         A trial that `stop()` or an error interrupts has failed, and a stopped one yields no result.
         """
         trial = self.ask()
+        repeats = trial.user_attrs.get(REPEATS)
+        seed = self.config.training.seed + (repeats is not None)
         folder = RunFolder(self.folder / f"trial-{trial.number}")
-        monitor, began = TrialMonitor(trial, self.config.training.max_time), monotonic()
+        monitor, began = TrialMonitor(trial, self.config.training.max_time, repeats is None), monotonic()
         state = TrialState.FAIL
         try:
             values = {key: values.suggest(trial, key) for key, values in self.space.items()}
-            yield from self.train_trial(monitor, updated(self.config, values, ORIGIN), folder, stop)
+            config = updated(self.config, values | {"training.seed": seed}, ORIGIN)
+            yield from self.train_trial(monitor, config, folder, stop)
             if not monitor.stopped:
                 state = TrialState.PRUNED if monitor.over else TrialState.COMPLETE
         finally:
             loss = min(monitor.losses, default=None)
             self.study.tell(trial, loss if state == TrialState.COMPLETE else None, state)
-            best = state == TrialState.COMPLETE and self.keep_best(trial.number, folder)
+            candidate = trial.number if repeats is None else repeats
+            best = state == TrialState.COMPLETE and self.keep_best(candidate, folder)
             shutil.rmtree(folder.path, ignore_errors=True)
         if not monitor.stopped:
             outcome, seconds = monitor.outcome or "done", monotonic() - began
             done = monitor.rung / RUNGS
-            yield TrialFinished(trial.number, outcome, loss, done, values, seconds, monitor.reason, best)
+            yield TrialFinished(trial.number, outcome, loss, done, values, seconds, monitor.reason, best, repeats)
 
     def train_trial(
         self, monitor: TrialMonitor, config: Config, folder: RunFolder, stop: Callable[[], bool]
@@ -179,21 +245,21 @@ class Search:
 
     def make_sampler(self, number: int) -> TPESampler:
         """Return the sampler of a trial: a tree-structured Parzen estimator (Bergstra et al. 2011)."""
-        return TPESampler(seed=(self.config.training.seed * 1_000_003 + number) % 2**32)
+        seed = (self.config.training.seed * 1_000_003 + number) % 2**32
+        return TPESampler(n_startup_trials=1 + RANDOM_TRIALS, multivariate=True, seed=seed)
 
-    def keep_best(self, number: int, trial: RunFolder) -> bool:
-        """Keep the model and settings of this trial if it is the best so far. Returns whether it is."""
-        lock = ProcessLock(self.folder / SEARCH_LOCK)
-        lock.acquire(wait=True)
-        try:
-            if self.best_trials(1)[0].number != number:
+    def keep_best(self, candidate: int, trial: RunFolder) -> bool:
+        """Keep the model and settings of this trial, of this candidate, if it is the best one so far.
+
+        Returns whether it is.
+        """
+        with self.exclusively():
+            if self.best_trials(1)[0].number != candidate:
                 return False
             for name in (BEST, CONFIG):  # the settings of the trial record where the corpus is
                 replace_file(trial.path / name, self.folder / name)
             self.write_best()
             return True
-        finally:
-            lock.release()
 
     def write_best(self) -> Path:
         """Write the settings of the best trial to a file for --config. Returns its path."""
@@ -202,36 +268,47 @@ class Search:
         return path
 
     def config_toml(self, trial: FrozenTrial) -> str:
-        """Return the settings that the user set and those that this trial found, as TOML."""
-        found = self.searched_values(trial)
-        config = updated(self.config, found, ORIGIN)
+        """Return the settings that the user set, those of the plan and those that this trial found, as TOML."""
+        config = updated(self.config, self.searched_values(trial), ORIGIN)
         time = f"{config.training.max_time:g}s"
-        about = f"Trial {trial.number} of a search: {trial.value:.4f} nats/char after {time}. --max-time trains longer."
-        document: dict[str, Any] = {"about": about}
-        for key in fixed_terms(config, {}):
-            if key in self.given or key in found:
-                section, _, name = key.partition(".")
-                document.setdefault(section, {})[name] = time if name == "max_time" else get_setting(config, key)
+        result = f"{self.loss(trial):.4f} nats/char after {time}"
+        document: dict[str, Any] = {"about": f"Trial {trial.number} of a search: {result}. --max-time trains longer."}
+        default = Config()
+        for section, settings in config.to_dict().items():
+            for name, value in settings.items():
+                key = f"{section}.{name}"
+                if key in self.given or key in self.space or (section != "data" and value != get_setting(default, key)):
+                    document.setdefault(section, {})[name] = time if name == "max_time" else value
         return tomli_w.dumps(document)
 
     def searched_values(self, trial: FrozenTrial) -> dict[str, Value]:
         """Return the searched settings of a trial by `section.key`."""
-        params = {current_key(key): value for key, value in trial.params.items()}
-        return {key: values.decode(params[key]) for key, values in self.space.items()}
+        return {key: values.decode(trial.params[key]) for key, values in self.space.items()}
+
+    def losses(self, trial: FrozenTrial) -> list[float]:
+        """Return the losses of a candidate, in nats per character: that of its trial, and of its repetition, if any."""
+        same = [each for each in self.completed if trial.number in (each.number, each.user_attrs.get(REPEATS))]
+        return [each.value for each in same if each.value is not None]
+
+    def loss(self, trial: FrozenTrial) -> float:
+        """Return the mean of these losses."""
+        return mean(self.losses(trial))
 
     def best_trials(self, count: int) -> list[FrozenTrial]:
-        """Return the best trials that trained to their end, of all processes, best first."""
-        return sorted(self.completed, key=lambda trial: (trial.value, trial.number))[:count]
+        """Return the best candidates, of all processes, best first: trials that trained to their end."""
+        candidates = [trial for trial in self.completed if REPEATS not in trial.user_attrs]
+        return sorted(candidates, key=lambda trial: (self.loss(trial), trial.number))[:count]
 
     @property
     def completed(self) -> list[FrozenTrial]:
-        """The trials that trained to their end, of all processes."""
+        """The trials that trained to their end, of all processes, with the repetitions."""
         return self.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
 
     @property
     def finished_trials(self) -> int:
-        """Number of trials that trained to their end or were pruned, of all processes."""
-        return len(self.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE, TrialState.PRUNED]))
+        """Number of trials that trained to their end or were pruned, of all processes, without repetitions."""
+        finished = self.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE, TrialState.PRUNED])
+        return sum(REPEATS not in trial.user_attrs for trial in finished)
 
     def parameter_importances(self) -> dict[str, float]:
         """Return how much each setting matters for the loss, as shares, largest first; empty after a few trials.

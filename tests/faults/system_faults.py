@@ -15,7 +15,7 @@ from mmap import mmap
 from pathlib import Path
 from typing import Any
 
-from charlstm.training import run as training_run
+from charlstm.training.trainer import Trainer
 from tests.faults.half_writes import HalfWrites
 from tests.faults.reference import Fault, Outcome, Reference, check_files, check_rejected
 
@@ -147,13 +147,13 @@ def signal_during_validation(reference: Reference) -> None:
 
 
 def stop_in_validation() -> None:
-    evaluate = vars(training_run)["evaluate"]
+    evaluate = Trainer.evaluate_part
 
     def interrupted(*arguments: Any) -> Any:
         os.kill(os.getpid(), signal.SIGTERM)
         return evaluate(*arguments)
 
-    vars(training_run)["evaluate"] = interrupted
+    Trainer.evaluate_part = interrupted  # type: ignore[assignment,method-assign]
 
 
 def set_clock_back(reference: Reference) -> None:

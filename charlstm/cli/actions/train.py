@@ -6,17 +6,18 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from time import monotonic
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from charlstm import presets
 from charlstm.cli.actions.lr_range import run_lr_range_test
 from charlstm.cli.commands.train import TrainRequest
 from charlstm.cli.display import Display, show_plan
 from charlstm.cli.interrupt import Interrupt
-from charlstm.cli.output import quantity, write_json
+from charlstm.cli.output import format_duration, quantity, write_json
 from charlstm.cli.stdin import check_unread_input
 from charlstm.cli.texts import fit_to_text, read_with_progress, with_default_split
-from charlstm.config import Config, ModelConfig
+from charlstm.config import SECTIONS, Config, ModelConfig
 from charlstm.console import Console, escape_controls
 from charlstm.data.batches import Batches
 from charlstm.data.corpus import Corpus, derive_run_name
@@ -27,7 +28,19 @@ from charlstm.storage.locate import find_model, find_newest_run
 from charlstm.storage.model import ModelFile
 from charlstm.storage.run import RunFolder
 from charlstm.storage.spool import Spool
-from charlstm.training.events import Event, Finished, RolledBack, Saved, Started, Stepped, Validated
+from charlstm.training.events import BestEvaluated, Event, Finished, RolledBack, Saved, Started, Stepped, Validated
+
+if TYPE_CHECKING:
+    from charlstm.training.auto_config import Candidate, ConfigChoice
+
+CANDIDATES_SHOWN = 12
+"""Sizes of model in the table of `--dry-run`."""
+
+LENGTH_CHECK_STEPS = 20
+"""Steps after which the time of a run without a limit is estimated."""
+
+LONG_RUN_SECONDS = 24 * 3600.0
+"""A run that takes longer says so."""
 
 SLOWNESS = 0.7
 """Share of the planned speed below which training is much slower than planned: a size of model earlier."""
@@ -45,7 +58,13 @@ class Plan(NamedTuple):
     resume: bool = False
     overwrite: bool = False
     init_from: ModelFile | None = None
-    chars_per_second: float = 0.0  # the speed that the settings were chosen for; 0 if they were not
+    choice: ConfigChoice | None = None  # what the settings for a time limit are based on, if they were chosen
+
+    def chosen_settings(self, given: Settings) -> set[str]:
+        """Return the settings that were chosen for a time limit. Of a resumed run they may be all."""
+        if not (self.choice or (self.resume and self.config.training.max_time)):
+            return set()
+        return {f"{name}.{f.name}" for name, section in SECTIONS.items() for f in fields(section)} - set(given)
 
 
 def run_train(console: Console, request: TrainRequest, save: Callable[[], bool]) -> int:
@@ -56,7 +75,7 @@ def run_train(console: Console, request: TrainRequest, save: Callable[[], bool])
     plan = plan_resumed(request) if request.resume else plan_new(console, request)
     if not (request.resume or request.dry_run or request.find_lr):
         plan.folder.check_unused(overwrite=request.overwrite)
-    corpus = read_with_progress(console, plan.config.data, plan.stdin)
+    corpus = read_with_progress(console, plan.config.data, plan.stdin, max_time=plan.config.training.max_time)
     if not request.resume:
         plan = plan._replace(config=with_default_split(plan.config, request.given, corpus))
     if request.preset:
@@ -138,21 +157,43 @@ def make_absolute(source: str) -> str:
 def fit_settings(console: Console, plan: Plan, corpus: Corpus, request: TrainRequest) -> Plan:
     """Return the plan with the settings the user left open chosen for a time limit or a small text."""
     if plan.config.training.max_time and not request.preset:
-        return fit_to_time(console, plan, corpus, request.given)
+        return fit_to_time(console, plan, corpus, request)
     fitted = fit_to_text(console, plan.config, request.given, corpus)
     return plan._replace(config=updated(plan.config, fitted, "the text"))
 
 
-def fit_to_time(console: Console, plan: Plan, corpus: Corpus, given: Settings) -> Plan:
+def fit_to_time(console: Console, plan: Plan, corpus: Corpus, request: TrainRequest) -> Plan:
     """Return the plan with the settings the user left open chosen for the text, the time and this machine."""
     retain_freed_memory()
-    console.note("measuring how fast this machine trains: up to 10 seconds, before the time of the run starts")
     from charlstm.training.auto_config import choose_config
 
     shape = {f"model.{f.name}" for f in fields(ModelConfig)} if plan.init_from else set()
-    choice = choose_config(corpus, plan.config, {*given, *shape})
+    choice = choose_config(corpus, plan.config, {*request.given, *shape}, monotonic() - console.started_at)
+    if request.dry_run:
+        show_candidates(console, choice)
     console.note(f"settings {choice}")
-    return plan._replace(config=choice.config, chars_per_second=choice.chars_per_second)
+    return plan._replace(config=choice.best.config, choice=choice)
+
+
+def show_candidates(console: Console, choice: ConfigChoice) -> None:
+    """Print the sizes of model that were considered, the best first, with the losses predicted for them."""
+    header = ("layers x units", "streams", "lr", "characters/s", "passes", "predicted nats/char")
+    rows = [header, *map(describe_candidate, choice.candidates[:CANDIDATES_SHOWN])]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for cells in rows:
+        console.note("  ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True)))
+
+
+def describe_candidate(candidate: Candidate) -> tuple[str, ...]:
+    model, training = candidate.config.model, candidate.config.training
+    return (
+        f"{model.layers} x {model.hidden}",
+        f"{training.batch_size} x {training.seq_len}",
+        f"{training.lr:.2g}",
+        f"{'' if candidate.measured else 'about '}{candidate.chars_per_second:,.0f}",
+        f"{candidate.epochs:.2g}",
+        f"{candidate.loss_nats:.3f}",
+    )
 
 
 def check_size(corpus: Corpus, config: Config) -> None:
@@ -182,12 +223,17 @@ def run_plan(console: Console, plan: Plan, corpus: Corpus, request: TrainRequest
             init_from=plan.init_from,
             stop=interrupt,
             save=save,
+            started_at=console.started_at,
         )
-        if plan.chars_per_second:
-            events = note_slowness(console, events, plan.chars_per_second)
+        if plan.choice:
+            events = note_slowness(console, events, plan.choice.best.chars_per_second)
+        elif not plan.config.training.max_time:
+            events = note_length(console, events)
         if request.as_json:
             events = write_events(console, events, plan.folder.path)
-        finished = Display(console, corpus, plan.config, plan.folder, request.samples).follow(events)
+        finished = Display(
+            console, corpus, plan.config, plan.folder, request.samples, plan.chosen_settings(request.given)
+        ).follow(events)
     show_end(console, plan, finished)
     if finished.reason == "stopped":
         return interrupt.status
@@ -211,6 +257,17 @@ def note_slowness(console: Console, events: Iterable[Event], planned: float) -> 
         yield event
 
 
+def note_length(console: Console, events: Iterable[Event]) -> Iterator[Event]:
+    """Yield the events, and note after some steps if the run will take very long."""
+    for count, event in enumerate(events):
+        if isinstance(event, Stepped) and count == LENGTH_CHECK_STEPS and event.seconds_left > LONG_RUN_SECONDS:
+            console.note(
+                f"this run takes about {format_duration(event.seconds_left)} at {event.chars_per_second:,.0f} "
+                "characters/s; --max-time 8h would choose settings for eight hours"
+            )
+        yield event
+
+
 def write_events(console: Console, events: Iterable[Event], folder: Path) -> Iterator[Event]:
     """Yield the events, and write all except the single steps to stdout as JSON."""
     for event in events:
@@ -229,6 +286,7 @@ def describe_event(event: Event) -> dict[str, Any]:
         Validated: "validated",
         Saved: "saved",
         RolledBack: "rolled_back",
+        BestEvaluated: "best_evaluated",
         Finished: "finished",
     }
     if type(event) not in names:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from charlstm.cli.actions.train import choose_folder, resolve_sources
 from charlstm.cli.commands.tune import TuneRequest
-from charlstm.cli.display import format_duration, show_corpus
+from charlstm.cli.display import show_corpus
 from charlstm.cli.interrupt import Interrupt
 from charlstm.cli.options import with_dashes
-from charlstm.cli.output import quantity, write_json
+from charlstm.cli.output import format_duration, quantity, write_json
 from charlstm.cli.texts import fit_to_text, read_with_progress, with_default_split
 from charlstm.console import Console, escape_controls
 from charlstm.errors import CharlstmError, UsageError
@@ -19,7 +19,7 @@ from charlstm.runtime import retain_freed_memory
 from charlstm.settings import Setting, resolve, updated
 from charlstm.training.events import Event, Stepped
 from charlstm.tuning.events import TrialFinished
-from charlstm.tuning.space import Value
+from charlstm.tuning.space import Value, get_setting
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -53,13 +53,12 @@ def run_search(console: Console, request: TuneRequest, save: Callable[[], bool])
     show_corpus(console, corpus, config)
     fitted = fit_to_text(console, config, request.given, corpus)
     config, given = updated(config, fitted, "the text"), request.given | fitted
-    space = {key: values for key, values in request.space.items() if key not in fitted}
     retain_freed_memory()
     from charlstm.tuning.search import Search
 
     default = choose_folder(sources)
     folder = request.output or default.with_name(f"{default.name}-tune")
-    search = Search(folder, corpus, config, given, space)
+    search = Search(folder, corpus, config, given)
     show_search(console, search, request.trials)
     with Interrupt(console, "ending this trial, which does not count") as interrupt:
         last = follow_trials(console, search.run_trials(request.trials, interrupt), request.as_json, save)
@@ -80,7 +79,7 @@ def run_search(console: Console, request: TuneRequest, save: Callable[[], bool])
                 "config": str(path),
                 "trials": search.finished_trials,
                 "best_trial": best.number,
-                "best_loss_nats": best.value,
+                "best_loss_nats": search.loss(best),
             },
         )
     else:
@@ -99,7 +98,12 @@ def check_optuna() -> None:
 def show_search(console: Console, search: Search, trials: int) -> None:
     """Print the searched settings, the folder, and how many trials it already has."""
     seconds = search.config.training.max_time
-    console.note("space    " + "; ".join(f"{option_name(key)} {values}" for key, values in search.space.items()))
+    plan = {key: get_setting(search.config, key) for key in search.space}
+    settings = ", ".join(f"{option_name(key)} {format_setting(value)}" for key, value in plan.items())
+    console.note(f"plan     for {format_duration(seconds)} of training, the first trial: {settings}")
+    console.note(
+        "space    around it: " + "; ".join(f"{option_name(key)} {values}" for key, values in search.space.items())
+    )
     console.note(f"trials   {trials} of {format_duration(seconds)} each in {escape_controls(str(search.folder))}")
     if search.finished_trials:
         console.note(f"continuing after {quantity(search.finished_trials, 'trial')}")
@@ -129,6 +133,7 @@ def write_trial(console: Console, trial: TrialFinished) -> None:
     record = {
         "event": "trial",
         "number": trial.number,
+        "repeats": trial.repeats,
         "outcome": trial.outcome,
         "loss_nats": trial.loss_nats,
         "fraction_done": trial.fraction_done,
@@ -149,7 +154,8 @@ def describe_trial(trial: TrialFinished) -> str:
     }
     settings = ", ".join(f"{option_name(key)} {format_setting(value)}" for key, value in trial.values.items())
     best = "  best so far" if trial.best else ""
-    return f"trial {trial.number}  {result[trial.outcome]}  ({settings})  {format_duration(trial.seconds)}{best}"
+    again = "" if trial.repeats is None else f" (trial {trial.repeats} with another seed)"
+    return f"trial {trial.number}{again}  {result[trial.outcome]}  ({settings})  {format_duration(trial.seconds)}{best}"
 
 
 def show_best(console: Console, search: Search) -> None:
@@ -162,6 +168,8 @@ def show_best(console: Console, search: Search) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for cells in rows:
         console.note("  ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True)))
+    seconds = format_duration(search.config.training.max_time)
+    console.note(f"chosen for trainings of {seconds}; longer ones may need other settings")
     importances = search.parameter_importances()
     if importances:
         shares = ", ".join(f"{option_name(key)} {share:.0%}" for key, share in importances.items())
@@ -169,7 +177,7 @@ def show_best(console: Console, search: Search) -> None:
 
 
 def format_trial_row(search: Search, trial: FrozenTrial) -> list[str]:
-    loss = trial.value or 0.0
+    loss = search.loss(trial)
     values = search.searched_values(trial).values()
     return [str(trial.number), f"{loss:.4f}", f"{loss / log(2):.4f}", *map(format_setting, values)]
 

@@ -24,15 +24,12 @@ from charlstm.config import TrainingConfig
 from charlstm.console import Console
 from charlstm.errors import UsageError
 from charlstm.settings import Setting, Settings
-from charlstm.tuning.space import SPACE, Space, unset_space
+from charlstm.tuning.space import SEARCHED, unset_keys
 
 TRAINING_FLAGS = [f"training.{f.name}" for f in fields(TrainingConfig) if f.name != "max_time"]
 """The training settings with an option here; --time takes the place of --max-time."""
 
-TRIAL_DEFAULTS = {
-    "training.max_time": Setting("1m", "--time"),
-    "training.epochs": Setting(1_000_000, "--epochs"),  # so that the time ends a trial, however small the corpus
-}
+TRIAL_DEFAULTS = {"training.max_time": Setting("1m", "--time")}
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,6 @@ class TuneRequest:
 
     corpus: list[str]
     given: Settings
-    space: Space
     trials: int
     output: Path | None
     as_json: bool
@@ -82,19 +78,19 @@ def tune(
 ) -> int:
     """Search for good settings with many short training runs.
 
-    Prints the path of a file for train --config. Settings that you give are kept; the others are searched. The same
-    command again continues the search, and several processes can share it.
+    Prints the path of a file for train --config. Settings that you give are kept. The first trial has the settings that
+    train --max-time would choose, and the others are searched around them. The same command again continues the search,
+    and several processes can share it.
     """
     from_preset = presets.load_preset(preset) if preset else {}
     given = TRIAL_DEFAULTS | merge_settings(console, from_preset, config, set_, settings)
     if time is not None:
         given["training.max_time"] = Setting(time, "--time")
-    space = unset_space(given)
-    if not space:
-        raise UsageError(f"nothing to search: {', '.join(SPACE)} are all given")
+    if not unset_keys(given):
+        raise UsageError(f"nothing to search: {', '.join(SEARCHED)} are all given")
 
     with SaveSignal() as save_signal:  # before the slow imports: the signal would end the process
         from charlstm.cli.actions.tune import run_search
 
-        request = TuneRequest(corpus or [], given, space, trials, output, as_json)
+        request = TuneRequest(corpus or [], given, trials, output, as_json)
         return run_search(console, request, save_signal)
