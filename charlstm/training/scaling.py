@@ -22,8 +22,9 @@ class ScalingLaw(NamedTuple):
     """Weights of several layers count as those of one, times the layers to the power of this."""
     characters_factor: float
     characters_exponent: float
-    critical_batch: float
-    """In a batch of as many characters, a character is worth half."""
+    batch_factor: float
+    batch_exponent: float
+    """In a batch of factor * characters ** exponent, a character is worth half: long trainings bear large batches."""
     repetitions: float
     """Readings of a text after which one more is worth 1/e of the first."""
     memorizing_factor: float
@@ -31,7 +32,7 @@ class ScalingLaw(NamedTuple):
     """Of the weights for each character of the text, in the loss that memorizing adds after many readings."""
 
 
-LAW = ScalingLaw(3.863, 0.2202, 0.01, 13.37, 0.2319, 964.0, 3.44, 0.01526, 1.149)
+LAW = ScalingLaw(4.294, 0.2343, 0.01, 5.514, 0.1566, 0.3204, 0.5429, 3.347, 0.01457, 1.166)
 
 
 def count_effective_characters(characters: float, text_length: float, batch: float, law: ScalingLaw = LAW) -> float:
@@ -41,7 +42,8 @@ def count_effective_characters(characters: float, text_length: float, batch: flo
     """
     again = max(characters / text_length - 1, 0.0)
     worth = min(characters, text_length) + text_length * law.repetitions * -expm1(-again / law.repetitions)
-    return worth / (1 + batch / law.critical_batch)
+    critical: float = law.batch_factor * worth**law.batch_exponent
+    return worth / (1 + batch / critical)
 
 
 def predict_excess_loss(
