@@ -41,7 +41,7 @@ def test_train_yields_started_then_steps_and_validations_then_finished(corpus: P
     events = train(corpus, CONFIG)
     assert isinstance(events[0], charlstm.Started)
     assert isinstance(events[-1], charlstm.Finished)
-    assert {type(event) for event in events[1:-1]} == {charlstm.Stepped, charlstm.Validated}
+    assert {type(event) for event in events[1:-1]} == {charlstm.Stepped, charlstm.Validated, charlstm.BestEvaluated}
     assert events[-1].step == events[0].total_steps
     assert Path("runs/little/best.safetensors").exists()
 

@@ -125,11 +125,11 @@ def test_the_clock_reserves_time_for_the_last_step_save_and_validation() -> None
     clock.record_step(0.5)
     clock.seconds_per_step = 0.5
     at_exit = 0.3
-    assert clock.reserved_seconds == pytest.approx(
-        1.2 * (0.5 + 0.5 * 250 / 64) + at_exit
-    )  # the validation part has 250
+    reading = 0.5 * 250 / 64  # the validation part has 250 characters, and as many of the training part are read
+    assert clock.reserved_seconds == pytest.approx(1.2 * (0.5 + 2 * reading) + at_exit)
     folder.save_seconds, clock.validation_seconds = 4.0, 10.0
-    assert clock.reserved_seconds == pytest.approx(1.2 * 14.5 + at_exit)
+    assert clock.reserved_seconds == pytest.approx(1.2 * (0.5 + 2 * 4 + 10 + reading) + at_exit)
+    trainer.progress.training_seconds = 60.0
     clock.started_at -= 100 - clock.reserved_seconds
     clock.update()
     assert clock.fraction_done >= 1

@@ -356,12 +356,14 @@ def test_patience_ends_training_with_the_reason(corpus: Path) -> None:
 def test_train_json_is_one_object_per_event(corpus: Path) -> None:
     result = charlstm("train", corpus, *QUICK, "--json")
     assert result.code == 0, result.err
-    started, *validated, finished = [json.loads(line) for line in result.text.splitlines()]
+    started, *validated, best, finished = [json.loads(line) for line in result.text.splitlines()]
     assert started["event"] == "started"
     assert {"device", "parameters", "total_steps", "step"} < set(started)
     assert {entry["event"] for entry in validated} == {"validated"}
     assert validated[-1]["best"]
     assert {"loss_nats", "validation_loss_nats", "validation_bpc", "seconds"} < set(validated[-1])
+    assert best["event"] == "best_evaluated"
+    assert best["validation_loss_nats"] == finished["best_loss_nats"]
     assert (finished["event"], finished["reason"], finished["run"]) == ("finished", "done", "runs/little")
     assert finished["best_loss_nats"] == validated[-1]["validation_loss_nats"]
 

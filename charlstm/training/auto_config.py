@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
-from math import log, prod
+from math import inf, log, prod
 from statistics import median
 from time import monotonic, perf_counter
 from typing import Any
@@ -36,7 +37,8 @@ FLOOR, EXCESS_SCALE = 0.25, 1.22
 HIDDEN_SIZES = (32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
 """Units of a layer: each is a third or a half more than the one before. The loss changes little in between."""
 
-MAX_LAYERS = 4
+MAX_LAYERS = 2
+"""A second layer more than doubles the time. In the measurements, of up to four passes, a wider one was worth more."""
 
 BATCHES = ((8, 16), (16, 16), (16, 32), (32, 32), (32, 64), (64, 64), (64, 128), (128, 128), (256, 128))
 """Streams and characters of a window. Of two batches with as many characters, the one of more streams reaches the
@@ -92,6 +94,9 @@ SAMPLE_CHARACTERS = 2_000_000
 
 MEASURING_TIME_SHARE, MAX_MEASURING_SECONDS = 0.02, 10.0
 """Share of the time limit for speed tests, and the longest time: it ends earlier once the best size is known."""
+
+OPTIMISM = 1.4
+"""How many times faster than estimated a size may be: on some machines 256 units are faster than 192."""
 
 SPEED_TEST_SECONDS = 0.2
 """A speed test lasts this long: a median over it is stable."""
@@ -151,30 +156,42 @@ class ConfigChoice:
 def choose_config(corpus: Corpus, config: Config, given: Collection[str], seconds_used: float = 0.0) -> ConfigChoice:
     """Choose the settings with the lowest predicted loss after `training.max_time`.
 
-    The candidates are sizes of model and of batch. The speed of the best one is measured, until the best one is one
-    whose speed is known: a few speed tests, at most `MEASURING_TIME_SHARE` of the time. `given` are the settings
+    The candidates are sizes of model and of batch. The speed of the one that could be the best is measured, until that
+    is one whose speed is known: a few speed tests, at most `MEASURING_TIME_SHARE` of the time. `given` are the settings
     (`section.key`) that the user set: they keep their values in `config`. `seconds_used` is the part of the time that
     has passed. Raises CharlstmError if the text is too small for them.
     """
     length, limit = len(corpus.split(config.data.split).part("train")), config.training.max_time
     seconds = TRAINING_TIME_SHARE * max(limit - seconds_used, 0.0)
     options = list(list_options(config, given, corpus.vocabulary.size, length))
-    scale = estimate_scale(corpus)
     speeds = SpeedTests(corpus)
-    deadline = monotonic() + min(MEASURING_TIME_SHARE * limit, MAX_MEASURING_SECONDS)
+    deadline = inf
+
+    def rank(option: Config, optimism: float = 1.0) -> float:
+        """Return the predicted excess loss; `optimism` is a factor on a speed that was not measured."""
+        factor = 1.0 if speeds.has(option) else optimism
+        return predict_excess(option, factor * count_characters(option, speeds, seconds, length), length)
+
     while True:
-        candidates = [rate(option, speeds, seconds, length, given, scale) for option in options]
-        best = min(candidates, key=lambda candidate: candidate.loss_nats)
-        if best.measured or (speeds.results and monotonic() > deadline):
+        best = min(options, key=partial(rank, optimism=OPTIMISM))
+        if speeds.has(best) or monotonic() > deadline:
             break
         try:
-            speeds.measure(best.config)
+            speeds.measure(best)
         except CharlstmError:
-            options = [option for option in options if speed_key(option) != speed_key(best.config)]
+            options = [option for option in options if size_of(option) != size_of(best)]
             if not options:
                 raise
-    finished = replace(best, config=set_defaults(best.config, given, plan_validations(best, length)))
-    return ConfigChoice(finished, tuple(best_of_each_size(candidates)), length)
+        if deadline == inf:  # the first test also imports what every training needs
+            deadline = monotonic() + min(MEASURING_TIME_SHARE * limit, MAX_MEASURING_SECONDS)
+    scale = estimate_scale(corpus)
+    candidates = [
+        complete(option, speeds, count_characters(option, speeds, seconds, length), length, given, scale)
+        for option in best_of_each_size(sorted(options, key=rank))
+    ]
+    chosen = candidates[0].config
+    finished = replace(candidates[0], config=set_defaults(chosen, given, plan_validations(candidates[0], length)))
+    return ConfigChoice(finished, tuple(candidates), length)
 
 
 def list_options(config: Config, given: Collection[str], symbols: int, length: int) -> Iterator[Config]:
@@ -182,31 +199,41 @@ def list_options(config: Config, given: Collection[str], symbols: int, length: i
     layers = [config.model.layers] if "model.layers" in given else range(1, MAX_LAYERS + 1)
     hidden = [config.model.hidden] if "model.hidden" in given else HIDDEN_SIZES
     found = set()
-    for size, (streams, window) in product(product(layers, hidden), BATCHES):
-        sized = {"model.layers": size[0], "model.hidden": size[1], "model.embedding": 32 if size[1] <= 128 else 64}
-        batch = {"training.batch_size": streams, "training.seq_len": window}
-        option = set_defaults(config, given, sized | batch)
-        option = updated(option, fit_batches(option, length, given), "--max-time")
-        smallest = size == (min(layers), min(hidden))
-        too_large = count_parameters(option.model, symbols) > MAX_PARAMETERS_PER_CHARACTER * length
-        if speed_key(option) not in found and (smallest or not too_large):
-            found.add(speed_key(option))
-            yield option
+    for depth, width in product(layers, hidden):
+        size = {"model.layers": depth, "model.hidden": width, "model.embedding": 32 if width <= 128 else 64}
+        sized = set_defaults(config, given, size)
+        smallest = depth == min(layers) and width == min(hidden)
+        if not smallest and count_parameters(sized.model, symbols) > MAX_PARAMETERS_PER_CHARACTER * length:
+            continue
+        for streams, window in BATCHES:
+            batch = {"training.batch_size": streams, "training.seq_len": window}
+            option = set_defaults(sized, given, batch)
+            if fitted := fit_batches(option, length, given):
+                option = updated(option, fitted, "--max-time")
+            if size_of(option) not in found:
+                found.add(size_of(option))
+                yield option
 
 
-def rate(
-    config: Config, speeds: SpeedTests, seconds: float, length: int, given: Collection[str], scale: float
+def count_characters(option: Config, speeds: SpeedTests, seconds: float, length: int) -> float:
+    """Return how many characters a run of this size reads in this time."""
+    return min(seconds * speeds.estimate(option), MAX_EPOCHS * length)
+
+
+def predict_excess(option: Config, characters: float, length: int) -> float:
+    """Return the predicted loss above what the text leaves to chance."""
+    batch = option.training.batch_size * option.training.seq_len
+    return predict_excess_loss(option.model.layers, count_recurrent_weights(option), characters, length, batch)
+
+
+def complete(
+    option: Config, speeds: SpeedTests, characters: float, length: int, given: Collection[str], scale: float
 ) -> Candidate:
-    """Return the candidate with these sizes: its other settings, and the loss that it reaches in this time."""
-    speed, measured = speeds.estimate(config)
-    characters = min(seconds * speed, MAX_EPOCHS * length)
-    batch = config.training.batch_size * config.training.seq_len
-    excess = predict_excess_loss(config.model.layers, count_recurrent_weights(config), characters, length, batch)
-    settings = fit_to_length(config, characters, length) | {"training.epochs": MAX_EPOCHS}
-    complete = set_defaults(config, given, settings)
-    return Candidate(
-        complete, speed, measured, characters, characters / length, scale * (FLOOR + EXCESS_SCALE * excess)
-    )
+    """Return the candidate of this size, with its other settings."""
+    loss = scale * (FLOOR + EXCESS_SCALE * predict_excess(option, characters, length))
+    settings = fit_to_length(option, characters, length) | {"training.epochs": MAX_EPOCHS}
+    speed, measured = speeds.estimate(option), speeds.has(option)
+    return Candidate(set_defaults(option, given, settings), speed, measured, characters, characters / length, loss)
 
 
 def fit_to_length(config: Config, characters: float, length: int) -> dict[str, Any]:
@@ -261,14 +288,13 @@ def plan_validations(candidate: Candidate, length: int) -> dict[str, Any]:
     }
 
 
-def best_of_each_size(candidates: Collection[Candidate]) -> Iterator[Candidate]:
-    """Yield the best candidate of each size of model, the best first."""
+def best_of_each_size(options: Collection[Config]) -> Iterator[Config]:
+    """Yield the first of each size of model."""
     sizes = set()
-    for candidate in sorted(candidates, key=lambda each: each.loss_nats):
-        model = candidate.config.model
-        if (model.layers, model.hidden) not in sizes:
-            sizes.add((model.layers, model.hidden))
-            yield candidate
+    for option in options:
+        if (size := (option.model.layers, option.model.hidden)) not in sizes:
+            sizes.add(size)
+            yield option
 
 
 def set_defaults(config: Config, given: Collection[str], values: dict[str, Any]) -> Config:
@@ -294,36 +320,42 @@ class SpeedTests:
     def measure(self, config: Config) -> None:
         """Measure the speed of this size. Raises CharlstmError if the text is too small for it."""
         seconds = measure_step_seconds(self.sample, config)
-        self.results[speed_key(config)] = (self.reference(config), seconds)
+        self.results[size_of(config)] = (self.reference(config), seconds)
 
-    def estimate(self, config: Config) -> tuple[float, bool]:
-        """Return the characters/s of this size, and whether they were measured."""
+    def has(self, config: Config) -> bool:
+        """Return whether the speed of this size was measured."""
+        return size_of(config) in self.results
+
+    def estimate(self, config: Config) -> float:
+        """Return the characters/s of this size, measured or estimated."""
         characters = config.training.batch_size * config.training.seq_len
-        if speed_key(config) in self.results:
-            return characters / self.results[speed_key(config)][1], True
+        if self.has(config):
+            return characters / self.results[size_of(config)][1]
         expected = self.reference(config)
         nearest = min(self.results.values(), key=lambda pair: abs(log(pair[0] / expected)), default=(1.0, 1.0))
-        return characters / (expected * nearest[1] / nearest[0]), False
+        return characters / (expected * nearest[1] / nearest[0])
 
     def reference(self, config: Config) -> float:
         """Return the seconds of a step on the machine where the constants were measured."""
         return reference_step_seconds(config, self.sample.vocabulary.size)
 
 
-def speed_key(config: Config) -> tuple[int, ...]:
+def size_of(config: Config) -> tuple[int, ...]:
     """Return the settings that differ between candidates and determine the speed."""
     model, training = config.model, config.training
     return model.layers, model.hidden, training.batch_size, training.seq_len
 
 
 def reference_step_seconds(config: Config, symbols: int) -> float:
-    """Return the seconds of a training step on one core of a Xeon (Sapphire Rapids), fitted to LSTMs of one layer."""
+    """Return the seconds of a training step on two cores of a Xeon (Sapphire Rapids), fitted to LSTMs of one layer.
+
+    A step has a part for each weight, which is updated, and one for each character of its windows.
+    """
     model, training = config.model, config.training
     directions, weights = 1 + model.bidirectional, count_recurrent_weights(config)
-    per_character = 40e-6 * model.layers + weights * (0.33e-9 + 17e-12 * training.batch_size)
-    output = 17e-12 * training.batch_size * model.hidden * symbols
-    update = 4e-9 * count_parameters(model, symbols)
-    return training.seq_len * directions * (per_character + output) + update
+    per_character = 190e-6 * model.layers + 18e-12 * training.batch_size * (weights + model.hidden * symbols)
+    update = 0.5e-3 + 22e-9 * count_parameters(model, symbols)
+    return training.seq_len * directions * per_character + update
 
 
 def measure_step_seconds(sample: Corpus, config: Config) -> float:

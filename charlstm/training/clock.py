@@ -22,6 +22,9 @@ OTHER_TIME_SHARE = 0.1
 LAST_READING_SHARE = 0.05
 """Largest share of the time limit for reading the validation part once more, whole if that takes no longer."""
 
+MAX_TRAINING_TEXT = 50_000
+"""Characters of the training part that the best model is evaluated on: its loss is then known to about 0.01 nats."""
+
 EXIT_SECONDS = 0.3
 """Time that a process needs to start and to exit, around what the clock measures."""
 
@@ -46,23 +49,29 @@ class Clock:
     def update(self) -> None:
         """Read the clock: write the time that the run has taken to `progress.seconds`, and set `fraction_done`.
 
-        Both stay as they are until the next update, so that the decisions of one iteration agree with each other.
+        With a time limit, that is the time of the steps so far as a share of it and of the time that is left for more:
+        reading the text takes part of the limit, but none of the training. Both stay as they are until the next update,
+        so that the decisions of one iteration agree with each other.
         """
         progress, settings = self.trainer.progress, self.trainer.config.training
         progress.seconds = monotonic() - self.started_at
-        by_steps = self.trainer.batches.epochs_read / settings.epochs
-        available = max(settings.max_time - self.reserved_seconds, 1e-3)
-        self.fraction_done = max(by_steps, progress.seconds / available) if settings.max_time else by_steps
+        self.fraction_done = self.trainer.batches.epochs_read / settings.epochs
+        if settings.max_time:
+            left = max(settings.max_time - self.reserved_seconds - progress.seconds, 0.0)
+            by_time = progress.training_seconds / (progress.training_seconds + left) if left else 1.0
+            self.fraction_done = max(self.fraction_done, by_time)
 
     @property
     def reserved_seconds(self) -> float:
         """Seconds of a time limit that are kept for the end.
 
-        They are for one more step, the last validation, the last save, the last reading of the validation part and the
-        exit. Before the first validation, validating is assumed to read the text as fast as training does.
+        They are for one more step, the last validation, two saves, the last readings of both parts and the exit. Before
+        the first validation, validating is assumed to read the text as fast as training does.
         """
         validation = self.validation_seconds or self.min_seconds_per_char * self.trainer.validation_chars
-        needed = RESERVE_MARGIN * (self.seconds_per_step + self.folder.save_seconds + validation) + EXIT_SECONDS
+        training_text = self.seconds_per_read_char * self.training_text_chars
+        saves = 2 * self.folder.save_seconds
+        needed = RESERVE_MARGIN * (self.seconds_per_step + saves + validation + training_text) + EXIT_SECONDS
         return min(needed + self.last_reading_seconds, MAX_RESERVE * self.trainer.config.training.max_time)
 
     @property
@@ -77,8 +86,17 @@ class Clock:
             return 0.0
         other = trainer.progress.seconds - trainer.progress.training_seconds
         left = max(OTHER_TIME_SHARE * limit - other, 0.0)
-        seconds_per_char = self.reading_seconds_per_char or self.min_seconds_per_char
-        return min(whole * seconds_per_char, left, LAST_READING_SHARE * limit)
+        return min(whole * self.seconds_per_read_char, left, LAST_READING_SHARE * limit)
+
+    @property
+    def seconds_per_read_char(self) -> float:
+        """Seconds for a character of an evaluation: as for one of training, before the first."""
+        return self.reading_seconds_per_char or self.min_seconds_per_char
+
+    @property
+    def training_text_chars(self) -> int:
+        """Characters of the training part that the best model is evaluated on."""
+        return min(self.trainer.validation_chars, MAX_TRAINING_TEXT)
 
     @property
     def last_reading_chars(self) -> int:

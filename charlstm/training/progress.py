@@ -51,6 +51,7 @@ class Progress:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load a saved state; fields that an older state lacks get their defaults. Raises ValueError for bad values."""
+        state = {"training_seconds": state.get("seconds", 0.0), **state}  # version 0.1.0 counted one time
         for f in fields(self):
             value = state.get(f.name, f.default)
             types = (int,) if type(f.default) is int else (int, float, type(f.default))

@@ -31,10 +31,6 @@ LOG_EVERY = 50
 """Steps between two lines of metrics.jsonl, besides the line of each validation."""
 
 
-MAX_TRAINING_TEXT = 50_000
-"""Characters of the training part that the best model is evaluated on: its loss is then known to about 0.01 nats."""
-
-
 def run_training(
     corpus: Corpus,
     config: Config,
@@ -281,7 +277,7 @@ class TrainingRun:
                 return
             validation = metrics.to_dict()
             folder.save_best(replace(file, metrics={**file.metrics, "validation": validation}))
-        train = trainer.evaluate_part("train", min(trainer.validation_chars, MAX_TRAINING_TEXT), self.stop)
+        train = trainer.evaluate_part("train", clock.training_text_chars, self.stop)
         if train is None:
             return
         clock.update()

@@ -153,10 +153,15 @@ class Reference:
 
 
 def metrics_without_time(run: Path) -> list[dict[str, float]]:
-    """Return the lines of the metrics without the keys that depend on the clock."""
+    """Return the lines of the metrics without the keys that depend on the clock.
+
+    The line of the best model is left out: a run that was killed after its last save does not evaluate it again.
+    """
+    timed = ("seconds", "training_seconds", "chars_per_second")
     return [
-        {key: value for key, value in line.items() if key not in ("seconds", "chars_per_second")}
+        {key: value for key, value in line.items() if key not in timed}
         for line in RunFolder(run).read_metrics()
+        if "best_step" not in line
     ]
 
 
