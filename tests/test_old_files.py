@@ -52,7 +52,8 @@ def test_a_run_of_the_first_version_is_resumed(run: Path) -> None:
     assert "resumed at step 234" in resumed.err
     lines = RunFolder(run).read_metrics()
     assert lines[: len(before)] == before
-    assert [line["step"] for line in lines[len(before) :]] == [240, 250, 273]
+    assert [line["step"] for line in lines[len(before) :]] == [240, 250, 273, 273]
+    assert lines[-1]["best_step"] == 273
     assert ModelFile.load(run / "best.safetensors").metrics["step"] == 273
     assert read_tensors(run / "best.safetensors")[1]["format"] == MODEL_FORMAT
 

@@ -17,7 +17,7 @@ from tests.support.texts import ENGLISH
 
 pytestmark = pytest.mark.slow
 
-STEPS, FIRST, LAST = 300, 100, 200
+STEPS, FIRST, LAST = 200, 100, 200
 MARGIN_NATS = 1.0
 
 
