@@ -210,3 +210,11 @@ def test_the_speed_does_not_count_the_first_step(tmp_path: Path) -> None:
     for seconds in (10.0, 0.1, 0.3, 0.2):
         clock.record_step(seconds)
     assert clock.seconds_per_step == pytest.approx(0.2)
+
+
+def test_no_warning_contradicts_the_size_that_was_chosen(tmp_path: Path) -> None:
+    text = tmp_path / "tiny.txt"
+    text.write_text(ENGLISH[:300], "utf-8")
+    assert "memorize" not in charlstm("train", text, "--max-time", "1s", "--no-samples").err
+    given = charlstm("train", text, "--max-time", "1s", "--no-samples", "--hidden", 64, "-o", tmp_path / "given")
+    assert "will memorize it; lower --hidden" in given.err

@@ -48,8 +48,11 @@ BAR_SMOOTHING = 0.98
 SAMPLE = SamplingConfig(temperature=0.8, length=160)
 
 
-def show_plan(console: Console, corpus: Corpus, config: Config) -> None:
-    """Print the size of the corpus and of the model, with warnings where they do not suit each other."""
+def show_plan(console: Console, corpus: Corpus, config: Config, chosen: Collection[str] = ()) -> None:
+    """Print the size of the corpus and of the model, with warnings where they do not suit each other.
+
+    chosen: the settings that were chosen for a time limit, which no warning contradicts.
+    """
     tokens = show_corpus(console, corpus, config)
     parameters = count_parameters(config.model, corpus.vocabulary.size)
     model = config.model
@@ -60,7 +63,7 @@ def show_plan(console: Console, corpus: Corpus, config: Config) -> None:
     if warning := check_vocabulary(config, corpus.vocabulary.size, partial(count_symbols_with, corpus)):
         console.warn(warning)
     characters = len(tokens.part("train"))
-    if parameters > MANY_PARAMETERS_PER_CHARACTER * characters:
+    if parameters > MANY_PARAMETERS_PER_CHARACTER * characters and "model.hidden" not in chosen:
         console.warn(
             f"{parameters / max(characters, 1):,.0f} parameters for each character of training text: the model will "
             "memorize it; lower --hidden or --layers, or raise --dropout"

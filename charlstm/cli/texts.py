@@ -47,7 +47,7 @@ def read_with_progress(
                 noted = True
                 console.note(
                     f"reading the text takes about {format_duration(elapsed / share)}, longer than --max-time "
-                    f"{format_duration(max_time)}: hardly any time will be left for training"
+                    f"{format_duration(max_time)}: training takes a quarter of that time then"
                 )
             bar.update(
                 share % 1 if share < 2 else 1, "reading the corpus again" if second_pass else "reading the corpus"

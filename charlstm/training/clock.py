@@ -16,6 +16,9 @@ RESERVE_MARGIN = 1.2
 MAX_RESERVE = 0.5
 """Largest share of the time limit that may be reserved: a short limit is not spent on validation and saving alone."""
 
+MIN_TRAINING_SHARE = 0.25
+"""Share of the time limit that training gets in any case: one of a few seconds may be over before it begins."""
+
 OTHER_TIME_SHARE = 0.1
 """Share of the time limit for all that is not training: imports, reading the text, validating and saving."""
 
@@ -57,7 +60,8 @@ class Clock:
         progress.seconds = monotonic() - self.started_at
         self.fraction_done = self.trainer.batches.epochs_read / settings.epochs
         if settings.max_time:
-            left = max(settings.max_time - self.reserved_seconds - progress.seconds, 0.0)
+            least = MIN_TRAINING_SHARE * settings.max_time - progress.training_seconds
+            left = max(settings.max_time - self.reserved_seconds - progress.seconds, least, 0.0)
             by_time = progress.training_seconds / (progress.training_seconds + left) if left else 1.0
             self.fraction_done = max(self.fraction_done, by_time)
 

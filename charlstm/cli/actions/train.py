@@ -82,7 +82,7 @@ def run_train(console: Console, request: TrainRequest, save: Callable[[], bool])
         console.note(f"preset   {request.preset}: {presets.describe_preset(request.preset)}")
     if not request.resume:
         plan = fit_settings(console, plan, corpus, request)
-    show_plan(console, corpus, plan.config)
+    show_plan(console, corpus, plan.config, plan.chosen_settings(request.given))
     if request.dry_run:
         check_size(corpus, plan.config)
         write_config(console, plan.config, request.as_json)
