@@ -5,8 +5,8 @@
 
 `measure` appends a line of JSON for each run to planning.jsonl and skips the runs that it has. The loss is that of the
 same pieces from all over the text, which no run is trained on. Losses do not depend on the speed of the machine, so
-other programs may run beside it. `fit` prints the constants of `charlstm.training.scaling`, and the losses that they
-predict next to those that were reached.
+other programs may run at the same time. `fit` prints the constants of `charlstm.training.scaling` and a table of
+measured and predicted losses.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from charlstm.architecture import count_recurrent_weights
 from charlstm.config import Config, DataConfig, ModelConfig, TrainingConfig
 from charlstm.data.corpus import Corpus
 from charlstm.settings import updated
-from charlstm.training.auto_config import count_recurrent_weights, fit_to_length
+from charlstm.training.auto_config import fit_to_length
 from charlstm.training.scaling import LAW, ScalingLaw, predict_excess_loss
 from charlstm.training.schedule import learning_rate
 from charlstm.training.trainer import Trainer
@@ -162,7 +163,7 @@ def train(path: Path, run: Run) -> Run:
     assert metrics is not None
     result = {
         "text_length": length,
-        "weights": count_recurrent_weights(config),
+        "weights": count_recurrent_weights(config.model),
         "symbols": trainer.vocabulary.size,
         "seconds": round(seconds, 1),
         "loss_nats": round(metrics.loss_nats, 4),

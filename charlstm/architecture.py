@@ -129,6 +129,11 @@ def count_parameters(config: ModelConfig, vocabulary_size: int) -> int:
     return sum(prod(weight.shape) for weight in list_weights(config, vocabulary_size))
 
 
+def count_recurrent_weights(config: ModelConfig) -> int:
+    """Return the weights of the recurrent layers of one direction."""
+    return sum(prod(weight.shape) for weight in list_layer_weights(config))
+
+
 def vocabulary_share(config: ModelConfig, vocabulary_size: int) -> float:
     """Return the share of the parameters that belong to single symbols: embedding and output weights."""
     return 1 - count_parameters(config, 0) / count_parameters(config, vocabulary_size)

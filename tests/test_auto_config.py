@@ -17,7 +17,7 @@ from charlstm.console import Console
 from charlstm.data.corpus import Corpus
 from charlstm.errors import CharlstmError
 from charlstm.storage.run import RunFolder
-from charlstm.training import auto_config
+from charlstm.training import auto_config, speed
 from charlstm.training.auto_config import choose_config
 from charlstm.training.clock import Clock
 from charlstm.training.events import Stepped
@@ -39,7 +39,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
         characters = config.training.batch_size * config.training.seq_len
         return 6 * count_parameters(config.model, 65) * characters / 1e10
 
-    monkeypatch.setattr(auto_config, "measure_step_seconds", seconds)
+    monkeypatch.setattr(speed, "measure_step_seconds", seconds)
 
 
 def config_with_time(seconds: float) -> Config:
@@ -71,7 +71,7 @@ def test_the_range_of_sizes_does_not_end_where_a_day_on_a_fast_machine_pays_for_
         characters = config.training.batch_size * config.training.seq_len
         return 1e-4 + 6 * count_parameters(config.model, 65) * characters / 1e14
 
-    monkeypatch.setattr(auto_config, "measure_step_seconds", seconds)
+    monkeypatch.setattr(speed, "measure_step_seconds", seconds)
     text = replace(TEXT, ids=np.broadcast_to(TEXT.ids[:1], (10**9,)))
     model = choose_config(text, config_with_time(24 * 3600), ()).best.config.model
     assert count_parameters(model, 65) > 10**7
@@ -148,7 +148,7 @@ def test_a_text_smaller_than_a_batch_that_the_user_set_is_rejected() -> None:
 
 
 def test_a_first_document_longer_than_the_speed_test_reads_is_no_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(auto_config, "SAMPLE_CHARACTERS", 2000)
+    monkeypatch.setattr(speed, "SAMPLE_CHARACTERS", 2000)
     corpus = Corpus.from_text(f"{ENGLISH[:5000].replace(chr(10), ' ')}\nshort\n", DataConfig(document="line"))
     assert choose_config(corpus, config_with_time(1), ()).text_length == 5001
 

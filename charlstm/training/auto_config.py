@@ -7,18 +7,16 @@ The other numbers here come from the measurements in docs/results.md.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
-from math import inf, log, prod
-from statistics import median
-from time import monotonic, perf_counter
+from math import inf
+from time import monotonic
 from typing import Any
 
 import numpy as np
 
-from charlstm.architecture import count_parameters, list_layer_weights
+from charlstm.architecture import count_parameters, count_recurrent_weights
 from charlstm.config import Config
 from charlstm.data.batches import fit_batches
 from charlstm.data.corpus import Corpus
@@ -26,7 +24,7 @@ from charlstm.errors import CharlstmError
 from charlstm.settings import updated
 from charlstm.training.diagnostics import MAX_PAIRS_COUNTED, entropy_nats, pair_entropy
 from charlstm.training.scaling import predict_excess_loss
-from charlstm.training.trainer import Trainer
+from charlstm.training.speed import SpeedTests, size_of
 
 TYPICAL_PAIRS, TYPICAL_SINGLES = 2.4, 3.2
 """Entropy in nats of a character given the one before, and of a single one, in the texts of the measurements."""
@@ -89,23 +87,11 @@ MIN_VALIDATION_CHARS, MAX_VALIDATION_CHARS = 10_000, 1_000_000
 MIN_VALIDATE_EVERY = 50
 """Fewest steps between validations: the training loss is logged as often."""
 
-SAMPLE_CHARACTERS = 2_000_000
-"""Characters at the start of the text that the speed is measured on: enough for a batch of any size."""
-
 MEASURING_TIME_SHARE, MAX_MEASURING_SECONDS = 0.02, 10.0
 """Share of the time limit for speed tests, and the longest time: it ends earlier once the best size is known."""
 
 OPTIMISM = 1.4
 """How many times faster than estimated a size may be: on some machines 256 units are faster than 192."""
-
-SPEED_TEST_SECONDS = 0.2
-"""A speed test lasts this long: a median over it is stable."""
-
-SPEED_TEST_MIN_STEPS, SPEED_TEST_MAX_STEPS = 5, 200
-"""Steps of a speed test: at least for a median of a slow model, and at most for a fast one."""
-
-SPEED_TEST_WARMUP_STEPS = 3
-"""Steps before those: the first ones map memory and compile."""
 
 
 @dataclass(frozen=True)
@@ -223,7 +209,7 @@ def count_characters(option: Config, speeds: SpeedTests, seconds: float, length:
 def predict_excess(option: Config, characters: float, length: int) -> float:
     """Return the predicted loss above what the text leaves to chance."""
     batch = option.training.batch_size * option.training.seq_len
-    return predict_excess_loss(option.model.layers, count_recurrent_weights(option), characters, length, batch)
+    return predict_excess_loss(option.model.layers, count_recurrent_weights(option.model), characters, length, batch)
 
 
 def complete(
@@ -238,7 +224,7 @@ def complete(
 
 def fit_to_length(config: Config, characters: float, length: int) -> dict[str, Any]:
     """Return the learning rate and the regularization for a run that reads `characters` of a text of `length`."""
-    density = count_recurrent_weights(config) / config.model.layers / length
+    density = count_recurrent_weights(config.model) / config.model.layers / length
     passes = characters / length * min(density, 1.0) ** 0.5
     units, embeddings = next(rates for epochs, *rates in DROPOUT_BY_EPOCHS if passes >= epochs)
     penalty = OUTPUT_PENALTY if config.model.cell in PENALIZED_CELLS else 0.0
@@ -300,73 +286,3 @@ def best_of_each_size(options: Collection[Config]) -> Iterator[Config]:
 def set_defaults(config: Config, given: Collection[str], values: dict[str, Any]) -> Config:
     """Return the settings with these values for the keys that the user did not set."""
     return updated(config, {key: value for key, value in values.items() if key not in given}, "--max-time")
-
-
-def count_recurrent_weights(config: Config) -> int:
-    """Return the weights of the recurrent layers of one direction."""
-    return sum(prod(weight.shape) for weight in list_layer_weights(config.model))
-
-
-class SpeedTests:
-    """How many characters per second this machine trains on: measured for some sizes, estimated for the others.
-
-    An estimate is that of `reference_step_seconds`, times what the measured size nearest to it took of that.
-    """
-
-    def __init__(self, corpus: Corpus) -> None:
-        self.sample = corpus.head(SAMPLE_CHARACTERS)
-        self.results: dict[tuple[int, ...], tuple[float, float]] = {}  # seconds of a step: of the reference, and here
-
-    def measure(self, config: Config) -> None:
-        """Measure the speed of this size. Raises CharlstmError if the text is too small for it."""
-        seconds = measure_step_seconds(self.sample, config)
-        self.results[size_of(config)] = (self.reference(config), seconds)
-
-    def has(self, config: Config) -> bool:
-        """Return whether the speed of this size was measured."""
-        return size_of(config) in self.results
-
-    def estimate(self, config: Config) -> float:
-        """Return the characters/s of this size, measured or estimated."""
-        characters = config.training.batch_size * config.training.seq_len
-        if self.has(config):
-            return characters / self.results[size_of(config)][1]
-        expected = self.reference(config)
-        nearest = min(self.results.values(), key=lambda pair: abs(log(pair[0] / expected)), default=(1.0, 1.0))
-        return characters / (expected * nearest[1] / nearest[0])
-
-    def reference(self, config: Config) -> float:
-        """Return the seconds of a step on the machine where the constants were measured."""
-        return reference_step_seconds(config, self.sample.vocabulary.size)
-
-
-def size_of(config: Config) -> tuple[int, ...]:
-    """Return the settings that differ between candidates and determine the speed."""
-    model, training = config.model, config.training
-    return model.layers, model.hidden, training.batch_size, training.seq_len
-
-
-def reference_step_seconds(config: Config, symbols: int) -> float:
-    """Return the seconds of a training step on two cores of a Xeon (Sapphire Rapids), fitted to LSTMs of one layer.
-
-    A step has a part for each weight, which is updated, and one for each character of its windows.
-    """
-    model, training = config.model, config.training
-    directions, weights = 1 + model.bidirectional, count_recurrent_weights(config)
-    per_character = 190e-6 * model.layers + 18e-12 * training.batch_size * (weights + model.hidden * symbols)
-    update = 0.5e-3 + 22e-9 * count_parameters(model, symbols)
-    return training.seq_len * directions * per_character + update
-
-
-def measure_step_seconds(sample: Corpus, config: Config) -> float:
-    """Return the seconds of a training step on this machine: the median over some steps."""
-    with closing(Trainer(sample, config)) as trainer:
-        times: list[float] = []
-        for step in range(SPEED_TEST_MAX_STEPS):
-            began = perf_counter()
-            trainer.step(config.training.lr / 100)
-            if step >= SPEED_TEST_WARMUP_STEPS:
-                times.append(perf_counter() - began)
-            if len(times) >= SPEED_TEST_MIN_STEPS and sum(times) > SPEED_TEST_SECONDS:
-                break
-        return median(times)

@@ -35,13 +35,18 @@ class ScalingLaw(NamedTuple):
 LAW = ScalingLaw(4.294, 0.2343, 0.01, 5.514, 0.1566, 0.3204, 0.5429, 3.347, 0.01457, 1.166)
 
 
+def saturate_repetitions(characters: float, text_length: float, law: ScalingLaw) -> float:
+    """Return the readings of a text after the first on a scale from 0, for none, to 1, for any number."""
+    return -expm1(-max(characters / text_length - 1, 0.0) / law.repetitions)
+
+
 def count_effective_characters(characters: float, text_length: float, batch: float, law: ScalingLaw = LAW) -> float:
     """Return how many characters, each read once in the smallest batches, are worth as much as these.
 
     `characters` are read of a text of `text_length`, `batch` of them in each step.
     """
-    again = max(characters / text_length - 1, 0.0)
-    worth = min(characters, text_length) + text_length * law.repetitions * -expm1(-again / law.repetitions)
+    repeated = text_length * law.repetitions * saturate_repetitions(characters, text_length, law)
+    worth = min(characters, text_length) + repeated
     critical: float = law.batch_factor * worth**law.batch_exponent
     return worth / (1 + batch / critical)
 
@@ -57,10 +62,10 @@ def predict_excess_loss(
     """
     effective = count_effective_characters(max(characters, 1.0), text_length, batch, law)
     wide = weights * layers ** (law.layers_exponent - 1)
-    again = max(characters / text_length - 1, 0.0)
+    memorized = law.memorizing_factor * (weights / text_length) ** law.memorizing_exponent
     excess: float = (
         law.weights_factor * wide**-law.weights_exponent
         + law.characters_factor * effective**-law.characters_exponent
-        + law.memorizing_factor * (weights / text_length) ** law.memorizing_exponent * -expm1(-again / law.repetitions)
+        + memorized * saturate_repetitions(characters, text_length, law)
     )
     return excess

@@ -49,15 +49,13 @@ ORIGIN = "the search"
 """Where the values of planned and searched settings come from, for error messages."""
 
 SEARCHED_VALUE = "searched"
-"""What stands for the value of a searched setting in the terms of a search."""
+"""The saved value of a setting that is searched."""
 
 RANDOM_TRIALS = 4
 """Trials with values drawn at random, before the sampler has enough results to learn from."""
 
-
 PLANNED = "plan"
 """Key of the study under which the planned settings are saved, so that a continued search has the same ones."""
-
 
 REPEATS = "repeats"
 """Attribute of a trial that repeats another one with another seed: the number of that one."""

@@ -1,0 +1,90 @@
+"""How fast this machine trains: measured for some sizes of model and batch, estimated for the others."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from math import log
+from statistics import median
+from time import perf_counter
+
+from charlstm.architecture import count_parameters, count_recurrent_weights
+from charlstm.config import Config
+from charlstm.data.corpus import Corpus
+from charlstm.training.trainer import Trainer
+
+SAMPLE_CHARACTERS = 2_000_000
+"""Characters at the start of the text that the speed is measured on: enough for a batch of any size."""
+
+SPEED_TEST_SECONDS = 0.2
+"""A speed test lasts this long: a median over it is stable."""
+
+SPEED_TEST_MIN_STEPS, SPEED_TEST_MAX_STEPS = 5, 200
+"""Steps of a speed test: at least for a median of a slow model, and at most for a fast one."""
+
+SPEED_TEST_WARMUP_STEPS = 3
+"""Steps before those: the first ones map memory and compile."""
+
+
+class SpeedTests:
+    """How many characters per second this machine trains on: measured for some sizes, estimated for the others.
+
+    An estimate is that of `reference_step_seconds`, times what the measured size nearest to it took of that.
+    """
+
+    def __init__(self, corpus: Corpus) -> None:
+        self.sample = corpus.head(SAMPLE_CHARACTERS)
+        self.results: dict[tuple[int, ...], tuple[float, float]] = {}  # seconds of a step: of the reference, and here
+
+    def measure(self, config: Config) -> None:
+        """Measure the speed of this size. Raises CharlstmError if the text is too small for it."""
+        seconds = measure_step_seconds(self.sample, config)
+        self.results[size_of(config)] = (self.reference(config), seconds)
+
+    def has(self, config: Config) -> bool:
+        """Return whether the speed of this size was measured."""
+        return size_of(config) in self.results
+
+    def estimate(self, config: Config) -> float:
+        """Return the characters/s of this size, measured or estimated."""
+        characters = config.training.batch_size * config.training.seq_len
+        if self.has(config):
+            return characters / self.results[size_of(config)][1]
+        expected = self.reference(config)
+        nearest = min(self.results.values(), key=lambda pair: abs(log(pair[0] / expected)), default=(1.0, 1.0))
+        return characters / (expected * nearest[1] / nearest[0])
+
+    def reference(self, config: Config) -> float:
+        """Return the seconds of a step on the machine where the constants were measured."""
+        return reference_step_seconds(config, self.sample.vocabulary.size)
+
+
+def size_of(config: Config) -> tuple[int, ...]:
+    """Return the settings that differ between candidates and determine the speed."""
+    model, training = config.model, config.training
+    return model.layers, model.hidden, training.batch_size, training.seq_len
+
+
+def reference_step_seconds(config: Config, symbols: int) -> float:
+    """Return the seconds of a training step on two cores of a Xeon (Sapphire Rapids), fitted to LSTMs of one layer.
+
+    A step has a part for each weight, which is updated, and one for each character of its windows.
+    """
+    model, training = config.model, config.training
+    directions, weights = 1 + model.bidirectional, count_recurrent_weights(model)
+    per_character = 190e-6 * model.layers + 18e-12 * training.batch_size * (weights + model.hidden * symbols)
+    update = 0.5e-3 + 22e-9 * count_parameters(model, symbols)
+    return training.seq_len * directions * per_character + update
+
+
+def measure_step_seconds(sample: Corpus, config: Config) -> float:
+    """Return the seconds of a training step on this machine: the median over some steps."""
+    with closing(Trainer(sample, config)) as trainer:
+        times: list[float] = []
+        for step in range(SPEED_TEST_MAX_STEPS):
+            began = perf_counter()
+            trainer.step(config.training.lr / 100)
+            if step >= SPEED_TEST_WARMUP_STEPS:
+                times.append(perf_counter() - began)
+            if len(times) >= SPEED_TEST_MIN_STEPS and sum(times) > SPEED_TEST_SECONDS:
+                break
+        return median(times)
