@@ -165,7 +165,7 @@ def test_missing_and_empty_corpora_are_errors(tmp_path: Path) -> None:
     assert_fails(charlstm("corpus", "nothing.txt"), 2, "corpus not found: nothing.txt")
     assert_fails(charlstm("corpus", "-"), 2, "'-' is stdin, and nothing was piped in")
     (tmp_path / "empty.txt").touch()
-    assert_fails(charlstm("corpus", tmp_path / "empty.txt"), 1, "the corpus is empty")
+    assert_fails(charlstm("corpus", tmp_path / "empty.txt"), 1, f"the corpus is empty: {tmp_path / 'empty.txt'}")
 
 
 @pytest.mark.parametrize("control", ["\x1b[31m", "\x07"])

@@ -79,6 +79,7 @@ IMPORTS_TORCH = (
     "charlstm.training.auto_config",
     "charlstm.training.lr_range_test",
     "charlstm.training.run",
+    "charlstm.training.speed",
     "charlstm.training.trainer",
     "charlstm.tuning.search",
 )

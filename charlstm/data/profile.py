@@ -67,10 +67,12 @@ class Profile:
     xz: Baseline
 
     @classmethod
-    def from_chunks(cls, chunks: Iterable[str], explain_empty: Callable[[], str] = lambda: "") -> Profile:
+    def from_chunks(
+        cls, chunks: Iterable[str], name: str = "the text", explain_empty: Callable[[], str] = lambda: ""
+    ) -> Profile:
         """Read a text once, in chunks of any size, in about 250 MB of memory.
 
-        Raises CharlstmError for an empty text, with the hint that `explain_empty` returns.
+        Raises CharlstmError for an empty text, with its name and the hint that `explain_empty` returns.
         """
         counts = np.zeros(sys.maxunicode + 1, np.int64)
         lines, prefix, xz = LineCounter(), TextPrefix(), XzBaseline()
@@ -83,7 +85,7 @@ class Profile:
             xz.add(chunk)
         seen = np.flatnonzero(counts)
         if not len(seen):
-            raise CharlstmError("the corpus is empty", explain_empty())
+            raise CharlstmError(f"the corpus is empty: {name}", explain_empty())
         order3 = prefix.context_entropy()
         return cls(seen.astype(np.uint32), counts[seen], lines.finish(), order3, xz.finish())
 

@@ -43,7 +43,7 @@ def read_profile(console: Console, config: DataConfig) -> tuple[Profile, Documen
         spool = Spool.from_stdin(config.corpus, console.stdin)
         reader = CorpusReader(config, spool, lambda share: bar.update(share, "reading the corpus"))
         chunks = (chunk for chunk in reader.read_chunks() if isinstance(chunk, str))
-        profile = Profile.from_chunks(chunks, reader.describe_omissions)
+        profile = Profile.from_chunks(chunks, ", ".join(config.corpus), reader.describe_omissions)
     for note in reader.notes():
         console.note(escape_controls(note))
     if broken := profile.count_of("\N{REPLACEMENT CHARACTER}"):
