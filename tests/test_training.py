@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
+import subprocess
+import sys
+from collections.abc import Callable, Generator, Iterable
 from itertools import pairwise
 from pathlib import Path
 from time import monotonic
@@ -12,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import charlstm
 from charlstm.cells import CELLS
@@ -30,7 +33,7 @@ from charlstm.storage.tensors import read_tensors
 from charlstm.training.averaging import WeightAverage
 from charlstm.training.clock import Clock
 from charlstm.training.events import BestEvaluated, Finished, Started, Stepped, Validated
-from charlstm.training.optimizer import build_optimizer
+from charlstm.training.optimizer import Optimizer
 from charlstm.training.progress import Progress
 from charlstm.training.run import TrainingRun, run_training
 from charlstm.training.schedule import learning_rate
@@ -396,9 +399,49 @@ def test_the_learning_rate_rises_in_the_warmup_and_then_falls() -> None:
     assert all(a > b for a, b in pairwise(rates[10:]))
 
 
+@pytest.mark.parametrize(
+    ("name", "reference"),
+    [
+        ("adamw", lambda weights: torch.optim.AdamW(weights, lr=0.1, betas=(0.8, 0.9), weight_decay=0.5, fused=True)),
+        ("adam", lambda weights: torch.optim.Adam(weights, lr=0.1, betas=(0.8, 0.9), weight_decay=0.5, fused=True)),
+        ("rmsprop", lambda weights: torch.optim.RMSprop(weights, lr=0.1, alpha=0.9, weight_decay=0.5)),
+        ("adagrad", lambda weights: torch.optim.Adagrad(weights, lr=0.1, weight_decay=0.5)),
+        ("sgd", lambda weights: torch.optim.SGD(weights, lr=0.1, momentum=0.8, nesterov=True, weight_decay=0.5)),
+        ("nt-asgd", lambda weights: torch.optim.SGD(weights, lr=0.1, weight_decay=0.5)),
+    ],
+)
+def test_an_optimizer_steps_as_that_of_torch(
+    name: str, reference: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+) -> None:
+    ours, theirs = (nn.Linear(3, 4, bias=False) for _ in range(2))
+    theirs.load_state_dict(ours.state_dict())
+    settings = TrainingConfig(optimizer=name, weight_decay=0.5, beta1=0.8, beta2=0.9)
+    optimizer, expected = Optimizer(ours, settings), reference(theirs.parameters())
+    for step in range(5):
+        ours.weight.grad = torch.randn(4, 3, generator=torch.Generator().manual_seed(step))
+        theirs.weight.grad = ours.weight.grad.clone()
+        optimizer.step(0.1)
+        expected.step()
+    torch.testing.assert_close(ours.weight, theirs.weight, rtol=1e-6, atol=1e-7)
+
+
+def test_training_does_not_import_the_compiler_of_torch(tmp_path: Path) -> None:
+    script = (
+        "import sys; from charlstm.cli.app import main\n"
+        "status = main(); assert 'torch._dynamo' not in sys.modules; sys.exit(status)"
+    )
+    corpus = tmp_path / "a.txt"
+    corpus.write_text("abcd" * 500)
+    arguments = ("train", str(corpus), "-o", str(tmp_path / "run"), "--hidden", "8", "--epochs", "1")
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_weight_decay_leaves_biases_and_embedding_alone() -> None:
     model = Trainer(CORPUS, make_config()).model
-    decayed, undecayed = (group["params"] for group in build_optimizer(model, TRAINING).param_groups)
+    (decayed, decay), (undecayed, none) = Optimizer(model, TRAINING).groups
+    assert decay == TRAINING.weight_decay
+    assert none == 0
     assert {p.ndim for p in decayed} == {2}
     assert any(p is model.embedding.weight for p in undecayed)
     assert len(decayed) + len(undecayed) == len(list(model.parameters()))

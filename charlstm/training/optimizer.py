@@ -1,89 +1,196 @@
-"""The optimizers, and their moments as arrays."""
+"""The optimizers, and their moments as arrays.
+
+The update rules are torch's functions. Its classes for them would also import its compiler, which takes a second.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
+from torch.optim.adagrad import adagrad
+from torch.optim.adam import adam
+from torch.optim.rmsprop import rmsprop
+from torch.optim.sgd import sgd
 
 from charlstm.config import TrainingConfig
 
-ParameterGroups = list[dict[str, Any]]
 
-OPTIMIZERS: dict[str, Callable[[ParameterGroups, TrainingConfig, bool], Optimizer]] = {
-    "adamw": lambda groups, c, fused: AdamW(groups, lr=c.lr, betas=(c.beta1, c.beta2), fused=fused),
-    "adam": lambda groups, c, fused: Adam(groups, lr=c.lr, betas=(c.beta1, c.beta2), fused=fused),
-    "rmsprop": lambda groups, c, fused: RMSprop(groups, lr=c.lr, alpha=c.beta2),
-    "adagrad": lambda groups, c, fused: Adagrad(groups, lr=c.lr),
-    "sgd": lambda groups, c, fused: SGD(groups, lr=c.lr, momentum=c.beta1, nesterov=c.beta1 > 0, fused=fused),
-    "nt-asgd": lambda groups, c, fused: SGD(groups, lr=c.lr, fused=fused),
+@dataclass(frozen=True)
+class Update:
+    """What an update rule is given: weights, their gradients and their moments, each in the same order."""
+
+    weights: list[Tensor]
+    gradients: list[Tensor]
+    moments: dict[str, list[Tensor]]
+    lr: float
+    weight_decay: float
+    config: TrainingConfig
+    fused: bool
+
+
+def update_adam(update: Update, decoupled: bool = False) -> None:
+    """Adam (Kingma & Ba 2015); with `decoupled`, AdamW (Loshchilov & Hutter 2019)."""
+    adam(
+        update.weights,
+        update.gradients,
+        update.moments["exp_avg"],
+        update.moments["exp_avg_sq"],
+        [],
+        update.moments["step"],
+        fused=update.fused,
+        decoupled_weight_decay=decoupled,
+        amsgrad=False,
+        beta1=update.config.beta1,
+        beta2=update.config.beta2,
+        lr=update.lr,
+        weight_decay=update.weight_decay,
+        eps=1e-8,
+        maximize=False,
+    )
+
+
+def update_adamw(update: Update) -> None:
+    """AdamW: weight decay is decoupled from the gradient. With the other rules it is part of it."""
+    update_adam(update, decoupled=True)
+
+
+def update_rmsprop(update: Update) -> None:
+    """RMSprop (Hinton 2012)."""
+    rmsprop(
+        update.weights,
+        update.gradients,
+        update.moments["square_avg"],
+        [],
+        [],
+        update.moments["step"],
+        lr=update.lr,
+        alpha=update.config.beta2,
+        eps=1e-8,
+        weight_decay=update.weight_decay,
+        momentum=0.0,
+        centered=False,
+    )
+
+
+def update_adagrad(update: Update) -> None:
+    """Adagrad (Duchi et al. 2011)."""
+    adagrad(
+        update.weights,
+        update.gradients,
+        update.moments["sum"],
+        update.moments["step"],
+        lr=update.lr,
+        weight_decay=update.weight_decay,
+        lr_decay=0.0,
+        eps=1e-10,
+        maximize=False,
+    )
+
+
+def update_sgd(update: Update) -> None:
+    """SGD, with Nesterov momentum if it has a moment for that."""
+    buffers = update.moments.get("momentum_buffer")
+    momentum = update.config.beta1 if buffers else 0.0
+    sgd(
+        update.weights,
+        update.gradients,
+        [*buffers] if buffers else [None] * len(update.weights),
+        fused=update.fused,
+        weight_decay=update.weight_decay,
+        momentum=momentum,
+        lr=update.lr,
+        dampening=0.0,
+        nesterov=momentum > 0,
+        maximize=False,
+    )
+
+
+OPTIMIZERS: dict[str, tuple[Callable[[Update], None], tuple[str, ...]]] = {
+    "adamw": (update_adamw, ("step", "exp_avg", "exp_avg_sq")),
+    "adam": (update_adam, ("step", "exp_avg", "exp_avg_sq")),
+    "rmsprop": (update_rmsprop, ("step", "square_avg")),
+    "adagrad": (update_adagrad, ("step", "sum")),
+    "sgd": (update_sgd, ("momentum_buffer",)),
+    "nt-asgd": (update_sgd, ()),
 }
-"""Optimizers by name.
+"""Update rules by the name of the optimizer, and the moments that each has for a weight; `step` counts its updates.
 
-- adamw: Loshchilov & Hutter 2019. Weight decay is decoupled from the gradient; with the others it is part of it.
-- adam: Kingma & Ba 2015.
-- rmsprop: Hinton 2012.
-- adagrad: Duchi et al. 2011.
-- sgd: with Nesterov momentum.
-- nt-asgd: Merity et al. 2017. Plain SGD; `averaging.py` averages its weights once the validation loss stops falling.
+NT-ASGD (Merity et al. 2017) is plain SGD; `averaging.py` averages its weights once the validation loss stops falling.
 """
 
 
-def build_optimizer(model: nn.Module, config: TrainingConfig) -> Optimizer:
-    """Return the optimizer of these settings. Weight decay applies to matrices, not to biases and embeddings."""
-    undecayed = [p for name, p in model.named_parameters() if p.ndim < 2 or name.startswith("embedding")]
-    groups = [
-        {"params": weight_matrices(model), "weight_decay": config.weight_decay},
-        {"params": undecayed, "weight_decay": 0.0},
-    ]
-    fused = next(model.parameters()).device.type in ("cpu", "cuda")
-    return OPTIMIZERS[config.optimizer](groups, config, fused)
+class Optimizer:
+    """Updates the weights of a model from their gradients.
+
+    Weight decay applies to matrices, not to biases and embeddings. A weight has moments once it was updated.
+    """
+
+    def __init__(self, model: nn.Module, config: TrainingConfig) -> None:
+        self.config = config
+        self.update, self.moment_names = OPTIMIZERS[config.optimizer]
+        decayed = weight_matrices(model)
+        undecayed = [p for name, p in model.named_parameters() if p.ndim < 2 or name.startswith("embedding")]
+        self.groups = ((decayed, config.weight_decay), (undecayed, 0.0))
+        self.fused = next(model.parameters()).device.type in ("cpu", "cuda")
+        self.moments: dict[nn.Parameter, dict[str, Tensor]] = {}
+
+    @torch.no_grad()
+    def step(self, lr: float) -> None:
+        """Update the weights that have a gradient, with this learning rate."""
+        for group, weight_decay in self.groups:
+            weights = [weight for weight in group if weight.grad is not None]
+            for weight in weights:
+                if weight not in self.moments:
+                    self.moments[weight] = {name: initial_moment(name, weight) for name in self.moment_names}
+            self.update(
+                Update(
+                    weights=[*weights],
+                    gradients=[weight.grad for weight in weights if weight.grad is not None],
+                    moments={name: [self.moments[weight][name] for weight in weights] for name in self.moment_names},
+                    lr=lr,
+                    weight_decay=weight_decay,
+                    config=self.config,
+                    fused=self.fused,
+                )
+            )
+
+    def export_moments(self, parameters: Mapping[str, nn.Parameter]) -> dict[str, Any]:
+        """Return the moments (such as `exp_avg`) of these parameters, by the name of the parameter."""
+        return {
+            name: {key: value.cpu().numpy().copy() for key, value in self.moments[parameter].items()}
+            for name, parameter in parameters.items()
+            if self.moments.get(parameter)
+        }
+
+    def load_moments(self, parameters: Mapping[str, nn.Parameter], moments: dict[str, Any]) -> None:
+        """Load what `export_moments` returned. Raises ValueError for moments of other parameters or another rule."""
+        if unknown := moments.keys() - parameters.keys():
+            raise ValueError(f"optimizer moments of unknown parameters: {', '.join(sorted(unknown))}")
+        self.moments.clear()
+        for name, parameter in parameters.items():
+            saved = moments.get(name)
+            if not saved:
+                continue
+            initial = {key: initial_moment(key, parameter) for key in self.moment_names}
+            if saved.keys() != initial.keys() or any(saved[key].shape != initial[key].shape for key in initial):
+                raise ValueError(f"optimizer moments of {name} with other names or shapes")
+            self.moments[parameter] = {
+                key: torch.from_numpy(saved[key].copy()).to(initial[key].device) for key in initial
+            }
+
+
+def initial_moment(name: str, weight: nn.Parameter) -> Tensor:
+    """Return a moment of this name for a weight that was not updated yet: zeros."""
+    if name != "step":
+        return torch.zeros_like(weight.detach())
+    counted_on = weight.device if weight.device.type == "cuda" else "cpu"  # CUDA's fused step counts on the device
+    return torch.zeros((), device=counted_on)
 
 
 def weight_matrices(model: nn.Module) -> list[nn.Parameter]:
     """Return the matrices of a model, except the embedding."""
     return [p for name, p in model.named_parameters() if p.ndim == 2 and not name.startswith("embedding")]
-
-
-def export_moments(optimizer: Optimizer, parameters: Mapping[str, nn.Parameter]) -> dict[str, Any]:
-    """Return the moments (such as `exp_avg`) of these parameters, by the name of the parameter."""
-    return {
-        name: {
-            key: value.detach().cpu().numpy().copy()
-            for key, value in optimizer.state[parameter].items()
-            if isinstance(value, Tensor)
-        }
-        for name, parameter in parameters.items()
-        if parameter in optimizer.state
-    }
-
-
-def load_moments(
-    optimizer: Optimizer, parameters: Mapping[str, nn.Parameter], config: TrainingConfig, moments: dict[str, Any]
-) -> None:
-    """Load what `export_moments` returned. Raises ValueError for moments of other parameters or another optimizer."""
-    if unknown := moments.keys() - parameters.keys():
-        raise ValueError(f"optimizer moments of unknown parameters: {', '.join(sorted(unknown))}")
-    expected = moment_names(config)
-    optimizer.state.clear()
-    for name, parameter in parameters.items():
-        saved = moments.get(name, {})
-        if set(saved) not in (set(), expected) or any(v.shape not in ((), parameter.shape) for v in saved.values()):
-            raise ValueError(f"optimizer moments of {name} with other names or shapes")
-        for key, value in saved.items():
-            # Only CUDA's fused step counts its steps on the device.
-            counted_on_cpu = key == "step" and parameter.device.type != "cuda"
-            device = "cpu" if counted_on_cpu else parameter.device
-            optimizer.state[parameter][key] = torch.from_numpy(value.copy()).to(device)
-
-
-def moment_names(config: TrainingConfig) -> set[str]:
-    """Return the names of the moments that the optimizer of these settings has for each parameter."""
-    model = nn.Linear(1, 1)
-    model.weight.grad = torch.zeros(1, 1)
-    optimizer = build_optimizer(model, config)
-    optimizer.step()
-    return set(export_moments(optimizer, dict(model.named_parameters())).get("weight", {}))

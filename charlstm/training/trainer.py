@@ -22,7 +22,7 @@ from charlstm.model.device import choose_device, use_threads
 from charlstm.runtime import MAX_CORES, count_cores
 from charlstm.storage.model import ModelFile
 from charlstm.training.averaging import WeightAverage
-from charlstm.training.optimizer import build_optimizer, export_moments, load_moments, weight_matrices
+from charlstm.training.optimizer import Optimizer, weight_matrices
 from charlstm.training.progress import Progress
 from charlstm.training.shards import ShardedGradient
 from charlstm.workers import CAN_FORK, count_processes
@@ -64,7 +64,7 @@ class Trainer:
             settings.look_ahead,
         ).to(self.device.name)
         self.batches = Batches.from_config(self.tokens.part("train"), config)
-        self.optimizer = build_optimizer(self.model, settings)
+        self.optimizer = Optimizer(self.model, settings)
         self.average = WeightAverage(self.model, settings)
         self.gradient = self.divide_streams(settings.threads or count_cores())
         self.progress = Progress()
@@ -124,9 +124,7 @@ class Trainer:
             norm = self.clip_gradients()
             if not (isfinite(loss) and isfinite(norm)):
                 raise DivergedError(f"training diverged at step {self.progress.step + 1}: the loss is not finite")
-            for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate
-            self.optimizer.step()
+            self.optimizer.step(learning_rate)
             self.average.update()
         self.progress.step += 1
         self.progress.characters += self.batches.seq_len * self.batches.batch_size
@@ -191,7 +189,7 @@ class Trainer:
             "progress": self.progress.state_dict(),
             "batches": self.batches.state_dict(),
             "model": self.model.export_weights(),
-            "optimizer": export_moments(self.optimizer, self.model.parameters_by_name()),
+            "optimizer": self.optimizer.export_moments(self.model.parameters_by_name()),
             "average": self.average.state_dict(),
             "hidden": {
                 f"{k}.{n}": part
@@ -224,7 +222,7 @@ class Trainer:
         check_position(state["batches"])
         self.batches.load_state_dict(state["batches"])
         self.model.load_weights(state["model"])
-        load_moments(self.optimizer, self.model.parameters_by_name(), self.config.training, state["optimizer"])
+        self.optimizer.load_moments(self.model.parameters_by_name(), state["optimizer"])
         self.average.load_state_dict(state["average"])
         cores = state.get("cores", self.cores)  # a state of version 0.1.0-alpha does not have it
         if type(cores) is not int or not 1 <= cores <= MAX_CORES:
