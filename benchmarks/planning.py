@@ -6,7 +6,7 @@
 `measure` appends a line of JSON for each run to planning.jsonl and skips the runs that it has. The loss is that of the
 same pieces from all over the text, which no run is trained on. Losses do not depend on the speed of the machine, so
 other programs may run at the same time. `fit` prints the constants of `charlstm.training.scaling` and a table of
-measured and predicted losses.
+measured and predicted losses of LSTMs.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ def train(path: Path, run: Run) -> Run:
 
 def fit(arguments: argparse.Namespace) -> None:
     """Print the constants with the smallest squared error, and the predicted next to the reached losses."""
-    runs = read_measurements(arguments.input)
+    runs = [run for run in read_measurements(arguments.input) if run["cell"] == "lstm"]
     texts = sorted({run["text"] for run in runs}, reverse=True)  # the scale of the first is 1
     reached = np.array([run["loss_nats"] for run in runs])
 

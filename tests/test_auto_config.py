@@ -88,6 +88,17 @@ def test_every_cell_and_both_directions_get_a_plan() -> None:
 
 
 @pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize("cell", ["gru", "gru-cho", "rnn", "jordan"])
+def test_cells_other_than_the_lstm_get_a_lower_learning_rate(cell: str) -> None:
+    size = {"model.cell", "model.hidden", "model.layers", "training.batch_size", "training.seq_len"}
+    lstm, other = (
+        choose_config(TEXT, replace(config_with_time(60), model=ModelConfig(cell=each, hidden=256)), size).best
+        for each in ("lstm", cell)
+    )
+    assert 0.2 < other.config.training.lr / lstm.config.training.lr < 0.6
+
+
+@pytest.mark.usefixtures("machine")
 def test_the_chosen_candidate_has_the_lowest_predicted_loss_and_each_size_is_listed_once() -> None:
     choice = choose_config(TEXT, config_with_time(60), ())
     losses = [each.loss_nats for each in choice.candidates]

@@ -112,14 +112,14 @@ def test_every_format_has_an_example() -> None:
 def test_eval_and_score_recognize_other_formats_too(run: Path) -> None:
     Path("x.txt").write_bytes(make_tar())
     for command in (("eval", "x.txt"), ("score", "x.txt"), ("sample", "--adapt", "x.txt")):
-        assert_fails(charlstm(*command, "-m", run), 1, "x.txt is a tar archive", "tar -xOf x.txt | charlstm train -")
+        assert_fails(charlstm(*command, "-m", run), 1, "x.txt is a tar archive", "tar -xOf x.txt")
 
 
 @pytest.mark.parametrize("kind", COMPRESSORS)
 def test_a_compressed_file_of_another_format_is_an_error_with_a_command(kind: str) -> None:
-    tar = ("x.txt contains a tar archive, not plain text", "tar -xOf x.txt | charlstm train -")
+    tar = ("x.txt contains a tar archive, not plain text", "tar -xOf x.txt")
     pdf = ("x.txt contains a PDF document, not plain text", f"decompress it with {kind} -d first")
-    twice = (f"x.txt was compressed twice, with gzip and {kind}", f"{kind} -dc x.txt | charlstm train -")
+    twice = (f"x.txt was compressed twice, with gzip and {kind}", f"{kind} -dc x.txt")
     for data, parts in {make_tar(): tar, FILES["pdf"][0]: pdf, gzip.compress(TEXT): twice}.items():
         Path("x.txt").write_bytes(COMPRESSORS[kind](data))
         assert_fails(charlstm("corpus", "x.txt"), 1, *parts)

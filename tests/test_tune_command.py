@@ -239,7 +239,7 @@ def test_a_killed_search_can_be_continued(corpus: Path) -> None:
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as killed:
         wait_for(folder / "trial-0" / "config.toml")
         killed.kill()
-    assert_fails(tune(corpus), 2, "--time is 0.3 here and 2.0 in the search in runs/little-tune")
+    assert_fails(tune(corpus), 2, "--time is 0.3s here and 2.0s in the search in runs/little-tune")
     again = charlstm("tune", corpus, *FIXED, "--time", "2s", "--trials", 1)
     assert again.code == 0, again.err
     assert "trial 1" in again.err

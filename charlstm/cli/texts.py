@@ -134,7 +134,7 @@ def read_own_corpus(console: Console, file: ModelFile, path: Path) -> tuple[Corp
         corpus = read_with_progress(console, replace(file.config.data, corpus=sources), folder.spool, file.vocabulary)
     except UsageError as error:
         raise CharlstmError(f"the model's training corpus is not available: {error.message}", hint) from error
-    name = ", ".join(sources)
+    name = ", ".join("stdin" if source == STDIN else source for source in sources)
     if corpus.fingerprint != file.corpus.get("fingerprint"):
         raise CharlstmError(f"{name} has changed since the model was trained, or is not its training corpus", hint)
     return corpus, name

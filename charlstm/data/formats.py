@@ -92,16 +92,16 @@ def reject_other_formats(head: bytes, source: str, compression: Compression | No
     found = next((each for each in FORMATS if each.matches(head)), None)
     if found and not compression:
         command = found.command.format(file=file)
-        hint = f"extract its text: {command} | charlstm train -" if command else "export it as plain text"
+        hint = f"extract its text: {command}" if command else "export it as plain text"
         raise CharlstmError(f"{name} is {found.name}, not plain text", hint)
     if found and compression:
-        tar = f"extract its text: {found.command.format(file=file)} | charlstm train -"
+        tar = f"extract its text: {found.command.format(file=file)}"
         hint = tar if found.matches is is_tar else f"decompress it with {compression.name} -d first"
         raise CharlstmError(f"{name} contains {found.name}, not plain text", hint)
     if compression and (inner := detect_compression(head)):
         raise CharlstmError(
             f"{name} was compressed twice, with {inner.name} and {compression.name}",
-            f"decompress it once: {compression.name} -dc {file} | charlstm train -",
+            f"decompress it once: {compression.name} -dc {file}",
         )
 
 

@@ -37,7 +37,7 @@ def expand_sources(sources: Iterable[str], glob: str) -> tuple[list[str], list[s
         elif source != STDIN and not path.exists():
             raise UsageError(f"corpus not found: {source}")
         elif source != STDIN and not path.is_file():
-            raise UsageError(f"{source} is neither a file nor a folder", f"pipe it: cat {source} | charlstm train -")
+            raise UsageError(f"{source} is neither a file nor a folder", f"pipe it in with cat {source}, and name it -")
         else:
             files.append(source)
     return files, notes

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from charlstm.architecture import count_parameters, count_recurrent_weights
-from charlstm.config import Config
+from charlstm.config import Config, ModelConfig
 from charlstm.data.batches import fit_batches
 from charlstm.data.corpus import Corpus
 from charlstm.errors import CharlstmError
@@ -53,6 +53,9 @@ passes count as the square root of w times as many. After eight passes over tiny
 
 MIN_LR, MAX_LR = 1e-4, 3e-2
 """Range of the learning rates that are chosen: above, training diverges at times."""
+
+LR_BY_CELL = {"gru": 0.4, "gru-cho": 0.4, "rnn": 0.4, "jordan": 0.25}
+"""The best learning rate of a cell, relative to that of an LSTM of as many units: 1 for the other LSTMs."""
 
 OUTPUT_PENALTY = 1.0
 """Activation and temporal penalty (AR, TAR): worth more than dropout, however often the text is read."""
@@ -230,7 +233,7 @@ def fit_to_length(config: Config, characters: float, length: int) -> dict[str, A
     penalty = OUTPUT_PENALTY if config.model.cell in PENALIZED_CELLS else 0.0
     batch = config.training.batch_size * config.training.seq_len
     return {
-        "training.lr": choose_lr(config.model.hidden, batch, characters / batch),
+        "training.lr": choose_lr(config.model, batch, characters / batch),
         "model.dropout": units,
         "regularization.embedding_dropout": embeddings,
         "regularization.activation_penalty": penalty,
@@ -250,12 +253,13 @@ def estimate_scale(corpus: Corpus) -> float:
     return entropy_nats(np.unique(ids, return_counts=True)[1]) / TYPICAL_SINGLES
 
 
-def choose_lr(hidden: int, batch: int, steps: float) -> float:
-    """Return the peak learning rate for a layer of `hidden` units, a batch of `batch` characters and this many steps.
+def choose_lr(model: ModelConfig, batch: int, steps: float) -> float:
+    """Return the peak learning rate for a model, a batch of `batch` characters and this many steps.
 
     It falls with the width and the length of training and rises with the batch; the exponents are measured.
     """
-    rate = 8e-3 * (256 / hidden) ** 0.5 * (batch / 256) ** 0.4 * (4000 / max(steps, 1)) ** 0.35
+    rate = 8e-3 * (256 / model.hidden) ** 0.5 * (batch / 256) ** 0.4 * (4000 / max(steps, 1)) ** 0.35
+    rate *= LR_BY_CELL.get(model.cell, 1.0)
     return float(f"{min(max(rate, MIN_LR), MAX_LR):.2g}")
 
 

@@ -128,7 +128,8 @@ class Search:
             here, there = (values.get(key, get_setting(Config(), key)) for values in (terms, before))
             if here != there:
                 where = self.given[key].where if key in self.given else key
-                raise UsageError(f"{where} is {here} here and {there} in the search in {self.folder}", hint)
+                unit = "s" if key == "training.max_time" else ""
+                raise UsageError(f"{where} is {here}{unit} here and {there}{unit} in the search in {self.folder}", hint)
 
     def discard_killed(self) -> None:
         """Mark the trials of killed processes as failed: no process holds the lock of their folder."""
