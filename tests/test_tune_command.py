@@ -165,7 +165,7 @@ def test_tune_rejects_another_corpus_and_other_settings_by_name(corpus: Path) ->
     assert tune(corpus, "--trials", 1).code == 0
     assert_fails(tune(corpus, "--hidden", 30), 2, "--hidden is 30 here and 24", "runs/little-tune", "-o")
     assert_fails(tune(corpus, "--lr", "1e-3"), 2, "nothing to search")
-    assert_fails(charlstm("tune", corpus, *SMALL, *PLAIN, "--time", "0.3s"), 2, "model.cell is searched here and lstm")
+    assert_fails(charlstm("tune", corpus, *SMALL, *PLAIN, "--time", "0.3s"), 2, "model.layers is searched here and 1")
     corpus.write_text(ENGLISH[4000:8000], "utf-8")
     assert_fails(tune(corpus), 2, "runs/little-tune holds a search on another corpus", "-o")
 
@@ -266,12 +266,12 @@ CONFIGS = (
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_the_plan_and_both_ends_of_every_range_are_valid(config: Config) -> None:
-    for key, values in space_around(config).items():
+    for key, values in space_around(config, [(1, 32)]).items():
         planned = get_setting(config, key)
         assert values.decode(values.encode(planned)) == (
             pytest.approx(planned) if isinstance(planned, float) else planned
         )
-        for end in str(values).split(" to ") if " to " in str(values) else str(values).split(", "):
+        for end in str(values).split(" to "):
             given = {key: Setting(end, "a test")}
             assert get_setting(updated(Config(), {key: end}, "the search"), key) == get_setting(resolve(given), key)
             assert key not in unset_keys(given)

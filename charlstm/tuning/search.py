@@ -38,7 +38,7 @@ from charlstm.training.trainer import Trainer
 from charlstm.tuning.events import TrialFinished
 from charlstm.tuning.journal import open_study
 from charlstm.tuning.monitor import RUNGS, TrialMonitor
-from charlstm.tuning.space import Categorical, Space, Value, get_setting, space_around, unset_keys
+from charlstm.tuning.space import Space, Value, get_setting, space_around, unset_keys
 
 BEST_CONFIG, SEARCH_LOCK = "best.toml", "lock"
 
@@ -54,8 +54,12 @@ SEARCHED_VALUE = "searched"
 RANDOM_TRIALS = 4
 """Trials with values drawn at random, before the sampler has enough results to learn from."""
 
-PLANNED = "plan"
-"""Key of the study under which the planned settings are saved, so that a continued search has the same ones."""
+PLANNED, SIZES = "plan", "sizes"
+"""Keys of the study under which the planned settings and the sizes nearly as good are saved: a continued search, maybe
+on another machine, has the same ones."""
+
+NEARLY_AS_GOOD = 0.05
+"""Nats per character by which the predicted loss of a size may be above the best for it to be searched."""
 
 REPEATS = "repeats"
 """Attribute of a trial that repeats another one with another seed: the number of that one."""
@@ -86,9 +90,8 @@ class Search:
         self.check_terms(config)
         with self.exclusively():
             self.config = self.load_or_choose_plan(config)
-            self.space: Space = {
-                key: values for key, values in space_around(self.config).items() if key in unset_keys(given)
-            }
+            around = space_around(self.config, self.study.user_attrs[SIZES])
+            self.space: Space = {key: values for key, values in around.items() if key in unset_keys(given)}
             self.discard_killed()
             self.enqueue_plan()
 
@@ -105,7 +108,11 @@ class Search:
     def load_or_choose_plan(self, config: Config) -> Config:
         """Return the settings of the plan: those that the journal has, or new ones, which depend on the machine."""
         if PLANNED not in self.study.user_attrs:
-            chosen = choose_config(self.corpus, config, self.given).best.config.to_dict()
+            choice = choose_config(self.corpus, config, self.given)
+            limit = choice.best.loss_nats + NEARLY_AS_GOOD
+            models = [each.config.model for each in choice.candidates if each.loss_nats < limit]
+            self.study.set_user_attr(SIZES, [(model.layers, model.hidden) for model in models])
+            chosen = choice.best.config.to_dict()
             planned = {f"{name}.{key}": value for name, section in chosen.items() for key, value in section.items()}
             self.study.set_user_attr(PLANNED, {key: planned[key] for key in planned if not key.startswith("data.")})
         return updated(config, self.study.user_attrs[PLANNED], ORIGIN)
@@ -174,15 +181,12 @@ class Search:
             yield from self.run_trial(stop)
 
     def warm_up(self) -> None:
-        """Take one step with each cell, so that compiling does not cost the first trials time."""
-        cells = self.space.get("model.cell")
-        for cell in cells.choices if isinstance(cells, Categorical) else (self.config.model.cell,):
-            config = updated(self.config, {"model.cell": cell}, ORIGIN)
-            with (
-                suppress(CharlstmError, MemoryError, RuntimeError),  # a trial reports it
-                closing(Trainer(self.corpus, config)) as trainer,
-            ):
-                trainer.step(0.0)
+        """Take one step, so that compiling does not cost the first trial time."""
+        with (
+            suppress(CharlstmError, MemoryError, RuntimeError),  # a trial reports it
+            closing(Trainer(self.corpus, self.config)) as trainer,
+        ):
+            trainer.step(0.0)
 
     def run_trial(self, stop: Callable[[], bool]) -> Iterator[Event | TrialFinished]:
         """Run one trial: yield the events of its training, then its result.

@@ -12,29 +12,7 @@ from charlstm.config import Config
 if TYPE_CHECKING:
     from optuna import Trial
 
-Value = str | int | float
-
-
-@dataclass(frozen=True)
-class Categorical:
-    """One of a few names."""
-
-    choices: tuple[str, ...]
-
-    def suggest(self, trial: Trial, name: str) -> Value:
-        """Return the value that Optuna suggests for a trial."""
-        return str(trial.suggest_categorical(name, self.choices))
-
-    def decode(self, suggested: Any) -> Value:
-        """Return the value of the setting for a parameter of a trial."""
-        return str(suggested)
-
-    def encode(self, value: Any) -> Any:
-        """Return the parameter for this value of the setting; the first choice if it has no parameter."""
-        return value if value in self.choices else self.choices[0]
-
-    def __str__(self) -> str:
-        return ", ".join(self.choices)
+Value = int | float
 
 
 @dataclass(frozen=True)
@@ -93,10 +71,9 @@ class FloatRange:
         return f"{self.low:g} to {self.high:g}"
 
 
-Space = dict[str, Categorical | IntRange | FloatRange]
+Space = dict[str, IntRange | FloatRange]
 
 SEARCHED = (
-    "model.cell",
     "model.layers",
     "model.hidden",
     "model.dropout",
@@ -107,26 +84,36 @@ SEARCHED = (
     "training.batch_size",
     "training.seq_len",
 )
-"""The searched settings by `section.key`, except those that the user sets."""
+"""The searched settings by `section.key`, except those that the user sets.
+
+The cell is not searched: none reached the loss of an LSTM in the same time (docs/results.md). Weight dropout and one
+dropout mask per window are not either: both measured worse than what the plan uses.
+"""
+
+WIDTH_FACTOR, MIN_WIDTH_FACTOR = 2, 1.5
+"""How many times more or fewer units than planned a layer may have: at most, and in any case."""
 
 
-def space_around(config: Config) -> Space:
+def space_around(config: Config, sizes: Collection[tuple[int, int]]) -> Space:
     """Return the values to search for each setting: around those planned for the time of a trial.
 
-    The plan is near the best already, so that most values far from it would be wasted trials. Weight dropout and one
-    dropout mask per window are not searched: both measured worse than what the plan uses (docs/results.md).
+    The plan is near the best already, so that most values far from it would be wasted trials.
+
+    sizes: layers and units of the models that are predicted to be nearly as good.
     """
     model, training, regularization = config.model, config.training, config.regularization
     unit = 16 if model.hidden >= 32 else 1  # a GPU is slower at other sizes
+    depths, widths = {model.layers, *(layers for layers, _ in sizes)}, [hidden for _, hidden in sizes]
+    narrow = max(min(*widths, model.hidden / MIN_WIDTH_FACTOR), model.hidden / WIDTH_FACTOR)
+    wide = min(max(*widths, model.hidden * MIN_WIDTH_FACTOR), model.hidden * WIDTH_FACTOR)
     penalties = {
         f"regularization.{name}": FloatRange(strength / 4, strength * 4, log=True)
         for name in ("activation_penalty", "temporal_penalty")
         if (strength := getattr(regularization, name))
     }
     return {
-        "model.cell": Categorical(tuple(dict.fromkeys((model.cell, "lstm", "gru")))),
-        "model.layers": IntRange(max(model.layers - 1, 1), model.layers + 1),
-        "model.hidden": IntRange(ceil(model.hidden / 2 / unit) * unit, model.hidden * 2, multiple_of=unit, log=True),
+        "model.layers": IntRange(min(depths), max(depths)),
+        "model.hidden": IntRange(ceil(narrow / unit) * unit, int(wide) // unit * unit, multiple_of=unit, log=True),
         "model.dropout": FloatRange(max(model.dropout - 0.2, 0.0), min(model.dropout + 0.2, 0.95)),
         "regularization.embedding_dropout": FloatRange(0.0, min(regularization.embedding_dropout + 0.1, 0.95)),
         **penalties,
