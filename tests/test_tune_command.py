@@ -20,6 +20,7 @@ from charlstm.errors import DivergedError
 from charlstm.settings import Setting, resolve, updated
 from charlstm.training import auto_config
 from charlstm.training.trainer import Trainer
+from charlstm.tuning.journal import open_study
 from charlstm.tuning.space import get_setting, space_around, unset_keys
 from tests.support.command_line import Result, assert_fails, charlstm, run_process
 from tests.support.texts import ENGLISH, ROOT, SMALL
@@ -283,3 +284,13 @@ def test_a_run_is_preferred_to_a_newer_search(run: Path) -> None:
     Path("runs/letters-tune/journal.jsonl").touch()
     (Path("runs/letters-tune") / "best.safetensors").touch()
     assert "runs/letters/best.safetensors" in charlstm("sample", "-l", 5).err
+
+
+@pytest.mark.parametrize(("loss", "pruned"), [(2.0, False), (2.09, False), (2.11, True)])
+def test_a_trial_far_behind_at_the_same_share_of_its_time_is_stopped(tmp_path: Path, loss: float, pruned: bool) -> None:
+    study = open_study(tmp_path)
+    for rungs in ({1: 3.0, 2: 2.0}, {1: 3.1, 2: loss}):
+        trial = study.ask()
+        for rung, value in rungs.items():
+            trial.report(value, rung)
+    assert trial.should_prune() is pruned

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from math import inf
 from pathlib import Path
 
 import optuna
-from optuna.pruners import MedianPruner
+from optuna.pruners import BasePruner
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.study import Study
+from optuna.trial import FrozenTrial
 
 from charlstm.errors import CharlstmError
 from charlstm.storage.files import write_error
@@ -16,8 +19,24 @@ from charlstm.storage.lock import ProcessLock
 
 JOURNAL_LOCK = "journal.lock"
 
-MIN_TRIALS_TO_PRUNE = 4
-"""Trials that must be done before others are compared with them and pruned."""
+ALLOWED_DISTANCE = {1: 0.06, 2: 0.05, 3: 0.035, 4: 0.025}
+"""How far a trial may be behind the best at the same fifth of the time: a share of the loss of that one.
+
+In searches without pruning, none of the trials that were among the best five at their end had been further behind
+(docs/results.md).
+"""
+
+
+class DistancePruner(BasePruner):
+    """Prunes the trials that are far behind the best one at the same share of their time."""
+
+    def prune(self, study: Study, trial: FrozenTrial) -> bool:
+        """Return whether this trial is too far behind to be among the best at its end."""
+        rung = trial.last_step
+        if rung not in ALLOWED_DISTANCE:
+            return False
+        losses = [other.intermediate_values.get(rung, inf) for other in study.get_trials(deepcopy=False)]
+        return trial.intermediate_values[rung] > min(losses) * (1 + ALLOWED_DISTANCE[rung])
 
 
 def open_study(folder: Path) -> optuna.Study:
@@ -27,8 +46,7 @@ def open_study(folder: Path) -> optuna.Study:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         storage = JournalStorage(JournalFileBackend(str(journal), JournalLock(folder / JOURNAL_LOCK)))
-        pruner = MedianPruner(n_startup_trials=MIN_TRIALS_TO_PRUNE)
-        return optuna.create_study(storage=storage, study_name="charlstm", pruner=pruner, load_if_exists=True)
+        return optuna.create_study(storage=storage, study_name="charlstm", pruner=DistancePruner(), load_if_exists=True)
     except OSError as error:
         raise write_error(folder, error) from error
     except (ValueError, KeyError, TypeError) as error:

@@ -13,9 +13,6 @@ from charlstm.training.events import Validated
 RUNGS = 5
 """A trial is compared with the others at multiples of a fifth of its time."""
 
-FIRST_RUNG = 2
-"""The first multiple at which it is: before that, a high learning rate looks worse than it is."""
-
 MAX_VALIDATION_SHARE = 0.1
 """Share of its time that a trial may spend on validations before its end. On a long text, one may exceed it."""
 
@@ -50,7 +47,7 @@ class TrialMonitor:
         """Return whether to validate at this share of the training."""
         rung = int(done * RUNGS)
         too_slow = self.validation_seconds > MAX_VALIDATION_SHARE * self.seconds
-        if rung <= max(self.rung, FIRST_RUNG - 1) or too_slow:
+        if rung <= self.rung or too_slow:
             return False
         self.next_rung, self.validation_began = rung, monotonic()
         return True
