@@ -27,7 +27,7 @@ from tests.support.texts import ENGLISH, ROOT, SMALL
 
 pytestmark = pytest.mark.slow
 
-PLAIN = [f"--set=regularization.{name}=0" for name in ("embedding_dropout", "activation_penalty", "temporal_penalty")]
+PLAIN = [f"--set=regularization.{name}=0" for name in ("activation_penalty", "temporal_penalty")]
 FIXED = (*SMALL, *PLAIN, "--cell", "lstm", "--layers", 1, "--dropout", 0)
 """Every searched setting except the learning rate."""
 
