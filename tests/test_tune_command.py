@@ -27,7 +27,7 @@ from tests.support.texts import ENGLISH, ROOT, SMALL
 
 pytestmark = pytest.mark.slow
 
-PLAIN = [f"--set=regularization.{name}=0" for name in ("activation_penalty", "temporal_penalty")]
+PLAIN = [f"--set=regularization.{name}=0" for name in ("embedding_dropout", "activation_penalty", "temporal_penalty")]
 FIXED = (*SMALL, *PLAIN, "--cell", "lstm", "--layers", 1, "--dropout", 0)
 """Every searched setting except the learning rate."""
 
@@ -201,9 +201,12 @@ def test_a_trial_that_diverges_fails_and_the_search_continues(corpus: Path, monk
     assert tomllib.loads(Path("runs/little-tune/best.toml").read_text("utf-8"))["training"]["lr"] == 8e-3
 
 
-def test_tune_without_optuna_prints_the_command_that_installs_it(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "optuna", None)
-    assert_fails(tune(corpus), 1, "needs Optuna", "pip install 'charlstm[tune]'")
+@pytest.mark.parametrize("library", ["optuna", "scipy"])
+def test_tune_without_a_library_prints_the_command_that_installs_it(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch, library: str
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    assert_fails(tune(corpus), 1, f"needs Optuna and SciPy, and {library} is not installed", "'charlstm[tune]'")
 
 
 def test_ctrl_c_keeps_the_finished_trials(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import optuna
 import tomli_w
 from optuna.importance import PedAnovaImportanceEvaluator
-from optuna.samplers import TPESampler
+from optuna.samplers import GPSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from charlstm.config import Config
@@ -64,7 +64,10 @@ NEARLY_AS_GOOD = 0.05
 REPEATS = "repeats"
 """Attribute of a trial that repeats another one with another seed: the number of that one."""
 
-MAX_REPEATS = 4
+PRUNED = "pruned"
+"""Attribute of a trial that was pruned: its result is extrapolated."""
+
+MAX_REPEATS = 5
 """Trials that are repeated at most at the end of a search."""
 
 
@@ -156,7 +159,7 @@ class Search:
             self.study.enqueue_trial(params)
 
     def run_trials(self, count: int, stop: Callable[[], bool] = lambda: False) -> Iterator[Event | TrialFinished]:
-        """Run `count` trials, or until `stop()` returns True, then repeat the best ones.
+        """Run `count` trials, or until `stop()` returns True, then repeat the best ones and the plan.
 
         The trial that `stop()` interrupts does not count.
         """
@@ -168,13 +171,14 @@ class Search:
         yield from self.repeat_best(stop)
 
     def repeat_best(self, stop: Callable[[], bool]) -> Iterator[Event | TrialFinished]:
-        """Train the two best candidates again with another seed: the lowest of many losses is partly luck.
+        """Train the two best candidates and the plan again with another seed: the lowest of many losses is partly luck.
 
         Where another one is then among the best two, it is repeated, too.
         """
         for _ in range(MAX_REPEATS):
             best = self.best_trials(2)
-            candidate = next((trial for trial in best if len(self.losses(trial)) == 1), None)
+            candidates = [*best, *(trial for trial in self.completed if trial.number == 0)]
+            candidate = next((trial for trial in candidates if len(self.losses(trial)) == 1), None)
             if len(best) < 2 or candidate is None or stop():
                 return
             self.study.enqueue_trial(candidate.params, user_attrs={REPEATS: candidate.number})
@@ -207,7 +211,11 @@ class Search:
                 state = TrialState.PRUNED if monitor.over else TrialState.COMPLETE
         finally:
             loss = min(monitor.losses, default=None)
-            self.study.tell(trial, loss if state == TrialState.COMPLETE else None, state)
+            if monitor.outcome == "pruned":  # for Optuna, it is complete: its sampler learns from no other trials
+                trial.set_user_attr(PRUNED, True)
+                self.study.tell(trial, self.extrapolate(monitor), TrialState.COMPLETE)
+            else:
+                self.study.tell(trial, loss if state == TrialState.COMPLETE else None, state)
             candidate = trial.number if repeats is None else repeats
             best = state == TrialState.COMPLETE and self.keep_best(candidate, folder)
             shutil.rmtree(folder.path, ignore_errors=True)
@@ -215,6 +223,14 @@ class Search:
             outcome, seconds = monitor.outcome or "done", monotonic() - began
             done = monitor.rung / RUNGS
             yield TrialFinished(trial.number, outcome, loss, done, values, seconds, monitor.reason, best, repeats)
+
+    def extrapolate(self, monitor: TrialMonitor) -> float:
+        """Return about the loss that a pruned trial would have reached, nats per character.
+
+        It is as far behind the best trial as when it was pruned.
+        """
+        curve = self.best_trials(1)[0].intermediate_values if self.completed else {}
+        return monitor.losses[-1] * curve.get(RUNGS, 1.0) / curve.get(monitor.rung, curve.get(RUNGS, 1.0))
 
     def train_trial(
         self, monitor: TrialMonitor, config: Config, folder: RunFolder, stop: Callable[[], bool]
@@ -246,10 +262,10 @@ class Search:
         self.study.sampler = self.make_sampler(trial.number)  # another process may have asked at the same moment
         return trial
 
-    def make_sampler(self, number: int) -> TPESampler:
-        """Return the sampler of a trial: a tree-structured Parzen estimator (Bergstra et al. 2011)."""
+    def make_sampler(self, number: int) -> GPSampler:
+        """Return the sampler of a trial: Bayesian optimization with a Gaussian process (Snoek et al. 2012)."""
         seed = (self.config.training.seed * 1_000_003 + number) % 2**32
-        return TPESampler(n_startup_trials=1 + RANDOM_TRIALS, multivariate=True, seed=seed)
+        return GPSampler(n_startup_trials=1 + RANDOM_TRIALS, seed=seed)
 
     def keep_best(self, candidate: int, trial: RunFolder) -> bool:
         """Keep the model and settings of this trial, of this candidate, if it is the best one so far.
@@ -303,22 +319,27 @@ class Search:
         return sorted(candidates, key=lambda trial: (self.loss(trial), trial.number))[:count]
 
     @property
-    def completed(self) -> list[FrozenTrial]:
-        """The trials that trained to their end, of all processes, with the repetitions."""
+    def with_result(self) -> list[FrozenTrial]:
+        """The trials that trained to their end or were pruned, of all processes, with the repetitions."""
         return self.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
 
     @property
+    def completed(self) -> list[FrozenTrial]:
+        """Those that trained to their end."""
+        return [trial for trial in self.with_result if PRUNED not in trial.user_attrs]
+
+    @property
     def finished_trials(self) -> int:
-        """Number of trials that trained to their end or were pruned, of all processes, without repetitions."""
-        finished = self.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE, TrialState.PRUNED])
-        return sum(REPEATS not in trial.user_attrs for trial in finished)
+        """Number of trials that are over, of all processes, without repetitions."""
+        over = self.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE, TrialState.PRUNED])
+        return sum(REPEATS not in trial.user_attrs for trial in over)
 
     def parameter_importances(self) -> dict[str, float]:
         """Return how much each setting matters for the loss, as shares, largest first; empty after a few trials.
 
         PED-ANOVA (Watanabe et al. 2023).
         """
-        if len(self.completed) < MIN_TRIALS_TO_RANK:
+        if len(self.with_result) < MIN_TRIALS_TO_RANK:
             return {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Optuna before 5 calls it experimental

@@ -28,6 +28,7 @@ from tests.support.texts import ENGLISH
 OPTIONS = (
     *("--hidden", "8", "--set", "model.embedding=4", "--batch-size", "4", "--seq-len", "16", "--dropout", "0.2"),
     *("--set", "training.validate_every=10", "--device", "cpu", "--no-samples", "--keep", "2"),
+    *("--set", "training.segment_len=64"),  # several segments, in a drawn order
 )
 MAX_SECONDS = 120
 """A process that takes longer hangs."""

@@ -88,11 +88,14 @@ def run_search(console: Console, request: TuneRequest, save: Callable[[], bool])
 
 
 def check_optuna() -> None:
-    """Raise CharlstmError, with the command that installs it, if Optuna is missing."""
+    """Raise CharlstmError, with the command that installs it, if Optuna or a library that it needs is missing."""
     try:
         import optuna  # noqa: F401
-    except ImportError:
-        raise CharlstmError("tune needs Optuna, which is not installed", "pip install 'charlstm[tune]'") from None
+        import scipy  # type: ignore[import-untyped]  # noqa: F401 - Optuna's sampler imports it
+    except ImportError as error:
+        raise CharlstmError(
+            f"tune needs Optuna and SciPy, and {error.name} is not installed", "pip install 'charlstm[tune]'"
+        ) from None
 
 
 def show_search(console: Console, search: Search, trials: int) -> None:
