@@ -19,32 +19,27 @@ class ScalingLaw(NamedTuple):
 
     weights_factor: float
     weights_exponent: float
-    layers_exponent: float
-    """Weights of several layers count as those of one, times the layers to the power of this."""
     characters_factor: float
     characters_exponent: float
     batch_factor: float
     batch_exponent: float
     """In a batch of factor * characters ** exponent, a character is worth half: long trainings bear large batches."""
     repetitions: float
-    """Readings of a text, in the smallest batches, after which one more is worth 1/e of the first."""
+    """Readings of a text, in the smallest batches, after which one more is worth 1/e of the first: with one layer."""
+    depth_exponent: float
+    """With several, times the layers to the power of this: dropout between them lets a text be read more often."""
     memorizing_factor: float
     memorizing_exponent: float
     """Of the weights for each character of the text, in the loss that memorizing adds after many readings."""
 
 
-LAW = ScalingLaw(5.453, 0.2609, 1e-3, 4.322, 0.1260, 0.06937, 0.6390, 1.265, 0.01133, 1.206)
+LAW = ScalingLaw(5.537, 0.2619, 4.267, 0.1243, 0.05288, 0.6548, 1.150, 1.029, 0.01891, 0.8201)
 
 
 def in_smallest_batches(characters: float, batch: float, law: ScalingLaw = LAW) -> float:
     """Return how many characters in the smallest batches are worth as much as these, `batch` of them in each step."""
     critical: float = law.batch_factor * characters**law.batch_exponent
     return characters / (1 + batch / critical)
-
-
-def saturate_repetitions(characters: float, text_length: float, law: ScalingLaw = LAW) -> float:
-    """Return the readings of a text after the first on a scale from 0, for none, to 1, for any number."""
-    return -expm1(-max(characters / text_length - 1, 0.0) / law.repetitions)
 
 
 def predict_excess_loss(
@@ -57,12 +52,12 @@ def predict_excess_loss(
     text of `text_length`, `batch` of them in each step.
     """
     read = in_smallest_batches(max(characters, 1.0), batch, law)
-    repetition = saturate_repetitions(read, text_length, law)
-    worth = min(read, text_length) + text_length * law.repetitions * repetition
-    wide = weights * layers ** (law.layers_exponent - 1)
+    repetitions = law.repetitions * layers**law.depth_exponent
+    repetition = -expm1(-max(read / text_length - 1, 0.0) / repetitions)  # from 0, for none, to 1, for any number
+    worth = min(read, text_length) + text_length * repetitions * repetition
     memorized = law.memorizing_factor * (weights / text_length) ** law.memorizing_exponent
     excess: float = (
-        law.weights_factor * wide**-law.weights_exponent
+        law.weights_factor * (weights / layers) ** -law.weights_exponent
         + law.characters_factor * worth**-law.characters_exponent
         + memorized * repetition
     )

@@ -65,15 +65,19 @@ def size_of(config: Config) -> tuple[int, ...]:
 
 
 def reference_step_seconds(config: Config, symbols: int) -> float:
-    """Return the seconds of a training step on two cores of a Xeon (Sapphire Rapids), fitted to LSTMs of one layer.
+    """Return the seconds of a training step on one core of a Xeon (Sapphire Rapids, AMX), fitted to LSTMs.
 
-    A step has a part for each weight, which is updated, and one for each character of its windows.
+    A step has a part for each parameter, which is updated. Each position of its windows reads the weights, and each
+    stream multiplies them and computes its units.
     """
     model, training = config.model, config.training
-    directions, weights = 1 + model.bidirectional, count_recurrent_weights(model)
-    per_character = 190e-6 * model.layers + 18e-12 * training.batch_size * (weights + model.hidden * symbols)
-    update = 0.5e-3 + 22e-9 * count_parameters(model, symbols)
-    return training.seq_len * directions * per_character + update
+    units = model.layers * model.hidden
+    weights = count_recurrent_weights(model) + model.hidden * symbols  # with those of the output layer
+    position = 17e-6 * model.layers + 0.19e-9 * weights
+    stream = 32e-9 * units + 0.3e-12 * weights
+    directions = 1 + model.bidirectional
+    windows = training.seq_len * directions * (position + stream * training.batch_size)
+    return windows + 1.0e-3 + 6.4e-9 * count_parameters(model, symbols)
 
 
 def measure_step_seconds(sample: Corpus, config: Config) -> float:
