@@ -61,7 +61,7 @@ def test_a_text_that_cannot_be_read_once_gets_the_size_that_suits_the_characters
     plans = [choose_config(LONG_TEXT, config_with_time(seconds), ()).best for seconds in (10, 120, 3600)]
     assert plans[-1].epochs < 1
     sizes = [count_parameters(each.config.model, 65) for each in plans]
-    assert sizes[2] > 3 * sizes[1] > 6 * sizes[0]
+    assert sizes[2] > 2 * sizes[1] > 4 * sizes[0]
 
 
 def test_the_range_of_sizes_does_not_end_where_a_day_on_a_fast_machine_pays_for_more(
