@@ -23,7 +23,7 @@ from charlstm.data.corpus import Corpus
 from charlstm.errors import CharlstmError
 from charlstm.settings import updated
 from charlstm.training.diagnostics import MAX_PAIRS_COUNTED, entropy_nats, pair_entropy
-from charlstm.training.scaling import predict_excess_loss
+from charlstm.training.scaling import in_smallest_batches, predict_excess_loss
 from charlstm.training.speed import SpeedTests, size_of
 
 TYPICAL_PAIRS, TYPICAL_SINGLES = 2.4, 3.2
@@ -44,19 +44,18 @@ BATCHES = ((8, 16), (16, 16), (16, 32), (32, 32), (32, 64), (64, 64), (64, 128),
 lower loss. A GPU needs large batches."""
 
 REGULARIZATION_BY_EPOCHS = (
-    (30, 0.5, 0.1, 1.0),
-    (18, 0.4, 0.05, 1.0),
-    (10, 0.25, 0.05, 1.0),
-    (6, 0.15, 0.0, 2.0),
+    (21, 0.5, 0.1, 1.0),
+    (11, 0.4, 0.05, 1.0),
+    (5, 0.25, 0.05, 1.0),
+    (2.7, 0.15, 0.0, 2.0),
     (0, 0.0, 0.0, 2.0),
 )
 """Passes over the text from which a regularization suits: dropout of units, dropout of embeddings, and penalties.
 
-The more often a text is read, the more the model memorizes without dropout. Below six passes dropout slows learning
-down more than it helps. The activation and temporal penalty (AR, TAR) are worth more, however often the text is read.
-They are the passes of a model with a weight for each character of the text: with w of them, passes count as the square
-root of w times as many. After eight passes over tinyshakespeare, an LSTM of 256 units (w is 1/3) is better without
-dropout, one of 384 units (w is 2/3) with it.
+The more often a text is read, the more the model memorizes without dropout; before, dropout slows learning down more
+than it helps. The activation and temporal penalty (AR, TAR) are worth more, however often the text is read.
+They are passes in the smallest batches (as in `scaling`: larger ones take fewer steps) of a model with a weight for
+each character of the text: with w of them, passes count as the square root of w times as many.
 """
 
 MIN_LR, MAX_LR = 1e-4, 3e-2
@@ -233,11 +232,11 @@ def complete(
 def fit_to_length(config: Config, characters: float, length: int) -> dict[str, Any]:
     """Return the learning rate and the regularization for a run that reads `characters` of a text of `length`."""
     density = count_recurrent_weights(config.model) / config.model.layers / length
-    passes = characters / length * min(density, 1.0) ** 0.5
+    batch = config.training.batch_size * config.training.seq_len
+    passes = in_smallest_batches(characters, batch) / length * min(density, 1.0) ** 0.5
     dropout, embeddings, penalty = next(rates for epochs, *rates in REGULARIZATION_BY_EPOCHS if passes >= epochs)
     if config.model.cell not in PENALIZED_CELLS:
         penalty = 0.0
-    batch = config.training.batch_size * config.training.seq_len
     return {
         "training.lr": choose_lr(config.model, batch, characters / batch),
         "model.dropout": dropout,
