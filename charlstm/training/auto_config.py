@@ -55,7 +55,7 @@ REGULARIZATION_BY_EPOCHS = (
 The more often a text is read, the more the model memorizes without dropout; before, dropout slows learning down more
 than it helps. The activation and temporal penalty (AR, TAR) are worth more, however often the text is read.
 They are passes in the smallest batches (as in `scaling`: larger ones take fewer steps) of a model with a weight for
-each character of the text: with w of them, passes count as the square root of w times as many.
+each character of the text. With w of them, passes count as w ** 0.5 times as many, or w ** 0.25 above 1.
 """
 
 MIN_LR, MAX_LR = 1e-4, 3e-2
@@ -233,7 +233,7 @@ def fit_to_length(config: Config, characters: float, length: int) -> dict[str, A
     """Return the learning rate and the regularization for a run that reads `characters` of a text of `length`."""
     density = count_recurrent_weights(config.model) / config.model.layers / length
     batch = config.training.batch_size * config.training.seq_len
-    passes = in_smallest_batches(characters, batch) / length * min(density, 1.0) ** 0.5
+    passes = in_smallest_batches(characters, batch) / length * min(density, density**0.5) ** 0.5
     dropout, embeddings, penalty = next(rates for epochs, *rates in REGULARIZATION_BY_EPOCHS if passes >= epochs)
     if config.model.cell not in PENALIZED_CELLS:
         penalty = 0.0
