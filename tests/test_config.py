@@ -73,8 +73,8 @@ def test_a_flag_overrides_a_variable_which_overrides_a_file_which_overrides_a_pr
     (tmp_path / "resolved.toml").write_bytes(result.out)
     resolved = settings.resolve(settings.from_file(tmp_path / "resolved.toml"))
     assert (resolved.model.hidden, resolved.model.layers) == (60, 2)
-    assert (resolved.training.seq_len, resolved.training.epochs) == (20, 30)
-    assert resolved.training.lr == Config().training.lr
+    assert (resolved.training.seq_len, resolved.training.epochs) == (20, 13)
+    assert resolved.training.patience == Config().training.patience
 
 
 @pytest.mark.parametrize(

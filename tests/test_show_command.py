@@ -24,11 +24,11 @@ def test_show_presets_lists_each_preset_with_its_description() -> None:
 
 def test_show_presets_with_a_name_prints_a_config_that_train_accepts(corpus: Path) -> None:
     shown = charlstm("show", "presets", "tiny")
-    assert tomllib.loads(shown.text)["model"]["hidden"] == 128
+    assert tomllib.loads(shown.text)["model"]["hidden"] == 256
     Path("mine.toml").write_bytes(shown.out)
-    assert "hidden = 128" in charlstm("train", corpus, "--config", "mine.toml", "--dry-run").text
+    assert "hidden = 256" in charlstm("train", corpus, "--config", "mine.toml", "--dry-run").text
     entry = json.loads(charlstm("show", "presets", "tiny", "--json").text)
-    assert (entry["preset"], entry["settings"]["model.hidden"]) == ("tiny", 128)
+    assert (entry["preset"], entry["settings"]["model.hidden"]) == ("tiny", 256)
     assert_fails(charlstm("show", "presets", "tinny"), 2, "'tinny'", "did you mean 'tiny'?")
 
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
-from math import inf
+from math import inf, log2
 from time import monotonic
 from typing import Any
 
@@ -97,6 +97,10 @@ MIN_VALIDATE_EVERY = 50
 MEASURING_TIME_SHARE, MAX_MEASURING_SECONDS = 0.02, 10.0
 """Share of the time limit for speed tests, and the longest time: it ends earlier once the best size is known."""
 
+PRICE_OF_SIZE = 0.005
+"""Nats per character that a model with twice as many parameters must promise to be better: near the optimum the loss is
+flat, a smaller model samples faster, and it loses less if training is slower than it was in the tests."""
+
 OPTIMISM = 1.4
 """How many times faster than estimated a size may be: on some machines 256 units are faster than 192."""
 
@@ -133,8 +137,9 @@ class Candidate:
 class ConfigChoice:
     """The chosen settings and what they are based on.
 
-    best: the candidate with the lowest predicted loss.
-    candidates: the best candidate of each size, the best first.
+    best: the chosen candidate.
+    candidates: the best candidate of each size: the chosen one first, although a larger one may promise a little more,
+        then the others by their predicted loss.
     text_length: characters in the training part.
     """
 
@@ -147,7 +152,7 @@ class ConfigChoice:
 
 
 def choose_config(corpus: Corpus, config: Config, given: Collection[str], seconds_used: float = 0.0) -> ConfigChoice:
-    """Choose the settings with the lowest predicted loss after `training.max_time`.
+    """Choose the settings with the lowest predicted loss after `training.max_time`, or smaller ones nearly as good.
 
     The candidates are sizes of model and of batch. The speed of the one that could be the best is measured, until that
     is one whose speed is known: a few speed tests, at most `MEASURING_TIME_SHARE` of the time. `given` are the settings
@@ -161,9 +166,10 @@ def choose_config(corpus: Corpus, config: Config, given: Collection[str], second
     deadline = inf
 
     def rank(option: Config, optimism: float = 1.0) -> float:
-        """Return the predicted excess loss; `optimism` is a factor on a speed that was not measured."""
+        """Return the predicted excess loss and the price of the size; `optimism` multiplies a speed not measured."""
         factor = 1.0 if speeds.has(option) else optimism
-        return predict_excess(option, factor * count_characters(option, speeds, seconds, length), length)
+        price = PRICE_OF_SIZE * log2(count_parameters(option.model, corpus.vocabulary.size))
+        return predict_excess(option, factor * count_characters(option, speeds, seconds, length), length) + price
 
     while True:
         best = min(options, key=partial(rank, optimism=OPTIMISM))
@@ -182,6 +188,7 @@ def choose_config(corpus: Corpus, config: Config, given: Collection[str], second
         complete(option, speeds, count_characters(option, speeds, seconds, length), length, given, scale)
         for option in best_of_each_size(sorted(options, key=rank))
     ]
+    candidates[1:] = sorted(candidates[1:], key=lambda each: each.loss_nats)
     chosen = candidates[0].config
     finished = replace(candidates[0], config=set_defaults(chosen, given, plan_validations(candidates[0], length)))
     return ConfigChoice(finished, tuple(candidates), length)

@@ -19,8 +19,8 @@ SPEED_TEST_SECONDS = 0.2
 """A speed test lasts this long: a median over it is stable."""
 
 SUSTAINED_SPEED = 0.8
-"""Share of the speed of a test that a training keeps up. A test is short, and the best of several had luck: trainings of
-30 seconds to 5 minutes on a virtual machine kept up 0.69 to 1.07 of it, 0.8 on average."""
+"""Share of the speed of a test that a training keeps up: a test is short, and the best of several was lucky. Trainings
+of 30 seconds to 5 minutes on a virtual machine kept up 0.69 to 1.07 of it, 0.8 on average."""
 
 SPEED_TEST_MIN_STEPS, SPEED_TEST_MAX_STEPS = 5, 200
 """Steps of a speed test: at least for a median of a slow model, and at most for a fast one."""
