@@ -73,7 +73,7 @@ def test_a_flag_overrides_a_variable_which_overrides_a_file_which_overrides_a_pr
     (tmp_path / "resolved.toml").write_bytes(result.out)
     resolved = settings.resolve(settings.from_file(tmp_path / "resolved.toml"))
     assert (resolved.model.hidden, resolved.model.layers) == (60, 2)
-    assert (resolved.training.seq_len, resolved.training.epochs) == (20, 10)
+    assert (resolved.training.seq_len, resolved.training.epochs) == (20, 13)
     assert resolved.training.patience == Config().training.patience
 
 

@@ -19,7 +19,7 @@ LITTLE = ("--hidden", 8, "--epochs", 2, "--no-samples")
 
 
 @pytest.mark.parametrize("size", [3, 4, 5, 8, 20, 100, 1000, 1138])
-@pytest.mark.parametrize("options", [(), ("--level", "byte"), ("--max-time", "0.1s"), ("--preset", "small")])
+@pytest.mark.parametrize("options", [(), ("--level", "byte"), ("--max-time", "0.1s"), ("--preset", "gru")])
 def test_a_small_text_trains_with_smaller_batches_and_a_note(size: int, options: tuple[str, ...]) -> None:
     Path("x.txt").write_text(ENGLISH[:size], "utf-8")
     trained = charlstm("train", "x.txt", *LITTLE, *options, "-o", "run")
