@@ -1,6 +1,6 @@
 """Measure the losses that runs of many sizes and lengths reach, and fit the law that `--max-time` predicts them with.
 
-    python benchmarks/planning.py measure text.txt [--sizes 1x64 ...] [--characters 1e6 ...] [--jobs 2]
+    python benchmarks/planning.py measure text.txt [--sizes 1x64 ...] [--characters 1e6 ...] [--set model.dropout=0.4]
     python benchmarks/planning.py fit
 
 `measure` appends a line of JSON for each run to planning.jsonl and skips the runs that it has. The loss is that of the
@@ -60,6 +60,7 @@ def main() -> None:
     measuring.add_argument("--characters", type=float, nargs="+", default=[3e5, 1e6], help="that a run reads")
     measuring.add_argument("--unique", type=float, nargs="+", default=[0.0], help="of the text; 0: all")
     measuring.add_argument("--seeds", type=int, nargs="+", default=[1])
+    measuring.add_argument("--set", action="append", default=[], metavar="KEY=NUMBER", help="not as it is planned")
     measuring.add_argument("--jobs", type=int, default=2, help="runs at a time, each on one core")
     measuring.add_argument("--output", type=Path, default=MEASUREMENTS)
     measuring.set_defaults(function=measure)
@@ -85,6 +86,9 @@ def measure(arguments: argparse.Namespace) -> None:
             arguments.seeds,
         )
     ]
+    if arguments.set:
+        settings = {key: float(value) for key, _, value in (given.partition("=") for given in arguments.set)}
+        runs = [run | {"settings": settings} for run in runs]
     runs = sorted((run for run in runs if identify(run) not in done), key=lambda run: run["characters"] * run["hidden"])
     with ProcessPoolExecutor(arguments.jobs, get_context("spawn")) as pool:
         for future in as_completed([pool.submit(train, arguments.corpus, run) for run in runs]):
@@ -121,7 +125,8 @@ def describe_run(
 
 
 def identify(run: Run) -> tuple[Any, ...]:
-    return tuple(run[key] for key in describe_run(Path(), "", "1x1", "1x1", 0, 0, 0, 0))
+    settings = tuple(sorted(run.get("settings", {}).items()))
+    return (settings, *(run[key] for key in describe_run(Path(), "", "1x1", "1x1", 0, 0, 0, 0)))
 
 
 def read_measurements(path: Path) -> list[Run]:
@@ -149,7 +154,8 @@ def train(path: Path, run: Run) -> Run:
         ),
     )
     length = len(corpus.split(config.data.split).part("train"))
-    config = updated(config, fit_to_length(config, run["characters"], length), "the benchmark")
+    settings = fit_to_length(config, run["characters"], length) | run.get("settings", {})
+    config = updated(config, settings, "the benchmark")
     if run["lr"]:
         config = updated(config, {"training.lr": run["lr"]}, "the benchmark")
     began = perf_counter()
@@ -173,7 +179,7 @@ def train(path: Path, run: Run) -> Run:
 
 def fit(arguments: argparse.Namespace) -> None:
     """Print the constants with the smallest squared error, and the predicted next to the reached losses."""
-    runs = [run for run in read_measurements(arguments.input) if run["cell"] == "lstm"]
+    runs = [run for run in read_measurements(arguments.input) if run["cell"] == "lstm" and "settings" not in run]
     texts = sorted({run["text"] for run in runs}, reverse=True)  # the scale of the first is 1
     reached = np.array([run["loss_nats"] for run in runs])
 
