@@ -56,7 +56,7 @@ JSON_KEYS = {
 }
 """Parts of keys in JSON output, metrics.jsonl and model files that have another name now."""
 
-TIMES_AND_WORDING = {"seconds", "chars_per_second", "why", "method"}
+TIMES_AND_WORDING = {"seconds", "training_seconds", "chars_per_second", "why", "method"}
 ECHOES = {"text", "model", "seed", "gap_seed"}
 """Keys whose values may differ: how long something took, wording, and what `eval` repeats of its command line."""
 

@@ -22,8 +22,8 @@ JOURNAL_LOCK = "journal.lock"
 ALLOWED_DISTANCE = {1: 0.06, 2: 0.05, 3: 0.035, 4: 0.025}
 """How far a trial may be behind the best at the same fifth of the time: a share of the loss of that one.
 
-In searches without pruning, none of the trials that were among the best five at their end had been further behind
-(docs/results.md).
+In two searches without pruning (20 trials of 30 seconds, English and Chinese), the best five trials at the end had been
+at most 0.048, 0.043, 0.030 and 0.024 behind, and the best one 0.0 to 0.003.
 """
 
 
