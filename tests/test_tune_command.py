@@ -122,7 +122,7 @@ def test_tune_says_that_a_search_of_an_earlier_version_cannot_be_continued(corpu
     assert tune(corpus, "--trials", 1).code == 0
     journal = Path("runs/little-tune/journal.jsonl")
     lines = journal.read_text("utf-8").splitlines(keepends=True)
-    journal.write_text("".join(line for line in lines if '"plan"' not in line), "utf-8")
+    journal.write_text("".join(line for line in lines if '"sizes"' not in line), "utf-8")
     assert_fails(tune(corpus), 2, "runs/little-tune holds a search of an earlier version", "-o")
 
 

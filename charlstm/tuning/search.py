@@ -110,7 +110,7 @@ class Search:
 
     def load_or_choose_plan(self, config: Config) -> Config:
         """Return the settings of the plan: those that the journal has, or new ones, which depend on the machine."""
-        if PLANNED not in self.study.user_attrs:
+        if not {PLANNED, SIZES} <= self.study.user_attrs.keys():
             choice = choose_config(self.corpus, config, self.given)
             limit = choice.best.loss_nats + NEARLY_AS_GOOD
             models = [each.config.model for each in choice.candidates if each.loss_nats < limit]
@@ -131,7 +131,7 @@ class Search:
             return
         if saved["corpus"] != self.corpus.fingerprint:
             raise UsageError(f"{self.folder} holds a search on another corpus", hint)
-        if PLANNED not in saved and self.completed:
+        if SIZES not in saved and self.completed:
             raise UsageError(f"{self.folder} holds a search of an earlier version, with other ranges", hint)
         before = saved["settings"]
         for key in {**terms, **before}:
