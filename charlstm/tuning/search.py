@@ -56,7 +56,7 @@ RANDOM_TRIALS = 4
 
 PLANNED, SIZES = "plan", "sizes"
 """Keys of the study under which the planned settings and the sizes nearly as good are saved: a continued search, maybe
-on another machine, has the same ones."""
+on another machine, has the same ones. The first is also an attribute of the trial of the plan."""
 
 NEARLY_AS_GOOD = 0.05
 """Nats per character by which the predicted loss of a size may be above the best for it to be searched."""
@@ -156,7 +156,7 @@ class Search:
         """Give the first trial the planned settings, so that the result is never worse."""
         params = {key: values.encode(get_setting(self.config, key)) for key, values in self.space.items()}
         if all(trial.state == TrialState.FAIL for trial in self.study.get_trials(deepcopy=False)):
-            self.study.enqueue_trial(params)
+            self.study.enqueue_trial(params, user_attrs={PLANNED: True})
 
     def run_trials(self, count: int, stop: Callable[[], bool] = lambda: False) -> Iterator[Event | TrialFinished]:
         """Run `count` trials, or until `stop()` returns True, then repeat the best ones and the plan.
@@ -177,7 +177,7 @@ class Search:
         """
         for _ in range(MAX_REPEATS):
             best = self.best_trials(2)
-            candidates = [*best, *(trial for trial in self.completed if trial.number == 0)]
+            candidates = [*best, *(trial for trial in self.completed if PLANNED in trial.user_attrs)]
             candidate = next((trial for trial in candidates if len(self.losses(trial)) == 1), None)
             if len(best) < 2 or candidate is None or stop():
                 return

@@ -84,7 +84,7 @@ SEARCHED = (
     "training.batch_size",
     "training.seq_len",
 )
-"""The searched settings by `section.key`, except those that the user sets and regularization that the plan has not.
+"""The searched settings by `section.key`, except those that the user sets and regularization that the plan does not use.
 
 The cell is not searched: none reached the loss of an LSTM in the same time (docs/results.md). Weight dropout and one
 dropout mask per window are not either: both measured worse than what the plan uses.
@@ -106,18 +106,18 @@ def space_around(config: Config, sizes: Collection[tuple[int, int]]) -> Space:
     depths, widths = {model.layers, *(layers for layers, _ in sizes)}, [hidden for _, hidden in sizes]
     narrow = max(min(*widths, model.hidden / MIN_WIDTH_FACTOR), model.hidden / WIDTH_FACTOR)
     wide = min(max(*widths, model.hidden * MIN_WIDTH_FACTOR), model.hidden * WIDTH_FACTOR)
-    around = {
+    regularizers = {
         f"regularization.{name}": FloatRange(strength / 4, strength * 4, log=True)
         for name in ("activation_penalty", "temporal_penalty")
         if (strength := getattr(regularization, name))
     }
     if rate := regularization.embedding_dropout:
-        around["regularization.embedding_dropout"] = FloatRange(0.0, min(rate * 2, 0.95))
+        regularizers["regularization.embedding_dropout"] = FloatRange(0.0, min(rate * 2, 0.95))
     return {
         "model.layers": IntRange(min(depths), max(depths)),
         "model.hidden": IntRange(ceil(narrow / unit) * unit, int(wide) // unit * unit, multiple_of=unit, log=True),
         "model.dropout": FloatRange(max(model.dropout - 0.2, 0.0), min(model.dropout + 0.2, 0.95)),
-        **around,
+        **regularizers,
         "training.lr": FloatRange(training.lr / 3, training.lr * 3, log=True),
         "training.batch_size": IntRange(max(training.batch_size // 2, 1), training.batch_size * 2, log=True),
         "training.seq_len": IntRange(max(training.seq_len // 2, 1), training.seq_len * 2, log=True),
