@@ -60,7 +60,7 @@ def main() -> None:
     measuring.add_argument("--characters", type=float, nargs="+", default=[3e5, 1e6], help="that a run reads")
     measuring.add_argument("--unique", type=float, nargs="+", default=[0.0], help="of the text; 0: all")
     measuring.add_argument("--seeds", type=int, nargs="+", default=[1])
-    measuring.add_argument("--set", action="append", default=[], metavar="KEY=NUMBER", help="instead of the planned value")
+    measuring.add_argument("--set", action="append", default=[], metavar="KEY=NUMBER", help="not the planned value")
     measuring.add_argument("--jobs", type=int, default=2, help="runs at a time, each on one core")
     measuring.add_argument("--output", type=Path, default=MEASUREMENTS)
     measuring.set_defaults(function=measure)

@@ -84,7 +84,7 @@ SEARCHED = (
     "training.batch_size",
     "training.seq_len",
 )
-"""The searched settings by `section.key`, except those that the user sets and regularization that the plan does not use.
+"""The searched settings by `section.key`, except those that the user sets and regularization that the plan lacks.
 
 The cell is not searched: none reached the loss of an LSTM in the same time (docs/results.md). Weight dropout and one
 dropout mask per window are not either: both measured worse than what the plan uses.
