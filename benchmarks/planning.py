@@ -1,11 +1,13 @@
 """Measure the losses that runs of many sizes and lengths reach, and fit the law that `--max-time` predicts them with.
 
     python benchmarks/planning.py measure text.txt [--sizes 1x64 ...] [--characters 1e6 ...] [--set model.dropout=0.4]
+    python benchmarks/planning.py compare text.txt [--seconds 30 120 480]
     python benchmarks/planning.py fit
 
 `measure` appends a line of JSON for each run to planning.jsonl and skips the runs that it has. The loss is that of the
 same pieces from all over the text, which no run is trained on. Losses do not depend on the speed of the machine, so
-other programs may run at the same time. `fit` prints the constants of `charlstm.training.scaling` and a table of
+other programs may run at the same time. `compare` does the same for the candidates of `--max-time`, at the speeds of
+the reference machine, and prints the predicted and the reached loss of each. `fit` prints the constants of `charlstm.training.scaling` and a table of
 measured and predicted losses of LSTMs.
 """
 
@@ -19,8 +21,10 @@ from functools import cache
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
+from statistics import mean
 from time import perf_counter
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +33,8 @@ from charlstm.architecture import count_recurrent_weights
 from charlstm.config import Config, DataConfig, ModelConfig, TrainingConfig
 from charlstm.data.corpus import Corpus
 from charlstm.settings import updated
-from charlstm.training.auto_config import fit_to_length
+from charlstm.training import speed
+from charlstm.training.auto_config import Candidate, choose_config, fit_to_length
 from charlstm.training.scaling import LAW, ScalingLaw, predict_excess_loss
 from charlstm.training.schedule import learning_rate
 from charlstm.training.trainer import Trainer
@@ -64,6 +69,14 @@ def main() -> None:
     measuring.add_argument("--jobs", type=int, default=2, help="runs at a time, each on one core")
     measuring.add_argument("--output", type=Path, default=MEASUREMENTS)
     measuring.set_defaults(function=measure)
+    comparing = commands.add_parser("compare")
+    comparing.add_argument("corpus", type=Path)
+    comparing.add_argument("--seconds", type=float, nargs="+", default=[30.0, 120.0, 480.0])
+    comparing.add_argument("--margin", type=float, default=0.04, help="that a candidate may be behind, in nats")
+    comparing.add_argument("--seeds", type=int, nargs="+", default=[1])
+    comparing.add_argument("--jobs", type=int, default=2, help="runs at a time, each on one core")
+    comparing.add_argument("--output", type=Path, default=MEASUREMENTS)
+    comparing.set_defaults(function=compare)
     fitting = commands.add_parser("fit")
     fitting.add_argument("--input", type=Path, default=MEASUREMENTS)
     fitting.set_defaults(function=fit)
@@ -72,8 +85,7 @@ def main() -> None:
 
 
 def measure(arguments: argparse.Namespace) -> None:
-    """Take the runs that are missing, the shortest first."""
-    done = {identify(run) for run in read_measurements(arguments.output)}
+    """Train with each combination of the values given."""
     runs = [
         describe_run(arguments.corpus, *choice)
         for choice in product(
@@ -89,6 +101,12 @@ def measure(arguments: argparse.Namespace) -> None:
     if arguments.set:
         settings = {key: float(value) for key, _, value in (given.partition("=") for given in arguments.set)}
         runs = [run | {"settings": settings} for run in runs]
+    take(runs, arguments)
+
+
+def take(runs: list[Run], arguments: argparse.Namespace) -> None:
+    """Take those of these runs that were not measured before, the shortest first."""
+    done = {identify(run) for run in read_measurements(arguments.output)}
     runs = sorted((run for run in runs if identify(run) not in done), key=lambda run: run["characters"] * run["hidden"])
     with ProcessPoolExecutor(arguments.jobs, get_context("spawn")) as pool:
         for future in as_completed([pool.submit(train, arguments.corpus, run) for run in runs]):
@@ -96,6 +114,53 @@ def measure(arguments: argparse.Namespace) -> None:
             print(line, flush=True)
             with arguments.output.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    """Train each candidate that could be the best, and print a table."""
+    chosen = {seconds: list_candidates(arguments.corpus, seconds, arguments.margin) for seconds in arguments.seconds}
+    runs = {
+        seconds: [[describe_candidate(arguments.corpus, each, seed) for seed in arguments.seeds] for each in candidates]
+        for seconds, candidates in chosen.items()
+    }
+    take([run for candidates in runs.values() for seeds in candidates for run in seeds], arguments)
+    losses = {identify(run): run["loss_nats"] for run in read_measurements(arguments.output)}
+    print("| seconds | size | batch | characters | passes | predicted above the chosen | reached above it | reached |")
+    print("| --- " * 8 + "|")
+    for seconds, candidates in chosen.items():
+        reached = [mean(losses[identify(run)] for run in seeds) for seeds in runs[seconds]]
+        for candidate, loss, (run, *_) in zip(candidates, reached, runs[seconds], strict=True):
+            cells = (
+                f"{seconds:g}",
+                f"{run['layers']}x{run['hidden']}",
+                f"{run['batch_size']}x{run['seq_len']}",
+                f"{run['characters']:,}",
+                f"{candidate.epochs:.2g}",
+                f"{candidate.loss_nats - candidates[0].loss_nats:+.3f}",
+                f"{loss - reached[0]:+.3f}",
+                f"{loss:.3f}",
+            )
+            print("| " + " | ".join(cells) + " |")
+
+
+def list_candidates(path: Path, seconds: float, margin: float) -> list[Candidate]:
+    """Return the choice of `--max-time` on the reference machine, and the other sizes that promise about as much."""
+    corpus, share = cut(path, 0)
+    config = Config(data=DataConfig(split=(1 - share, share)), training=TrainingConfig(max_time=seconds))
+
+    def reference(sample: Corpus, config: Config) -> float:
+        return speed.reference_step_seconds(config, sample.vocabulary.size)
+
+    with patch.object(speed, "measure_step_seconds", reference):
+        chosen, *others = choose_config(corpus, config, ()).candidates
+    return [chosen, *(each for each in others if each.loss_nats < chosen.loss_nats + margin)]
+
+
+def describe_candidate(path: Path, candidate: Candidate, seed: int) -> Run:
+    model, training = candidate.config.model, candidate.config.training
+    size, batch = f"{model.layers}x{model.hidden}", f"{training.batch_size}x{training.seq_len}"
+    characters = float(f"{candidate.characters:.3g}")
+    return describe_run(path, model.cell, size, batch, 0, characters, 0, seed)
 
 
 def describe_run(
