@@ -65,7 +65,7 @@ def lstm(x: Array, state: State, w: Weights, act: Activation) -> tuple[State, Ga
     a = matvec(w["weight_hh"], h)
     a += w["bias_hh"]
     a += x
-    return combine_gates(a, c, act)
+    return combine_gates(a, c, w, act)
 
 
 def lstm_peephole(x: Array, state: State, w: Weights, act: Activation) -> tuple[State, Gates]:
@@ -82,8 +82,7 @@ def lstm_peephole(x: Array, state: State, w: Weights, act: Activation) -> tuple[
     i, f, g = sigmoid(a_i + p_i * c), sigmoid(a_f + p_f * c), act(a_g)
     c = f * c + i * g
     o = sigmoid(a_o + p_o * c)
-    h = o * np.tanh(c)
-    return (h, c), {"input": i, "forget": f, "candidate": g, "output": o}
+    return (read_tanh(o, c, w), c), {"input": i, "forget": f, "candidate": g, "output": o}
 
 
 def lstm_simple(x: Array, state: State, w: Weights, act: Activation) -> tuple[State, Gates]:
@@ -96,7 +95,7 @@ def lstm_simple(x: Array, state: State, w: Weights, act: Activation) -> tuple[St
     x_i, x_f, x_g, x_o = split_blocks(x, 4)
     i, f, g, o = sigmoid(x_i), sigmoid(x_f), act(x_g), sigmoid(x_o)
     c = f * c + i * g
-    return (o * c, c), {"input": i, "forget": f, "candidate": g, "output": o}
+    return (read_linear(o, c, w), c), {"input": i, "forget": f, "candidate": g, "output": o}
 
 
 def lstm_norm(x: Array, state: State, w: Weights, act: Activation) -> tuple[State, Gates]:
@@ -109,9 +108,8 @@ def lstm_norm(x: Array, state: State, w: Weights, act: Activation) -> tuple[Stat
     """
     h, c = state
     a = w["gain_hh"] * normalize_rows(matvec(w["weight_hh"], h)) + w["gain_ih"] * normalize_rows(x) + w["bias_hh"]
-    (_, c), gates = combine_gates(a, c, act)
-    h = gates["output"] * np.tanh(w["gain_c"] * normalize_rows(c) + w["bias_c"])
-    return (h, c), gates
+    (_, c), gates = combine_gates(a, c, w, act)
+    return (read_normalized(gates["output"], c, w), c), gates
 
 
 def mlstm(x: Array, state: State, w: Weights, act: Activation) -> tuple[State, Gates]:
@@ -126,7 +124,7 @@ def mlstm(x: Array, state: State, w: Weights, act: Activation) -> tuple[State, G
     h, c = state
     gate_rows = 4 * h.shape[1]
     m = x[:, gate_rows:] * matvec(w["weight_hh"][gate_rows:], h)
-    (h, c), gates = combine_gates(matvec(w["weight_hh"][:gate_rows], m) + x[:, :gate_rows], c, act)
+    (h, c), gates = combine_gates(matvec(w["weight_hh"][:gate_rows], m) + x[:, :gate_rows], c, w, act)
     return (h, c), {**gates, "intermediate": m}
 
 
@@ -159,14 +157,32 @@ def gru_cho(x: Array, state: State, w: Weights, act: Activation) -> tuple[State,
     return (h,), {"reset": r, "update": z, "candidate": n}
 
 
+def read_tanh(o: Array, c: Array, w: Weights) -> Array:
+    """Return h_t = o * tanh(c_t)."""
+    h: Array = o * np.tanh(c)
+    return h
+
+
+def read_linear(o: Array, c: Array, w: Weights) -> Array:
+    """Return h_t = o * c_t."""
+    return o * c
+
+
+def read_normalized(o: Array, c: Array, w: Weights) -> Array:
+    """Return h_t = o * tanh(gain_c * LN(c_t) + b_c)."""
+    h: Array = o * np.tanh(w["gain_c"] * normalize_rows(c) + w["bias_c"])
+    return h
+
+
 class Cell(NamedTuple):
-    """A cell: its step, and the shapes of its state and weights."""
+    """A cell: its step, and the names of its state and shapes of its weights."""
 
     step: Step
     blocks: int  # G, the blocks of H rows in the input weights
-    state_arrays: int  # arrays in a state
+    state: tuple[str, ...]  # names of the arrays of a state
     recurrent: Mapping[str, tuple[int, ...]]  # shapes of all weights except the input's, in units of H
     forget_bias: str = ""  # the bias whose second block is a forget gate's, initially 1
+    read_cell: Callable[[Array, Array, Weights], Array] | None = None  # h_t, from the output gate and the cell state
 
     def shapes(self, inputs: int, hidden: int) -> dict[str, tuple[int, ...]]:
         """Return the name and shape of every weight of a layer of this cell."""
@@ -176,20 +192,33 @@ class Cell(NamedTuple):
 
 CELLS = {
     "lstm": Cell(
-        lstm, blocks=4, state_arrays=2, recurrent={"weight_hh": (4, 1), "bias_hh": (4,)}, forget_bias="bias_ih"
+        lstm,
+        blocks=4,
+        state=("hidden", "cell"),
+        recurrent={"weight_hh": (4, 1), "bias_hh": (4,)},
+        forget_bias="bias_ih",
+        read_cell=read_tanh,
     ),
     "lstm-peephole": Cell(
         lstm_peephole,
         blocks=4,
-        state_arrays=2,
+        state=("hidden", "cell"),
         recurrent={"weight_hh": (4, 1), "weight_peephole": (3,)},
         forget_bias="bias_ih",
+        read_cell=read_tanh,
     ),
-    "lstm-simple": Cell(lstm_simple, blocks=4, state_arrays=2, recurrent={}, forget_bias="bias_ih"),
+    "lstm-simple": Cell(
+        lstm_simple,
+        blocks=4,
+        state=("hidden", "cell"),
+        recurrent={},
+        forget_bias="bias_ih",
+        read_cell=read_linear,
+    ),
     "lstm-norm": Cell(
         lstm_norm,
         blocks=4,
-        state_arrays=2,
+        state=("hidden", "cell"),
         recurrent={
             "weight_hh": (4, 1),
             "bias_hh": (4,),
@@ -199,13 +228,21 @@ CELLS = {
             "bias_c": (1,),
         },
         forget_bias="bias_hh",
+        read_cell=read_normalized,
     ),
-    "mlstm": Cell(mlstm, blocks=5, state_arrays=2, recurrent={"weight_hh": (5, 1)}, forget_bias="bias_ih"),
-    "gru": Cell(gru, blocks=3, state_arrays=1, recurrent={"weight_hh": (3, 1), "bias_hh": (3,)}),
-    "gru-cho": Cell(gru_cho, blocks=3, state_arrays=1, recurrent={"weight_hh": (3, 1)}),
-    "rnn": Cell(rnn, blocks=1, state_arrays=1, recurrent={"weight_hh": (1, 1), "bias_hh": (1,)}),
+    "mlstm": Cell(
+        mlstm,
+        blocks=5,
+        state=("hidden", "cell"),
+        recurrent={"weight_hh": (5, 1)},
+        forget_bias="bias_ih",
+        read_cell=read_tanh,
+    ),
+    "gru": Cell(gru, blocks=3, state=("hidden",), recurrent={"weight_hh": (3, 1), "bias_hh": (3,)}),
+    "gru-cho": Cell(gru_cho, blocks=3, state=("hidden",), recurrent={"weight_hh": (3, 1)}),
+    "rnn": Cell(rnn, blocks=1, state=("hidden",), recurrent={"weight_hh": (1, 1), "bias_hh": (1,)}),
     "jordan": Cell(
-        jordan, blocks=1, state_arrays=1, recurrent={"weight_hh": (1, 1), "weight_hy": (1, 1), "bias_hy": (1,)}
+        jordan, blocks=1, state=("output",), recurrent={"weight_hh": (1, 1), "weight_hy": (1, 1), "bias_hy": (1,)}
     ),
 }
 """The cells by name. A new one also needs its name in `config.CELL_NAMES` and a kernel in `model/kernels`."""
@@ -214,13 +251,12 @@ CELLS = {
 HALF = np.float32(0.5)
 
 
-def combine_gates(a: Array, c: Array, act: Activation) -> tuple[State, Gates]:
+def combine_gates(a: Array, c: Array, w: Weights, act: Activation) -> tuple[State, Gates]:
     """Return the state and gates of an LSTM, given the sums `a` [N, 4*H] under its gates and the cell state."""
     g = act(split_blocks(a, 4)[2])
     i, f, _, o = split_blocks(sigmoid(a), 4)  # one call is faster than three, though a block is unused
     c = f * c + i * g
-    h = o * np.tanh(c)
-    return (h, c), {"input": i, "forget": f, "candidate": g, "output": o}
+    return (read_tanh(o, c, w), c), {"input": i, "forget": f, "candidate": g, "output": o}
 
 
 MAX_ROWWISE = 64

@@ -33,13 +33,14 @@ LONG_TEXT = replace(TEXT, ids=np.tile(TEXT.ids, 250))
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that trains with 10 GFLOP/s."""
+    """A machine that trains with 10 GFLOP/s, and measures that in no time."""
 
     def seconds(sample: Corpus, config: Config) -> float:
         characters = config.training.batch_size * config.training.seq_len
         return 6 * count_parameters(config.model, 65) * characters / 1e10
 
     monkeypatch.setattr(speed, "measure_step_seconds", seconds)
+    monkeypatch.setattr(auto_config, "monotonic", lambda: 0.0)
 
 
 def config_with_time(seconds: float) -> Config:
@@ -114,6 +115,12 @@ def test_time_that_has_passed_is_not_planned_with() -> None:
     whole, rest = (choose_config(TEXT, config_with_time(100), (), used).best for used in (0, 90))
     work = [each.characters * count_parameters(each.config.model, 65) for each in (whole, rest)]
     assert work[1] < work[0] / 5
+
+
+@pytest.mark.usefixtures("machine")
+def test_a_run_is_planned_when_its_time_has_passed_before_it_starts() -> None:
+    best = choose_config(TEXT, config_with_time(2), (), 3).best
+    assert best.characters == best.config.training.batch_size * best.config.training.seq_len
 
 
 @pytest.mark.usefixtures("machine")

@@ -25,7 +25,7 @@ def test_a_cell_run_step_by_step_gives_the_outputs_of_torchs_layer(name: str) ->
     weights = {name.removesuffix("_l0"): p.detach().numpy() for name, p in layer.named_parameters()}
     x = torch.randn(T, N, E)
     expected = layer(x)[0].detach().numpy()
-    state = (np.zeros((N, H), np.float32),) * cell.state_arrays
+    state = (np.zeros((N, H), np.float32),) * len(cell.state)
     for t in range(T):
         contribution = matvec(weights["weight_ih"], x[t].numpy()) + weights["bias_ih"]
         state, _ = cell.step(contribution, state, weights, np.tanh)
@@ -38,7 +38,7 @@ def test_a_step_modifies_neither_its_state_nor_its_input(name: str, activation: 
     cell, random = CELLS[name], np.random.default_rng(0)
     weights = {key: random.standard_normal(shape).astype("f") for key, shape in cell.shapes(E, H).items()}
     x = random.standard_normal((N, cell.blocks * H)).astype("f")
-    state = tuple(random.standard_normal((N, H)).astype("f") for _ in range(cell.state_arrays))
+    state = tuple(random.standard_normal((N, H)).astype("f") for _ in cell.state)
     before = [array.copy() for array in (x, *state, *weights.values())]
     after, gates = cell.step(x, state, weights, ACTIVATIONS[activation])
     for array, copy in zip((x, *state, *weights.values()), before, strict=True):

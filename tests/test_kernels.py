@@ -39,9 +39,7 @@ def layer_and_inputs(cell: str, activation: str = "tanh", steps: int = T) -> tup
     for parameter in layer.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     x = torch.randn(steps, B, E, dtype=torch.float64, requires_grad=True)
-    state = tuple(
-        torch.randn(B, H, dtype=torch.float64).div(2).requires_grad_() for _ in range(CELLS[cell].state_arrays)
-    )
+    state = tuple(torch.randn(B, H, dtype=torch.float64).div(2).requires_grad_() for _ in CELLS[cell].state)
     return layer, x, state
 
 

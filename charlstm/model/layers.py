@@ -102,7 +102,7 @@ class Layer(nn.Module):
     def initial_state(self, batch: int) -> TensorState:
         """Return the state of B sequences before their first character: zeros."""
         zeros = next(self.core.parameters()).new_zeros(batch, self.hidden)
-        return (zeros,) * CELLS[self.cell].state_arrays
+        return (zeros,) * len(CELLS[self.cell].state)
 
     def dropped_weights(self) -> dict[str, Tensor]:
         """Return the recurrent matrices after weight dropout; nothing in evaluation or without weight dropout."""

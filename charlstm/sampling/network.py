@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.architecture import EMBEDDING, HEAD, HeadNames, highway_name, layer_weight_name
-from charlstm.cells import ACTIVATIONS, CELLS, Array, State, Weights, matvec, sigmoid
+from charlstm.cells import ACTIVATIONS, CELLS, Array, Gates, State, Weights, matvec, sigmoid
 from charlstm.config import ModelConfig
 from charlstm.vocabulary import Ids
 
@@ -46,14 +46,41 @@ class OutputHead(NamedTuple):
         return matvec(self.weight, x if self.projection is None else matvec(self.projection, x)) + self.bias
 
 
+class Clamp(NamedTuple):
+    """Units of a layer that are set to a value after each step: their cell state, or the output of a cell without one.
+
+    `rows` are the sequences of which they are set: all, or an array with the sequence of each unit.
+    """
+
+    layer: int
+    units: Ids  # [K]
+    values: Array  # [K]
+    rows: Ids | slice = slice(None)
+
+
+class Reading(NamedTuple):
+    """What a network computes when it reads one id per sequence."""
+
+    head_input: Array  # [N, R]
+    states: States
+    gates: list[Gates]  # of each layer
+
+
 class Network:
     """Embedding, layers and head of a model, which reads N sequences at once.
 
-    The state of a sequence is reset before it reads the id `end_of_document`.
+    The state of a sequence is reset before it reads the id `end_of_document`. Units in `clamps` do not follow their
+    equations.
     """
 
-    def __init__(self, config: ModelConfig, weights: Mapping[str, Array], end_of_document: int | None = None) -> None:
-        self.config, self.end_of_document = config, end_of_document
+    def __init__(
+        self,
+        config: ModelConfig,
+        weights: Mapping[str, Array],
+        end_of_document: int | None = None,
+        clamps: Sequence[Clamp] = (),
+    ) -> None:
+        self.config, self.end_of_document, self.clamps = config, end_of_document, clamps
         self.cell = CELLS[config.cell]
         self.activation = ACTIVATIONS[config.activation]
         self.embedding = weights[EMBEDDING]
@@ -69,7 +96,7 @@ class Network:
     def initial_state(self, n: int) -> States:
         """Return the state of `n` sequences that have read nothing: zeros, [N, H] each."""
         zeros = np.zeros((n, self.config.hidden), np.float32)
-        return [(zeros,) * self.cell.state_arrays for _ in self.layers]
+        return [(zeros,) * len(self.cell.state) for _ in self.layers]
 
     def step(self, ids: Ids, states: States) -> tuple[Array, States]:
         """Read one id per sequence, [N]. Return the logits of the next one, [N, V], and the state."""
@@ -78,20 +105,39 @@ class Network:
 
     def advance(self, ids: Ids, states: States) -> tuple[Array, States]:
         """Read one id per sequence, [N], without a prediction. Return the head's input, [N, R], and the state."""
+        head_input, after, _ = self.read(ids, states)
+        return head_input, after
+
+    def read(self, ids: Ids, states: States) -> Reading:
+        """Read one id per sequence, [N], as `advance` does, and return the gates of each layer, too."""
         x = self.project_ids(ids)
         if self.end_of_document is not None:
             states = reset_rows(states, ids == self.end_of_document)
         outputs: list[Array] = []
         after: States = []
+        gates: list[Gates] = []
         for k, (layer, old) in enumerate(zip(self.layers, states, strict=True)):
             if k:
                 x = matvec(layer["weight_ih"], outputs[-1]) + layer["bias_ih"]
-            state, _ = self.cell.step(x, old, layer, self.activation)
+            state, opened = self.cell.step(x, old, layer, self.activation)
+            for clamp in self.clamps:
+                if clamp.layer == k:
+                    state = self.set_units(clamp, state, opened)
             if zoneout := np.float32(self.config.zoneout):
                 state = tuple(new + zoneout * (before - new) for before, new in zip(old, state, strict=True))
             outputs.append(self.combine(k, outputs[-1], state[0]) if k else state[0])
             after.append(state)
-        return (np.concatenate(outputs, 1) if self.config.head == "all" else outputs[-1]), after
+            gates.append(opened)
+        return Reading(np.concatenate(outputs, 1) if self.config.head == "all" else outputs[-1], after, gates)
+
+    def set_units(self, clamp: Clamp, state: State, gates: Gates) -> State:
+        """Return the state of a layer with the units of a clamp set, [N, H] each. The gates are not computed again."""
+        *rest, last = state
+        last = last.copy()
+        last[clamp.rows, clamp.units] = clamp.values
+        if self.cell.read_cell is None:
+            return (*rest, last)
+        return self.cell.read_cell(gates["output"], last, self.layers[clamp.layer]), last
 
     def combine(self, k: int, u: Array, y: Array) -> Array:
         """Return the input of layer k + 1 from layer k's input and output, as in `charlstm.model.stack`."""

@@ -216,8 +216,9 @@ def list_options(config: Config, given: Collection[str], symbols: int, length: i
 
 
 def count_characters(option: Config, speeds: SpeedTests, seconds: float, length: int) -> float:
-    """Return how many characters a run of this size reads in this time."""
-    return min(seconds * speeds.estimate(option), MAX_EPOCHS * length)
+    """Return how many characters a run of this size reads in this time: at least a batch."""
+    batch = option.training.batch_size * option.training.seq_len
+    return max(min(seconds * speeds.estimate(option), MAX_EPOCHS * length), batch)
 
 
 def predict_excess(option: Config, characters: float, length: int) -> float:
