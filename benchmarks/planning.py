@@ -7,8 +7,8 @@
 `measure` appends a line of JSON for each run to planning.jsonl and skips the runs that it has. The loss is that of the
 same pieces from all over the text, which no run is trained on. Losses do not depend on the speed of the machine, so
 other programs may run at the same time. `compare` does the same for the candidates of `--max-time`, at the speeds of
-the reference machine, and prints the predicted and the reached loss of each. `fit` prints the constants of `charlstm.training.scaling` and a table of
-measured and predicted losses of LSTMs.
+the reference machine, and prints the predicted and the reached loss of each. `fit` prints the constants of
+`charlstm.training.scaling` and a table of measured and predicted losses of LSTMs.
 """
 
 from __future__ import annotations

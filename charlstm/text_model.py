@@ -117,6 +117,22 @@ class TextModel:
             scores[t] = log_softmax(logits)[0, ids[t]]
         return order.convert(scores)
 
+    def trace(self, text: Text) -> dict[str, NDArray[np.generic]]:
+        """Return the states and gates of the model while it reads a text of T symbols, by name, [T, ...] each.
+
+        `layers.1.cell` [T, H] is the cell state of the second layer after each symbol, `layers.0.forget` a gate of the
+        first; those of the backward direction begin with `backward.`. Besides: `ids` [T], `log_probabilities` [T] of
+        each symbol given those before it, `entropies` [T] of the prediction made after it, in nats, and the `likeliest`
+        next symbols [T, K] with their `probabilities`.
+
+        text: the text to read, after BOS; `bytes` for a model of bytes.
+
+        Raises UsageError for a character that is not in the vocabulary, unless the vocabulary has an unknown symbol.
+        """
+        from charlstm.inspection.trace import trace  # deferred: sampling does without it
+
+        return trace(self.file, self.vocabulary.encode(normalize_text(text, self.config.data))).arrays()
+
     def fill(
         self, text: str, n: int = 1, *, gap: str = "_", max_gap: int | None = None, seed: int | None = None
     ) -> list[tuple[str, float]]:

@@ -32,6 +32,7 @@ LAYERS = {
     "sampling": 6,
     "evaluation": 6,
     "infilling": 7,
+    "inspection": 7,
     "training": 7,
     "text_model": 8,
     "api": 9,

@@ -58,14 +58,6 @@ class Clamp(NamedTuple):
     rows: Ids | slice = slice(None)
 
 
-class Reading(NamedTuple):
-    """What a network computes when it reads one id per sequence."""
-
-    head_input: Array  # [N, R]
-    states: States
-    gates: list[Gates]  # of each layer
-
-
 class Network:
     """Embedding, layers and head of a model, which reads N sequences at once.
 
@@ -105,30 +97,28 @@ class Network:
 
     def advance(self, ids: Ids, states: States) -> tuple[Array, States]:
         """Read one id per sequence, [N], without a prediction. Return the head's input, [N, R], and the state."""
-        head_input, after, _ = self.read(ids, states)
-        return head_input, after
-
-    def read(self, ids: Ids, states: States) -> Reading:
-        """Read one id per sequence, [N], as `advance` does, and return the gates of each layer, too."""
         x = self.project_ids(ids)
         if self.end_of_document is not None:
             states = reset_rows(states, ids == self.end_of_document)
         outputs: list[Array] = []
         after: States = []
-        gates: list[Gates] = []
         for k, (layer, old) in enumerate(zip(self.layers, states, strict=True)):
             if k:
                 x = matvec(layer["weight_ih"], outputs[-1]) + layer["bias_ih"]
-            state, opened = self.cell.step(x, old, layer, self.activation)
-            for clamp in self.clamps:
-                if clamp.layer == k:
-                    state = self.set_units(clamp, state, opened)
-            if zoneout := np.float32(self.config.zoneout):
-                state = tuple(new + zoneout * (before - new) for before, new in zip(old, state, strict=True))
+            state, _ = self.step_layer(k, x, old)
             outputs.append(self.combine(k, outputs[-1], state[0]) if k else state[0])
             after.append(state)
-            gates.append(opened)
-        return Reading(np.concatenate(outputs, 1) if self.config.head == "all" else outputs[-1], after, gates)
+        return (np.concatenate(outputs, 1) if self.config.head == "all" else outputs[-1]), after
+
+    def step_layer(self, k: int, x: Array, old: State) -> tuple[State, Gates]:
+        """Return the state and gates of layer k from its projected input, [N, G*H], and its state before."""
+        state, gates = self.cell.step(x, old, self.layers[k], self.activation)
+        for clamp in self.clamps:
+            if clamp.layer == k:
+                state = self.set_units(clamp, state, gates)
+        if zoneout := np.float32(self.config.zoneout):
+            state = tuple(new + zoneout * (before - new) for before, new in zip(old, state, strict=True))
+        return state, gates
 
     def set_units(self, clamp: Clamp, state: State, gates: Gates) -> State:
         """Return the state of a layer with the units of a clamp set, [N, H] each. The gates are not computed again."""

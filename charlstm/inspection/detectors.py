@@ -1,0 +1,184 @@
+"""What can be seen in a text at each position: columns, quotes, brackets, words and so on, computed without a model.
+
+Every detector describes the text up to and including a character, which is what a unit knows after reading it. Two look
+one character ahead: they are what a unit has to predict.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Values = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+Indices = NDArray[np.int64]
+
+Kind = Literal["number", "condition", "class"]
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A property of a text at each position.
+
+    name: how it is called.
+    kind: "number" is compared by correlation, "condition" is 0 or 1 and compared by the area under the ROC curve,
+        "class" is the number of a class, such as that of the character.
+    values: at each position, [T].
+    """
+
+    name: str
+    kind: Kind
+    values: Values
+
+
+QUOTES = (("straight quotes", '"', '"'), ("curly quotes", "“", "”"), ("guillemets", "«", "»"))
+CJK_QUOTES = (("CJK quotes", "「", "」"), ("double CJK quotes", "『", "』"))
+BRACKETS = (
+    ("parentheses", "(", ")"),
+    ("square brackets", "[", "]"),
+    ("braces", "{", "}"),
+    ("angle brackets", "<", ">"),
+)
+
+SENTENCE_ENDS = ".!?。！？"
+COMMENT_STARTS = ("#", "//")
+
+MAX_QUOTATION = 2000
+"""A straight quotation that is not closed within this many characters is none: it means inches, or one is missing."""
+
+
+def detect(text: str) -> list[Detector]:
+    """Return all detectors of a text of T characters. Those that never occur are constant."""
+    codes = np.array([ord(character) for character in text], np.int64)
+    kinds = np.array([character_class(character) for character in text], np.int64)
+    newline = codes == ord("\n")
+    column = since(newline)
+    letter, digit, space = kinds == LETTER, kinds == DIGIT, codes == ord(" ")
+    word = letter | digit
+    upper = np.array([character.isupper() for character in text], bool)
+    numbers = {
+        "column": column,
+        "length of the previous line": previous_line(newline),
+        "indentation": indentation(codes, newline),
+        "position in word": run_length(word),
+        "position in sentence": since(sentence_ends(codes)),
+        "run of capitals": run_length(upper),
+        "run of spaces": run_length(space),
+        **{f"depth of {name}": depth(codes, opening, closing) for name, opening, closing in BRACKETS},
+    }
+    conditions = {
+        **{f"inside {name}": inside(codes, opening, closing) for name, opening, closing in (*QUOTES, *CJK_QUOTES)},
+        **{f"inside {name}": depth(codes, opening, closing) > 0 for name, opening, closing in BRACKETS},
+        "inside comment": comments(text),
+        "start of word": word & ~before(word),
+        "digit": digit,
+        "newline next": ahead(newline),
+    }
+    classes = {"previous character": np.unique(codes, return_inverse=True)[1], "class of previous character": kinds}
+    return [
+        *(Detector(name, "number", values.astype(np.float32)) for name, values in numbers.items()),
+        *(Detector(name, "condition", values.astype(np.float32)) for name, values in conditions.items()),
+        *(Detector(name, "class", values.astype(np.float32)) for name, values in classes.items()),
+    ]
+
+
+LETTER, DIGIT, SPACE, MARK, OTHER = range(5)
+
+
+def character_class(character: str) -> int:
+    """Return the class of a character: letter, digit, white space, punctuation or symbol, other."""
+    category = unicodedata.category(character)
+    if category[0] in "LM":
+        return LETTER
+    if category[0] == "N":
+        return DIGIT
+    if character.isspace():
+        return SPACE
+    return MARK if category[0] in "PS" else OTHER
+
+
+def before(condition: Mask) -> Mask:
+    """Return the condition at the position before, false at the first."""
+    return np.concatenate([[False], condition[:-1]])
+
+
+def ahead(condition: Mask) -> Mask:
+    """Return the condition at the next position, false at the last."""
+    return np.concatenate([condition[1:], [False]])
+
+
+def since(condition: Mask) -> Indices:
+    """Return how many characters were read since the condition was last true: 0 where it is true."""
+    places = np.arange(len(condition))
+    last: Indices = np.maximum.accumulate(np.where(condition, places, -1))
+    return places - last  # as if it had been true before the beginning
+
+
+def run_length(condition: Mask) -> Indices:
+    """Return for how many characters up to and including this one the condition has been true."""
+    return since(~condition)
+
+
+def previous_line(newline: Mask) -> Indices:
+    """Return the number of characters of the line before the one that a position is in, 0 in the first."""
+    ends = np.flatnonzero(newline)
+    lengths = np.diff(ends, prepend=-1) - 1
+    return np.concatenate([[0], lengths])[np.cumsum(newline)]
+
+
+def indentation(codes: Indices, newline: Mask) -> Indices:
+    """Return by how many spaces and tabs the line of each position is indented, as far as it was read."""
+    blank = (codes == ord(" ")) | (codes == ord("\t"))
+    content_seen = count_in_line(~blank & ~newline, newline) > 0
+    return count_in_line(blank & ~content_seen, newline)
+
+
+def count_in_line(condition: Mask, newline: Mask) -> Indices:
+    """Return how often the condition has been true since the line began."""
+    total = np.cumsum(condition)
+    at_start = np.maximum.accumulate(np.where(newline, total, 0))
+    return total - at_start
+
+
+def sentence_ends(codes: Indices) -> Mask:
+    """Return where a sentence ends: at a mark before white space, or at an empty line."""
+    marks, newline = np.isin(codes, [ord(mark) for mark in SENTENCE_ENDS]), codes == ord("\n")
+    white = newline | (codes == ord(" "))
+    wide = np.isin(codes, [ord(mark) for mark in SENTENCE_ENDS[3:]])  # no space follows these
+    ends: Mask = (before(marks) & white) | wide | (newline & before(newline))
+    return ends
+
+
+def inside(codes: Indices, opening: str, closing: str) -> Mask:
+    """Return where a quotation is open: from its opening mark to before its closing mark."""
+    if opening != closing:
+        return depth(codes, opening, closing) > 0
+    marks = np.flatnonzero(codes == ord(opening)).tolist()
+    found, k = np.zeros(len(codes), bool), 0
+    while k < len(marks):
+        end = marks[k + 1] if k + 1 < len(marks) else len(codes)
+        if end - marks[k] <= MAX_QUOTATION:
+            found[marks[k] : end] = True
+            k += 1
+        k += 1
+    return found
+
+
+def depth(codes: Indices, opening: str, closing: str) -> Indices:
+    """Return how many brackets of a kind are open after each character. An unmatched closing one does not count."""
+    steps = (codes == ord(opening)).astype(np.int64) - (codes == ord(closing))
+    total = np.cumsum(steps)
+    return total - np.minimum(np.minimum.accumulate(total), 0)
+
+
+def comments(text: str) -> Mask:
+    """Return where a comment of a program is open: from # or // to before the end of the line."""
+    found = np.zeros(len(text), bool)
+    for match in re.finditer(r"(?m)(?:(?<![^\s])#|(?<!:)//)[^\n]*", text):
+        found[match.start() : match.end()] = True
+    return found

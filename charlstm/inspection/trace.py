@@ -1,0 +1,189 @@
+"""Every state and gate of a model while it reads a text."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlstm.architecture import BACKWARD_PREFIX
+from charlstm.cells import Array, matvec
+from charlstm.config import Direction, ModelConfig
+from charlstm.errors import UsageError
+from charlstm.sampling.filters import log_softmax
+from charlstm.sampling.network import Network
+from charlstm.sampling.reading_order import ReadingOrder
+from charlstm.storage.model import ModelFile
+from charlstm.vocabulary import Ids, Vocabulary
+
+LOGIT_ROWS = 512
+"""Positions whose logits are computed together."""
+
+MAX_PREDICTIONS = 10
+"""Most next symbols that are kept at each position."""
+
+
+class Unit(NamedTuple):
+    """A unit of a model: its number within a layer, all counted from 0 as in `layers.1.weight_hh`."""
+
+    layer: int
+    number: int
+    direction: Direction = "forward"
+
+    def __str__(self) -> str:
+        return f"{BACKWARD_PREFIX if self.direction == 'backward' else ''}{self.layer}.{self.number}"
+
+    @classmethod
+    def parse(cls, text: str, config: ModelConfig) -> Unit:
+        """Return the unit named "1.37", or "backward.1.37". Raises UsageError unless the model has it."""
+        match = re.fullmatch(r"(backward\.)?(\d{1,4})\.(\d{1,6})", text)
+        if match is None:
+            raise UsageError(f"{text!r} is not a unit", "name one as LAYER.UNIT, both counted from 0, such as 0.17")
+        unit = cls(int(match[2]), int(match[3]), "backward" if match[1] else "forward")
+        if unit.direction == "backward" and not config.bidirectional:
+            raise UsageError(f"there is no unit {unit}: the model reads forward only")
+        if unit.layer >= config.layers or unit.number >= config.hidden:
+            layers = f"layers 0 to {config.layers - 1}" if config.layers > 1 else "layer 0"
+            raise UsageError(f"there is no unit {unit}: the model has {layers} with units 0 to {config.hidden - 1}")
+        return unit
+
+
+class Series(NamedTuple):
+    """What is recorded of a layer: a part of its state, or a gate."""
+
+    direction: Direction
+    layer: int
+    quantity: str
+
+    def __str__(self) -> str:
+        return f"{BACKWARD_PREFIX if self.direction == 'backward' else ''}layers.{self.layer}.{self.quantity}"
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What one direction of a model predicts at each position of a text.
+
+    log_probabilities: natural log-probability of each symbol given those that were read before it, [T].
+    entropies: entropy in nats of the prediction that is made after reading it, [T].
+    likeliest: the K symbols that are most likely to be read next, the likeliest first, [T, K].
+    probabilities: their probabilities, [T, K].
+    """
+
+    log_probabilities: Array
+    entropies: Array
+    likeliest: Ids
+    probabilities: Array
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The states and gates of a model while it reads a text, in the order of the text.
+
+    ids: the symbols of the text, [T].
+    series: a state or gate of every unit of a layer after each symbol, [T, H].
+    predictions: of each direction.
+    """
+
+    ids: Ids
+    series: dict[Series, Array]
+    predictions: dict[Direction, Predictions]
+
+    @property
+    def quantities(self) -> tuple[str, ...]:
+        """The names of what is recorded of a layer: its state, the cell state first, then its gates."""
+        return tuple(dict.fromkeys(series.quantity for series in self.series))
+
+    def of_unit(self, unit: Unit, quantity: str) -> Array:
+        """Return one quantity of one unit, [T]. Raises UsageError if its cell has no such quantity."""
+        series = Series(unit.direction, unit.layer, quantity)
+        if series not in self.series:
+            raise UsageError(f"the cell of this model has no {quantity!r}", f"it has {', '.join(self.quantities)}")
+        return self.series[series][:, unit.number]
+
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
+        """Return everything by name: `ids`, `layers.0.cell`, `log_probabilities`, and so on, [T, ...] each."""
+        arrays: dict[str, NDArray[np.generic]] = {"ids": self.ids}
+        arrays |= {str(name): values for name, values in self.series.items()}
+        for direction, predictions in self.predictions.items():
+            prefix = BACKWARD_PREFIX if direction == "backward" else ""
+            arrays |= {prefix + name: values for name, values in vars(predictions).items()}
+        return arrays
+
+
+def trace(file: ModelFile, ids: Ids) -> Trace:
+    """Read a text of T symbols, [T], after BOS, from its beginning, and once more from its end if the model reads both.
+
+    Both directions are recorded in the order of the text: what the backward direction has read at a position is the
+    symbol there and all after it.
+    """
+    series: dict[Series, Array] = {}
+    predictions: dict[Direction, Predictions] = {}
+    for direction in directions(file.config.model):
+        half, order = file.select_direction(direction), ReadingOrder(direction)
+        network = Network(half.config.model, half.weights, file.vocabulary.end_of_document)
+        recorded, predicted = trace_network(network, order.convert(ids), file.vocabulary)
+        series |= {Series(direction, *key): order.convert(values) for key, values in recorded.items()}
+        predictions[direction] = Predictions(*(order.convert(values) for values in vars(predicted).values()))
+    return Trace(ids, series, predictions)
+
+
+def directions(config: ModelConfig) -> tuple[Direction, ...]:
+    """Return the directions in which a model reads."""
+    return ("forward", "backward") if config.bidirectional else ("forward",)
+
+
+def trace_network(
+    network: Network, ids: Ids, vocabulary: Vocabulary
+) -> tuple[dict[tuple[int, str], Array], Predictions]:
+    """Read a text, [T], after BOS. Return the values of each layer and quantity, [T, H], and the predictions.
+
+    It is read layer by layer, since the input of a layer is then projected in one matrix product.
+    """
+    read = np.concatenate([[vocabulary.bos], ids])
+    series: dict[tuple[int, str], Array] = {}
+    u, outputs = network.embedding[read], []
+    for k, layer in enumerate(network.layers):
+        values = trace_layer(network, k, matvec(layer["weight_ih"], u) + layer["bias_ih"], read)
+        y = values[network.cell.state[0]]
+        u = network.combine(k, u, y) if k else y
+        outputs.append(u)
+        series |= {(k, name): each[1:] for name, each in values.items()}
+    head_inputs = np.concatenate(outputs, 1) if network.config.head == "all" else u
+    return series, predict(network, head_inputs, ids)
+
+
+def trace_layer(network: Network, k: int, x: Array, ids: Ids) -> dict[str, Array]:
+    """Return the states and gates of a layer by name, [T, H] each, given its projected input [T, G*H]."""
+    values: dict[str, Array] = {}
+    initial = state = network.initial_state(1)[k]
+    for t in range(len(ids)):
+        if ids[t] == network.end_of_document:
+            state = initial
+        state, gates = network.step_layer(k, x[t : t + 1], state)
+        # the cell state comes first: it is what a unit remembers
+        for name, array in (*zip(reversed(network.cell.state), reversed(state), strict=True), *gates.items()):
+            if t == 0:
+                values[name] = np.empty((len(ids), network.config.hidden), np.float32)
+            values[name][t] = array[0]
+    return values
+
+
+def predict(network: Network, head_inputs: Array, ids: Ids) -> Predictions:
+    """Return the predictions that a head makes from what it reads after BOS and each symbol, [T + 1, R]."""
+    count = min(MAX_PREDICTIONS, len(network.head.bias))
+    log_probabilities, entropies = np.empty(len(ids), np.float32), np.empty(len(ids), np.float32)
+    likeliest, probabilities = np.empty((len(ids), count), np.int64), np.empty((len(ids), count), np.float32)
+    for first in range(0, len(head_inputs), LOGIT_ROWS):
+        log_p = log_softmax(network.head.logits(head_inputs[first : first + LOGIT_ROWS]))  # of the symbol at each place
+        last = min(first + len(log_p), len(ids))
+        log_probabilities[first:last] = log_p[np.arange(last - first), ids[first:last]]
+        after = log_p[first == 0 :]  # predictions after BOS belong to no symbol
+        read = slice(max(first - 1, 0), max(first - 1, 0) + len(after))
+        p = np.exp(after)
+        entropies[read] = -(p * after).sum(1)
+        likeliest[read] = np.argsort(-after, axis=1, kind="stable")[:, :count]
+        probabilities[read] = np.take_along_axis(p, likeliest[read], 1)
+    return Predictions(log_probabilities, entropies, likeliest, probabilities)
