@@ -23,7 +23,7 @@ from charlstm.data.corpus import Corpus
 from charlstm.errors import CharlstmError
 from charlstm.settings import updated
 from charlstm.training.diagnostics import MAX_PAIRS_COUNTED, entropy_nats, pair_entropy
-from charlstm.training.scaling import in_smallest_batches, predict_excess_loss
+from charlstm.training.scaling import critical_batch, in_smallest_batches, predict_excess_loss
 from charlstm.training.speed import SpeedTests, size_of
 
 TYPICAL_PAIRS, TYPICAL_SINGLES = 2.4, 3.2
@@ -42,6 +42,10 @@ measured."""
 BATCHES = ((8, 16), (16, 16), (16, 32), (32, 32), (32, 64), (64, 64), (64, 128), (128, 128), (256, 128))
 """Streams and characters of a window. Of two batches with as many characters, the one of more streams reaches the
 lower loss. A GPU needs large batches."""
+
+MAX_CRITICAL_BATCHES, LARGE_BATCH_PENALTY = 5, 1.0
+"""Critical batches in the largest batch of the measurements, and nats that are added to the prediction for a larger
+one: in far fewer steps a model memorizes what it reads, which the law does not know (docs/results.md)."""
 
 REGULARIZATION_BY_EPOCHS = (
     (21, 0.5, 0.1, 1.0),
@@ -223,8 +227,9 @@ def count_characters(option: Config, speeds: SpeedTests, seconds: float, length:
 
 def predict_excess(option: Config, characters: float, length: int) -> float:
     """Return the predicted loss above what the text leaves to chance."""
-    batch = option.training.batch_size * option.training.seq_len
-    return predict_excess_loss(option.model.layers, count_recurrent_weights(option.model), characters, length, batch)
+    batch, weights = option.training.batch_size * option.training.seq_len, count_recurrent_weights(option.model)
+    excess = predict_excess_loss(option.model.layers, weights, characters, length, batch)
+    return excess + LARGE_BATCH_PENALTY * (batch > MAX_CRITICAL_BATCHES * critical_batch(characters))
 
 
 def complete(

@@ -38,8 +38,13 @@ LAW = ScalingLaw(5.553, 0.2621, 4.258, 0.1241, 0.05121, 0.6566, 1.152, 1.042, 0.
 
 def in_smallest_batches(characters: float, batch: float, law: ScalingLaw = LAW) -> float:
     """Return how many characters in the smallest batches are worth as much as these, `batch` of them in each step."""
+    return characters / (1 + batch / critical_batch(characters, law))
+
+
+def critical_batch(characters: float, law: ScalingLaw = LAW) -> float:
+    """Return the batch, in characters, of which each is worth half as much as in the smallest batches."""
     critical: float = law.batch_factor * characters**law.batch_exponent
-    return characters / (1 + batch / critical)
+    return critical
 
 
 def predict_excess_loss(
