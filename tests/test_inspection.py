@@ -140,6 +140,8 @@ def test_a_character_of_several_bytes_has_the_state_after_the_last_and_the_log_p
         ("run of capitals", "aABb", [0, 1, 2, 0]),
         ("run of spaces", "a  b", [0, 1, 2, 0]),
         ("depth of parentheses", "(a(b)c))(", [1, 1, 2, 2, 1, 1, 0, 0, 1]),
+        ("depth of parentheses", "(" + 3000 * "a" + ")", [0] * 3002),
+        ("depth of angle brackets", "a<b\n<c>", [0, 0, 0, 0, 1, 1, 0]),
         ("inside straight quotes", 'a"b"c"', [0, 1, 1, 0, 0, 1]),
         ("inside curly quotes", "“a”b", [1, 1, 0, 0]),
         ("inside guillemets", "«a»b", [1, 1, 0, 0]),

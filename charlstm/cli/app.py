@@ -54,6 +54,7 @@ class Program(LazyGroup):
         "score": Entry(
             f"{COMMANDS}.score:score", "Measure", "Print the log-probability of every character or line of a text."
         ),
+        "inspect": Entry(f"{COMMANDS}.inspect:inspect", "Measure", "Find the units of a model that follow the text."),
         "show": Entry(f"{COMMANDS}.show:show", "Manage", "Show presets, recurrent cells or the cache."),
     }
     renamed: ClassVar[Mapping[str, str]] = {"cells": "charlstm show cells", "cache": "charlstm show cache"}

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from charlstm.inspection.trace import Trace
+
 Values = NDArray[np.float32]
-Mask = NDArray[np.bool_]
+Flags = NDArray[np.bool_]
 Indices = NDArray[np.int64]
 
 Kind = Literal["number", "condition", "class"]
@@ -48,8 +51,8 @@ BRACKETS = (
 SENTENCE_ENDS = ".!?。！？"
 COMMENT_STARTS = ("#", "//")
 
-MAX_QUOTATION = 2000
-"""A straight quotation that is not closed within this many characters is none: it means inches, or one is missing."""
+MAX_ENCLOSED = 2000
+"""What is not closed within this many characters is not a quotation or bracket: a mark is missing, or means inches."""
 
 
 def detect(text: str) -> list[Detector]:
@@ -87,7 +90,16 @@ def detect(text: str) -> list[Detector]:
     ]
 
 
-LETTER, DIGIT, SPACE, MARK, OTHER = range(5)
+def detect_surprise(trace: Trace) -> list[Detector]:
+    """Return how unlikely each character was for the model, and how uncertain it is of the next one, in nats."""
+    predictions = trace.predictions["forward"]
+    return [
+        Detector("surprisal", "number", -predictions.log_probabilities),
+        Detector("entropy of the prediction", "number", predictions.entropies),
+    ]
+
+
+LETTER, DIGIT, SPACE, PUNCTUATION, OTHER = range(5)
 
 
 def character_class(character: str) -> int:
@@ -99,62 +111,62 @@ def character_class(character: str) -> int:
         return DIGIT
     if character.isspace():
         return SPACE
-    return MARK if category[0] in "PS" else OTHER
+    return PUNCTUATION if category[0] in "PS" else OTHER
 
 
-def before(condition: Mask) -> Mask:
+def before(condition: Flags) -> Flags:
     """Return the condition at the position before, false at the first."""
     return np.concatenate([[False], condition[:-1]])
 
 
-def ahead(condition: Mask) -> Mask:
+def ahead(condition: Flags) -> Flags:
     """Return the condition at the next position, false at the last."""
     return np.concatenate([condition[1:], [False]])
 
 
-def since(condition: Mask) -> Indices:
+def since(condition: Flags) -> Indices:
     """Return how many characters were read since the condition was last true: 0 where it is true."""
     places = np.arange(len(condition))
     last: Indices = np.maximum.accumulate(np.where(condition, places, -1))
     return places - last  # as if it had been true before the beginning
 
 
-def run_length(condition: Mask) -> Indices:
+def run_length(condition: Flags) -> Indices:
     """Return for how many characters up to and including this one the condition has been true."""
     return since(~condition)
 
 
-def previous_line(newline: Mask) -> Indices:
+def previous_line(newline: Flags) -> Indices:
     """Return the number of characters of the line before the one that a position is in, 0 in the first."""
     ends = np.flatnonzero(newline)
     lengths = np.diff(ends, prepend=-1) - 1
     return np.concatenate([[0], lengths])[np.cumsum(newline)]
 
 
-def indentation(codes: Indices, newline: Mask) -> Indices:
+def indentation(codes: Indices, newline: Flags) -> Indices:
     """Return by how many spaces and tabs the line of each position is indented, as far as it was read."""
     blank = (codes == ord(" ")) | (codes == ord("\t"))
     content_seen = count_in_line(~blank & ~newline, newline) > 0
     return count_in_line(blank & ~content_seen, newline)
 
 
-def count_in_line(condition: Mask, newline: Mask) -> Indices:
+def count_in_line(condition: Flags, newline: Flags) -> Indices:
     """Return how often the condition has been true since the line began."""
     total = np.cumsum(condition)
     at_start = np.maximum.accumulate(np.where(newline, total, 0))
     return total - at_start
 
 
-def sentence_ends(codes: Indices) -> Mask:
+def sentence_ends(codes: Indices) -> Flags:
     """Return where a sentence ends: at a mark before white space, or at an empty line."""
     marks, newline = np.isin(codes, [ord(mark) for mark in SENTENCE_ENDS]), codes == ord("\n")
     white = newline | (codes == ord(" "))
     wide = np.isin(codes, [ord(mark) for mark in SENTENCE_ENDS[3:]])  # no space follows these
-    ends: Mask = (before(marks) & white) | wide | (newline & before(newline))
+    ends: Flags = (before(marks) & white) | wide | (newline & before(newline))
     return ends
 
 
-def inside(codes: Indices, opening: str, closing: str) -> Mask:
+def inside(codes: Indices, opening: str, closing: str) -> Flags:
     """Return where a quotation is open: from its opening mark to before its closing mark."""
     if opening != closing:
         return depth(codes, opening, closing) > 0
@@ -162,7 +174,7 @@ def inside(codes: Indices, opening: str, closing: str) -> Mask:
     found, k = np.zeros(len(codes), bool), 0
     while k < len(marks):
         end = marks[k + 1] if k + 1 < len(marks) else len(codes)
-        if end - marks[k] <= MAX_QUOTATION:
+        if end - marks[k] <= MAX_ENCLOSED:
             found[marks[k] : end] = True
             k += 1
         k += 1
@@ -170,13 +182,37 @@ def inside(codes: Indices, opening: str, closing: str) -> Mask:
 
 
 def depth(codes: Indices, opening: str, closing: str) -> Indices:
-    """Return how many brackets of a kind are open after each character. An unmatched closing one does not count."""
-    steps = (codes == ord(opening)).astype(np.int64) - (codes == ord(closing))
-    total = np.cumsum(steps)
-    return total - np.minimum(np.minimum.accumulate(total), 0)
+    """Return how many brackets of a kind are open after each character. Those without a partner do not count."""
+    steps = np.zeros(len(codes) + 1, np.int64)
+    for start, end in match_brackets(codes, opening, closing):
+        steps[start] += 1
+        steps[end] -= 1
+    return np.cumsum(steps)[:-1]
 
 
-def comments(text: str) -> Mask:
+def match_brackets(codes: Indices, opening: str, closing: str) -> Iterator[tuple[int, int]]:
+    """Yield the place of each opening bracket and of its closing one; the end of the text may be that of the last."""
+    newlines = np.flatnonzero(codes == ord("\n"))
+    open_places: list[int] = []
+    for place in np.flatnonzero((codes == ord(opening)) | (codes == ord(closing))).tolist():
+        if codes[place] == ord(opening):
+            open_places.append(place)
+        elif open_places:
+            start = open_places.pop()
+            if is_enclosed(start, place, newlines, one_line=opening == "<"):
+                yield start, place
+    for start in open_places:
+        if is_enclosed(start, len(codes), newlines, one_line=opening == "<"):
+            yield start, len(codes)
+
+
+def is_enclosed(start: int, end: int, newlines: Indices, *, one_line: bool) -> bool:
+    """Return whether brackets at these places enclose the text between them: < is more often a comparison."""
+    lines = np.searchsorted(newlines, [start, end])
+    return end - start <= MAX_ENCLOSED and not (one_line and lines[0] != lines[1])
+
+
+def comments(text: str) -> Flags:
     """Return where a comment of a program is open: from # or // to before the end of the line."""
     found = np.zeros(len(text), bool)
     for match in re.finditer(r"(?m)(?:(?<![^\s])#|(?<!:)//)[^\n]*", text):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -60,6 +60,16 @@ class Match:
     first_half_score: float
     sign: int
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the match as JSON values."""
+        return {
+            "unit": str(self.unit),
+            "quantity": self.quantity,
+            "score": round(self.score, 4),
+            "first_half_score": round(self.first_half_score, 4),
+            "sign": self.sign,
+        }
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -83,6 +93,18 @@ class Finding:
     @property
     def is_above_noise(self) -> bool:
         return self.best.score > self.noise
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the finding as JSON values."""
+        return {
+            "detector": self.detector.name,
+            "measure": self.measure,
+            **self.best.to_dict(),
+            "character_score": round(self.character_score, 4),
+            "noise": round(self.noise, 4),
+            "above_noise": self.is_above_noise,
+            "others": [each.to_dict() for each in self.others],
+        }
 
 
 def rank_units(
@@ -128,19 +150,19 @@ def draw_offsets(length: int, seed: int, shifts: int) -> list[int]:
     return [0, *np.random.default_rng(seed).integers(least, max(length - least, least + 1), shifts).tolist()]
 
 
-class Scores(NamedTuple):
+class HalfScores(NamedTuple):
     """The signed scores of D detectors at S shifts and of H units, in both halves, [D, S, H]."""
 
     first: Array
     second: Array
 
 
-Scorer = Callable[[Array, Array], Scores]
+Scorer = Callable[[Array, Array], HalfScores]
 """Returns the scores of detectors [D, S, T] and units [H, T]."""
 
 
 @dataclass
-class Search:
+class UnitSearch:
     """The best units among the series seen so far.
 
     series: their names.
@@ -151,7 +173,7 @@ class Search:
 
     measure: str
     series: list[Series]
-    plain: list[Scores]
+    plain: list[HalfScores]
     chosen: Array
     reported: Array
 
@@ -171,13 +193,13 @@ class Search:
         return Finding(detector, self.measure, matches[0], character_score, noise, tuple(matches[1:]))
 
 
-def search_units(trace: Trace, detectors: Sequence[Detector], offsets: Sequence[int], score: Scorer) -> Search:
+def search_units(trace: Trace, detectors: Sequence[Detector], offsets: Sequence[int], score: Scorer) -> UnitSearch:
     """Score every unit of a trace with these detectors, which are of one kind, at each of these shifts."""
     kind = detectors[0].kind
     shifted = np.stack([[np.roll(each.values, offset) for offset in offsets] for each in detectors])
     size = shifted.shape[:2]
     zeros = np.zeros(size, np.float32)
-    search = Search("auc" if kind == "condition" else "r", [], [], zeros, zeros)
+    search = UnitSearch("auc" if kind == "condition" else "r", [], [], zeros, zeros)
     for series, values in trace.series.items():
         if kind == "class" and series.quantity not in STATES:
             continue
@@ -188,23 +210,23 @@ def search_units(trace: Trace, detectors: Sequence[Detector], offsets: Sequence[
         search.chosen = np.where(better, np.abs(chosen), search.chosen)
         search.reported = np.where(better, reported * np.sign(chosen), search.reported)
         search.series.append(series)
-        search.plain.append(Scores(*(half[:, 0].copy() for half in scores)))
+        search.plain.append(HalfScores(*(half[:, 0].copy() for half in scores)))
     return search
 
 
-def correlate(detectors: Array, units: Array) -> Scores:
+def correlate(detectors: Array, units: Array) -> HalfScores:
     """Return r of each number and unit."""
     pairs = zip(halves(detectors), halves(units), strict=True)
-    return Scores(*(standardize(rows) @ standardize(half).T for rows, half in pairs))
+    return HalfScores(*(standardize(rows) @ standardize(half).T for rows, half in pairs))
 
 
-def score_conditions(detectors: Array, units: Array) -> Scores:
+def score_conditions(detectors: Array, units: Array) -> HalfScores:
     """Return AUC - 1/2 of each condition and unit: the area as the sum of ranks of Mann and Whitney (1947)."""
     pairs = zip(halves(detectors), halves(units), strict=True)
-    return Scores(*(normalize_conditions(rows) @ rank_rows(half).T for rows, half in pairs))
+    return HalfScores(*(normalize_conditions(rows) @ rank_rows(half).T for rows, half in pairs))
 
 
-def score_classes(detectors: Array, units: Array) -> Scores:
+def score_classes(detectors: Array, units: Array) -> HalfScores:
     """Return the correlation of each unit with its mean of the first half in each class, which is positive there."""
     count = int(detectors.max()) + 1
     first_units, second_units = (standardize(half) for half in halves(units))
@@ -219,7 +241,7 @@ def score_classes(detectors: Array, units: Array) -> Scores:
         norm = np.sqrt((second_counts * np.square(centered)).sum(0))
         covariance = (second_counts * centered * second_means).sum(0)
         second[place] = np.divide(covariance, norm, out=np.zeros_like(norm), where=norm > TINY)
-    return Scores(first, second)
+    return HalfScores(first, second)
 
 
 SCORES: dict[str, Scorer] = {"number": correlate, "condition": score_conditions, "class": score_classes}

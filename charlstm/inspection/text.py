@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from charlstm.inspection.trace import Predictions, Trace
+from charlstm.inspection.trace import PredictionTrace, Trace
 from charlstm.vocabulary import Ids, Vocabulary
 
 END_SHOWN = b"\n"
@@ -36,6 +37,10 @@ class ReadText:
         sizes = [len(character.encode("utf-8", "surrogateescape")) for character in characters]
         return cls(ids, characters, np.cumsum(sizes) - 1)
 
+    def spread(self, values: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return the value of the character of each symbol, [T], from those of the characters, [C]."""
+        return np.repeat(values, np.diff(self.ends, prepend=-1))
+
     def select(self, trace: Trace) -> Trace:
         """Return the trace of this text with one place for each character, [C]: after its last symbol.
 
@@ -46,7 +51,7 @@ class ReadText:
         starts = np.concatenate([[0], self.ends[:-1] + 1])
         series = {name: values[self.ends] for name, values in trace.series.items()}
         predictions = {
-            direction: Predictions(
+            direction: PredictionTrace(
                 np.add.reduceat(each.log_probabilities, starts),
                 each.entropies[self.ends],
                 each.likeliest[self.ends],

@@ -22,7 +22,7 @@ from charlstm.vocabulary import Ids, Vocabulary
 LOGIT_ROWS = 512
 """Positions whose logits are computed together."""
 
-MAX_PREDICTIONS = 10
+KEPT_PREDICTIONS = 10
 """Most next symbols that are kept at each position."""
 
 
@@ -63,7 +63,7 @@ class Series(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Predictions:
+class PredictionTrace:
     """What one direction of a model predicts at each position of a text.
 
     log_probabilities: natural log-probability of each symbol given those that were read before it, [T].
@@ -89,7 +89,7 @@ class Trace:
 
     ids: Ids
     series: dict[Series, Array]
-    predictions: dict[Direction, Predictions]
+    predictions: dict[Direction, PredictionTrace]
 
     @property
     def quantities(self) -> tuple[str, ...]:
@@ -120,13 +120,13 @@ def trace(file: ModelFile, ids: Ids) -> Trace:
     symbol there and all after it.
     """
     series: dict[Series, Array] = {}
-    predictions: dict[Direction, Predictions] = {}
+    predictions: dict[Direction, PredictionTrace] = {}
     for direction in directions(file.config.model):
         half, order = file.select_direction(direction), ReadingOrder(direction)
         network = Network(half.config.model, half.weights, file.vocabulary.end_of_document)
         recorded, predicted = trace_network(network, order.convert(ids), file.vocabulary)
         series |= {Series(direction, *key): order.convert(values) for key, values in recorded.items()}
-        predictions[direction] = Predictions(*(order.convert(values) for values in vars(predicted).values()))
+        predictions[direction] = PredictionTrace(*(order.convert(values) for values in vars(predicted).values()))
     return Trace(ids, series, predictions)
 
 
@@ -137,7 +137,7 @@ def directions(config: ModelConfig) -> tuple[Direction, ...]:
 
 def trace_network(
     network: Network, ids: Ids, vocabulary: Vocabulary
-) -> tuple[dict[tuple[int, str], Array], Predictions]:
+) -> tuple[dict[tuple[int, str], Array], PredictionTrace]:
     """Read a text, [T], after BOS. Return the values of each layer and quantity, [T, H], and the predictions.
 
     It is read layer by layer, since the input of a layer is then projected in one matrix product.
@@ -152,7 +152,7 @@ def trace_network(
         outputs.append(u)
         series |= {(k, name): each[1:] for name, each in values.items()}
     head_inputs = np.concatenate(outputs, 1) if network.config.head == "all" else u
-    return series, predict(network, head_inputs, ids)
+    return series, compute_predictions(network, head_inputs, ids)
 
 
 def trace_layer(network: Network, k: int, x: Array, ids: Ids) -> dict[str, Array]:
@@ -171,9 +171,9 @@ def trace_layer(network: Network, k: int, x: Array, ids: Ids) -> dict[str, Array
     return values
 
 
-def predict(network: Network, head_inputs: Array, ids: Ids) -> Predictions:
+def compute_predictions(network: Network, head_inputs: Array, ids: Ids) -> PredictionTrace:
     """Return the predictions that a head makes from what it reads after BOS and each symbol, [T + 1, R]."""
-    count = min(MAX_PREDICTIONS, len(network.head.bias))
+    count = min(KEPT_PREDICTIONS, len(network.head.bias))
     log_probabilities, entropies = np.empty(len(ids), np.float32), np.empty(len(ids), np.float32)
     likeliest, probabilities = np.empty((len(ids), count), np.int64), np.empty((len(ids), count), np.float32)
     for first in range(0, len(head_inputs), LOGIT_ROWS):
@@ -186,4 +186,4 @@ def predict(network: Network, head_inputs: Array, ids: Ids) -> Predictions:
         entropies[read] = -(p * after).sum(1)
         likeliest[read] = np.argsort(-after, axis=1, kind="stable")[:, :count]
         probabilities[read] = np.take_along_axis(p, likeliest[read], 1)
-    return Predictions(log_probabilities, entropies, likeliest, probabilities)
+    return PredictionTrace(log_probabilities, entropies, likeliest, probabilities)

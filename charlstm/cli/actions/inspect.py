@@ -1,0 +1,192 @@
+"""Show what is found in a model while it reads a text."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from charlstm.cells import CELLS
+from charlstm.cli.commands.inspect import DEFAULT_LENGTH, InspectRequest
+from charlstm.cli.findings import ablation_rows, excerpt_rows, finding_rows, format_table, gate_rows
+from charlstm.cli.heatmap import Guess, draw_text
+from charlstm.cli.output import write_json
+from charlstm.cli.texts import read_files, read_part
+from charlstm.config import ModelConfig
+from charlstm.console import Console, escape_controls
+from charlstm.errors import UsageError
+from charlstm.inspection.detectors import Detector, detect, detect_surprise
+from charlstm.inspection.gates import measure_gates
+from charlstm.inspection.intervention import Ablation, ablate, categorize
+from charlstm.inspection.levels import extent, middle, to_levels
+from charlstm.inspection.patterns import detect_patterns
+from charlstm.inspection.ranking import rank_units
+from charlstm.inspection.text import ReadText
+from charlstm.inspection.trace import PredictionTrace, Trace, Unit, trace
+from charlstm.storage.model import ModelFile
+from charlstm.vocabulary import Vocabulary
+
+MEMORY_SHARE = 0.4
+"""Share of the memory of the machine that the states over a text may take: ranking units needs as much again."""
+
+TYPICAL_MEMORY = 8 * 2**30
+"""Bytes of memory where the system does not report it."""
+
+
+def inspect_model(console: Console, path: Path, request: InspectRequest) -> None:
+    """Read the text with the model and write what the request asks for."""
+    file = ModelFile.load(path)
+    unit = Unit.parse(request.unit, file.config.model) if request.unit else None
+    text, about = read_text(console, file, path, request)
+    patterns = detect_patterns(text.characters, request.patterns)
+    recorded = trace(file, text.ids)
+    record = {"model": str(path), "text": about, "characters": len(text.characters)}
+    if request.gates:
+        statistics = [each.to_dict() for each in measure_gates(recorded)]
+        write_json(console, {**record, "gates": statistics}) if request.as_json else write_gates(console, statistics)
+        return
+    if unit:
+        write_unit(console, file, text, recorded, unit, record, request)
+    else:
+        write_ranking(console, file, text, recorded, patterns, record, request)
+
+
+def read_text(console: Console, file: ModelFile, path: Path, request: InspectRequest) -> tuple[ReadText, str]:
+    """Return the text, and its description. Raises UsageError for an empty or too long one."""
+    if request.file is None:
+        tokens, about = read_part(console, file, request.part, path)
+    else:
+        tokens, about = read_files(console, file, [request.file], request.unknown, request.encoding, request.errors)
+    length = request.length or (DEFAULT_LENGTH if request.file is None else len(tokens))
+    length = min(length, len(tokens))
+    if not length:
+        raise UsageError("the text to inspect is empty")
+    check_memory(file.config.model, length)
+    return ReadText.from_ids(tokens.span(0, length).astype(np.int64), file.vocabulary), about["text"]
+
+
+def check_memory(config: ModelConfig, length: int) -> None:
+    """Raise UsageError if the states over a text of this length do not fit in memory."""
+    quantities = 6  # of an LSTM, which has the most
+    per_character = 4 * config.hidden * config.layers * (1 + config.bidirectional) * quantities
+    available = MEMORY_SHARE * memory_size()
+    if length * per_character > available:
+        raise UsageError(
+            f"the states over {length:,} characters take {length * per_character / 2**30:,.0f} GB of memory",
+            f"inspect the beginning of the text with -l N, at most {int(available / per_character):,}",
+        )
+
+
+def memory_size() -> int:
+    """Return the bytes of memory of this machine."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return TYPICAL_MEMORY
+
+
+def write_ranking(
+    console: Console,
+    file: ModelFile,
+    text: ReadText,
+    recorded: Trace,
+    patterns: Sequence[Detector],
+    record: dict[str, Any],
+    request: InspectRequest,
+) -> None:
+    """Write the unit that follows each detector best, and what fixing it costs if that is asked for."""
+    shown = text.select(recorded)
+    detectors = [*patterns, *detect(text.characters), *detect_surprise(shown)]
+    findings, rare = rank_units(shown, detectors, request.seed)
+    units = list(dict.fromkeys(each.best.unit for each in findings))
+    ablations = fix_units(console, file, text, recorded, units, request.seed) if request.ablate else []
+    if request.as_json:
+        found = [each.to_dict() for each in findings]
+        names = [each.name for each in rare]
+        write_json(console, {**record, "findings": found, "not_ranked": names, **ablations_to_json(ablations)})
+        return
+    excerpts = excerpt_rows(console, text.characters, shown, findings) if console.uses_color(console.stdout) else {}
+    write_lines(console, format_table(finding_rows(findings), excerpts))
+    if rare:
+        console.note(f"hardly in this text: {', '.join(escape_controls(each.name) for each in rare)}", "dim")
+    write_ablations(console, ablations)
+
+
+def write_unit(
+    console: Console,
+    file: ModelFile,
+    text: ReadText,
+    recorded: Trace,
+    unit: Unit,
+    record: dict[str, Any],
+    request: InspectRequest,
+) -> None:
+    """Write the text with the values of one unit, and what fixing it costs if that is asked for."""
+    shown = text.select(recorded)
+    quantity = request.quantity or CELLS[file.config.model.cell].state[-1]
+    values = shown.of_unit(unit, quantity)
+    ablations = fix_units(console, file, text, recorded, [unit], request.seed) if request.ablate else []
+    if request.as_json:
+        rounded = [round(value, 4) for value in values.tolist()]
+        about = {"unit": str(unit), "quantity": quantity, "content": text.characters, "values": rounded}
+        write_json(console, {**record, **about, **ablations_to_json(ablations)})
+        return
+    center = middle(quantity, values)
+    reach = extent(values, center)
+    console.note(
+        f"{quantity} of unit {unit}: {center - reach:.3g} is blue or 0, {center:.3g} is white, "
+        f"{center + reach:.3g} is orange or 9",
+        "dim",
+    )
+    guesses = list_guesses(shown.predictions[unit.direction], file.vocabulary, request.predictions)
+    write_lines(console, draw_text(console, text.characters, to_levels(quantity, values).tolist(), guesses))
+    write_ablations(console, ablations)
+
+
+def list_guesses(predictions: PredictionTrace, vocabulary: Vocabulary, count: int) -> list[list[Guess]]:
+    """Return the most likely next characters at each place, as many as are asked for."""
+    if not count:
+        return []
+    names = [symbol.decode("utf-8", "surrogateescape") for symbol in vocabulary.symbols]
+    likeliest, probabilities = (each[:, :count].tolist() for each in (predictions.likeliest, predictions.probabilities))
+    return [
+        [Guess(names[i], p) for i, p in zip(*pair, strict=True)] for pair in zip(likeliest, probabilities, strict=True)
+    ]
+
+
+def fix_units(
+    console: Console, file: ModelFile, text: ReadText, recorded: Trace, units: Sequence[Unit], seed: int
+) -> list[Ablation]:
+    """Return what each unit is worth, with a progress bar."""
+    categories = {name: text.spread(mask) for name, mask in categorize(text.characters).items()}
+    with console.progress() as bar:
+        return ablate(file, recorded, units, categories, seed, lambda share: bar.update(share, "fixing units"))
+
+
+def write_ablations(console: Console, ablations: Sequence[Ablation]) -> None:
+    if ablations:
+        write_lines(
+            console,
+            [
+                "",
+                "change of the loss, nats/char (> how many of the random units)",
+                *format_table(ablation_rows(ablations)),
+            ],
+        )
+
+
+def ablations_to_json(ablations: Sequence[Ablation]) -> dict[str, Any]:
+    return {"ablations": [each.to_dict() for each in ablations]} if ablations else {}
+
+
+def write_gates(console: Console, statistics: Sequence[dict[str, Any]]) -> None:
+    write_lines(console, format_table(gate_rows(statistics)))
+
+
+def write_lines(console: Console, lines: Iterable[str]) -> None:
+    """Write lines whose text is already escaped."""
+    for line in lines:
+        console.write(line.encode("utf-8", "backslashreplace") + b"\n", escaped=True)

@@ -1,0 +1,179 @@
+"""`charlstm inspect`: which units of a model follow the text, and what they are worth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import typer
+
+from charlstm.cli.options import SOURCE, EncodingOption, ErrorsOption, JsonOption, ModelOption, UnknownOption, command
+from charlstm.cli.stdin import check_unread_input
+from charlstm.config import UnknownPolicy
+from charlstm.console import Console, escape_controls
+from charlstm.errors import UsageError
+from charlstm.settings import Settings
+from charlstm.storage.locate import find_model
+
+DEFAULT_LENGTH = 10_000
+"""Characters of the model's own validation part that are read."""
+
+MAX_PREDICTIONS = 10
+
+
+@dataclass(frozen=True)
+class InspectRequest:
+    """The text to read, and what to show."""
+
+    file: str | None
+    part: str | None
+    length: int | None
+    patterns: list[str]
+    unit: str | None
+    quantity: str | None
+    predictions: int
+    gates: bool
+    ablate: bool
+    seed: int
+    unknown: UnknownPolicy
+    encoding: str | None
+    errors: str | None
+    as_json: bool
+
+
+@command(
+    short="file model length unit quantity predictions gates ablate as_json",
+    examples=(
+        "charlstm inspect --ablate --detect 'https?://[^ ]*'",
+        "charlstm inspect book.txt --unit 0.17 --predictions 3 --color always | less -R",
+    ),
+)
+def inspect(
+    file: Annotated[
+        str | None,
+        typer.Argument(
+            help="The text to read; - is stdin. (default: the validation part of the model's own corpus)",
+            metavar="[FILE]",
+            click_type=SOURCE,
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    console: Console,
+    settings: Settings,
+    model: ModelOption = None,
+    part: Annotated[
+        Literal["train", "val", "test"] | None,
+        typer.Option(help="Part of the model's own corpus to read. (default val)", show_default=False),
+    ] = None,
+    length: Annotated[
+        int | None,
+        typer.Option(
+            "-l",
+            "--length",
+            help="Characters to read from the beginning of the text. "
+            f"(default all of a FILE, {DEFAULT_LENGTH:,} of the model's own corpus)",
+            metavar="N",
+            min=1,
+            show_default=False,
+        ),
+    ] = None,
+    detect: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--detect",
+            help="Also look for units that follow the matches of a regular expression. Repeatable.",
+            metavar="REGEX",
+            show_default=False,
+        ),
+    ] = None,
+    unit: Annotated[
+        str | None,
+        typer.Option(
+            help="Show one unit over the text: its layer and number, both counted from 0, as 1.37.",
+            metavar="UNIT",
+            show_default=False,
+        ),
+    ] = None,
+    quantity: Annotated[
+        str | None,
+        typer.Option(
+            help="State or gate that --unit shows: cell, hidden, input, forget, candidate, output, reset, update. "
+            "(default the cell state; hidden for cells without one)",
+            metavar="NAME",
+            show_default=False,
+        ),
+    ] = None,
+    predictions: Annotated[
+        int,
+        typer.Option(
+            help="With --unit, the N most likely next characters under each character. (default 0)",
+            metavar="N",
+            min=0,
+            max=MAX_PREDICTIONS,
+            show_default=False,
+        ),
+    ] = 0,
+    gates: Annotated[
+        bool, typer.Option("--gates", help="Show how far the gates of each layer are open instead.")
+    ] = False,
+    ablate: Annotated[
+        bool,
+        typer.Option(
+            "--ablate",
+            help="Also fix each unit of the table (or that of --unit) at its mean, and show what that costs.",
+        ),
+    ] = False,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the noise levels and of the random units.", metavar="N", min=0)
+    ] = 1,
+    unknown: UnknownOption = "error",
+    encoding: EncodingOption = None,
+    errors: ErrorsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find the units of a model that follow the text.
+
+    For each property of the text, such as the column or whether a quotation is open, the table names the unit that
+    follows it best: chosen on the first half of the text, and with its correlation (r) or area under the ROC curve
+    (auc) on the second half. Next to it are what the last character alone achieves, and the level that a search finds
+    in noise.
+    """
+    if gates and (unit or ablate or detect):
+        raise UsageError("--gates is a table of its own: give it without --unit, --ablate and --detect")
+    for option, value in (("--quantity", quantity), ("--predictions", predictions)):
+        if value and not unit:
+            raise UsageError(f"{option} has no effect without --unit")
+    if unit and detect and not ablate:
+        raise UsageError("--detect has no effect on --unit")
+    if part is not None and file is not None:
+        raise UsageError("--part is a part of the model's own corpus: give --part or a FILE, not both")
+    if file is None:
+        for option, changed in (("--unknown", unknown != "error"), ("--encoding", encoding), ("--errors", errors)):
+            if changed:
+                raise UsageError(f"{option} has no effect without a FILE", "the model's own corpus is read as it was")
+        if part is None:
+            check_unread_input(console, "--part val reads the model's own corpus")
+    path = find_model(model, console.environ)
+    if model is None:
+        console.note(escape_controls(str(path)), "dim")
+
+    from charlstm.cli.actions.inspect import inspect_model
+
+    request = InspectRequest(
+        file=file,
+        part=part,
+        length=length,
+        patterns=detect or [],
+        unit=unit,
+        quantity=quantity,
+        predictions=predictions,
+        gates=gates,
+        ablate=ablate,
+        seed=seed,
+        unknown=unknown,
+        encoding=encoding,
+        errors=errors,
+        as_json=as_json,
+    )
+    inspect_model(console, path, request)

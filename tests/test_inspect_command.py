@@ -1,0 +1,217 @@
+"""`charlstm inspect`: what is printed about the units of a model, and how bad input is reported."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from charlstm.cli.actions import inspect as action
+from charlstm.cli.heatmap import digit, mix
+from charlstm.inspection import patterns
+from charlstm.inspection.trace import trace
+from charlstm.storage.model import ModelFile
+from charlstm.vocabulary import ByteVocabulary, CharVocabulary
+from tests.support.command_line import assert_fails, charlstm
+from tests.support.models import make_untrained_model
+from tests.support.modules import loaded_modules_after
+from tests.support.planted import COLUMN, QUOTE, planted_model, planted_text
+
+TEXT = planted_text(3000, 1)
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model file with units built by hand."""
+    path = tmp_path_factory.mktemp("planted") / "model.safetensors"
+    planted_model(TEXT).save(path)
+    return path
+
+
+def save(file: ModelFile) -> Path:
+    file.save(Path("model.safetensors"))
+    return Path("model.safetensors")
+
+
+def inspect_json(*arguments: object, stdin: bytes) -> dict[str, Any]:
+    result = charlstm("inspect", *arguments, "--json", stdin=stdin)
+    assert result.code == 0, result.err
+    found: dict[str, Any] = json.loads(result.text)
+    return found
+
+
+def test_the_table_names_the_unit_that_follows_each_detector(planted: Path) -> None:
+    result = charlstm("inspect", "-m", planted, "-", stdin=TEXT.encode())
+    assert result.code == 0, result.err
+    rows = {line.split("  ")[0]: line.split() for line in result.text.splitlines()}
+    assert rows["column"][1:5] == [f"0.{COLUMN}", "cell", "r", "1.000"]
+    assert f"0.{QUOTE}" in rows["inside straight quotes"]
+    assert "hardly in this text: " in result.err and "inside braces" in result.err
+    assert "\x1b" not in result.text
+
+
+def test_json_has_both_halves_the_noise_and_the_next_best_units(planted: Path) -> None:
+    found = inspect_json("-m", planted, "-", stdin=TEXT.encode())
+    assert found["characters"] == len(TEXT)
+    column = next(each for each in found["findings"] if each["detector"] == "column")
+    assert (column["unit"], column["quantity"], column["measure"], column["sign"]) == (f"0.{COLUMN}", "cell", "r", 1)
+    assert column["score"] > 0.999 and column["first_half_score"] > 0.999 > column["noise"]
+    assert len(column["others"]) == 4 and column["above_noise"]
+    assert "inside braces" in found["not_ranked"]
+
+
+def test_a_regular_expression_is_one_more_detector(planted: Path) -> None:
+    found = inspect_json("-m", planted, "-", "--detect", '"[^"]*"', stdin=TEXT.encode())
+    assert found["findings"][0]["detector"] == '"[^"]*"'
+    assert found["findings"][0]["unit"] == f"0.{QUOTE}"
+
+
+def test_without_color_a_unit_is_a_digit_under_each_character(planted: Path) -> None:
+    result = charlstm("inspect", "-m", planted, "-", "--unit", f"0.{QUOTE}", stdin=b'ate "on it" in\nan')
+    assert result.text.splitlines() == ['ate "on it" in↵', "555599999955555", "an", "55"]
+    assert "cell of unit 0.42" in result.err
+
+
+def test_with_color_the_background_of_a_character_is_the_level_of_the_unit(planted: Path) -> None:
+    environ = {"COLORTERM": "truecolor"}
+    arguments = ("inspect", "-m", planted, "-", "--color", "always", "--unit", f"0.{QUOTE}")
+    result = charlstm(*arguments, stdin=b'at "on"', environ=environ)
+    high, none = (";".join(map(str, mix(level))) for level in (1, 0))
+    assert f"\x1b[48;2;{none};38;2;0;0;0mat " in result.text
+    assert f'\x1b[48;2;{high};38;2;255;255;255m"on' in result.text
+    assert result.text.endswith("\x1b[0m\n")
+    few = charlstm(*arguments, stdin=b'at "on"')
+    assert "48;5;166" in few.text and "48;2" not in few.text
+
+
+def test_levels_are_ten_digits() -> None:
+    assert [digit(level) for level in (-1, -0.9, 0, 0.99, 1)] == [0, 0, 5, 9, 9]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown", "digits"),
+    [
+        ("a中b", "a中b", 4),
+        ("ae\N{COMBINING ACUTE ACCENT}b", "ae\N{COMBINING ACUTE ACCENT}b", 3),
+        ("a\N{THUMBS UP SIGN}b", "a\N{THUMBS UP SIGN}b", 4),
+        ("a\tb", "a   b", 5),
+        ("a\x1bb", "a\\x1bb", 6),
+        ("aאב", "\u202daאב\u202c", 3),
+    ],
+)
+def test_digits_stay_under_their_characters(text: str, shown: str, digits: int) -> None:
+    vocabulary = CharVocabulary("".join(sorted({"\n", *text})))
+    path = save(make_untrained_model(vocabulary, bidirectional=False))
+    result = charlstm("inspect", "-m", path, "-", "--unit", "0.0", stdin=text.encode())
+    line, row = result.text.splitlines()
+    assert line == shown
+    assert len(row) == digits
+    assert len(row.replace(" ", "")) == sum(1 for c in text if c != "\N{COMBINING ACUTE ACCENT}")
+
+
+def test_the_characters_that_are_most_likely_next_are_below(planted: Path) -> None:
+    result = charlstm("inspect", "-m", planted, "-", "--unit", "0.1", "--predictions", 2, stdin=b"the\nan")
+    lines = result.text.splitlines()
+    assert len(lines) == 8
+    expected = planted_model(TEXT)
+    found = trace(expected, expected.vocabulary.encode("the\nan")).predictions["forward"]
+    shown = {"\n": "↵", " ": "␣"}
+    names = [symbol.decode() for symbol in expected.vocabulary.symbols]
+    first = "".join(shown.get(names[i], names[i]) for i in found.likeliest[:4, 0])
+    assert lines[2] == first.rstrip()
+
+
+def test_gates_are_a_table_of_their_own(planted: Path) -> None:
+    result = charlstm("inspect", "-m", planted, "-", "--gates", stdin=TEXT.encode())
+    assert [line.split()[0] for line in result.text.splitlines()[1:]] == [
+        f"layers.0.{gate}" for gate in ("input", "forget", "output")
+    ]
+    found = inspect_json("-m", planted, "-", "--gates", stdin=TEXT.encode())["gates"]
+    forget = next(each for each in found if each["series"] == "layers.0.forget")
+    assert {COLUMN, QUOTE} <= set(forget["units_nearly_always_open"])
+    assert forget["longest_time_constant"] > 20
+
+
+def test_fixing_a_unit_changes_the_loss_where_it_matters(planted: Path) -> None:
+    found = inspect_json("-m", planted, "-", "--ablate", "--unit", f"0.{QUOTE}", stdin=TEXT.encode())
+    (ablation,) = found["ablations"]
+    assert ablation["unit"] == f"0.{QUOTE}" and ablation["random_units"] == 50
+    effects = ablation["effects"]
+    assert {"line ends", "closing quotes", "inside quotes", "elsewhere"} <= set(effects)
+    assert abs(effects["inside quotes"]["change_nats"]) > 0.001
+    again = inspect_json("-m", planted, "-", "--ablate", "--unit", f"0.{QUOTE}", stdin=TEXT.encode())
+    assert again["ablations"] == found["ablations"]
+    text = charlstm("inspect", "-m", planted, "-", "--ablate", stdin=TEXT.encode()).text
+    assert "closing quotes" in text and "of 50)" in text
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_models_of_bytes_and_of_both_directions_are_inspected(both: bool) -> None:
+    path = save(make_untrained_model(ByteVocabulary(documents=True), bidirectional=both))
+    text = ("grün (ja) " * 30 + "\n") * 8
+    found = inspect_json("-m", path, "-", "--ablate", stdin=text.encode())
+    assert found["characters"] == len(text)
+    units = {each["unit"] for each in found["findings"]}
+    assert any(unit.startswith("backward.") for unit in units) == both
+    assert len(found["ablations"]) == len(units)
+    values = inspect_json("-m", path, "-", "--unit", "backward.1.3" if both else "1.3", stdin=text.encode())
+    assert len(values["values"]) == len(values["content"]) == len(text)
+
+
+def test_the_default_text_is_the_validation_part_of_the_run(run: Path) -> None:
+    result = charlstm("inspect", "-m", run)
+    assert result.code == 0, result.err
+    assert charlstm("inspect", "-m", run, "--part", "val").text == result.text
+    assert charlstm("inspect", "-m", run, "-l", 500, "--json").text != ""
+
+
+def test_inspect_runs_without_torch(planted: Path) -> None:
+    start = "from charlstm.cli.app import main; import os, sys; out = os.dup(1); os.dup2(2, 1)"
+    Path("text.txt").write_text(TEXT)
+    command = ["inspect", "-m", str(planted), "text.txt", "--ablate", "--detect", "e"]
+    assert "torch" not in loaded_modules_after(
+        f"{start}; assert main({command}) == 0; sys.stdout.flush(); os.dup2(out, 1)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--unit", "1.0"), "there is no unit 1.0: the model has layer 0 with units 0 to 63"),
+        (("--unit", "x"), "'x' is not a unit"),
+        (("--unit", "0.1", "--quantity", "reset"), "has no 'reset'"),
+        (("--quantity", "cell"), "--quantity has no effect without --unit"),
+        (("--predictions", "3"), "--predictions has no effect without --unit"),
+        (("--detect", "("), "is not a regular expression"),
+        (("--gates", "--ablate"), "--gates is a table of its own"),
+        (("--part", "val"), "give --part or a FILE"),
+        (("-l", "0"), "-l"),
+    ],
+)
+def test_wrong_usage_gets_one_sentence(planted: Path, arguments: tuple[str, ...], message: str) -> None:
+    assert_fails(charlstm("inspect", "-m", planted, "-", *arguments, stdin=TEXT.encode()), 2, message)
+
+
+def test_an_expression_that_backtracks_for_ages_is_stopped(planted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patterns, "MAX_SECONDS", 0.5)
+    result = charlstm("inspect", "-m", planted, "-", "--detect", "(a|aa)+$", stdin=TEXT.encode() + b"a" * 60 + b"t")
+    assert_fails(result, 2, "still being searched")
+
+
+def test_an_empty_text_and_one_of_unknown_characters_get_one_sentence(planted: Path) -> None:
+    assert_fails(charlstm("inspect", "-m", planted, "-", stdin=b""), 1, "empty")
+    assert_fails(charlstm("inspect", "-m", planted, "-", stdin="日本".encode()), 2, "never seen")
+    assert_fails(charlstm("inspect", "-m", planted, "-", "--unknown", "skip", stdin="日本".encode()), 1, "")
+
+
+def test_a_text_too_long_for_memory_is_not_begun(planted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(action, "memory_size", lambda: 2**20)
+    assert_fails(charlstm("inspect", "-m", planted, "-", stdin=TEXT.encode()), 2, "-l N, at most")
+
+
+def test_values_in_json_are_those_of_the_trace(planted: Path) -> None:
+    found = inspect_json("-m", planted, "-", "--unit", f"0.{COLUMN}", stdin=b"to the\nin")
+    np.testing.assert_allclose(found["values"], np.array([1, 2, 3, 4, 5, 6, 0, 1, 2]) / 80, atol=1e-3)
