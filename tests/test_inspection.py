@@ -15,9 +15,11 @@ from charlstm.cells import CELLS
 from charlstm.config import Config, ModelConfig
 from charlstm.errors import UsageError
 from charlstm.inspection.detectors import Detector, detect
+from charlstm.inspection.intervention import ablate, categorize
 from charlstm.inspection.ranking import Finding, rank_rows, rank_units
 from charlstm.inspection.text import ReadText
-from charlstm.inspection.trace import Series, Trace, Unit, trace
+from charlstm.inspection.trace import Series, Trace, trace
+from charlstm.sampling.units import Unit
 from charlstm.storage.model import ModelFile
 from charlstm.text_model import TextModel
 from charlstm.vocabulary import ByteVocabulary, CharVocabulary, Vocabulary
@@ -220,3 +222,57 @@ def test_a_trace_of_another_quantity_is_an_error() -> None:
     assert found.of_unit(Unit(0, 3), "update").shape == (3,)
     with pytest.raises(UsageError, match="has no 'forget'"):
         found.of_unit(Unit(0, 3), "forget")
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_clamped_unit_has_its_value_after_each_step_and_the_others_follow_it(cell: str) -> None:
+    vocabulary = CharVocabulary("\n abc")
+    model = TextModel(random_model(vocabulary, cell=cell, layers=2))
+    clamped = model.clamp({"1.3": 0.5})
+    states = plain = clamped.network.initial_state(2)
+    for t in range(4):
+        ids = vocabulary.encode("abca bca")[t : t + 2]
+        _, states = clamped.network.step(ids, states)
+        _, plain = model.network.step(ids, plain)
+        np.testing.assert_array_equal(states[1][-1][:, 3], [0.5, 0.5])
+        np.testing.assert_array_equal(states[0][0], plain[0][0])
+    assert np.abs(states[1][0] - plain[1][0])[:, 3].min() > 1e-4
+    if cell not in ("lstm-simple",):  # its units do not read each other
+        assert np.abs(states[1][0] - plain[1][0])[:, :3].max() > 1e-6
+
+
+def test_a_signed_clamp_counts_standard_deviations_over_a_text() -> None:
+    vocabulary = CharVocabulary("\n abc")
+    file, text = random_model(vocabulary), "abc cab\n" * 5
+    values = trace(file, vocabulary.encode(text)).of_unit(Unit(0, 3), "cell")
+    (clamp,) = TextModel(file).clamp({"0.3": "-1.5", "0.4": 2}, text).network.clamps
+    assert clamp.units.tolist() == [3, 4]
+    np.testing.assert_allclose(clamp.values, [values.mean() - 1.5 * values.std(), 2], atol=1e-6)
+
+
+def test_the_loss_with_a_fixed_unit_is_that_of_the_clamped_model() -> None:
+    text = planted_text(400, 3)
+    file = planted_model(TEXT)
+    ids = file.vocabulary.encode(text)
+    recorded = trace(file, ids)
+    everywhere = {"everywhere": np.ones(len(ids), bool)}
+    (found,) = ablate(file, recorded, [Unit(0, COLUMN)], everywhere)
+    mean = float(recorded.of_unit(Unit(0, COLUMN), "cell").mean())
+    plain, clamped = TextModel(file).score(text), TextModel(file).clamp({f"0.{COLUMN}": mean})
+    half, total = len(ids) // 2, 0.0
+    parts = (recorded.series[Series("forward", 0, part)] for part in ("hidden", "cell"))
+    after = [tuple(values[half - 2 : half - 1] for values in parts)]
+    for t in range(half, len(ids)):
+        logits, after = clamped.network.step(ids[t - 1 : t], after)
+        total += float(logits[0, ids[t]] - np.log(np.exp(logits[0]).sum()))
+    expected = (plain[half:].sum() - total) / (len(ids) - half)
+    assert found.effects["everywhere"].change == pytest.approx(expected, abs=1e-4)
+
+
+def test_every_character_is_in_one_category() -> None:
+    text = 'He said "yes" (or\n"no") <b>\n'
+    found = categorize(text)
+    assert np.sum(list(found.values()), 0).tolist() == [1] * len(text)
+    assert np.flatnonzero(found["closing quotes"]).tolist() == [12, 21]
+    assert np.flatnonzero(found["closing brackets"]).tolist() == [22, 26]
+    assert np.flatnonzero(found["line ends"]).tolist() == [17, 27]

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from charlstm.cli.actions.sample import in_order
+from charlstm.config import SamplingConfig
 from charlstm.sampling.fragments import Fragment
+from charlstm.text_model import load
 from tests.support.command_line import assert_fails, charlstm, run_process
 from tests.support.texts import ENGLISH, SMALL
 
@@ -276,3 +278,29 @@ def test_a_stop_string_that_would_be_a_repetition_gets_a_warning(run: Path) -> N
     assert "--no-repeat excludes" not in charlstm(*options, "in the end ", "--no-repeat", 8).err
     assert "--no-repeat excludes" not in charlstm(*options, "in the end ").err
     assert_fails(charlstm("sample", "-m", run, "--no-repeat", -1), 2, "--no-repeat", "from 0")
+
+
+def test_a_clamp_changes_the_sample_and_deviations_are_those_of_the_validation_part(run: Path) -> None:
+    plain = charlstm("sample", "-m", run, "--seed", 1, "-l", 60)
+    fixed = charlstm("sample", "-m", run, "--seed", 1, "-l", 60, "--clamp", "0.3=2.0", "--clamp", "0.5=0.5")
+    moved = charlstm("sample", "-m", run, "--seed", 1, "-l", 60, "--clamp", "0.3=+3", "--clamp", "0.5=-3")
+    assert [each.code for each in (plain, fixed, moved)] == [0, 0, 0], moved.err
+    assert len({each.text for each in (plain, fixed, moved)}) == 3
+    model = load(run).clamp({"0.3": "+3", "0.5": "-3"}, ENGLISH[36_000:40_000])
+    assert "".join(model.generate(config=SamplingConfig(length=60), seed=1)) == moved.text.removesuffix("\n")
+
+
+@pytest.mark.parametrize(
+    ("clamps", "message"),
+    [
+        (("0.3",), "is not UNIT=VALUE"),
+        (("0.3=x",), "'x' is not a value"),
+        (("0.3=nan",), "is not a value"),
+        (("9.3=1",), "there is no unit 9.3"),
+        (("backward.0.3=1",), "forward only"),
+        (("0.3=1", "0.3=2"), "fixes unit 0.3 twice"),
+    ],
+)
+def test_a_wrong_clamp_gets_one_sentence(run: Path, clamps: tuple[str, ...], message: str) -> None:
+    options = [part for clamp in clamps for part in ("--clamp", clamp)]
+    assert_fails(charlstm("sample", "-m", run, "-l", 5, *options), 2, message)

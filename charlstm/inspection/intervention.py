@@ -12,11 +12,13 @@ from charlstm.cells import CELLS, Array
 from charlstm.config import Direction
 from charlstm.errors import UsageError
 from charlstm.inspection.detectors import BRACKETS, CJK_QUOTES, QUOTES, Flags, before, depth, inside
-from charlstm.inspection.trace import Series, Trace, Unit, directions
+from charlstm.inspection.trace import Series, Trace, directions, trace
 from charlstm.sampling.filters import log_softmax
 from charlstm.sampling.network import Clamp, Network, States
 from charlstm.sampling.reading_order import ReadingOrder
+from charlstm.sampling.units import Target, Unit
 from charlstm.storage.model import ModelFile
+from charlstm.vocabulary import Ids
 
 RANDOM_UNITS = 50
 """Units of similar variance that each ablated unit is compared with."""
@@ -97,7 +99,7 @@ def categorize(text: str) -> dict[str, Flags]:
 
 def ablate(
     file: ModelFile,
-    trace: Trace,
+    recorded: Trace,
     units: Sequence[Unit],
     categories: Mapping[str, Flags],
     seed: int = 1,
@@ -106,7 +108,7 @@ def ablate(
     """Return what each unit is worth: the cell state, or the output of a cell without one, is fixed at its mean.
 
     file: the model.
-    trace: of the model over a text of T symbols.
+    recorded: of the model over a text of T symbols.
     units: those to fix, one at a time.
     categories: where the symbols of each category are, [T].
     seed: draws the random units.
@@ -114,18 +116,18 @@ def ablate(
 
     Raises UsageError for a text that is too short.
     """
-    if len(trace.ids) < MIN_LENGTH:
-        raise UsageError(f"the text is too short to fix units in its second half: {len(trace.ids)} characters")
-    half = slice(len(trace.ids) // 2, None)
+    if len(recorded.ids) < MIN_LENGTH:
+        raise UsageError(f"the text is too short to fix units in its second half: {len(recorded.ids)} characters")
+    half = slice(len(recorded.ids) // 2, None)
     masks = {name: mask[half] for name, mask in categories.items() if mask[half].sum() >= MIN_CATEGORY}
     found: dict[Unit, Ablation] = {}
     for direction in directions(file.config.model):
         own = [unit for unit in units if unit.direction == direction]
         if not own:
             continue
-        variances = unit_variances(file, trace, direction)
+        variances = unit_variances(file, recorded, direction)
         pool = draw_pool(list(variances), own, seed)
-        losses = losses_with_fixed_units(file, trace, direction, [*own, *pool], progress)
+        losses = losses_with_fixed_units(file, recorded, direction, [*own, *pool], progress)
         changes = {name: (losses[:, mask] - losses[0, mask]).mean(1)[1:] for name, mask in masks.items()}
         for k, unit in enumerate(own):
             distances = [abs(np.log(variances[unit] / variances[other])) for other in pool]
@@ -145,13 +147,34 @@ def fixed_quantity(file: ModelFile) -> str:
     return CELLS[file.config.model.cell].state[-1]
 
 
-def unit_variances(file: ModelFile, trace: Trace, direction: Direction) -> dict[Unit, float]:
+def target_values(file: ModelFile, targets: Mapping[Unit, Target], read_ids: Callable[[], Ids]) -> dict[Unit, float]:
+    """Return the values that units are to be fixed at.
+
+    read_ids: returns the text for the means and deviations of units, [T]; not called if no target needs them.
+
+    Raises UsageError if that text is empty.
+    """
+    if not any(target.in_deviations for target in targets.values()):
+        return {unit: target.value for unit, target in targets.items()}
+    ids = read_ids()
+    if not len(ids):
+        raise UsageError("the mean of a unit needs a text")
+    recorded, quantity = trace(file, ids), fixed_quantity(file)
+    values = {}
+    for unit, target in targets.items():
+        over_text = recorded.of_unit(unit, quantity)
+        mean, deviation = float(over_text.mean()), float(over_text.std())
+        values[unit] = mean + target.value * deviation if target.in_deviations else target.value
+    return values
+
+
+def unit_variances(file: ModelFile, recorded: Trace, direction: Direction) -> dict[Unit, float]:
     """Return the variance of what a clamp would fix, for each unit of a direction."""
     quantity = fixed_quantity(file)
     return {
         Unit(layer, number, direction): max(float(variance), 1e-12)
         for layer in range(file.config.model.layers)
-        for number, variance in enumerate(trace.series[Series(direction, layer, quantity)].var(0))
+        for number, variance in enumerate(recorded.series[Series(direction, layer, quantity)].var(0))
     }
 
 
@@ -163,7 +186,7 @@ def draw_pool(candidates: Sequence[Unit], excluded: Sequence[Unit], seed: int) -
 
 
 def losses_with_fixed_units(
-    file: ModelFile, trace: Trace, direction: Direction, units: Sequence[Unit], progress: Callable[[float], None]
+    file: ModelFile, recorded: Trace, direction: Direction, units: Sequence[Unit], progress: Callable[[float], None]
 ) -> Array:
     """Return the loss of each symbol of the second half of a text, in nats: as it is, and with each unit fixed.
 
@@ -174,16 +197,16 @@ def losses_with_fixed_units(
     for layer in range(file.config.model.layers):
         rows = [k + 1 for k, unit in enumerate(units) if unit.layer == layer]
         numbers = [units[row - 1].number for row in rows]
-        means = trace.series[Series(direction, layer, quantity)].mean(0)[numbers]
+        means = recorded.series[Series(direction, layer, quantity)].mean(0)[numbers]
         clamps.append(Clamp(layer, np.array(numbers, np.int64), means, np.array(rows, np.int64)))
     network = Network(half.config.model, half.weights, file.vocabulary.end_of_document, clamps)
-    middle, count = len(trace.ids) // 2, 1 + len(units)
-    read = np.concatenate([[file.vocabulary.bos], order.convert(trace.ids)])
+    middle, count = len(recorded.ids) // 2, 1 + len(units)
+    read = np.concatenate([[file.vocabulary.bos], order.convert(recorded.ids)])
     states = network.initial_state(count)
     if direction == "forward":
-        states = states_after(network, trace, middle - 2, count)
+        states = states_after(network, recorded, middle - 2, count)
         read = read[middle:]
-    losses = np.empty((count, len(trace.ids) - middle), np.float32)
+    losses = np.empty((count, len(recorded.ids) - middle), np.float32)
     for t in range(losses.shape[1]):
         logits, states = network.step(np.full(count, read[t]), states)
         losses[:, t] = -log_softmax(logits)[:, read[t + 1]]
@@ -192,11 +215,11 @@ def losses_with_fixed_units(
     return losses if direction == "forward" else np.ascontiguousarray(losses[:, ::-1])
 
 
-def states_after(network: Network, trace: Trace, place: int, count: int) -> States:
-    """Return the state of `count` sequences after the symbol at a place of a trace."""
+def states_after(network: Network, recorded: Trace, place: int, count: int) -> States:
+    """Return the state of `count` sequences after the symbol at a place of a recorded."""
     return [
         tuple(
-            np.repeat(trace.series[Series("forward", layer, name)][place : place + 1], count, 0)
+            np.repeat(recorded.series[Series("forward", layer, name)][place : place + 1], count, 0)
             for name in network.cell.state
         )
         for layer in range(len(network.layers))

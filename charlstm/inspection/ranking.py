@@ -16,7 +16,8 @@ import numpy as np
 
 from charlstm.cells import Array
 from charlstm.inspection.detectors import Detector
-from charlstm.inspection.trace import Series, Trace, Unit
+from charlstm.inspection.trace import Series, Trace
+from charlstm.sampling.units import Unit
 from charlstm.vocabulary import Ids
 
 SHIFTS = 100

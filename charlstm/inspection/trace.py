@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ from charlstm.errors import UsageError
 from charlstm.sampling.filters import log_softmax
 from charlstm.sampling.network import Network
 from charlstm.sampling.reading_order import ReadingOrder
+from charlstm.sampling.units import Unit
 from charlstm.storage.model import ModelFile
 from charlstm.vocabulary import Ids, Vocabulary
 
@@ -24,31 +24,6 @@ LOGIT_ROWS = 512
 
 KEPT_PREDICTIONS = 10
 """Most next symbols that are kept at each position."""
-
-
-class Unit(NamedTuple):
-    """A unit of a model: its number within a layer, all counted from 0 as in `layers.1.weight_hh`."""
-
-    layer: int
-    number: int
-    direction: Direction = "forward"
-
-    def __str__(self) -> str:
-        return f"{BACKWARD_PREFIX if self.direction == 'backward' else ''}{self.layer}.{self.number}"
-
-    @classmethod
-    def parse(cls, text: str, config: ModelConfig) -> Unit:
-        """Return the unit named "1.37", or "backward.1.37". Raises UsageError unless the model has it."""
-        match = re.fullmatch(r"(backward\.)?(\d{1,4})\.(\d{1,6})", text)
-        if match is None:
-            raise UsageError(f"{text!r} is not a unit", "name one as LAYER.UNIT, both counted from 0, such as 0.17")
-        unit = cls(int(match[2]), int(match[3]), "backward" if match[1] else "forward")
-        if unit.direction == "backward" and not config.bidirectional:
-            raise UsageError(f"there is no unit {unit}: the model reads forward only")
-        if unit.layer >= config.layers or unit.number >= config.hidden:
-            layers = f"layers 0 to {config.layers - 1}" if config.layers > 1 else "layer 0"
-            raise UsageError(f"there is no unit {unit}: the model has {layers} with units 0 to {config.hidden - 1}")
-        return unit
 
 
 class Series(NamedTuple):

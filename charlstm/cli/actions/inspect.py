@@ -25,7 +25,8 @@ from charlstm.inspection.levels import extent, middle, to_levels
 from charlstm.inspection.patterns import detect_patterns
 from charlstm.inspection.ranking import rank_units
 from charlstm.inspection.text import ReadText
-from charlstm.inspection.trace import PredictionTrace, Trace, Unit, trace
+from charlstm.inspection.trace import PredictionTrace, Trace, trace
+from charlstm.sampling.units import Unit
 from charlstm.storage.model import ModelFile
 from charlstm.vocabulary import Vocabulary
 

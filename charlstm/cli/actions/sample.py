@@ -17,6 +17,7 @@ from charlstm.console import Console, escape_controls
 from charlstm.data.normalize import normalize_text
 from charlstm.errors import UsageError
 from charlstm.sampling.fragments import Fragment
+from charlstm.sampling.network import Clamp
 from charlstm.storage.model import ModelFile
 from charlstm.text_model import TextModel, draw_seed
 from charlstm.vocabulary import Text, Vocabulary
@@ -54,7 +55,8 @@ def write_samples(console: Console, path: Path, request: SampleRequest, *, name_
         # an unknown character of the prompt is reported before the wait, not after
         file.vocabulary.encode(normalize_text(request.prompt, file.config.data), request.unknown)
         file = adapt_to_text(console, file, request.adapt, request)
-    model = TextModel(file, request.direction)  # rejects a wrong direction before a long corpus is read
+    clamps = fix_units(console, file, path, request) if request.clamps else []
+    model = TextModel(file, request.direction, clamps)  # rejects a wrong direction before a long corpus is read
     report = make_novelty_report(console, file, path) if request.novelty else None
     seed = draw_seed() if request.seed is None else request.seed
     if request.seed is None:
@@ -103,6 +105,12 @@ def adapt_to_text(console: Console, file: ModelFile, source: str, request: Sampl
     from charlstm.cli.actions.adapt import adapt_model  # reads texts, which would slow down every start
 
     return adapt_model(console, file, source, request.direction, request.unknown, request.adaptation)
+
+
+def fix_units(console: Console, file: ModelFile, path: Path, request: SampleRequest) -> list[Clamp]:
+    from charlstm.cli.actions.clamp import read_clamps  # reads texts, which would slow down every start
+
+    return read_clamps(console, file, path, request.clamps, request.direction)
 
 
 def make_novelty_report(console: Console, file: ModelFile, path: Path) -> NoveltyReport:

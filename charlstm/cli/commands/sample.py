@@ -30,6 +30,7 @@ class SampleRequest:
     stops: list[str]
     direction: Direction
     unknown: UnknownPolicy
+    clamps: list[str]
     adapt: str | None
     """The text to adapt to first: a file, or - for stdin."""
     adaptation: AdaptationConfig
@@ -83,6 +84,15 @@ def sample(
             show_default=False,
         ),
     ] = None,
+    clamp: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Fix a unit (LAYER.UNIT, see charlstm inspect) at a value, as 0.17=2.0, or at a number of standard "
+            "deviations from its mean over the validation part, as 0.17=+2. Repeatable.",
+            metavar="UNIT=VALUE",
+            show_default=False,
+        ),
+    ] = None,
     unknown: UnknownOption = "error",
     no_echo: Annotated[bool, typer.Option("--no-echo", help="Write the sample without the prompt.")] = False,
     raw: Annotated[bool, typer.Option("--raw", help="Do not write a newline after a sample.")] = False,
@@ -116,6 +126,7 @@ def sample(
         stops=stop or [],
         direction=direction,
         unknown=unknown,
+        clamps=clamp or [],
         adapt=adapt,
         adaptation=adaptation,
         echo=not no_echo,
