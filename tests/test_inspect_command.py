@@ -12,7 +12,7 @@ import pytest
 from charlstm.cli.actions import inspect as action
 from charlstm.cli.heatmap import digit, mix
 from charlstm.inspection import patterns
-from charlstm.inspection.trace import trace
+from charlstm.inspection.trace import Series, directions, trace
 from charlstm.storage.model import ModelFile
 from charlstm.vocabulary import ByteVocabulary, CharVocabulary
 from tests.support.command_line import assert_fails, charlstm
@@ -186,7 +186,14 @@ def test_inspect_runs_without_torch(planted: Path) -> None:
         (("--quantity", "cell"), "--quantity has no effect without --unit"),
         (("--predictions", "3"), "--predictions has no effect without --unit"),
         (("--detect", "("), "is not a regular expression"),
-        (("--gates", "--ablate"), "--gates is a table of its own"),
+        (("--gates", "--ablate"), "--ablate fixes the units of the table"),
+        (("--gates", "--unit", "0.1"), "cannot be combined"),
+        (("--gates", "--detect", "a"), "--detect has no effect with --gates"),
+        (("--like", "5"), "must be two places"),
+        (("--like", "90000:90001"), "is not a span of a text"),
+        (("--states", "x.csv"), "must end in .npy or .jsonl"),
+        (("--states", "x.npy", "--quantity", "reset"), "has no 'reset'"),
+        (("--pool", "mean"), "--pool has no effect"),
         (("--part", "val"), "give --part or a FILE"),
         (("-l", "0"), "-l"),
     ],
@@ -215,3 +222,42 @@ def test_a_text_too_long_for_memory_is_not_begun(planted: Path, monkeypatch: pyt
 def test_values_in_json_are_those_of_the_trace(planted: Path) -> None:
     found = inspect_json("-m", planted, "-", "--unit", f"0.{COLUMN}", stdin=b"to the\nin")
     np.testing.assert_allclose(found["values"], np.array([1, 2, 3, 4, 5, 6, 0, 1, 2]) / 80, atol=1e-3)
+
+
+def test_places_like_a_span_have_the_same_units_on(planted: Path) -> None:
+    start = TEXT.index('"')
+    end = TEXT.index('"', start + 1)
+    found = inspect_json("-m", planted, "-", "--like", f"{start}:{end}", stdin=TEXT.encode())
+    assert {"unit": f"0.{QUOTE}", "sign": 1} in found["units"]
+    assert found["spans"][0] == {"start": start, "units": len(found["units"]), "content": TEXT[start:end]}
+    assert 2 <= len(found["spans"]) <= 11
+    quoted = np.cumsum([character == '"' for character in TEXT]) % 2
+    best = found["spans"][1]["start"]
+    assert quoted[best : best + end - start].mean() > 0.9
+    text = charlstm("inspect", "-m", planted, "-", "--like", f"{start}:{end}", stdin=TEXT.encode())
+    assert text.text.splitlines()[1].split()[0] == f"{start}:{end}"
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_states_are_written_line_by_line(both: bool) -> None:
+    vocabulary = CharVocabulary("\n abc")
+    file = make_untrained_model(vocabulary, bidirectional=both)
+    path, text = save(file), "abc\n\nca b\na"
+    recorded = trace(file, vocabulary.encode(text))
+    for pool in ("last", "mean"):
+        for name in ("states.npy", "states.jsonl"):
+            options = ("--states", name, "--pool", pool, "--quantity", "cell")
+            assert charlstm("inspect", "-m", path, "-", *options, stdin=text.encode()).code == 0
+        records = [json.loads(line) for line in Path("states.jsonl").read_text().splitlines()]
+        assert [record["text"] for record in records] == ["abc", "", "ca b", "a"]
+        states = np.load("states.npy")
+        np.testing.assert_allclose([record["state"] for record in records], states, atol=1e-6)
+        parts = []
+        for direction in directions(file.config.model):
+            for layer in range(2):
+                values = recorded.series[Series(direction, layer, "cell")][5:9]  # of the third line
+                last = values[0 if direction == "backward" else -1]
+                parts.append(values.mean(0) if pool == "mean" else last)
+        np.testing.assert_allclose(states[2], np.concatenate(parts), atol=1e-6)
+    piped = charlstm("inspect", "-m", path, "-", "--states", "-", stdin=text.encode())
+    assert [json.loads(line)["line"] for line in piped.text.splitlines()] == [1, 2, 3, 4]

@@ -34,9 +34,6 @@ MIN_POSITIONS, MIN_CHANGES = 20, 4
 MAX_CLASSES = 64
 """The most frequent characters are a class each; all others are one."""
 
-STATES = ("cell", "hidden", "output")
-"""What is searched for classes: gates read the character directly, and classes take long to compare."""
-
 RUNNERS_UP = 4
 """Further units that are reported for a detector."""
 
@@ -202,8 +199,8 @@ def search_units(trace: Trace, detectors: Sequence[Detector], offsets: Sequence[
     zeros = np.zeros(size, np.float32)
     search = UnitSearch("auc" if kind == "condition" else "r", [], [], zeros, zeros)
     for series, values in trace.series.items():
-        if kind == "class" and series.quantity not in STATES:
-            continue
+        if kind == "class" and series.quantity not in trace.state:
+            continue  # gates read the character directly, and classes take long to compare
         scores = score(shifted, values.T)
         best = np.abs(scores.first).argmax(-1)[..., None]
         chosen, reported = (np.take_along_axis(half, best, -1)[..., 0] for half in scores)

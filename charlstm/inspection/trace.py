@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.architecture import BACKWARD_PREFIX
-from charlstm.cells import Array, matvec
+from charlstm.cells import CELLS, Array, matvec
 from charlstm.config import Direction, ModelConfig
 from charlstm.errors import UsageError
 from charlstm.sampling.filters import log_softmax
@@ -58,11 +58,13 @@ class Trace:
     """The states and gates of a model while it reads a text, in the order of the text.
 
     ids: the symbols of the text, [T].
+    state: the names of the parts of a state, the cell state first: what a unit remembers.
     series: a state or gate of every unit of a layer after each symbol, [T, H].
     predictions: of each direction.
     """
 
     ids: Ids
+    state: tuple[str, ...]
     series: dict[Series, Array]
     predictions: dict[Direction, PredictionTrace]
 
@@ -102,7 +104,7 @@ def trace(file: ModelFile, ids: Ids) -> Trace:
         recorded, predicted = trace_network(network, order.convert(ids), file.vocabulary)
         series |= {Series(direction, *key): order.convert(values) for key, values in recorded.items()}
         predictions[direction] = PredictionTrace(*(order.convert(values) for values in vars(predicted).values()))
-    return Trace(ids, series, predictions)
+    return Trace(ids, CELLS[file.config.model.cell].state[::-1], series, predictions)
 
 
 def directions(config: ModelConfig) -> tuple[Direction, ...]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Sequence
+from io import BytesIO
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ from charlstm.cells import CELLS
 from charlstm.cli.commands.inspect import DEFAULT_LENGTH, InspectRequest
 from charlstm.cli.findings import ablation_rows, excerpt_rows, finding_rows, format_table, gate_rows
 from charlstm.cli.heatmap import Guess, draw_text
-from charlstm.cli.output import write_json
+from charlstm.cli.output import escape_field, write_json
 from charlstm.cli.texts import read_files, read_part
 from charlstm.config import ModelConfig
 from charlstm.console import Console, escape_controls
@@ -22,11 +25,14 @@ from charlstm.inspection.detectors import Detector, detect, detect_surprise
 from charlstm.inspection.gates import measure_gates
 from charlstm.inspection.intervention import Ablation, ablate, categorize
 from charlstm.inspection.levels import extent, middle, to_levels
+from charlstm.inspection.lines import LineState, line_states
 from charlstm.inspection.patterns import detect_patterns
 from charlstm.inspection.ranking import rank_units
+from charlstm.inspection.similar import find_similar
 from charlstm.inspection.text import ReadText
 from charlstm.inspection.trace import PredictionTrace, Trace, trace
 from charlstm.sampling.units import Unit
+from charlstm.storage.files import write_atomically
 from charlstm.storage.model import ModelFile
 from charlstm.vocabulary import Vocabulary
 
@@ -48,8 +54,11 @@ def inspect_model(console: Console, path: Path, request: InspectRequest) -> None
     if request.gates:
         statistics = [each.to_dict() for each in measure_gates(recorded)]
         write_json(console, {**record, "gates": statistics}) if request.as_json else write_gates(console, statistics)
-        return
-    if unit:
+    elif request.like:
+        write_similar(console, text, recorded, record, request)
+    elif request.states:
+        write_states(console, file, text, recorded, request)
+    elif unit:
         write_unit(console, file, text, recorded, unit, record, request)
     else:
         write_ranking(console, file, text, recorded, patterns, record, request)
@@ -145,6 +154,57 @@ def write_unit(
     guesses = list_guesses(shown.predictions[unit.direction], file.vocabulary, request.predictions)
     write_lines(console, draw_text(console, text.characters, to_levels(quantity, values).tolist(), guesses))
     write_ablations(console, ablations)
+
+
+def write_similar(
+    console: Console, text: ReadText, recorded: Trace, record: dict[str, Any], request: InspectRequest
+) -> None:
+    """Write the spans of the text in which most units are on that are on in the given one."""
+    assert request.like is not None
+    start, end = request.like
+    similar = find_similar(text.select(recorded), start, end)
+    spans = [(start, len(similar.units)), *similar.spans]
+    if request.as_json:
+        units = [{"unit": str(unit), "sign": sign} for unit, sign in similar.units]
+        found = [
+            {"start": place, "units": count, "content": text.characters[place : place + end - start]}
+            for place, count in spans
+        ]
+        write_json(console, {**record, "units": units, "spans": found})
+        return
+    names = " ".join(f"{'-' * (sign < 0)}{unit}" for unit, sign in similar.units)
+    console.note(f"on throughout {start}:{end}: {names}", "dim")
+    rows = [("place", "units", "text")] + [
+        (f"{place}:{place + end - start}", str(count), escape_field(text.characters[place : place + end - start]))
+        for place, count in spans
+    ]
+    write_lines(console, format_table(rows))
+
+
+def write_states(console: Console, file: ModelFile, text: ReadText, recorded: Trace, request: InspectRequest) -> None:
+    """Write the state of each line. Raises UsageError for a quantity that the cell does not have."""
+    assert request.states is not None
+    quantity = request.quantity or recorded.state[-1]
+    if quantity not in recorded.quantities:
+        raise UsageError(f"the cell of this model has no {quantity!r}", f"it has {', '.join(recorded.quantities)}")
+    lines = line_states(text.characters, text.select(recorded), quantity, request.pool)
+    if request.states == "-":
+        for record in map(line_record, count(1), lines):
+            write_json(console, record)
+        return
+    path = Path(request.states)
+    if path.suffix == ".npy":
+        content = BytesIO()
+        np.save(content, np.stack([line.state for line in lines]))
+        data = content.getvalue()
+    else:
+        records = map(line_record, count(1), lines)
+        data = b"".join(json.dumps(record, ensure_ascii=False).encode("utf-8", "replace") + b"\n" for record in records)
+    write_atomically(path, data)
+
+
+def line_record(number: int, line: LineState) -> dict[str, Any]:
+    return {"line": number, "text": line.text, "state": [round(value, 6) for value in line.state.tolist()]}
 
 
 def list_guesses(predictions: PredictionTrace, vocabulary: Vocabulary, count: int) -> list[list[Guess]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -34,6 +35,9 @@ class InspectRequest:
     predictions: int
     gates: bool
     ablate: bool
+    like: tuple[int, int] | None
+    states: str | None
+    pool: Literal["last", "mean"]
     seed: int
     unknown: UnknownPolicy
     encoding: str | None
@@ -124,6 +128,28 @@ def inspect(
             help="Also fix each unit of the table (or that of --unit) at its mean, and show what that costs.",
         ),
     ] = False,
+    like: Annotated[
+        str | None,
+        typer.Option(
+            help="Show the places most like the characters from A (counted from 0) to before B: where the same units "
+            "are on.",
+            metavar="A:B",
+            show_default=False,
+        ),
+    ] = None,
+    states: Annotated[
+        str | None,
+        typer.Option(
+            help="Write the state after each line to a .npy or .jsonl file; - is JSON Lines on stdout.",
+            metavar="FILE",
+            click_type=SOURCE,
+            show_default=False,
+        ),
+    ] = None,
+    pool: Annotated[
+        Literal["last", "mean"],
+        typer.Option(help="With --states, the last state of a line or the mean over it."),
+    ] = "last",
     seed: Annotated[
         int, typer.Option(help="Seed of the noise levels and of the random units.", metavar="N", min=0)
     ] = 1,
@@ -139,13 +165,18 @@ def inspect(
     (auc) on the second half. Next to it are what the last character alone achieves, and the level that a search finds
     in noise.
     """
-    if gates and (unit or ablate or detect):
-        raise UsageError("--gates is a table of its own: give it without --unit, --ablate and --detect")
-    for option, value in (("--quantity", quantity), ("--predictions", predictions)):
-        if value and not unit:
-            raise UsageError(f"{option} has no effect without --unit")
-    if unit and detect and not ablate:
-        raise UsageError("--detect has no effect on --unit")
+    check_modes({"--unit": unit, "--gates": gates, "--like": like, "--states": states}, {"--detect": detect})
+    if ablate and (gates or like or states):
+        raise UsageError("--ablate fixes the units of the table or that of --unit")
+    if quantity and not (unit or states):
+        raise UsageError("--quantity has no effect without --unit or --states")
+    if predictions and not unit:
+        raise UsageError("--predictions has no effect without --unit")
+    if pool != "last" and not states:
+        raise UsageError("--pool has no effect without --states")
+    if states and not states.endswith(("-", ".npy", ".jsonl")):
+        raise UsageError(f"--states {states} must end in .npy or .jsonl, or be -")
+    span = parse_span(like)
     if part is not None and file is not None:
         raise UsageError("--part is a part of the model's own corpus: give --part or a FILE, not both")
     if file is None:
@@ -170,6 +201,9 @@ def inspect(
         predictions=predictions,
         gates=gates,
         ablate=ablate,
+        like=span,
+        states=states,
+        pool=pool,
         seed=seed,
         unknown=unknown,
         encoding=encoding,
@@ -177,3 +211,23 @@ def inspect(
         as_json=as_json,
     )
     inspect_model(console, path, request)
+
+
+def check_modes(modes: dict[str, object], of_the_table: dict[str, object]) -> None:
+    """Raise UsageError for two things to show, and for an option of the table together with one of them."""
+    chosen = [option for option, value in modes.items() if value]
+    if len(chosen) > 1:
+        raise UsageError(f"{chosen[0]} and {chosen[1]} cannot be combined")
+    for option, value in of_the_table.items():
+        if value and chosen:
+            raise UsageError(f"{option} has no effect with {chosen[0]}")
+
+
+def parse_span(text: str | None) -> tuple[int, int] | None:
+    """Return the bounds of "120:160". Raises UsageError."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d{1,12}):(\d{1,12})", text)
+    if not match or int(match[1]) >= int(match[2]):
+        raise UsageError(f"--like must be two places as 120:160, counted from 0, not {text!r}")
+    return int(match[1]), int(match[2])
