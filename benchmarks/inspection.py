@@ -71,7 +71,9 @@ def measure(folder: Path, seed: int, time: str) -> dict[str, Any]:
 def quote_sign(run: Path, test: Path, unit: str) -> str:
     """Return the sign of the correlation of the cell state of a unit with being inside quotes."""
     found = json.loads(run_command("inspect", "-m", run, test, "--unit", unit, "--json"))
-    inside = np.cumsum([character == '"' for character in found["content"]]) % 2
+    inside = np.zeros(len(found["content"]))
+    for match in re.finditer(r'(?<=\s)"[^"]*', found["content"]):
+        inside[match.start() : match.end()] = 1
     return "+" if np.corrcoef(inside, found["values"])[0, 1] > 0 else "-"
 
 

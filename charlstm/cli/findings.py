@@ -50,15 +50,8 @@ def finding_row(finding: Finding) -> Row:
         f"{finding.measure} {best.score:.3f}",
         f"{finding.character_score:.3f}",
         f"{finding.noise:.3f}",
-        remark(finding),
+        finding.remark,
     )
-
-
-def remark(finding: Finding) -> str:
-    """Return why a finding says nothing about memory; empty if it does."""
-    if not finding.is_above_noise:
-        return "not above noise"
-    return "" if finding.best.score > finding.character_score else "no more than the character"
 
 
 def excerpt_rows(console: Console, text: str, trace: Trace, findings: Sequence[Finding]) -> dict[int, list[str]]:
@@ -67,10 +60,10 @@ def excerpt_rows(console: Console, text: str, trace: Trace, findings: Sequence[F
     depth = color_depth(console.environ)
     rows = {}
     for k, each in enumerate(findings):
-        if remark(each):
+        if each.remark:
             continue
         values = trace.of_unit(each.best.unit, each.best.quantity)
-        levels = to_levels(each.best.quantity, values).tolist()
+        levels = to_levels(each.best.quantity, values[:, None])[:, 0].tolist()
         rows[k + 1] = [
             GAP + color_glyphs(excerpt_glyphs(text, levels, start, width), depth)
             for start in choose_excerpts(each.detector.values, width)

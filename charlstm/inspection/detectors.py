@@ -48,6 +48,8 @@ BRACKETS = (
     ("angle brackets", "<", ">"),
 )
 
+WHITE_CODES = frozenset(map(ord, " \n\t\r"))
+
 SENTENCE_ENDS = ".!?。！？"
 COMMENT_STARTS = ("#", "//")
 
@@ -167,17 +169,24 @@ def sentence_ends(codes: Indices) -> Flags:
 
 
 def inside(codes: Indices, opening: str, closing: str) -> Flags:
-    """Return where a quotation is open: from its opening mark to before its closing mark."""
+    """Return where a quotation is open: from its opening mark to before its closing mark.
+
+    Of two marks that look the same, one after white space and before a character can only open a quotation, one after a
+    character and before white space can only close it.
+    """
     if opening != closing:
         return depth(codes, opening, closing) > 0
-    marks = np.flatnonzero(codes == ord(opening)).tolist()
-    found, k = np.zeros(len(codes), bool), 0
-    while k < len(marks):
-        end = marks[k + 1] if k + 1 < len(marks) else len(codes)
-        if end - marks[k] <= MAX_ENCLOSED:
-            found[marks[k] : end] = True
-            k += 1
-        k += 1
+    found, start = np.zeros(len(codes), bool), -1
+    for place in np.flatnonzero(codes == ord(opening)).tolist():
+        white_before = place == 0 or codes[place - 1] in WHITE_CODES
+        white_after = place + 1 == len(codes) or codes[place + 1] in WHITE_CODES
+        if start >= 0 and place - start <= MAX_ENCLOSED and not (white_before and not white_after):
+            found[start:place] = True
+            start = -1
+        elif start >= 0 or white_before or not white_after:  # else it closes what was opened before the text begins
+            start = place
+    if start >= 0 and len(codes) - start <= MAX_ENCLOSED:
+        found[start:] = True
     return found
 
 

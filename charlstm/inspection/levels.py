@@ -18,13 +18,14 @@ def middle(quantity: str, values: Array) -> float:
     return 0.5 if quantity in SIGMOID_GATES or (quantity == "output" and values.min() >= 0) else 0.0
 
 
-def extent(values: Array, center: float) -> float:
-    """Return the distance from the center that has the full color."""
-    return max(float(np.quantile(np.abs(values - center), EXTENT_QUANTILE)), 1e-6)
+def extents(values: Array, center: float) -> Array:
+    """Return the distance from the center that has the full color, of each unit [n], given their values [T, n]."""
+    distances = np.quantile(np.abs(values - np.float32(center)), EXTENT_QUANTILE, axis=0)
+    return np.asarray(np.maximum(distances, 1e-6), np.float32)
 
 
 def to_levels(quantity: str, values: Array) -> Array:
-    """Return levels [T] from -1 to 1 for values [T]."""
+    """Return levels from -1 to 1 for values of units, [T, n] each."""
     center = middle(quantity, values)
-    levels: Array = np.clip((values - center) / extent(values, center), -1, 1).astype(np.float32)
+    levels: Array = np.clip((values - center) / extents(values, center), -1, 1).astype(np.float32)
     return levels

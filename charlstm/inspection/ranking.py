@@ -92,6 +92,13 @@ class Finding:
     def is_above_noise(self) -> bool:
         return self.best.score > self.noise
 
+    @property
+    def remark(self) -> str:
+        """Why it says nothing about memory; empty if it does."""
+        if not self.is_above_noise:
+            return "not above noise"
+        return "" if self.best.score > self.character_score else "no more than the character"
+
     def to_dict(self) -> dict[str, Any]:
         """Return the finding as JSON values."""
         return {

@@ -43,7 +43,7 @@ def find_similar(trace: Trace, start: int, end: int, count: int = 10) -> Similar
     for series, values in trace.series.items():
         if series.quantity != quantity:
             continue
-        levels = np.apply_along_axis(lambda column: to_levels(quantity, column), 0, values)
+        levels = to_levels(quantity, values)
         for sign in (1, -1):
             lasting = on_throughout(sign * levels > ON, length)
             chosen = np.flatnonzero(lasting[start])

@@ -24,8 +24,9 @@ from charlstm.errors import UsageError
 from charlstm.inspection.detectors import Detector, detect, detect_surprise
 from charlstm.inspection.gates import measure_gates
 from charlstm.inspection.intervention import Ablation, ablate, categorize
-from charlstm.inspection.levels import extent, middle, to_levels
+from charlstm.inspection.levels import extents, middle, to_levels
 from charlstm.inspection.lines import LineState, line_states
+from charlstm.inspection.page import render_page
 from charlstm.inspection.patterns import detect_patterns
 from charlstm.inspection.ranking import rank_units
 from charlstm.inspection.similar import find_similar
@@ -118,6 +119,11 @@ def write_ranking(
         names = [each.name for each in rare]
         write_json(console, {**record, "findings": found, "not_ranked": names, **ablations_to_json(ablations)})
         return
+    if request.html:
+        about = f"{file.config.model.cell}, {len(text.characters):,} characters of {record['text']}"
+        title = escape_controls(record["model"])
+        page = render_page(title, about, text.characters, shown, findings, all_units=request.all_units)
+        write_atomically(Path(request.html), page.encode("utf-8"))
     excerpts = excerpt_rows(console, text.characters, shown, findings) if console.uses_color(console.stdout) else {}
     write_lines(console, format_table(finding_rows(findings), excerpts))
     if rare:
@@ -145,14 +151,16 @@ def write_unit(
         write_json(console, {**record, **about, **ablations_to_json(ablations)})
         return
     center = middle(quantity, values)
-    reach = extent(values, center)
+    reach = float(extents(values[:, None], center)[0])
     console.note(
         f"{quantity} of unit {unit}: {center - reach:.3g} is blue or 0, {center:.3g} is white, "
         f"{center + reach:.3g} is orange or 9",
         "dim",
     )
     guesses = list_guesses(shown.predictions[unit.direction], file.vocabulary, request.predictions)
-    write_lines(console, draw_text(console, text.characters, to_levels(quantity, values).tolist(), guesses))
+    write_lines(
+        console, draw_text(console, text.characters, to_levels(quantity, values[:, None])[:, 0].tolist(), guesses)
+    )
     write_ablations(console, ablations)
 
 

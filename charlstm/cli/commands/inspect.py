@@ -38,6 +38,8 @@ class InspectRequest:
     like: tuple[int, int] | None
     states: str | None
     pool: Literal["last", "mean"]
+    html: str | None
+    all_units: bool
     seed: int
     unknown: UnknownPolicy
     encoding: str | None
@@ -46,7 +48,7 @@ class InspectRequest:
 
 
 @command(
-    short="file model length unit quantity predictions gates ablate as_json",
+    short="file model length detect unit predictions gates ablate html as_json",
     examples=(
         "charlstm inspect --ablate --detect 'https?://[^ ]*'",
         "charlstm inspect book.txt --unit 0.17 --predictions 3 --color always | less -R",
@@ -150,6 +152,19 @@ def inspect(
         Literal["last", "mean"],
         typer.Option(help="With --states, the last state of a line or the mean over it."),
     ] = "last",
+    html: Annotated[
+        str | None,
+        typer.Option(
+            "--html",
+            help="Also write a page for a web browser: the text in the colors of any unit.",
+            metavar="FILE",
+            click_type=SOURCE,
+            show_default=False,
+        ),
+    ] = None,
+    all_units: Annotated[
+        bool, typer.Option("--all", help="With --html, the gates of all units, not only of the best 64.")
+    ] = False,
     seed: Annotated[
         int, typer.Option(help="Seed of the noise levels and of the random units.", metavar="N", min=0)
     ] = 1,
@@ -176,6 +191,10 @@ def inspect(
         raise UsageError("--pool has no effect without --states")
     if states and not states.endswith(("-", ".npy", ".jsonl")):
         raise UsageError(f"--states {states} must end in .npy or .jsonl, or be -")
+    if html and (unit or gates or like or states):
+        raise UsageError("--html writes a page of the table: give it without --unit, --gates, --like and --states")
+    if all_units and not html:
+        raise UsageError("--all has no effect without --html")
     span = parse_span(like)
     if part is not None and file is not None:
         raise UsageError("--part is a part of the model's own corpus: give --part or a FILE, not both")
@@ -204,6 +223,8 @@ def inspect(
         like=span,
         states=states,
         pool=pool,
+        html=html,
+        all_units=all_units,
         seed=seed,
         unknown=unknown,
         encoding=encoding,
