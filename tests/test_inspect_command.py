@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from charlstm.cli.actions import inspect as action
-from charlstm.cli.heatmap import digit, mix
+from charlstm.cli.heatmap import digit
 from charlstm.inspection import patterns
+from charlstm.inspection.palette import PALETTES, mix_palette
 from charlstm.inspection.trace import Series, directions, trace
 from charlstm.storage.model import ModelFile
 from charlstm.vocabulary import ByteVocabulary, CharVocabulary
@@ -79,9 +80,9 @@ def test_with_color_the_background_of_a_character_is_the_level_of_the_unit(plant
     environ = {"COLORTERM": "truecolor"}
     arguments = ("inspect", "-m", planted, "-", "--color", "always", "--unit", f"0.{QUOTE}")
     result = charlstm(*arguments, stdin=b'at "on"', environ=environ)
-    high, none = (";".join(map(str, mix(level))) for level in (1, 0))
+    high, none = (";".join(map(str, mix_palette(PALETTES["light"], level))) for level in (1, 0))
     assert f"\x1b[48;2;{none};38;2;0;0;0mat " in result.text
-    assert f'\x1b[48;2;{high};38;2;255;255;255m"on' in result.text
+    assert f'\x1b[48;2;{high};38;2;0;0;0m"on' in result.text
     assert result.text.endswith("\x1b[0m\n")
     few = charlstm(*arguments, stdin=b'at "on"')
     assert "48;5;166" in few.text and "48;2" not in few.text

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from charlstm.inspection.levels import extents
-from charlstm.inspection.page import LEVELS, PALETTES, contrast, mix_palette, to_css
+from charlstm.inspection.page import LEVELS, to_css
+from charlstm.inspection.palette import PALETTES, contrast, mix_palette
 from charlstm.inspection.trace import Series, trace
 from charlstm.storage.model import ModelFile
 from charlstm.vocabulary import CharVocabulary

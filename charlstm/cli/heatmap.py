@@ -11,14 +11,7 @@ from typing import NamedTuple
 from rich.cells import cell_len
 
 from charlstm.console import Console, escape_character, escape_text
-
-LOW, MIDDLE, HIGH = (33, 102, 172), (247, 247, 247), (200, 80, 0)
-"""Blue, near white and orange: a diverging palette that color-blind readers can tell apart."""
-
-BLACK, WHITE = (0, 0, 0), (255, 255, 255)
-
-STRONG = 0.6
-"""Absolute level from which white text is easier to read than black text."""
+from charlstm.inspection.palette import BLACK, PALETTES, WHITE, Color, contrast, mix_palette
 
 TAB = 4
 """Columns of a tab."""
@@ -160,21 +153,15 @@ def protect_order(glyphs: Sequence[Glyph], row: str) -> str:
 
 
 def style(level: float, depth: int) -> str:
-    """Return the SGR codes of a background color and of black or white text on it."""
-    background, text = mix(level), WHITE if abs(level) > STRONG else BLACK
+    """Return the SGR codes of a background color and of black or white text on it, whichever can be read better."""
+    background = mix_palette(PALETTES["light"], level)
+    text = max((BLACK, WHITE), key=lambda color: contrast(color, background))
     if depth == 24:
         return ";".join(map(str, (48, 2, *background, 38, 2, *text)))
     return f"48;5;{nearest_of_256(background)};38;5;{nearest_of_256(text)}"
 
 
-def mix(level: float) -> tuple[int, int, int]:
-    """Return the color of a level, from -1 (blue) to 1 (orange)."""
-    end, share = (HIGH if level > 0 else LOW), min(abs(level), 1.0)
-    red, green, blue = (round(m + share * (e - m)) for m, e in zip(MIDDLE, end, strict=True))
-    return red, green, blue
-
-
-def nearest_of_256(color: tuple[int, int, int]) -> int:
+def nearest_of_256(color: Color) -> int:
     """Return the number of the nearest color of the 6 x 6 x 6 cube of xterm."""
     steps = (0, 95, 135, 175, 215, 255)
     red, green, blue = (min(range(6), key=lambda k: abs(steps[k] - value)) for value in color)
