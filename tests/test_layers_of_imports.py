@@ -76,6 +76,7 @@ def test_a_module_imports_from_lower_layers_only(path: Path) -> None:
 IMPORTS_TORCH = (
     "charlstm.evaluation.dynamic",
     "charlstm.evaluation.evaluate",
+    "charlstm.evaluation.resets",
     "charlstm.model",
     "charlstm.training.auto_config",
     "charlstm.training.lr_range_test",

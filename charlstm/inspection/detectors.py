@@ -102,6 +102,7 @@ def detect_surprise(trace: Trace) -> list[Detector]:
 
 
 LETTER, DIGIT, SPACE, PUNCTUATION, OTHER = range(5)
+CLASS_NAMES = ("letter", "digit", "white space", "punctuation or symbol", "other")
 
 
 def character_class(character: str) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from charlstm.cells import Array
 from charlstm.inspection.trace import PredictionTrace, Trace
 from charlstm.vocabulary import Ids, Vocabulary
 
@@ -41,6 +42,12 @@ class ReadText:
         """Return the value of the character of each symbol, [T], from those of the characters, [C]."""
         return np.repeat(values, np.diff(self.ends, prepend=-1))
 
+    def sum_by_character(self, values: Array) -> Array:
+        """Return the sum over the symbols of each character, [C], of values of the symbols, [T]."""
+        if len(self.ends) == len(self.ids):
+            return values
+        return np.asarray(np.add.reduceat(values, np.concatenate([[0], self.ends[:-1] + 1])), np.float32)
+
     def select(self, trace: Trace) -> Trace:
         """Return the trace of this text with one place for each character, [C]: after its last symbol.
 
@@ -48,11 +55,10 @@ class ReadText:
         """
         if len(self.ends) == len(self.ids):
             return trace
-        starts = np.concatenate([[0], self.ends[:-1] + 1])
         series = {name: values[self.ends] for name, values in trace.series.items()}
         predictions = {
             direction: PredictionTrace(
-                np.add.reduceat(each.log_probabilities, starts),
+                self.sum_by_character(each.log_probabilities),
                 each.entropies[self.ends],
                 each.likeliest[self.ends],
                 each.probabilities[self.ends],

@@ -21,6 +21,10 @@ MAX_GAP_SHARE = 0.5
 """Gaps need text between them."""
 
 
+By = Literal["detector", "reset", "ngram"]
+"""What the loss is divided by."""
+
+
 @dataclass(frozen=True)
 class TextSource:
     """The text to evaluate on: files, or a part of the model's own corpus."""
@@ -52,7 +56,7 @@ def check_share(value: float | None) -> float | None:
 @command(
     "adaptation",
     name="eval",
-    short="files model part unknown dynamic gaps as_json",
+    short="files model part unknown dynamic gaps by as_json",
     examples=("charlstm eval", "charlstm eval -m runs/mine other.txt --json"),
 )
 def eval_(
@@ -103,6 +107,14 @@ def eval_(
             show_default=False,
         ),
     ] = None,
+    by: Annotated[
+        By | None,
+        typer.Option(
+            help="Show where the loss is instead: by what is in the text (detector), by characters since the state was "
+            "reset (reset), or the errors that n-grams avoid (ngram).",
+            show_default=False,
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure how well a model predicts a text.
@@ -119,6 +131,8 @@ def eval_(
         raise UsageError(f"{next(iter(settings.values())).where} has no effect without --dynamic")
     if part is None and not files:
         check_unread_input(console, "--part val reads the model's own corpus")
+    if by and (dynamic or gaps is not None):
+        raise UsageError(f"--by shows the loss itself: give it without {'--dynamic' if dynamic else '--gaps'}")
     gap_options = parse_gap_options(gaps, gap_length, seed)
     given = from_environment(console.environ, "adaptation") | settings
     adaptation = build_section(AdaptationConfig, given, "adaptation")
@@ -126,9 +140,15 @@ def eval_(
     if model is None and as_json:  # the table names the model
         console.note(escape_controls(str(path)), "dim")
 
+    source = TextSource(files or [], part, unknown, encoding, errors)
+    if by:
+        from charlstm.cli.actions.eval_by import write_losses
+
+        write_losses(console, path, source, by, as_json=as_json)
+        return
+
     from charlstm.cli.actions.eval import evaluate_model, write_metrics
 
-    source = TextSource(files or [], part, unknown, encoding, errors)
     metrics = evaluate_model(console, path, source, gap_options, adaptation if dynamic else None)
     write_metrics(console, metrics, as_json)
 
