@@ -12,6 +12,7 @@ import pytest
 from charlstm.cli.actions import inspect as action
 from charlstm.cli.heatmap import digit
 from charlstm.inspection import patterns
+from charlstm.inspection.detectors import detect
 from charlstm.inspection.palette import PALETTES, mix_palette
 from charlstm.inspection.trace import Series, directions, trace
 from charlstm.storage.model import ModelFile
@@ -195,6 +196,7 @@ def test_inspect_runs_without_torch(planted: Path) -> None:
         (("--states", "x.csv"), "must end in .npy or .jsonl"),
         (("--states", "x.npy", "--quantity", "reset"), "has no 'reset'"),
         (("--pool", "mean"), "--pool has no effect"),
+        (("--labels", "missing.txt"), "cannot read the labels in missing.txt"),
         (("--part", "val"), "give --part or a FILE"),
         (("-l", "0"), "-l"),
     ],
@@ -262,3 +264,28 @@ def test_states_are_written_line_by_line(both: bool) -> None:
         np.testing.assert_allclose(states[2], np.concatenate(parts), atol=1e-6)
     piped = charlstm("inspect", "-m", path, "-", "--states", "-", stdin=text.encode())
     assert [json.loads(line)["line"] for line in piped.text.splitlines()] == [1, 2, 3, 4]
+
+
+def test_labels_of_lines_are_predicted_from_the_state_and_from_one_unit(planted: Path) -> None:
+    text = planted_text(12_000, 4)
+    quoted = next(each for each in detect(text) if each.name == "inside straight quotes").values
+    ends = [place for place, character in enumerate(text) if character == "\n"] + [len(text)]
+    labels = ["open" if quoted[end - 1] else "closed" for end in ends]
+    Path("labels.txt").write_text("\n".join(labels) + "\n")
+    found = inspect_json("-m", planted, "-", "--labels", "labels.txt", "--quantity", "cell", stdin=text.encode())
+    accuracy = {probe["features"]: probe["accuracy"] for probe in found["probes"]}
+    assert accuracy["the state"] >= 0.95 and accuracy[f"unit 0.{QUOTE}"] >= 0.95
+    assert accuracy["how often each character occurs"] < 0.9 and accuracy["the most frequent label"] < 0.9
+    assert found["held_out_lines"] == pytest.approx(len(labels) / 5, abs=1)
+    shown = charlstm("inspect", "-m", planted, "-", "--labels", "labels.txt", stdin=text.encode()).text
+    assert shown.splitlines()[0].split() == ["predicted", "from", "accuracy", "features", "used"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [("a\nb\n", "there are 2 labels"), ("a\n" * 46, "same label"), ("a\n" * 44 + "b\nb\n", "2 with the label 'b'")],
+)
+def test_labels_that_cannot_be_probed_get_one_sentence(planted: Path, labels: str, message: str) -> None:
+    Path("labels.txt").write_text(labels)
+    text = "\n".join(["the in"] * 46)
+    assert_fails(charlstm("inspect", "-m", planted, "-", "--labels", "labels.txt", stdin=text.encode()), 2, message)

@@ -37,6 +37,7 @@ class InspectRequest:
     ablate: bool
     like: tuple[int, int] | None
     states: str | None
+    labels: str | None
     pool: Literal["last", "mean"]
     html: str | None
     all_units: bool
@@ -148,9 +149,18 @@ def inspect(
             show_default=False,
         ),
     ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help="Show how well the state after each line predicts its label; the file has one label per line.",
+            metavar="FILE",
+            click_type=SOURCE,
+            show_default=False,
+        ),
+    ] = None,
     pool: Annotated[
         Literal["last", "mean"],
-        typer.Option(help="With --states, the last state of a line or the mean over it."),
+        typer.Option(help="With --states and --labels, the last state of a line or the mean over it."),
     ] = "last",
     html: Annotated[
         str | None,
@@ -180,19 +190,21 @@ def inspect(
     (auc) on the second half. Next to it are what the last character alone achieves, and the level that a search finds
     in noise.
     """
-    check_modes({"--unit": unit, "--gates": gates, "--like": like, "--states": states}, {"--detect": detect})
-    if ablate and (gates or like or states):
+    check_modes(
+        {"--unit": unit, "--gates": gates, "--like": like, "--states": states, "--labels": labels}, {"--detect": detect}
+    )
+    if ablate and (gates or like or states or labels):
         raise UsageError("--ablate fixes the units of the table or that of --unit")
-    if quantity and not (unit or states):
-        raise UsageError("--quantity has no effect without --unit or --states")
+    if quantity and not (unit or states or labels):
+        raise UsageError("--quantity has no effect without --unit, --states or --labels")
     if predictions and not unit:
         raise UsageError("--predictions has no effect without --unit")
-    if pool != "last" and not states:
-        raise UsageError("--pool has no effect without --states")
+    if pool != "last" and not (states or labels):
+        raise UsageError("--pool has no effect without --states or --labels")
     if states and not states.endswith(("-", ".npy", ".jsonl")):
         raise UsageError(f"--states {states} must end in .npy or .jsonl, or be -")
-    if html and (unit or gates or like or states):
-        raise UsageError("--html writes a page of the table: give it without --unit, --gates, --like and --states")
+    if html and (unit or gates or like or states or labels):
+        raise UsageError("--html writes a page of the table, and cannot be combined with what is shown instead of it")
     if all_units and not html:
         raise UsageError("--all has no effect without --html")
     span = parse_span(like)
@@ -222,6 +234,7 @@ def inspect(
         ablate=ablate,
         like=span,
         states=states,
+        labels=labels,
         pool=pool,
         html=html,
         all_units=all_units,
