@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from charlstm.vocabulary import ByteVocabulary, CharVocabulary
 from tests.support.command_line import assert_fails, charlstm
 from tests.support.models import make_untrained_model
 from tests.support.modules import loaded_modules_after
-from tests.support.planted import COLUMN, QUOTE, planted_model, planted_text
+from tests.support.planted import COLUMN, HIDDEN, QUOTE, planted_model, planted_text
 
 TEXT = planted_text(3000, 1)
 
@@ -137,6 +138,16 @@ def test_gates_are_a_table_of_their_own(planted: Path) -> None:
     assert forget["longest_time_constant"] > 20
 
 
+def test_saturated_gates_are_drawn(planted: Path) -> None:
+    result = charlstm("inspect", "-m", planted, "-", "--gates", "--plot", "gates.svg", stdin=TEXT.encode())
+    assert result.code == 0, result.err
+    tree = ElementTree.parse("gates.svg")
+    circles = [each for each in tree.iter() if each.tag.endswith("circle") and each.get("r") == "3"]
+    assert len(circles) == 3 * HIDDEN
+    forget = circles[HIDDEN + QUOTE]  # open except at quotes
+    assert float(forget.get("cy", "nan")) < 15 and float(forget.get("cx", "nan")) < 15
+
+
 def test_fixing_a_unit_changes_the_loss_where_it_matters(planted: Path) -> None:
     found = inspect_json("-m", planted, "-", "--ablate", "--unit", f"0.{QUOTE}", stdin=TEXT.encode())
     (ablation,) = found["ablations"]
@@ -191,6 +202,7 @@ def test_inspect_runs_without_torch(planted: Path) -> None:
         (("--gates", "--ablate"), "--ablate fixes the units of the table"),
         (("--gates", "--unit", "0.1"), "cannot be combined"),
         (("--gates", "--detect", "a"), "--detect has no effect with --gates"),
+        (("--plot", "x.svg"), "--plot has no effect without --gates"),
         (("--like", "5"), "must be two places"),
         (("--like", "90000:90001"), "is not a span of a text"),
         (("--states", "x.csv"), "must end in .npy or .jsonl"),

@@ -22,7 +22,7 @@ from charlstm.config import ModelConfig
 from charlstm.console import Console, escape_controls
 from charlstm.errors import UsageError
 from charlstm.inspection.detectors import Detector, detect, detect_surprise
-from charlstm.inspection.gates import measure_gates
+from charlstm.inspection.gates import GateStatistics, measure_gates
 from charlstm.inspection.intervention import Ablation, ablate, categorize
 from charlstm.inspection.levels import extents, middle, to_levels
 from charlstm.inspection.lines import LineState, line_states
@@ -30,6 +30,7 @@ from charlstm.inspection.page import render_page
 from charlstm.inspection.patterns import detect_patterns
 from charlstm.inspection.probes import probe_labels
 from charlstm.inspection.ranking import rank_units
+from charlstm.inspection.scatter import draw_scatter
 from charlstm.inspection.similar import find_similar
 from charlstm.inspection.text import ReadText
 from charlstm.inspection.trace import PredictionTrace, Trace, directions, trace
@@ -54,8 +55,7 @@ def inspect_model(console: Console, path: Path, request: InspectRequest) -> None
     recorded = trace(file, text.ids)
     record = {"model": str(path), "text": about, "characters": len(text.characters)}
     if request.gates:
-        statistics = [each.to_dict() for each in measure_gates(recorded)]
-        write_json(console, {**record, "gates": statistics}) if request.as_json else write_gates(console, statistics)
+        write_gates(console, measure_gates(recorded), record, request)
     elif request.like:
         write_similar(console, text, recorded, record, request)
     elif request.labels:
@@ -126,7 +126,7 @@ def write_ranking(
         about = f"{file.config.model.cell}, {len(text.characters):,} characters of {record['text']}"
         title = escape_controls(record["model"])
         page = render_page(title, about, text.characters, shown, findings, all_units=request.all_units)
-        write_atomically(Path(request.html), page.encode("utf-8"))
+        write_atomically(request.html, page.encode("utf-8"))
     excerpts = excerpt_rows(console, text.characters, shown, findings) if console.uses_color(console.stdout) else {}
     write_lines(console, format_table(finding_rows(findings), excerpts))
     if rare:
@@ -237,7 +237,7 @@ def write_probes(
         for number in range(config.hidden)
     ]
     lines = list(read_lines(text, recorded, request))
-    result = probe_labels(lines, read_labels(Path(request.labels)), names, request.seed)
+    result = probe_labels(lines, read_labels(request.labels), names, request.seed)
     probes = [probe.to_dict() for probe in result.probes]
     if request.as_json:
         write_json(console, {**record, "lines": len(lines), "held_out_lines": result.held_out, "probes": probes})
@@ -300,8 +300,17 @@ def ablations_to_json(ablations: Sequence[Ablation]) -> dict[str, Any]:
     return {"ablations": [each.to_dict() for each in ablations]} if ablations else {}
 
 
-def write_gates(console: Console, statistics: Sequence[dict[str, Any]]) -> None:
-    write_lines(console, format_table(gate_rows(statistics)))
+def write_gates(
+    console: Console, statistics: Sequence[GateStatistics], record: dict[str, Any], request: InspectRequest
+) -> None:
+    """Write how far the gates are open, and draw it if that is asked for."""
+    if request.plot:
+        write_atomically(request.plot, draw_scatter(statistics).encode())
+    gates = [each.to_dict() for each in statistics]
+    if request.as_json:
+        write_json(console, {**record, "gates": gates})
+    else:
+        write_lines(console, format_table(gate_rows(gates)))
 
 
 def write_lines(console: Console, lines: Iterable[str]) -> None:

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from charlstm.cli.options import SOURCE, EncodingOption, ErrorsOption, JsonOption, ModelOption, UnknownOption, command
+from charlstm.cli.options import (
+    PATH,
+    SOURCE,
+    EncodingOption,
+    ErrorsOption,
+    JsonOption,
+    ModelOption,
+    UnknownOption,
+    command,
+)
 from charlstm.cli.stdin import check_unread_input
 from charlstm.config import UnknownPolicy
 from charlstm.console import Console, escape_controls
@@ -34,12 +44,13 @@ class InspectRequest:
     quantity: str | None
     predictions: int
     gates: bool
+    plot: Path | None
     ablate: bool
     like: tuple[int, int] | None
     states: str | None
-    labels: str | None
+    labels: Path | None
     pool: Literal["last", "mean"]
-    html: str | None
+    html: Path | None
     all_units: bool
     seed: int
     unknown: UnknownPolicy
@@ -124,6 +135,15 @@ def inspect(
     gates: Annotated[
         bool, typer.Option("--gates", help="Show how far the gates of each layer are open instead.")
     ] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --gates, also draw how often each unit is saturated, as SVG.",
+            metavar="FILE",
+            click_type=PATH,
+            show_default=False,
+        ),
+    ] = None,
     ablate: Annotated[
         bool,
         typer.Option(
@@ -150,11 +170,11 @@ def inspect(
         ),
     ] = None,
     labels: Annotated[
-        str | None,
+        Path | None,
         typer.Option(
             help="Show how well the state after each line predicts its label; the file has one label per line.",
             metavar="FILE",
-            click_type=SOURCE,
+            click_type=PATH,
             show_default=False,
         ),
     ] = None,
@@ -163,12 +183,12 @@ def inspect(
         typer.Option(help="With --states and --labels, the last state of a line or the mean over it."),
     ] = "last",
     html: Annotated[
-        str | None,
+        Path | None,
         typer.Option(
             "--html",
             help="Also write a page for a web browser: the text in the colors of any unit.",
             metavar="FILE",
-            click_type=SOURCE,
+            click_type=PATH,
             show_default=False,
         ),
     ] = None,
@@ -197,6 +217,8 @@ def inspect(
         raise UsageError("--ablate fixes the units of the table or that of --unit")
     if quantity and not (unit or states or labels):
         raise UsageError("--quantity has no effect without --unit, --states or --labels")
+    if plot and not gates:
+        raise UsageError("--plot has no effect without --gates")
     if predictions and not unit:
         raise UsageError("--predictions has no effect without --unit")
     if pool != "last" and not (states or labels):
@@ -231,6 +253,7 @@ def inspect(
         quantity=quantity,
         predictions=predictions,
         gates=gates,
+        plot=plot,
         ablate=ablate,
         like=span,
         states=states,
