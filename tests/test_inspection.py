@@ -14,9 +14,10 @@ from charlstm.architecture import weight_shapes
 from charlstm.cells import CELLS
 from charlstm.config import Config, ModelConfig
 from charlstm.errors import UsageError
+from charlstm.inspection.comparison import rank_rows
 from charlstm.inspection.detectors import Detector, detect
 from charlstm.inspection.intervention import ablate, categorize
-from charlstm.inspection.ranking import Finding, rank_rows, rank_units
+from charlstm.inspection.ranking import Finding, rank_units
 from charlstm.inspection.text import ReadText
 from charlstm.inspection.trace import Series, Trace, trace
 from charlstm.sampling.units import Unit

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -125,3 +125,9 @@ def ablation_rows(ablations: Sequence[Ablation]) -> list[Row]:
             )
         )
     return rows
+
+
+def write_lines(console: Console, lines: Iterable[str]) -> None:
+    """Write lines whose text is already escaped."""
+    for line in lines:
+        console.write(line.encode("utf-8", "backslashreplace") + b"\n", escaped=True)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from io import BytesIO
-from itertools import count
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from charlstm.cells import CELLS
+from charlstm.cli.actions.inspect_lines import write_probes, write_states
 from charlstm.cli.commands.inspect import DEFAULT_LENGTH, InspectRequest
-from charlstm.cli.findings import ablation_rows, excerpt_rows, finding_rows, format_table, gate_rows
+from charlstm.cli.findings import ablation_rows, excerpt_rows, finding_rows, format_table, gate_rows, write_lines
 from charlstm.cli.heatmap import Guess, draw_text
 from charlstm.cli.output import escape_field, write_json
 from charlstm.cli.texts import read_files, read_part
@@ -25,15 +23,13 @@ from charlstm.inspection.detectors import Detector, detect, detect_surprise
 from charlstm.inspection.gates import GateStatistics, measure_gates
 from charlstm.inspection.intervention import Ablation, ablate, categorize
 from charlstm.inspection.levels import extents, middle, to_levels
-from charlstm.inspection.lines import LineState, line_states
 from charlstm.inspection.page import render_page
 from charlstm.inspection.patterns import detect_patterns
-from charlstm.inspection.probes import probe_labels
 from charlstm.inspection.ranking import rank_units
 from charlstm.inspection.scatter import draw_scatter
 from charlstm.inspection.similar import find_similar
 from charlstm.inspection.text import ReadText
-from charlstm.inspection.trace import PredictionTrace, Trace, directions, trace
+from charlstm.inspection.trace import PredictionTrace, Trace, trace
 from charlstm.sampling.units import Unit
 from charlstm.storage.files import write_atomically
 from charlstm.storage.model import ModelFile
@@ -192,78 +188,6 @@ def write_similar(
     write_lines(console, format_table(rows))
 
 
-def write_states(console: Console, file: ModelFile, text: ReadText, recorded: Trace, request: InspectRequest) -> None:
-    """Write the state of each line."""
-    assert request.states is not None
-    lines = read_lines(text, recorded, request)
-    if request.states == "-":
-        for record in map(line_record, count(1), lines):
-            write_json(console, record)
-        return
-    path = Path(request.states)
-    if path.suffix == ".npy":
-        content = BytesIO()
-        np.save(content, np.stack([line.state for line in lines]))
-        data = content.getvalue()
-    else:
-        records = map(line_record, count(1), lines)
-        data = b"".join(json.dumps(record, ensure_ascii=False).encode("utf-8", "replace") + b"\n" for record in records)
-    write_atomically(path, data)
-
-
-def read_lines(text: ReadText, recorded: Trace, request: InspectRequest) -> Iterator[LineState]:
-    """Return the state of each line. Raises UsageError for a quantity that the cell does not have."""
-    quantity = request.quantity or recorded.state[-1]
-    if quantity not in recorded.quantities:
-        raise UsageError(f"the cell of this model has no {quantity!r}", f"it has {', '.join(recorded.quantities)}")
-    return line_states(text.characters, text.select(recorded), quantity, request.pool)
-
-
-def write_probes(
-    console: Console,
-    file: ModelFile,
-    text: ReadText,
-    recorded: Trace,
-    record: dict[str, Any],
-    request: InspectRequest,
-) -> None:
-    """Write how well the labels of the lines can be predicted."""
-    assert request.labels is not None
-    config = file.config.model
-    names = [
-        str(Unit(layer, number, direction))
-        for direction in directions(config)
-        for layer in range(config.layers)
-        for number in range(config.hidden)
-    ]
-    lines = list(read_lines(text, recorded, request))
-    result = probe_labels(lines, read_labels(request.labels), names, request.seed)
-    probes = [probe.to_dict() for probe in result.probes]
-    if request.as_json:
-        write_json(console, {**record, "lines": len(lines), "held_out_lines": result.held_out, "probes": probes})
-        return
-    console.note(f"accuracy on {result.held_out:,} held-out lines of {len(lines):,}", "dim")
-    rows = [("predicted from", "accuracy", "features used")]
-    rows += [(each["features"], f"{each['accuracy']:.3f}", f"{each['used']:,}") for each in probes]
-    write_lines(console, format_table(rows))
-
-
-def read_labels(path: Path) -> list[str]:
-    """Return the lines of a file. Raises UsageError if it cannot be read."""
-    try:
-        return path.read_text("utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        raise UsageError(f"cannot read the labels in {path}: {describe(error)}") from error
-
-
-def describe(error: OSError | ValueError) -> str:
-    return error.strerror or str(error) if isinstance(error, OSError) else "it is not UTF-8"
-
-
-def line_record(number: int, line: LineState) -> dict[str, Any]:
-    return {"line": number, "text": line.text, "state": [round(value, 6) for value in line.state.tolist()]}
-
-
 def list_guesses(predictions: PredictionTrace, vocabulary: Vocabulary, count: int) -> list[list[Guess]]:
     """Return the most likely next characters at each place, as many as are asked for."""
     if not count:
@@ -311,9 +235,3 @@ def write_gates(
         write_json(console, {**record, "gates": gates})
     else:
         write_lines(console, format_table(gate_rows(gates)))
-
-
-def write_lines(console: Console, lines: Iterable[str]) -> None:
-    """Write lines whose text is already escaped."""
-    for line in lines:
-        console.write(line.encode("utf-8", "backslashreplace") + b"\n", escaped=True)
