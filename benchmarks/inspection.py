@@ -5,7 +5,8 @@
 The text has lines that are wrapped before column 70, quotations and parentheses of 5 to 60 characters. For each seed
 an LSTM of 128 units is trained on it, and inspected on 10,000 other characters of the same kind: the best unit for the
 column, for being inside quotes and inside parentheses, what fixing the unit of the quotes costs at closing quotes and
-elsewhere, and the median length of quotations in samples with that unit clamped on, next to samples as they are.
+elsewhere, and the median length of quotations in samples with that unit clamped on and off, at two standard deviations
+from its mean, next to samples as they are.
 """
 
 from __future__ import annotations
@@ -61,10 +62,12 @@ def measure(folder: Path, seed: int, time: str) -> dict[str, Any]:
         result[name] = {key: rows[name][key] for key in ("unit", "quantity", "measure", "score", "sign", "noise")}
     unit = rows["inside straight quotes"]["unit"]
     result["ablation"] = next(each for each in found["ablations"] if each["unit"] == unit)
-    sign = quote_sign(run, test, unit)
-    lengths = [quotation_lengths(run, options) for options in ((), ("--clamp", f"{unit}={sign}2"))]
-    result["quotation_lengths"] = [median(each) for each in lengths]
-    result["p"] = mann_whitney(*lengths)
+    plain = quotation_lengths(run, ())
+    result["quotation_lengths"] = {"plain": median(plain)}
+    on = quote_sign(run, test, unit)
+    for name, sign in (("on", on), ("off", "-" if on == "+" else "+")):
+        clamped = quotation_lengths(run, ("--clamp", f"{unit}={sign}2"))
+        result["quotation_lengths"] |= {name: median(clamped), f"p_{name}": mann_whitney(plain, clamped)}
     return result
 
 
@@ -140,11 +143,12 @@ def format_result(result: dict[str, Any]) -> str:
     )
     effects = result["ablation"]["effects"]
     closing, elsewhere = effects["closing quotes"], effects["elsewhere"]
-    before, after = result["quotation_lengths"]
+    lengths = result["quotation_lengths"]
     return (
         f"seed {result['seed']}: loss {result['loss_nats']:.3f}; {found}; fixed: closing quotes "
         f"{closing['change_nats']:+.3f} (> {closing['exceeded']} of {result['ablation']['random_units']}), elsewhere "
-        f"{elsewhere['change_nats']:+.4f}; quotations {before:g} -> {after:g} characters, p {result['p']:.1g}"
+        f"{elsewhere['change_nats']:+.4f}; quotations {lengths['plain']:g} characters, clamped on {lengths['on']:g} "
+        f"(p {lengths['p_on']:.1g}), off {lengths['off']:g} (p {lengths['p_off']:.1g})"
     )
 
 
