@@ -7,8 +7,8 @@
 `measure` appends a line of JSON for each run to planning.jsonl and skips the runs that it has. The loss is that of the
 same pieces from all over the text, which no run is trained on. Losses do not depend on the speed of the machine, so
 other programs may run at the same time. `compare` does the same for the candidates of `--max-time`, at the speeds of
-the reference machine, and prints the predicted and the reached loss of each. `fit` prints the constants of
-`charlstm.training.scaling` and a table of measured and predicted losses of LSTMs.
+the reference machine, prints the predicted and the reached loss of each, and appends to candidates.jsonl. `fit` prints
+the constants of `charlstm.training.scaling` and a table of measured and predicted losses of LSTMs.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from charlstm.training.scaling import LAW, ScalingLaw, predict_excess_loss
 from charlstm.training.schedule import learning_rate
 from charlstm.training.trainer import Trainer
 
-MEASUREMENTS = Path(__file__).with_suffix(".jsonl")
+MEASUREMENTS, CANDIDATES = Path(__file__).with_suffix(".jsonl"), Path(__file__).with_name("candidates.jsonl")
 
 VALIDATION, PIECES = 200_000, 50
 """Characters of the validation part (a tenth of a shorter text), and the number of places they are from."""
@@ -75,7 +75,7 @@ def main() -> None:
     comparing.add_argument("--margin", type=float, default=0.04, help="that a candidate may be behind, in nats")
     comparing.add_argument("--seeds", type=int, nargs="+", default=[1])
     comparing.add_argument("--jobs", type=int, default=2, help="runs at a time, each on one core")
-    comparing.add_argument("--output", type=Path, default=MEASUREMENTS)
+    comparing.add_argument("--output", type=Path, default=CANDIDATES)
     comparing.set_defaults(function=compare)
     fitting = commands.add_parser("fit")
     fitting.add_argument("--input", type=Path, default=MEASUREMENTS)

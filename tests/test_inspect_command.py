@@ -10,8 +10,10 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from charlstm.architecture import weight_shapes
 from charlstm.cli.actions import inspect as action
 from charlstm.cli.heatmap import digit
+from charlstm.config import Config, ModelConfig
 from charlstm.inspection import patterns
 from charlstm.inspection.detectors import detect
 from charlstm.inspection.palette import PALETTES, mix_palette
@@ -138,6 +140,22 @@ def test_gates_are_a_table_of_their_own(planted: Path) -> None:
     assert forget["longest_time_constant"] > 20
 
 
+@pytest.mark.parametrize(
+    ("cell", "names"), [("gru", ["reset", "update"]), ("rnn", ["hidden"]), ("jordan", ["hidden"]), ("mlstm", 3)]
+)
+def test_the_table_of_gates_fits_the_cell(cell: str, names: list[str] | int) -> None:
+    vocabulary = CharVocabulary("\n abc")
+    config = Config(model=ModelConfig(cell=cell, hidden=8, embedding=4, layers=2))
+    shapes = weight_shapes(config.model, vocabulary.size)
+    random = np.random.default_rng(0)
+    weights = {name: random.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    path = save(ModelFile(config, vocabulary, weights))
+    rows = inspect_json("-m", path, "-", "--gates", stdin=b"abc ab\nc" * 9)["gates"]
+    gates = ["input", "forget", "output"] if isinstance(names, int) else names
+    assert [row["series"] for row in rows] == [f"layers.{layer}.{gate}" for layer in range(2) for gate in gates]
+    assert {"time_constants" in row for row in rows} >= {"forget" in gates or "update" in gates}
+
+
 def test_saturated_gates_are_drawn(planted: Path) -> None:
     result = charlstm("inspect", "-m", planted, "-", "--gates", "--plot", "gates.svg", stdin=TEXT.encode())
     assert result.code == 0, result.err
@@ -158,7 +176,7 @@ def test_fixing_a_unit_changes_the_loss_where_it_matters(planted: Path) -> None:
     again = inspect_json("-m", planted, "-", "--ablate", "--unit", f"0.{QUOTE}", stdin=TEXT.encode())
     assert again["ablations"] == found["ablations"]
     text = charlstm("inspect", "-m", planted, "-", "--ablate", stdin=TEXT.encode()).text
-    assert "closing quotes" in text and "of 50)" in text
+    assert "closing quotes" in text and "of 50 random units" in text
 
 
 @pytest.mark.parametrize("both", [True, False])

@@ -135,7 +135,7 @@ def test_a_character_of_several_bytes_has_the_state_after_the_last_and_the_log_p
     ("name", "text", "expected"),
     [
         ("column", "ab\ncde\n", [1, 2, 0, 1, 2, 3, 0]),
-        ("length of the previous line", "ab\ncde\nf", [0, 0, 2, 2, 2, 2, 3, 3]),
+        ("previous line length", "ab\ncde\nf", [0, 0, 2, 2, 2, 2, 3, 3]),
         ("indentation", "  a b\n\tc", [1, 2, 2, 2, 2, 0, 1, 1]),
         ("position in word", "ab, c1", [1, 2, 0, 0, 1, 2]),
         ("position in sentence", "A b. C", [1, 2, 3, 4, 0, 1]),

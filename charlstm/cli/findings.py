@@ -37,7 +37,7 @@ def format_table(rows: Sequence[Row], below: Mapping[int, Sequence[str]] | None 
 
 def finding_rows(findings: Sequence[Finding]) -> list[Row]:
     """Return the rows of the table of findings."""
-    header = ("detector", "unit", "quantity", "second half", "character alone", "noise", "")
+    header = ("detector", "unit", "quantity", "second half", "character", "noise", "")
     return [header, *map(finding_row, findings)]
 
 
@@ -121,7 +121,7 @@ def ablation_rows(ablations: Sequence[Ablation]) -> list[Row]:
         rows.append(
             (
                 str(each.unit),
-                *(f"{effect.change:+.3f} (> {effect.exceeded} of {each.random_units})" for effect in effects),
+                *(f"{effect.change:+.3f} {effect.exceeded:3}" for effect in effects),
             )
         )
     return rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import groupby
 from typing import NamedTuple
 
@@ -12,6 +13,9 @@ from rich.cells import cell_len
 
 from charlstm.console import Console, escape_character, escape_text
 from charlstm.inspection.palette import BLACK, PALETTES, WHITE, Color, contrast, mix_palette
+
+STEPS = 7
+"""Steps between no color and the strongest, in either direction."""
 
 TAB = 4
 """Columns of a tab."""
@@ -130,7 +134,7 @@ def color_depth(environ: Mapping[str, str]) -> int:
 
 def color_glyphs(glyphs: Sequence[Glyph], depth: int) -> str:
     """Return glyphs with their background colors, as a row."""
-    runs = groupby(glyphs, lambda glyph: style(glyph.level, depth))
+    runs = groupby(glyphs, lambda glyph: style(round(glyph.level * STEPS), depth))
     row = "".join(f"\x1b[{codes}m{''.join(glyph.shown for glyph in run)}" for codes, run in runs)
     return protect_order(glyphs, f"{row}\x1b[0m")
 
@@ -152,9 +156,10 @@ def protect_order(glyphs: Sequence[Glyph], row: str) -> str:
     return f"{OVERRIDE}{row}{END_OVERRIDE}" if bidirectional else row
 
 
-def style(level: float, depth: int) -> str:
-    """Return the SGR codes of a background color and of black or white text on it, whichever can be read better."""
-    background = mix_palette(PALETTES["light"], level)
+@cache
+def style(step: int, depth: int) -> str:
+    """Return the SGR codes of the background color of a level, counted in steps from 0, and of readable text on it."""
+    background = mix_palette(PALETTES["light"], step / STEPS)
     text = max((BLACK, WHITE), key=lambda color: contrast(color, background))
     if depth == 24:
         return ";".join(map(str, (48, 2, *background, 38, 2, *text)))

@@ -68,7 +68,7 @@ def detect(text: str) -> list[Detector]:
     upper = np.array([character.isupper() for character in text], bool)
     numbers = {
         "column": column,
-        "length of the previous line": previous_line(newline),
+        "previous line length": previous_line(newline),
         "indentation": indentation(codes, newline),
         "position in word": run_length(word),
         "position in sentence": since(sentence_ends(codes)),

@@ -88,10 +88,10 @@ class Finding:
 
     @property
     def remark(self) -> str:
-        """Why it says nothing about memory; empty if it does."""
+        """Why it says nothing about memory: "noise", "echo" of the character just read, or empty if it does."""
         if not self.is_above_noise:
-            return "not above noise"
-        return "" if self.best.score > self.character_score else "no more than the character"
+            return "noise"
+        return "" if self.best.score > self.character_score else "echo"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the finding as JSON values."""

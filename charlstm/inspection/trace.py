@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +23,9 @@ from charlstm.vocabulary import Ids, Vocabulary
 
 LOGIT_ROWS = 512
 """Positions whose logits are computed together."""
+
+TICK_STEPS = 200
+"""Steps between reports of progress."""
 
 KEPT_PREDICTIONS = 10
 """Most next symbols that are kept at each position."""
@@ -90,18 +95,24 @@ class Trace:
         return arrays
 
 
-def trace(file: ModelFile, ids: Ids) -> Trace:
+def trace(file: ModelFile, ids: Ids, progress: Callable[[float], None] = lambda share: None) -> Trace:
     """Read a text of T symbols, [T], after BOS, from its beginning, and once more from its end if the model reads both.
 
     Both directions are recorded in the order of the text: what the backward direction has read at a position is the
-    symbol there and all after it.
+    symbol there and all after it. `progress` is called with the share that was read.
     """
     series: dict[Series, Array] = {}
     predictions: dict[Direction, PredictionTrace] = {}
-    for direction in directions(file.config.model):
+    config = file.config.model
+    ticks, done = len(directions(config)) * config.layers * (len(ids) / TICK_STEPS), count(1)
+
+    def tick() -> None:
+        progress(min(next(done) / ticks, 1.0))
+
+    for direction in directions(config):
         half, order = file.select_direction(direction), ReadingOrder(direction)
         network = Network(half.config.model, half.weights, file.vocabulary.end_of_document)
-        recorded, predicted = trace_network(network, order.convert(ids), file.vocabulary)
+        recorded, predicted = trace_network(network, order.convert(ids), file.vocabulary, tick)
         series |= {Series(direction, *key): order.convert(values) for key, values in recorded.items()}
         predictions[direction] = PredictionTrace(*(order.convert(values) for values in vars(predicted).values()))
     return Trace(ids, CELLS[file.config.model.cell].state[::-1], series, predictions)
@@ -113,17 +124,18 @@ def directions(config: ModelConfig) -> tuple[Direction, ...]:
 
 
 def trace_network(
-    network: Network, ids: Ids, vocabulary: Vocabulary
+    network: Network, ids: Ids, vocabulary: Vocabulary, tick: Callable[[], None]
 ) -> tuple[dict[tuple[int, str], Array], PredictionTrace]:
     """Read a text, [T], after BOS. Return the values of each layer and quantity, [T, H], and the predictions.
 
-    It is read layer by layer, since the input of a layer is then projected in one matrix product.
+    It is read layer by layer, since the input of a layer is then projected in one matrix product. `tick` is called
+    after every `TICK_STEPS` steps of a layer.
     """
     read = np.concatenate([[vocabulary.bos], ids])
     series: dict[tuple[int, str], Array] = {}
     u, outputs = network.embedding[read], []
     for k, layer in enumerate(network.layers):
-        values = trace_layer(network, k, matvec(layer["weight_ih"], u) + layer["bias_ih"], read)
+        values = trace_layer(network, k, matvec(layer["weight_ih"], u) + layer["bias_ih"], read, tick)
         y = values[network.cell.state[0]]
         u = network.combine(k, u, y) if k else y
         outputs.append(u)
@@ -132,7 +144,7 @@ def trace_network(
     return series, compute_predictions(network, head_inputs, ids)
 
 
-def trace_layer(network: Network, k: int, x: Array, ids: Ids) -> dict[str, Array]:
+def trace_layer(network: Network, k: int, x: Array, ids: Ids, tick: Callable[[], None]) -> dict[str, Array]:
     """Return the states and gates of a layer by name, [T, H] each, given its projected input [T, G*H]."""
     values: dict[str, Array] = {}
     initial = state = network.initial_state(1)[k]
@@ -145,14 +157,16 @@ def trace_layer(network: Network, k: int, x: Array, ids: Ids) -> dict[str, Array
             if t == 0:
                 values[name] = np.empty((len(ids), network.config.hidden), np.float32)
             values[name][t] = array[0]
+        if t % TICK_STEPS == TICK_STEPS - 1:
+            tick()
     return values
 
 
 def compute_predictions(network: Network, head_inputs: Array, ids: Ids) -> PredictionTrace:
     """Return the predictions that a head makes from what it reads after BOS and each symbol, [T + 1, R]."""
-    count = min(KEPT_PREDICTIONS, len(network.head.bias))
+    kept = min(KEPT_PREDICTIONS, len(network.head.bias))
     log_probabilities, entropies = np.empty(len(ids), np.float32), np.empty(len(ids), np.float32)
-    likeliest, probabilities = np.empty((len(ids), count), np.int64), np.empty((len(ids), count), np.float32)
+    likeliest, probabilities = np.empty((len(ids), kept), np.int64), np.empty((len(ids), kept), np.float32)
     for first in range(0, len(head_inputs), LOGIT_ROWS):
         log_p = log_softmax(network.head.logits(head_inputs[first : first + LOGIT_ROWS]))  # of the symbol at each place
         last = min(first + len(log_p), len(ids))
@@ -161,6 +175,6 @@ def compute_predictions(network: Network, head_inputs: Array, ids: Ids) -> Predi
         read = slice(max(first - 1, 0), max(first - 1, 0) + len(after))
         p = np.exp(after)
         entropies[read] = -(p * after).sum(1)
-        likeliest[read] = np.argsort(-after, axis=1, kind="stable")[:, :count]
+        likeliest[read] = np.argsort(-after, axis=1, kind="stable")[:, :kept]
         probabilities[read] = np.take_along_axis(p, likeliest[read], 1)
     return PredictionTrace(log_probabilities, entropies, likeliest, probabilities)

@@ -48,7 +48,8 @@ def inspect_model(console: Console, path: Path, request: InspectRequest) -> None
     unit = Unit.parse(request.unit, file.config.model) if request.unit else None
     text, about = read_text(console, file, path, request)
     patterns = detect_patterns(text.characters, request.patterns)
-    recorded = trace(file, text.ids)
+    with console.progress() as bar:
+        recorded = trace(file, text.ids, lambda share: bar.update(share, "reading the text"))
     record = {"model": str(path), "text": about, "characters": len(text.characters)}
     if request.gates:
         write_gates(console, measure_gates(recorded), record, request)
@@ -113,16 +114,16 @@ def write_ranking(
     findings, rare = rank_units(shown, detectors, request.seed)
     units = list(dict.fromkeys(each.best.unit for each in findings))
     ablations = fix_units(console, file, text, recorded, units, request.seed) if request.ablate else []
-    if request.as_json:
-        found = [each.to_dict() for each in findings]
-        names = [each.name for each in rare]
-        write_json(console, {**record, "findings": found, "not_ranked": names, **ablations_to_json(ablations)})
-        return
     if request.html:
         about = f"{file.config.model.cell}, {len(text.characters):,} characters of {record['text']}"
         title = escape_controls(record["model"])
         page = render_page(title, about, text.characters, shown, findings, all_units=request.all_units)
         write_atomically(request.html, page.encode("utf-8"))
+    if request.as_json:
+        found = [each.to_dict() for each in findings]
+        names = [each.name for each in rare]
+        write_json(console, {**record, "findings": found, "not_ranked": names, **ablations_to_json(ablations)})
+        return
     excerpts = excerpt_rows(console, text.characters, shown, findings) if console.uses_color(console.stdout) else {}
     write_lines(console, format_table(finding_rows(findings), excerpts))
     if rare:
@@ -210,14 +211,8 @@ def fix_units(
 
 def write_ablations(console: Console, ablations: Sequence[Ablation]) -> None:
     if ablations:
-        write_lines(
-            console,
-            [
-                "",
-                "change of the loss, nats/char (> how many of the random units)",
-                *format_table(ablation_rows(ablations)),
-            ],
-        )
+        title = f"change of the loss in nats, and how many of {ablations[0].random_units} random units cost less"
+        write_lines(console, ["", title, *format_table(ablation_rows(ablations))])
 
 
 def ablations_to_json(ablations: Sequence[Ablation]) -> dict[str, Any]:
