@@ -62,6 +62,14 @@ def test_the_python_blocks_of_a_page_run_one_after_the_other(page: Path, shell: 
     assert done.returncode == 0, done.stderr
 
 
+def test_the_cells_that_are_stepped_by_hand_print_what_the_page_says() -> None:
+    page = (ROOT / "docs" / "cells.md").read_text("utf-8").partition("## By hand\n")[2].partition("\n## ")[0]
+    blocks = re.findall(r"^```(python|text)\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    program, expected = ("".join(code for kind, code in blocks if kind == wanted) for wanted in ("python", "text"))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == expected
+
+
 def test_few_blocks_are_marked_as_not_runnable() -> None:
     marked = [page.name for page in PAGES for marker, *_ in BLOCK.findall(page.read_text("utf-8")) if marker]
     assert len(marked) <= MAX_NOT_RUNNABLE, marked
