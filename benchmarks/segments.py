@@ -4,7 +4,8 @@
 
 Every run reads as many characters: of a long text a small share, of a short one the same text many times. The first
 line of a group of runs is the text in order (length 0), and "carried" means that a segment starts with the state that
-the one before it left. The loss is that of pieces from all over the text, which are not trained on, in nats per
+the one before it left. With `--at-documents` every segment begins at the start of the nearest document, if that is less
+than half a segment away. The loss is that of pieces from all over the text, which are not trained on, in nats per
 character.
 """
 
@@ -12,17 +13,22 @@ from __future__ import annotations
 
 import argparse
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean, stdev
 from unittest.mock import patch
 
+import numpy as np
+from numpy.typing import NDArray
+
 from charlstm.config import Config, DataConfig, ModelConfig, TrainingConfig
-from charlstm.data.batches import Batches
+from charlstm.data.batches import Batches, Window
 from charlstm.data.corpus import Corpus
+from charlstm.data.split import Tokens
 from charlstm.training.schedule import learning_rate
 from charlstm.training.trainer import Trainer
 
@@ -39,12 +45,14 @@ def main() -> None:
     parser.add_argument("--characters", type=float, default=2e6, help="characters that a run reads")
     parser.add_argument("--hidden", type=int, default=256)
     parser.add_argument("--document", default="stream")
+    parser.add_argument("--at-documents", action="store_true")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each on one core")
     arguments = parser.parse_args()
     print("| passes | segment | carried | nats/char | standard deviation |")
     print("| --- | --- | --- | --- | --- |")
     with ProcessPoolExecutor(arguments.jobs, get_context("spawn")) as pool:
-        measure_seed = partial(measure, arguments.corpus, arguments.characters, arguments.hidden, arguments.document)
+        text = (arguments.corpus, arguments.characters, arguments.hidden, arguments.document, arguments.at_documents)
+        measure_seed = partial(measure, *text)
         rows = [
             (passes, length, carried)
             for passes, length, carried in product(arguments.passes, arguments.lengths, (False, True))
@@ -59,7 +67,15 @@ def main() -> None:
 
 
 def measure(
-    path: Path, characters: float, hidden: int, document: str, passes: float, length: int, carried: bool, seed: int
+    path: Path,
+    characters: float,
+    hidden: int,
+    document: str,
+    at_documents: bool,
+    passes: float,
+    length: int,
+    carried: bool,
+    seed: int,
 ) -> float:
     """Train on one core, and return the validation loss."""
     config = Config(
@@ -68,7 +84,10 @@ def measure(
         TrainingConfig(segment_len=length, seed=seed, threads=1, device="cpu"),
     )
     steps = round(characters / (config.training.batch_size * config.training.seq_len))
-    with patch.object(Batches, "at_segment_start", property(at_epoch_start)) if carried else patch.dict({}):
+    with (
+        patch.object(Batches, "at_segment_start", property(at_epoch_start)) if carried else nullcontext(),
+        patch.object(Batches, "next_window", next_window_at_documents) if at_documents else nullcontext(),
+    ):
         trainer = Trainer(cut(path, round(characters / passes), config), with_validation(config, characters / passes))
         for step in range(steps):
             trainer.step(learning_rate(config.training, step / steps, 0))
@@ -80,6 +99,28 @@ def measure(
 
 def at_epoch_start(batches: Batches) -> bool:
     return batches.step == 0
+
+
+def next_window_at_documents(batches: Batches) -> Window:
+    """Do as `Batches.next_window`, with the segments moved to the starts of documents: their last symbol is the end."""
+    segment, window = divmod(batches.step, batches.segment_windows)
+    length, end = len(batches.tokens), batches.tokens.ids.max()
+    distance = (length - 1) // batches.order.size
+    places = (batches.offset + batches.order[segment] * distance) % length
+    starts = find_symbol(batches.tokens, int(end))
+    after = np.searchsorted(starts, places)
+    nearest = np.stack([starts[(after - 1) % len(starts)], starts[after % len(starts)]])
+    moves = (nearest - places + length // 2) % length - length // 2
+    move = np.take_along_axis(moves, np.abs(moves).argmin(0)[None], 0)[0]
+    first = places + np.where(np.abs(move) <= distance // 2, move, 0) + window * batches.seq_len
+    ids = batches.tokens[(first + np.arange(batches.seq_len + 1)[:, None]) % length].astype(np.int64)
+    batches.advance()
+    return ids
+
+
+@cache
+def find_symbol(tokens: Tokens, symbol: int) -> NDArray[np.int64]:
+    return np.flatnonzero(tokens.span(0, len(tokens)) == symbol)
 
 
 def cut(path: Path, length: int, config: Config) -> Corpus:
