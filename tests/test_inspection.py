@@ -200,7 +200,7 @@ def test_detectors_of_one_text_are_not_found_in_the_states_over_another() -> Non
     assert above <= ranked / 50
 
 
-def test_what_hardly_occurs_is_not_ranked() -> None:
+def test_what_is_too_rare_is_not_ranked() -> None:
     ids = planted_model(TEXT).vocabulary.encode(TEXT)
     findings, rare = rank_units(trace(planted_model(TEXT), ids), detect(TEXT), shifts=5)
     assert {"inside braces", "inside guillemets", "digit", "run of capitals"} <= {each.name for each in rare}

@@ -53,7 +53,7 @@ def loss_by_category(text: str, log_probabilities: Array) -> Iterator[CategoryLo
     for detector in detect(text):
         values = detector.values[:-1]  # after the character before
         if detector.name in ("previous character", "newline next"):
-            continue  # the class stands for the first, and the kind of the character for the second
+            continue  # the class replaces the first, the kind of the character the second
         if detector.kind == "condition":
             ranges = [("yes", values > 0), ("no", values == 0)]
         elif detector.kind == "class":

@@ -29,7 +29,7 @@ class NgramModel:
     def __init__(self, ids: Ids, order: int = MAX_ORDER) -> None:
         """Count the runs of up to `order` symbols in a text, [T]."""
         self.counts = [count_hashes(hash_runs(ids, length)) for length in range(order + 1)]
-        # a run at the end of the text has no continuation; the empty run has as many as there are symbols
+        # a run at the end of the text has no continuation; the empty run has one per symbol
         self.contexts = [count_hashes(hash_runs(ids[:-1] if length else ids, length)) for length in range(order)]
 
     def probabilities(self, ids: Ids, order: int) -> Array:

@@ -14,7 +14,7 @@ from charlstm.errors import UsageError
 from charlstm.inspection.detectors import Detector
 
 MAX_SECONDS = 10
-"""Seconds that an expression may take: some backtrack for ages. Those that are fast take milliseconds."""
+"""Seconds that an expression may take: with nested repetitions the time can be exponential in the length."""
 
 SEARCH = """
 import json, re, sys

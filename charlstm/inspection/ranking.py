@@ -109,7 +109,7 @@ class Finding:
 def rank_units(
     trace: Trace, detectors: Sequence[Detector], seed: int = 1, shifts: int = SHIFTS
 ) -> tuple[list[Finding], list[Detector]]:
-    """Return what was found for each detector, and the detectors that hardly vary in one of the halves.
+    """Return what was found for each detector, and the detectors that vary too little in one of the halves.
 
     trace: of a text.
     detectors: of the same text.

@@ -127,7 +127,7 @@ def write_ranking(
     excerpts = excerpt_rows(console, text.characters, shown, findings) if console.uses_color(console.stdout) else {}
     write_lines(console, format_table(finding_rows(findings), excerpts))
     if rare:
-        console.note(f"hardly in this text: {', '.join(escape_controls(each.name) for each in rare)}", "dim")
+        console.note(f"too rare in this text to rank: {', '.join(escape_controls(each.name) for each in rare)}", "dim")
     write_ablations(console, ablations)
 
 
@@ -190,7 +190,7 @@ def write_similar(
 
 
 def list_guesses(predictions: PredictionTrace, vocabulary: Vocabulary, count: int) -> list[list[Guess]]:
-    """Return the most likely next characters at each place, as many as are asked for."""
+    """Return the `count` most likely next characters at each place; nothing for 0."""
     if not count:
         return []
     names = [symbol.decode("utf-8", "surrogateescape") for symbol in vocabulary.symbols]
