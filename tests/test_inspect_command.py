@@ -72,7 +72,7 @@ def test_json_has_both_halves_the_noise_and_the_next_best_units(planted: Path) -
 
 def test_a_regular_expression_is_one_more_detector(planted: Path) -> None:
     found = inspect_json("-m", planted, "-", "--detect", '"[^"]*"', stdin=TEXT.encode())
-    assert found["findings"][0]["detector"] == '"[^"]*"'
+    assert found["findings"][0]["detector"] == '/"[^"]*"/'
     assert found["findings"][0]["unit"] == f"0.{QUOTE}"
 
 

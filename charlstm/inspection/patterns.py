@@ -25,7 +25,7 @@ print(json.dumps([match.span() for match in re.finditer(pattern, text)]))
 
 
 def detect_patterns(text: str, patterns: Sequence[str]) -> list[Detector]:
-    """Return a condition for each regular expression: true from the first character of a match to its last.
+    """Return a condition for each regular expression, named /EXPRESSION/: true from the first character of a match on.
 
     Raises UsageError for an invalid expression, and for one that takes longer than `MAX_SECONDS`.
     """
@@ -40,7 +40,7 @@ def detect_pattern(text: str, pattern: str) -> Detector:
     values = np.zeros(len(text), np.float32)
     for start, end in find_matches(text, pattern):
         values[start:end] = 1
-    return Detector(pattern, "condition", values)
+    return Detector(f"/{pattern}/", "condition", values)
 
 
 def find_matches(text: str, pattern: str) -> list[tuple[int, int]]:
