@@ -108,10 +108,18 @@ def write_ranking(
     record: dict[str, Any],
     request: InspectRequest,
 ) -> None:
-    """Write the unit that follows each detector best, and what fixing it costs if that is asked for."""
+    """Write the unit that follows each detector best, and what fixing it costs if that is asked for.
+
+    Raises UsageError if the text is so short that nothing varies in it.
+    """
     shown = text.select(recorded)
     detectors = [*patterns, *detect(text.characters), *detect_surprise(shown)]
     findings, rare = rank_units(shown, detectors, request.seed)
+    if not findings:
+        raise UsageError(
+            f"nothing varies enough in a text of {len(text.characters):,} characters to find a unit for it",
+            "give a longer text",
+        )
     units = list(dict.fromkeys(each.best.unit for each in findings))
     ablations = fix_units(console, file, text, recorded, units, request.seed) if request.ablate else []
     if request.html:
@@ -126,8 +134,8 @@ def write_ranking(
         return
     excerpts = excerpt_rows(console, text.characters, shown, findings) if console.uses_color(console.stdout) else {}
     write_lines(console, format_table(finding_rows(findings), excerpts))
-    if rare:
-        console.note(f"too rare in this text to rank: {', '.join(escape_controls(each.name) for each in rare)}", "dim")
+    if named := [escape_controls(each.name) for each in rare if len(np.unique(each.values)) > 1]:
+        console.note(f"too rare in this text to rank: {', '.join(named)}", "dim")
     write_ablations(console, ablations)
 
 
