@@ -176,10 +176,11 @@ def test_units_are_named_by_layer_and_number() -> None:
 
 def test_hand_built_units_are_found_wherever_they_are() -> None:
     """Unit 17 adds a constant per character and is cleared at a newline; unit 42 is 1 between quotes."""
-    ids = planted_model(TEXT).vocabulary.encode(TEXT)
+    ids = planted_model(TEXT).vocabulary.encode(TEXT[:3000])
+    detectors = [each for each in detect(TEXT[:3000]) if each.name in ("column", "inside straight quotes")]
     for seed in range(20):
         permutation = np.random.default_rng(seed).permutation(HIDDEN)
-        findings, _ = rank_units(trace(planted_model(TEXT, permutation), ids), detect(TEXT), shifts=5)
+        findings, _ = rank_units(trace(planted_model(TEXT, permutation), ids), detectors, shifts=5)
         column, quote = find(findings, "column"), find(findings, "inside straight quotes")
         assert (permutation[column.best.unit.number], column.best.quantity) == (COLUMN, "cell")
         assert permutation[quote.best.unit.number] == QUOTE
@@ -189,15 +190,17 @@ def test_hand_built_units_are_found_wherever_they_are() -> None:
 
 def test_detectors_of_one_text_are_not_found_in_the_states_over_another() -> None:
     vocabulary = CharVocabulary("".join(sorted(set(ENGLISH))))
-    file, random = random_model(vocabulary, hidden=32), np.random.default_rng(1)
+    file, random = random_model(vocabulary, hidden=16), np.random.default_rng(7)
+    middle = len(ENGLISH) // 2
     above = ranked = 0
     for _ in range(10):
-        text, other = (ENGLISH[place:][:4000] for place in random.integers(0, len(ENGLISH) - 4000, 2))
+        first, second = random.integers(0, middle - 4000, 2)
+        text, other = ENGLISH[first:][:4000], ENGLISH[middle + second :][:4000]
         findings, _ = rank_units(trace(file, vocabulary.encode(text)), detect(other))
         above += sum(each.is_above_noise for each in findings)
         ranked += len(findings)
     assert ranked >= 80
-    assert above <= ranked / 50
+    assert above <= ranked / 50  # one in a hundred is expected
 
 
 def test_what_is_too_rare_is_not_ranked() -> None:
