@@ -283,3 +283,11 @@ def test_every_character_is_in_one_category() -> None:
     assert np.flatnonzero(found["closing quotes"]).tolist() == [12, 21]
     assert np.flatnonzero(found["closing brackets"]).tolist() == [22, 26]
     assert np.flatnonzero(found["line ends"]).tolist() == [17, 27]
+
+
+def test_a_class_that_occurs_in_one_half_only_is_no_obstacle() -> None:
+    text = "ab ba\n" * 100 + "12 34.\n" * 100
+    vocabulary = CharVocabulary("".join(sorted(set(text))))
+    for each in (text, text[::-1]):
+        findings, _ = rank_units(trace(random_model(vocabulary), vocabulary.encode(each)), detect(each), shifts=3)
+        assert np.isfinite([finding.best.score for finding in findings]).all()

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 
 from charlstm.cells import Array
 from charlstm.inspection.detectors import Detector
+from charlstm.runtime import count_cores
 from charlstm.vocabulary import Ids
-
-MAX_CLASSES = 64
-"""The most frequent characters are a class each; all others are one."""
 
 MAX_TIES = 0.01
 """Share of equal neighbors up to which the ranks of values ignore ties."""
@@ -25,47 +24,57 @@ class HalfScores(NamedTuple):
     second: Array
 
 
-Scorer = Callable[[Array, Array], HalfScores]
-"""Returns the scores of detectors [D, S, T] and units [H, T]."""
+Halves = tuple[Array, Array]
+
+Scorer = Callable[[Halves], HalfScores]
+"""Returns the scores of some detectors and units [H, T], which are given as two halves."""
 
 
-def halves(values: Array) -> tuple[Array, Array]:
+def halves(values: Array) -> Halves:
     """Return both halves of an array, of which the last dimension is time."""
     middle = values.shape[-1] // 2
     return np.ascontiguousarray(values[..., :middle]), np.ascontiguousarray(values[..., middle:])
 
 
-def correlate(detectors: Array, units: Array) -> HalfScores:
-    """Return r of each number and unit."""
-    pairs = zip(halves(detectors), halves(units), strict=True)
-    return HalfScores(*(standardize(rows) @ standardize(half).T for rows, half in pairs))
+def correlate(detectors: Array) -> Scorer:
+    """Return what computes r of each number, [D, S, T], and unit."""
+    prepared = [standardize(rows) for rows in halves(detectors)]
+    return lambda units: HalfScores(*(rows @ standardize(half).T for rows, half in zip(prepared, units, strict=True)))
 
 
-def score_conditions(detectors: Array, units: Array) -> HalfScores:
-    """Return AUC - 1/2 of each condition and unit: the area as the sum of ranks of Mann and Whitney (1947)."""
-    pairs = zip(halves(detectors), halves(units), strict=True)
-    return HalfScores(*(normalize_conditions(rows) @ rank_rows(half).T for rows, half in pairs))
+def score_conditions(detectors: Array) -> Scorer:
+    """Return what computes AUC - 1/2 of each condition and unit: the area as a sum of ranks (Mann and Whitney 1947)."""
+    prepared = [normalize_conditions(rows) for rows in halves(detectors)]
+    return lambda units: HalfScores(*(rows @ rank_rows(half).T for rows, half in zip(prepared, units, strict=True)))
 
 
-def score_classes(detectors: Array, units: Array) -> HalfScores:
-    """Return the correlation of each unit with its mean of the first half in each class, which is positive there."""
-    count = int(detectors.max()) + 1
-    first_units, second_units = (standardize(half) for half in halves(units))
-    first, second = (np.empty((*detectors.shape[:2], len(units)), np.float32) for _ in range(2))
-    for place in np.ndindex(*detectors.shape[:2]):
-        of_first, of_second = (half.astype(np.int64) for half in halves(detectors[place]))
-        means, counts = class_means(of_first, first_units, count)
-        first[place] = np.sqrt((counts * np.square(means)).sum(0))  # of units of mean 0 and length 1
-        second_means, second_counts = class_means(of_second, second_units, count)
-        share = second_counts / second_counts.sum()
-        centered = means - (share * means).sum(0)
-        norm = np.sqrt((second_counts * np.square(centered)).sum(0))
-        covariance = (second_counts * centered * second_means).sum(0)
-        second[place] = np.divide(covariance, norm, out=np.zeros_like(norm), where=norm > TINY)
-    return HalfScores(first, second)
+def score_classes(detectors: Array) -> Scorer:
+    """Return what computes the correlation of each unit with its mean of the first half in each class."""
+    prepared = [halves(one_hot(classes.astype(np.int64))) for classes in detectors]
+
+    def score(units: Halves) -> HalfScores:
+        pairs = [score_class(*classes, *map(standardize, units)) for classes in prepared]
+        return HalfScores(*(np.stack(half) for half in zip(*pairs, strict=True)))
+
+    return score
 
 
-SCORES: dict[str, Scorer] = {"number": correlate, "condition": score_conditions, "class": score_classes}
+def score_class(first_classes: Array, second_classes: Array, first: Array, second: Array) -> HalfScores:
+    """Return the scores of the classes of a detector at S shifts, [S, K, n], and of standardized units, [H, n]."""
+    means, counts = class_means(first_classes, first)
+    first_scores = np.sqrt((counts * np.square(means)).sum(1))  # which is positive
+    second_means, second_counts = class_means(second_classes, second)
+    centered = means - (second_counts * means).sum(1, keepdims=True) / second_counts.sum(1, keepdims=True)
+    norm = np.sqrt((second_counts * np.square(centered)).sum(1))
+    covariance = (second_counts * centered * second_means).sum(1)
+    return HalfScores(first_scores, np.divide(covariance, norm, out=np.zeros_like(norm), where=norm > TINY))
+
+
+SCORES: dict[str, Callable[[Array], Scorer]] = {
+    "number": correlate,
+    "condition": score_conditions,
+    "class": score_classes,
+}
 """How each kind of detector is compared with units."""
 
 TINY = 1e-6
@@ -88,6 +97,12 @@ def normalize_conditions(rows: Array) -> Array:
 
 def rank_rows(rows: Array) -> Array:
     """Return the rank of each value within its row [H, T], with mean 0. Equal values have their mean rank."""
+    cores = count_cores()
+    with ThreadPoolExecutor(cores) as pool:  # NumPy sorts without holding the interpreter
+        return np.concatenate(list(pool.map(rank_some_rows, np.array_split(rows, cores))))
+
+
+def rank_some_rows(rows: Array) -> Array:
     order = np.argsort(rows, axis=-1)
     ranks = np.empty_like(rows)
     np.put_along_axis(ranks, order, np.arange(rows.shape[-1], dtype=np.float32)[None], -1)
@@ -99,30 +114,27 @@ def rank_rows(rows: Array) -> Array:
     return ranks - np.float32((rows.shape[-1] - 1) / 2)
 
 
-def class_means(classes: Ids, units: Array, count: int) -> tuple[Array, Array]:
-    """Return the mean of each unit [H, n] in each class of these positions, [count, H], and their counts [count, 1]."""
-    one_hot = np.zeros((count, len(classes)), np.float32)
-    one_hot[classes, np.arange(len(classes))] = 1
-    counts = one_hot.sum(1, keepdims=True)
-    return (one_hot @ units.T) / np.maximum(counts, np.float32(1)), counts
+def one_hot(classes: Ids) -> Array:
+    """Return 1 for the class of each place and 0 for the others, [S, K, n], given the classes at S shifts, [S, n]."""
+    ones = np.zeros((len(classes), int(classes.max()) + 1, classes.shape[1]), np.float32)
+    np.put_along_axis(ones, classes[:, None], np.float32(1), 1)
+    return ones
 
 
-def limit_classes(ids: Ids) -> Ids:
-    """Return the class of each symbol [T]: 0 to `MAX_CLASSES` - 1 for the most frequent, then one for all others."""
-    symbols, inverse, counts = np.unique(ids, return_inverse=True, return_counts=True)
-    rank = np.empty(len(symbols), np.int64)
-    rank[np.argsort(-counts, kind="stable")] = np.arange(len(symbols))
-    classes: Ids = np.minimum(rank, MAX_CLASSES)[inverse]
-    return classes
+def class_means(classes: Array, units: Array) -> tuple[Array, Array]:
+    """Return the mean of each unit [H, n] in each class, [S, K, H], and the number of places in it, [S, K, 1]."""
+    counts = classes.sum(2, keepdims=True)
+    sums = (classes.reshape(-1, classes.shape[2]) @ units.T).reshape(*classes.shape[:2], -1)
+    return sums / np.maximum(counts, np.float32(1)), counts
 
 
 def score_character(detector: Detector, characters: Ids) -> float:
     """Return the score on the second half of the detector's mean for each character, as it was in the first half."""
     if detector.kind == "class":
         return 1.0  # such a detector is a function of the character
-    middle, count = len(characters) // 2, int(characters.max()) + 1
-    means, _ = class_means(characters[:middle], detector.values[None, :middle], count)
-    predicted, actual = means[characters[middle:], 0][None], detector.values[None, middle:]
+    middle, everywhere = len(characters) // 2, one_hot(characters[None])
+    means, _ = class_means(everywhere[..., :middle], detector.values[None, :middle])
+    predicted, actual = means[0, characters[middle:], 0][None], detector.values[None, middle:]
     if detector.kind == "number":
         return float((standardize(predicted) * standardize(actual)).sum())
     return 0.5 + float((normalize_conditions(actual) * rank_rows(predicted)).sum())

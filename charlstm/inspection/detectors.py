@@ -53,6 +53,9 @@ WHITE_CODES = frozenset(map(ord, " \n\t\r"))
 SENTENCE_ENDS = ".!?。！？"
 COMMENT_STARTS = ("#", "//")
 
+MAX_CLASSES = 32
+"""The most frequent characters are a class each; all others are one."""
+
 MAX_ENCLOSED = 2000
 """What is not closed within this many characters is not a quotation or bracket: a mark is missing, or means inches."""
 
@@ -84,7 +87,7 @@ def detect(text: str) -> list[Detector]:
         "digit": digit,
         "newline next": ahead(newline),
     }
-    classes = {"previous character": np.unique(codes, return_inverse=True)[1], "class of previous character": kinds}
+    classes = {"previous character": limit_classes(codes), "class of previous character": kinds}
     return [
         *(Detector(name, "number", values.astype(np.float32)) for name, values in numbers.items()),
         *(Detector(name, "condition", values.astype(np.float32)) for name, values in conditions.items()),
@@ -228,3 +231,12 @@ def comments(text: str) -> Flags:
     for match in re.finditer(r"(?m)(?:(?<![^\s])#|(?<!:)//)[^\n]*", text):
         found[match.start() : match.end()] = True
     return found
+
+
+def limit_classes(ids: Indices) -> Indices:
+    """Return the class of each symbol [T]: 0 to `MAX_CLASSES` - 1 for the most frequent, then one for all others."""
+    symbols, inverse, counts = np.unique(ids, return_inverse=True, return_counts=True)
+    rank = np.empty(len(symbols), np.int64)
+    rank[np.argsort(-counts, kind="stable")] = np.arange(len(symbols))
+    classes: Indices = np.minimum(rank, MAX_CLASSES)[inverse]
+    return classes

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from charlstm.cells import Array
-from charlstm.inspection.comparison import SCORES, HalfScores, Scorer, halves, limit_classes, score_character
-from charlstm.inspection.detectors import Detector
+from charlstm.inspection.comparison import SCORES, HalfScores, Halves, Scorer, halves, score_character
+from charlstm.inspection.detectors import Detector, limit_classes
 from charlstm.inspection.trace import Series, Trace
 from charlstm.sampling.units import Unit
 
@@ -119,12 +119,22 @@ def rank_units(
     varying = [each for each in detectors if varies(each.values)]
     characters = limit_classes(trace.ids)
     offsets = draw_offsets(len(trace.ids), seed, shifts)
-    findings: dict[str, Finding] = {}
-    for kind, score in SCORES.items():
-        if chosen := [each for each in varying if each.kind == kind]:
-            search = search_units(trace, chosen, offsets, score)
-            for k, detector in enumerate(chosen):
-                findings[detector.name] = search.describe(k, detector, score_character(detector, characters))
+    searches = [
+        UnitSearch.begin(chosen, offsets)
+        for kind in SCORES
+        if (chosen := [each for each in varying if each.kind == kind])
+    ]
+    for series, values in trace.series.items():
+        units = halves(values.T)
+        for search in searches:
+            if search.kind == "class" and series.quantity not in trace.state:
+                continue  # gates read the character directly, and classes take long to compare
+            search.add(series, units)
+    findings = {
+        detector.name: search.describe(k, score_character(detector, characters))
+        for search in searches
+        for k, detector in enumerate(search.detectors)
+    }
     return [findings[each.name] for each in varying], [each for each in detectors if not varies(each.values)]
 
 
@@ -145,25 +155,50 @@ def draw_offsets(length: int, seed: int, shifts: int) -> list[int]:
 
 @dataclass
 class UnitSearch:
-    """The best units among the series seen so far.
+    """The best units for D detectors of one kind among the series seen so far.
 
-    series: their names.
+    detectors: the detectors.
+    score: compares them, at S shifts, with units.
+    series: the names of the series.
     plain: the scores of the detectors that were not shifted, [D, H] for each series.
     chosen: the highest absolute score in the first half, [D, S].
     reported: the score of the same unit in the second half, with the sign of the first, [D, S].
     """
 
-    measure: str
+    detectors: Sequence[Detector]
+    score: Scorer
     series: list[Series]
     plain: list[HalfScores]
     chosen: Array
     reported: Array
 
-    def describe(self, k: int, detector: Detector, character_score: float) -> Finding:
+    @classmethod
+    def begin(cls, detectors: Sequence[Detector], offsets: Sequence[int]) -> UnitSearch:
+        """Return a search for detectors of one kind, at these shifts along the text."""
+        shifted = np.stack([[np.roll(each.values, offset) for offset in offsets] for each in detectors])
+        zeros = np.zeros(shifted.shape[:2], np.float32)
+        return cls(detectors, SCORES[detectors[0].kind](shifted), [], [], zeros, zeros)
+
+    @property
+    def kind(self) -> str:
+        return self.detectors[0].kind
+
+    def add(self, series: Series, units: Halves) -> None:
+        """Compare the detectors with the units of a series, [H, T] in two halves."""
+        scores = self.score(units)
+        best = np.abs(scores.first).argmax(-1)[..., None]
+        chosen, reported = (np.take_along_axis(half, best, -1)[..., 0] for half in scores)
+        better = np.abs(chosen) > self.chosen
+        self.chosen = np.where(better, np.abs(chosen), self.chosen)
+        self.reported = np.where(better, reported * np.sign(chosen), self.reported)
+        self.series.append(series)
+        self.plain.append(HalfScores(*(half[:, 0].copy() for half in scores)))
+
+    def describe(self, k: int, character_score: float) -> Finding:
         """Return what was found for detector k."""
         first, second = (np.concatenate([scores[half][k] for scores in self.plain]) for half in (0, 1))
         hidden = len(first) // len(self.series)
-        floor = 0.5 if self.measure == "auc" else 0.0
+        measure, floor = ("auc", 0.5) if self.kind == "condition" else ("r", 0.0)
         matches = []
         for index in np.argsort(-np.abs(first), kind="stable")[: RUNNERS_UP + 1].tolist():
             series, sign = self.series[index // hidden], 1 if first[index] >= 0 else -1
@@ -172,25 +207,4 @@ class UnitSearch:
             matches.append(Match(unit, series.quantity, score, first_score, sign))
         # the quantile of Weibull (1939) is exceeded by 1 % of further shifts, however few these are
         noise = floor + float(np.quantile(self.reported[k, 1:], NOISE_QUANTILE, method="weibull"))
-        return Finding(detector, self.measure, matches[0], character_score, noise, tuple(matches[1:]))
-
-
-def search_units(trace: Trace, detectors: Sequence[Detector], offsets: Sequence[int], score: Scorer) -> UnitSearch:
-    """Score every unit of a trace with these detectors, which are of one kind, at each of these shifts."""
-    kind = detectors[0].kind
-    shifted = np.stack([[np.roll(each.values, offset) for offset in offsets] for each in detectors])
-    size = shifted.shape[:2]
-    zeros = np.zeros(size, np.float32)
-    search = UnitSearch("auc" if kind == "condition" else "r", [], [], zeros, zeros)
-    for series, values in trace.series.items():
-        if kind == "class" and series.quantity not in trace.state:
-            continue  # gates read the character directly, and classes take long to compare
-        scores = score(shifted, values.T)
-        best = np.abs(scores.first).argmax(-1)[..., None]
-        chosen, reported = (np.take_along_axis(half, best, -1)[..., 0] for half in scores)
-        better = np.abs(chosen) > search.chosen
-        search.chosen = np.where(better, np.abs(chosen), search.chosen)
-        search.reported = np.where(better, reported * np.sign(chosen), search.reported)
-        search.series.append(series)
-        search.plain.append(HalfScores(*(half[:, 0].copy() for half in scores)))
-    return search
+        return Finding(self.detectors[k], measure, matches[0], character_score, noise, tuple(matches[1:]))
