@@ -94,7 +94,8 @@ def check_memory(config: ModelConfig, length: int) -> None:
 def memory_size() -> int:
     """Return the bytes of memory of this machine."""
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        read = os.sysconf  # type: ignore[attr-defined, unused-ignore]  # not available on Windows
+        return int(read("SC_PAGE_SIZE") * read("SC_PHYS_PAGES"))
     except (AttributeError, ValueError, OSError):
         return TYPICAL_MEMORY
 
