@@ -35,6 +35,9 @@ NOT_PATHS = (
     "CELL",
     "A,B",
     "A..B",
+    "A:B",
+    "REGEX",
+    "UNIT",
     "SECTION.KEY",
 )
 """How the metavars of parameters begin that are no paths. Those of all others are paths, also of options to come."""
@@ -57,7 +60,7 @@ PATHS = list(path_parameters())
 
 
 def test_every_command_that_reads_or_writes_files_has_path_parameters() -> None:
-    assert {name for name, _ in PATHS} == {"train", "tune", "corpus", "sample", "fill", "eval", "score"}
+    assert {name for name, _ in PATHS} == {"train", "tune", "corpus", "sample", "fill", "eval", "score", "inspect"}
     assert len(PATHS) >= 16
 
 
