@@ -21,6 +21,7 @@ from charlstm.training import auto_config, speed
 from charlstm.training.auto_config import choose_config
 from charlstm.training.clock import Clock
 from charlstm.training.events import Stepped
+from charlstm.training.scaling import critical_batch
 from charlstm.training.trainer import Trainer
 from tests.support.command_line import charlstm
 from tests.support.texts import ENGLISH
@@ -115,6 +116,15 @@ def test_time_that_has_passed_is_not_planned_with() -> None:
     whole, rest = (choose_config(TEXT, config_with_time(100), (), used).best for used in (0, 90))
     work = [each.characters * count_parameters(each.config.model, 65) for each in (whole, rest)]
     assert work[1] < work[0] / 5
+
+
+@pytest.mark.usefixtures("machine")
+def test_no_batch_is_chosen_that_is_far_larger_than_those_the_law_was_measured_with() -> None:
+    smallest = min(streams * window for streams, window in auto_config.BATCHES)
+    for seconds in (60, 600, 4000):
+        for each in choose_config(TEXT, config_with_time(seconds), ()).candidates:
+            batch = each.config.training.batch_size * each.config.training.seq_len
+            assert batch <= max(5 * critical_batch(each.characters), smallest)
 
 
 @pytest.mark.usefixtures("machine")
