@@ -44,8 +44,8 @@ BATCHES = ((8, 16), (16, 16), (16, 32), (32, 32), (32, 64), (64, 64), (64, 128),
 lower loss. A GPU needs large batches."""
 
 MAX_CRITICAL_BATCHES, LARGE_BATCH_PENALTY = 5, 1.0
-"""Critical batches in the largest batch of the measurements, and nats that are added to the prediction for a larger
-one: in far fewer steps a model memorizes what it reads, which the law does not know (docs/results.md)."""
+"""Critical batches in the largest batch of the measurements, and nats by which a larger one counts as worse: in far
+fewer steps a model memorizes what it reads, which the law does not know (docs/results.md)."""
 
 REGULARIZATION_BY_EPOCHS = (
     (21, 0.5, 0.1, 1.0),
@@ -172,8 +172,9 @@ def choose_config(corpus: Corpus, config: Config, given: Collection[str], second
     def rank(option: Config, optimism: float = 1.0) -> float:
         """Return the predicted excess loss and the price of the size; `optimism` multiplies a speed not measured."""
         factor = 1.0 if speeds.has(option) else optimism
+        characters = factor * count_characters(option, speeds, seconds, length)
         price = PRICE_OF_SIZE * log2(count_parameters(option.model, corpus.vocabulary.size))
-        return predict_excess(option, factor * count_characters(option, speeds, seconds, length), length) + price
+        return predict_excess(option, characters, length) + penalize_batch(option, characters) + price
 
     while True:
         best = min(options, key=partial(rank, optimism=OPTIMISM))
@@ -228,8 +229,13 @@ def count_characters(option: Config, speeds: SpeedTests, seconds: float, length:
 def predict_excess(option: Config, characters: float, length: int) -> float:
     """Return the predicted loss above what the text leaves to chance."""
     batch, weights = option.training.batch_size * option.training.seq_len, count_recurrent_weights(option.model)
-    excess = predict_excess_loss(option.model.layers, weights, characters, length, batch)
-    return excess + LARGE_BATCH_PENALTY * (batch > MAX_CRITICAL_BATCHES * critical_batch(characters))
+    return predict_excess_loss(option.model.layers, weights, characters, length, batch)
+
+
+def penalize_batch(option: Config, characters: float) -> float:
+    """Return what is added to a prediction for a batch that is larger than those of the measurements."""
+    batch = option.training.batch_size * option.training.seq_len
+    return LARGE_BATCH_PENALTY * (batch > MAX_CRITICAL_BATCHES * critical_batch(characters))
 
 
 def complete(
