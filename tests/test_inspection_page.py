@@ -114,7 +114,14 @@ def browse(page: str, script: str) -> dict[str, str]:
     once = f"if (document.body.dataset.ready) {{ clearInterval(wait); {script} }}"
     run = f"<script>const wait = setInterval(() => {{ {once} }}, 20)</script>"
     Path("test.html").write_text(page.replace("</html>", f"{run}</html>"), "utf-8")
-    options = ("--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=20000", "--dump-dom")
+    options = (
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--virtual-time-budget=20000",
+        "--dump-dom",
+    )
     command = [browser, *options, f"file://{Path('test.html').absolute()}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     match = re.search(r"<body([^>]*)>", done.stdout)
