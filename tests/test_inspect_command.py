@@ -1,4 +1,4 @@
-"""`charlstm inspect`: what is printed about the units of a model, and how bad input is reported."""
+"""`charlstm inspect`: output, exit status and messages."""
 
 from __future__ import annotations
 

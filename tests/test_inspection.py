@@ -1,4 +1,4 @@
-"""What is found in a model: its states and gates, and the units that follow the text."""
+"""Traces of states and gates, detectors, and the ranking of units."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of `charlstm inspect --html`: what is in it, and what a browser makes of it."""
+"""The page of `charlstm inspect --html`: its content, and its behavior in a browser."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ TAB = 4
 NEWLINE_SHOWN = "↵"
 
 SHOWN_GUESSES = {"\n": NEWLINE_SHOWN, " ": "␣", "\t": "→", "": "∎"}
-"""What is shown for a space, and for the end of a document."""
+"""Visible characters for white space and for the end of a document."""
 
 TOO_WIDE = "□"
 """Shown for a next character that takes more columns than the one above it, or that cannot be shown."""
@@ -69,7 +69,7 @@ def make_glyphs(text: str, levels: Sequence[float], guesses: Sequence[Sequence[G
 
 
 def show_character(character: str, column: int) -> str:
-    """Return what is shown for a character: control characters escaped, a tab as spaces, a newline as an arrow."""
+    """Return a character in visible form: control characters escaped, a tab as spaces, a newline as an arrow."""
     if character == "\n":
         return NEWLINE_SHOWN
     if character == "\t":

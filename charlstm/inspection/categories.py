@@ -1,4 +1,4 @@
-"""The loss of a model by what is in the text: quotations, columns, kinds of characters."""
+"""The loss of a model by category: inside quotations, by column, by kind of character."""
 
 from __future__ import annotations
 

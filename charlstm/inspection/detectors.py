@@ -57,7 +57,7 @@ MAX_CLASSES = 32
 """The most frequent characters are a class each; all others are one."""
 
 MAX_ENCLOSED = 2000
-"""What is not closed within this many characters is not a quotation or bracket: a mark is missing, or means inches."""
+"""Most characters of a quotation or bracket: where a longer one is open, a closing mark is missing."""
 
 
 def detect(text: str) -> list[Detector]:

@@ -73,7 +73,7 @@ def render_page(
             f'<script type="text/plain" id="series-{k}">{blob}</script>' for k, blob in enumerate(blobs)
         ),
     }
-    # in one pass, so that nothing is searched for in what is inserted
+    # in one pass: inserted text may contain placeholders
     return PLACEHOLDER.sub(lambda match: parts[match[1]], TEMPLATE.read_text("utf-8"))
 
 

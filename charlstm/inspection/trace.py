@@ -32,7 +32,7 @@ KEPT_PREDICTIONS = 10
 
 
 class Series(NamedTuple):
-    """What is recorded of a layer: a part of its state, or a gate."""
+    """The name of a recorded quantity of a layer: a part of its state, or a gate."""
 
     direction: Direction
     layer: int
@@ -75,7 +75,7 @@ class Trace:
 
     @property
     def quantities(self) -> tuple[str, ...]:
-        """The names of what is recorded of a layer: its state, the cell state first, then its gates."""
+        """The quantities of a layer: its state, the cell state first, then its gates."""
         return tuple(dict.fromkeys(series.quantity for series in self.series))
 
     def of_unit(self, unit: Unit, quantity: str) -> Array:

@@ -233,7 +233,7 @@ def predict_excess(option: Config, characters: float, length: int) -> float:
 
 
 def penalize_batch(option: Config, characters: float) -> float:
-    """Return what is added to a prediction for a batch that is larger than those of the measurements."""
+    """Return the penalty, in nats, of a batch that is larger than those of the measurements."""
     batch = option.training.batch_size * option.training.seq_len
     return LARGE_BATCH_PENALTY * (batch > MAX_CRITICAL_BATCHES * critical_batch(characters))
 

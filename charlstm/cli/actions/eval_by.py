@@ -54,7 +54,7 @@ def show_value(value: object) -> str:
 
 
 def by_detector(console: Console, file: ModelFile, tokens: Tokens) -> list[dict[str, Any]]:
-    """Return the loss by what is in the text before a character, and by the kind of the character."""
+    """Return the loss by the detectors before a character, and by the kind of the character."""
     ids, log_probabilities = score_beginning(console, file, tokens)
     text = ReadText.from_ids(ids, file.vocabulary)
     return [each.to_dict() for each in loss_by_category(text.characters, text.sum_by_character(log_probabilities))]

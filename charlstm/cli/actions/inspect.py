@@ -1,4 +1,4 @@
-"""Show what is found in a model while it reads a text."""
+"""Read a text with a model, and show its units, gates and states."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from charlstm.cli.options import SOURCE, EncodingOption, ErrorsOption, JsonOption, ModelOption, UnknownOption, command
-from charlstm.cli.stdin import check_unread_input
+from charlstm.cli.stdin import check_text_source
 from charlstm.config import AdaptationConfig, UnknownPolicy
 from charlstm.console import Console, escape_controls
 from charlstm.errors import UsageError
@@ -110,8 +110,8 @@ def eval_(
     by: Annotated[
         By | None,
         typer.Option(
-            help="Show where the loss is instead: by what is in the text (detector), by characters since the state was "
-            "reset (reset), or the errors that n-grams avoid (ngram).",
+            help="Divide the loss by properties of the text (detector) or by characters since the state was reset "
+            "(reset), or count the errors that n-grams avoid (ngram).",
             show_default=False,
         ),
     ] = None,
@@ -121,16 +121,9 @@ def eval_(
 
     The result is one set of metrics; --dynamic and --gaps add to it.
     """
-    if part is not None and files:
-        raise UsageError("--part is a part of the model's own corpus: give --part or a FILE, not both")
-    if not files:
-        for option, value in (("--unknown", unknown != "error"), ("--encoding", encoding), ("--errors", errors)):
-            if value:
-                raise UsageError(f"{option} has no effect without a FILE", "the model's own corpus is read as it was")
     if settings and not dynamic:
         raise UsageError(f"{next(iter(settings.values())).where} has no effect without --dynamic")
-    if part is None and not files:
-        check_unread_input(console, "--part val reads the model's own corpus")
+    check_text_source(console, bool(files), part, unknown, encoding, errors)
     if by and (dynamic or gaps is not None):
         raise UsageError(f"--by shows the loss itself: give it without {'--dynamic' if dynamic else '--gaps'}")
     gap_options = parse_gap_options(gaps, gap_length, seed)

@@ -19,7 +19,7 @@ from charlstm.cli.options import (
     UnknownOption,
     command,
 )
-from charlstm.cli.stdin import check_unread_input
+from charlstm.cli.stdin import check_text_source
 from charlstm.config import UnknownPolicy
 from charlstm.console import Console, escape_controls
 from charlstm.errors import UsageError
@@ -226,18 +226,11 @@ def inspect(
     if states and not states.endswith(("-", ".npy", ".jsonl")):
         raise UsageError(f"--states {states} must end in .npy or .jsonl, or be -")
     if html and (unit or gates or like or states or labels):
-        raise UsageError("--html writes a page of the table, and cannot be combined with what is shown instead of it")
+        raise UsageError("--html writes the table: give it without --unit, --gates, --like, --states and --labels")
     if all_units and not html:
         raise UsageError("--all has no effect without --html")
     span = parse_span(like)
-    if part is not None and file is not None:
-        raise UsageError("--part is a part of the model's own corpus: give --part or a FILE, not both")
-    if file is None:
-        for option, changed in (("--unknown", unknown != "error"), ("--encoding", encoding), ("--errors", errors)):
-            if changed:
-                raise UsageError(f"{option} has no effect without a FILE", "the model's own corpus is read as it was")
-        if part is None:
-            check_unread_input(console, "--part val reads the model's own corpus")
+    check_text_source(console, file is not None, part, unknown, encoding, errors)
     path = find_model(model, console.environ)
     if model is None:
         console.note(escape_controls(str(path)), "dim")
