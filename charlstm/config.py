@@ -332,6 +332,15 @@ class TrainingConfig(CheckedFields):
         maximum=1024,
         metavar="N",
     )
+    accumulate: int = setting(
+        1,
+        "Read the streams of a step in N parts, one after the other: the same result in less memory.",
+        flag=True,
+        resumable=True,
+        minimum=1,
+        maximum=4096,
+        metavar="N",
+    )
     device: str = setting(
         "auto", "Device to train on.", flag=True, resumable=True, choices=("auto", "cpu", "cuda", "mps")
     )

@@ -226,7 +226,7 @@ def test_the_error_for_a_setting_that_cannot_change_lists_those_that_can() -> No
     with pytest.raises(UsageError, match=r"cannot resume: model.hidden is 8 here and 384 in the run; only these can"):
         settings.check_resumable(Config(), changed)
     with pytest.raises(
-        UsageError, match=r"cannot resume: --hidden is 8 here .* change: device, engine, epochs, keep, lr"
+        UsageError, match=r"cannot resume: --hidden is 8 here .* change: accumulate, device, engine, epochs"
     ):
         settings.check_resumable(Config(), changed, given)
 

@@ -57,22 +57,31 @@ def gradients(cores: int, **settings: Any) -> list[torch.Tensor]:
     return found
 
 
+EXACT = {"dropout": 0.0, "clip": 0.0, "activation_penalty": 1.0, "temporal_penalty": 1.0}
+
+
 @pytest.mark.parametrize(
     "settings",
     [
         {},
         {"engine": "torch"},
         {"cell": "gru"},
-        {"bidirectional": True},
+        {"bidirectional": True, "dropout": 0.3},
         {"head": "tied", "embedding": 12},
         {"l1": 1e-3},
+        {"dropout": 0.3, "layers": 2, "embedding_dropout": 0.2, "weight_dropout": 0.2},
+        {"dropout": 0.3, "dropout_mask": "window"},
+        {"zoneout": 0.2, "cell": "gru"},
     ],
     ids=str,
 )
-def test_two_processes_compute_the_gradient_of_one(settings: dict[str, Any]) -> None:
-    settings |= {"dropout": 0.0, "clip": 0.0, "activation_penalty": 1.0, "temporal_penalty": 1.0}
-    for one, two in zip(gradients(1, **settings), gradients(2, **settings), strict=True):
-        torch.testing.assert_close(two, one, atol=1e-5, rtol=1e-4)
+def test_a_batch_that_is_divided_has_the_gradient_of_a_whole_one(settings: dict[str, Any]) -> None:
+    """Among processes, in parts that are read one after the other, and both: also with random masks."""
+    settings = EXACT | settings
+    whole = gradients(1, **settings)
+    for cores, accumulate in ((2, 1), (1, 3), (2, 2), (1, 99)):
+        for one, divided in zip(whole, gradients(cores, accumulate=accumulate, **settings), strict=True):
+            torch.testing.assert_close(divided, one, atol=1e-5, rtol=1e-4)
 
 
 def test_two_processes_compute_the_gradient_of_one_for_documents() -> None:

@@ -114,5 +114,7 @@ def compute_head_losses(head: Head, head_input: Tensor, targets: Tensor, label_s
 
 
 def detach_states(states: TensorStates) -> TensorStates:
-    """Return the states in float32 and detached from the graph: the truncation of truncated BPTT."""
-    return [tuple(array.detach().float() for array in state) for state in states]
+    """Return the states detached from the graph (the truncation of truncated BPTT), in float32 at least."""
+    return [
+        tuple(array.detach().to(torch.promote_types(array.dtype, torch.float32)) for array in state) for state in states
+    ]

@@ -12,7 +12,7 @@ from torch.nn.functional import embedding, linear
 
 from charlstm.cells import CELLS
 from charlstm.config import ModelConfig
-from charlstm.model.dropout import draw_mask, drop_weights
+from charlstm.model.dropout import draw_stream_mask, drop_weights
 from charlstm.model.kernels import KERNELS
 from charlstm.model.kernels.lookup import Lookup
 from charlstm.model.kernels.resets import NO_RESETS, Resets
@@ -155,4 +155,6 @@ def run_zoneout(
 
 def apply_zoneout(old: Tensor, new: Tensor, rate: float, training: bool) -> Tensor:
     """Return a state [B, H] between old and new: this share of the units keeps the old one."""
-    return torch.where(draw_mask(rate, new.shape, new.device), old, new) if training else torch.lerp(new, old, rate)
+    if not training:
+        return torch.lerp(new, old, rate)
+    return torch.where(draw_stream_mask(rate, new.shape, new.device), old, new)

@@ -1,9 +1,9 @@
-"""The gradient of a batch, computed by one process or by several that each read some of its streams (data-parallel).
+"""The gradient of a batch, computed in shards: by several processes at once, or by one after another.
 
 The loss of a batch is the mean over its characters, and so are the penalties. It is the sum of the losses of its
-shards, each times the share of the streams that the shard has. The gradients are added in the order of the shards, so
-the sum does not depend on which process is first. Dropout draws from a generator per process: runs on different
-numbers of processes differ, as runs with different seeds do.
+shards, each times the share of the streams that the shard has. Every shard draws the random masks of the whole batch.
+So the gradient does not depend on how the batch is divided, except for the order of the sums: that of the shards, not
+of the processes that are done first.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from charlstm.config import Config
 from charlstm.data.batches import Window
 from charlstm.model.bidirectional import Model
 from charlstm.model.device import Device
+from charlstm.model.dropout import part_of_batch
 from charlstm.model.language_model import detach_states
 from charlstm.model.stack import TensorStates
 from charlstm.training.objective import total_loss
@@ -30,8 +31,8 @@ from charlstm.workers import Workers, allocate_shared, divide
 StateArrays = list[tuple[NDArray[Any], ...]]
 """The state of every layer as arrays [B, H]."""
 
-RANDOM_STRIDE = 1_000_003
-"""Distance between the seeds of two processes. Neighboring seeds are those of other runs."""
+RandomState = dict[str, NDArray[np.uint8]]
+"""The states of torch's random generators, by device."""
 
 
 class Shard:
@@ -54,7 +55,7 @@ class Shard:
         if reset:
             self.states = self.model.initial_state(self.size)
         ids = torch.from_numpy(np.ascontiguousarray(window[:, self.streams])).to(self.device.name)
-        with self.device.autocast():
+        with self.device.autocast(), part_of_batch(self.streams.start, self.config.training.batch_size):
             objectives, states = self.model.compute_objectives(ids, self.states)
         loss = total_loss(objectives, self.config)
         (loss if self.share == 1 else loss * self.share).backward()
@@ -72,18 +73,65 @@ class Shard:
         ]
 
 
+class ShardSequence:
+    """The streams that one process reads: `training.accumulate` shards, one after the other."""
+
+    def __init__(self, model: Model, config: Config, device: Device, streams: slice) -> None:
+        size = streams.stop - streams.start
+        parts = divide(size, min(config.training.accumulate, size))
+        moved = [slice(streams.start + part.start, streams.start + part.stop) for part in parts]
+        self.shards = [Shard(model, config, device, part) for part in moved]
+
+    def backpropagate(self, window: Window, *, reset: bool) -> float:
+        """Add the gradients of the shards as `Shard.backpropagate` does. Returns their part of the loss."""
+        first, *others = self.shards
+        random = random_state() if others else {}
+        loss = first.backpropagate(window, reset=reset)
+        for shard in others:
+            set_random_state(random)  # each draws the masks of the whole batch
+            loss += shard.backpropagate(window, reset=reset)
+        return loss
+
+    def export_states(self) -> StateArrays:
+        """Return the states of these streams."""
+        return concatenate_states([shard.export_states() for shard in self.shards])
+
+    def load_states(self, states: StateArrays) -> None:
+        """Load the states of all streams, of which these shards take their own."""
+        for shard in self.shards:
+            shard.load_states(states)
+
+
+def concatenate_states(parts: Sequence[StateArrays]) -> StateArrays:
+    """Return the states of all streams, given those of consecutive parts."""
+    return [tuple(map(np.concatenate, zip(*layers, strict=True))) for layers in zip(*parts, strict=True)]
+
+
+def random_state() -> RandomState:
+    """Return the states of torch's random generators, which dropout draws from."""
+    state = {"cpu": torch.get_rng_state().numpy()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state().numpy()
+    return state
+
+
+def set_random_state(state: RandomState) -> None:
+    """Load what `random_state` returned."""
+    torch.set_rng_state(torch.from_numpy(state["cpu"].copy()))
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(torch.from_numpy(state["cuda"].copy()))
+
+
 class ShardedGradient:
-    """Computes the gradient of a batch in `processes` processes, of which this one has the first shard.
+    """Computes the gradient of a batch in `processes` processes, of which this one has the first streams.
 
     The others are started at the first step. From then on the parameters are in memory that all processes share.
     """
 
     def __init__(self, model: Model, config: Config, device: Device, processes: int) -> None:
-        self.model, self.config, self.device, self.processes = model, config, device, processes
+        self.model, self.config, self.processes = model, config, processes
         parts = divide(config.training.batch_size, processes)
-        self.shards = [Shard(model, config, device, streams) for streams in parts]
-        seeds = [config.training.seed + k * RANDOM_STRIDE for k in range(1, processes)]
-        self.random = [torch.Generator().manual_seed(seed).get_state().numpy() for seed in seeds]
+        self.shards = [ShardSequence(model, config, device, streams) for streams in parts]
         self.workers: Workers | None = None
         self.gradients: list[list[Tensor]] = []  # of each worker, in the order of the parameters
 
@@ -117,44 +165,33 @@ class ShardedGradient:
         share_parameters(self.model)
         self.window = allocate_shared(window.shape, window.dtype)
         self.gradients = [share_like(list(self.model.parameters())) for _ in self.shards[1:]]
-        parts = zip(self.shards[1:], self.gradients, self.random, strict=True)
+        parts = zip(self.shards[1:], self.gradients, strict=True)
         self.workers = Workers(
-            [ShardWorker(shard, self.window, gradients, random).answer for shard, gradients, random in parts]
+            [ShardWorker(self.model, shards, self.window, gradients).answer for shards, gradients in parts]
         )
 
     def export_states(self) -> StateArrays:
         """Return the states of all streams."""
-        own = [shard.export_states() for shard in self.shards]
+        own = [shards.export_states() for shards in self.shards]
         if self.workers is not None:
             self.workers.send(("states", None))
             own[1:] = self.workers.receive()
-        return [tuple(map(np.concatenate, zip(*layers, strict=True))) for layers in zip(*own, strict=True)]
+        return concatenate_states(own)
 
-    def load_states(self, states: StateArrays) -> None:
-        """Load the states of all streams. Raises ValueError if one has another shape."""
+    def load_states(self, states: StateArrays, random: RandomState) -> None:
+        """Load the states of all streams, and those of the random generators.
+
+        Raises ValueError if one has another shape.
+        """
         expected = self.model.initial_state(self.config.training.batch_size)
         for layers in zip(states, expected, strict=True):
             if any(new.shape != old.shape for new, old in zip(*layers, strict=True)):
                 raise ValueError("a hidden state has another shape")
-        for shard in self.shards:
-            shard.load_states(states)
+        set_random_state(random)
+        for shards in self.shards:
+            shards.load_states(states)
         if self.workers is not None:
-            self.workers.send(("load states", states))
-            self.workers.receive()
-
-    def export_random(self) -> list[NDArray[np.uint8]]:
-        """Return the states of the random generators of the other processes."""
-        if self.workers is not None:
-            self.workers.send(("random", None))
-            return self.workers.receive()
-        return self.random
-
-    def load_random(self, states: Sequence[NDArray[np.uint8]]) -> None:
-        """Load what `export_random` returned. Raises ValueError for another number of processes."""
-        self.random = [state.copy() for _, state in zip(self.shards[1:], states, strict=True)]
-        if self.workers is not None:
-            for k, state in enumerate(self.random):
-                self.workers.send_to(k, ("load random", state))
+            self.workers.send(("load states", (states, random)))
             self.workers.receive()
 
     def close(self) -> None:
@@ -164,34 +201,32 @@ class ShardedGradient:
 
 
 class ShardWorker:
-    """What a process other than the first does: the gradient of its shard, in memory that it shares with the first."""
+    """What a process other than the first does: the gradient of its streams, in memory that it shares with the first.
 
-    def __init__(self, shard: Shard, window: Window, gradients: list[Tensor], random: NDArray[np.uint8]) -> None:
-        self.shard, self.window, self.gradients, self.random = shard, window, gradients, random
-        self.started = False
+    Its random generators are in the state of those of the first, from which it was forked: every process draws the
+    masks of the whole batch.
+    """
+
+    def __init__(self, model: Model, shards: ShardSequence, window: Window, gradients: list[Tensor]) -> None:
+        self.model, self.shards, self.window, self.gradients = model, shards, window, gradients
 
     def answer(self, request: tuple[str, Any]) -> Any:
-        if not self.started:
-            torch.set_rng_state(torch.from_numpy(self.random))
-            self.started = True
         name, value = request
         if name == "step":
             return self.step(reset=value)
         if name == "states":
-            return self.shard.export_states()
-        if name == "load states":
-            return self.shard.load_states(value)
-        if name == "random":
-            return torch.get_rng_state().numpy()
-        assert name == "load random"
-        return torch.set_rng_state(torch.from_numpy(value))
+            return self.shards.export_states()
+        assert name == "load states"
+        states, random = value
+        set_random_state(random)
+        return self.shards.load_states(states)
 
     def step(self, *, reset: bool) -> float:
-        self.shard.model.zero_grad()
-        loss = self.shard.backpropagate(self.window, reset=reset)
+        self.model.zero_grad()
+        loss = self.shards.backpropagate(self.window, reset=reset)
         found = [
             (shared, parameter.grad)
-            for shared, parameter in zip(self.gradients, self.shard.model.parameters(), strict=True)
+            for shared, parameter in zip(self.gradients, self.model.parameters(), strict=True)
             if parameter.grad is not None
         ]
         torch._foreach_copy_([shared for shared, _ in found], [gradient for _, gradient in found])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from math import isfinite
 from typing import Any
 
@@ -24,7 +24,7 @@ from charlstm.storage.model import ModelFile
 from charlstm.training.averaging import WeightAverage
 from charlstm.training.optimizer import Optimizer, weight_matrices
 from charlstm.training.progress import Progress
-from charlstm.training.shards import ShardedGradient
+from charlstm.training.shards import ShardedGradient, random_state
 from charlstm.workers import CAN_FORK, count_processes
 
 SHAPE_SETTINGS = ("cell", "activation", "layers", "hidden", "embedding", "between", "head")
@@ -197,7 +197,7 @@ class Trainer:
                 for n, part in enumerate(state)
             },
             "cores": self.cores,
-            "random": random_state() | name_generators(self.gradient.export_random()),
+            "random": random_state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -232,12 +232,9 @@ class Trainer:
             self.gradient = self.divide_streams(cores)
         shapes = self.model.initial_state(self.batches.batch_size)
         self.gradient.load_states(
-            [tuple(state["hidden"][f"{k}.{n}"] for n in range(len(parts))) for k, parts in enumerate(shapes)]
+            [tuple(state["hidden"][f"{k}.{n}"] for n in range(len(parts))) for k, parts in enumerate(shapes)],
+            state["random"],
         )
-        names = name_generators(self.gradient.export_random()).keys()
-        if cores == self.cores:
-            self.gradient.load_random([state["random"][name] for name in names])
-        set_random_state(state["random"])
 
 
 def check_position(batches: dict[str, Any]) -> None:
@@ -246,23 +243,3 @@ def check_position(batches: dict[str, Any]) -> None:
     for name, minimum in minimums.items():
         if type(batches[name]) is not int or not minimum <= batches[name] < MAX_POSITION:
             raise ValueError(f"the position in the data has an impossible {name}")
-
-
-def name_generators(states: Iterable[Any]) -> dict[str, Any]:
-    """Return the random states of the processes after the first by their keys in a saved state."""
-    return {f"process {k}": state for k, state in enumerate(states, 2)}
-
-
-def random_state() -> dict[str, Any]:
-    """Return the states of torch's random generators, which dropout draws from."""
-    state = {"cpu": torch.get_rng_state().numpy()}
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state().numpy()
-    return state
-
-
-def set_random_state(state: dict[str, Any]) -> None:
-    """Load what `random_state` returned."""
-    torch.set_rng_state(torch.from_numpy(state["cpu"].copy()))
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(torch.from_numpy(state["cuda"].copy()))
