@@ -34,10 +34,10 @@ quick: lint
 	$(BIN)/pytest -n auto -m "not slow and not programs"
 
 test: lint
-	$(BIN)/pytest -n auto -m "not programs"
+	$(BIN)/pytest -n auto -m "not programs and not long"
 
 test-all: .venv/installed-test
-	$(BIN)/pytest -n auto -m programs
+	$(BIN)/pytest -n auto -m "programs or long"
 	$(BIN)/python -m tests.faults --kills 60 --files 4000
 
 fix: .venv/installed-test

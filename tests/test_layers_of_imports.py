@@ -20,6 +20,7 @@ LAYERS = {
     "config": 2,
     "cells": 2,
     "runtime": 2,
+    "rendezvous": 2,
     "workers": 3,
     "console": 2,
     "vocabulary": 2,

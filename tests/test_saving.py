@@ -205,7 +205,10 @@ def test_changing_a_fixed_setting_on_resume_is_rejected_and_the_error_lists_thos
     assert charlstm("train", corpus, *SMALL, "--epochs", 1, "-o", "run").code == 0
     rejected = charlstm("train", "--resume", "-o", "run", "--batch-size", 8)
     assert_fails(
-        rejected, 2, "--batch-size is 8 here and 4 in the run", "only these can change: device, engine, epochs"
+        rejected,
+        2,
+        "--batch-size is 8 here and 4 in the run",
+        "only these can change: accumulate, device, engine, epochs",
     )
     changed = charlstm("train", "--resume", "-o", "run", "--epochs", 2, "--lr", 1e-3, "--keep", 1, "--save-every", "5m")
     assert changed.code == 0, changed.err

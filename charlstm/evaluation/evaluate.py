@@ -19,6 +19,7 @@ from charlstm.evaluation.two_sided import predict_both_sides
 from charlstm.model.bidirectional import Model
 from charlstm.model.device import use_threads
 from charlstm.model.language_model import LanguageModel
+from charlstm.model.ranks import Ranks
 from charlstm.runtime import count_cores
 from charlstm.workers import CAN_FORK, compute_in_parallel, count_processes
 
@@ -37,14 +38,16 @@ def evaluate(
     stop: Callable[[], bool] = lambda: False,
     cores: int | None = None,
     limit: int = 0,
+    ranks: Ranks | None = None,
 ) -> Metrics | None:
     """Return the metrics of a text, ids [length], that is read after BOS, in float32.
 
     `cores` is the number of cores to use; None is all. `limit` is the number of characters to read, in pieces from all
-    over the text; 0 is all. `size_bytes` is the size of these pieces in UTF-8. Returns None if `stop()` is true before
-    the end is reached. The model keeps its weights and its mode.
+    over the text; 0 is all. `size_bytes` is the size of these pieces in UTF-8. Each of the `ranks` reads some of the
+    streams, and gets the metrics of all. Returns None if `stop()` is true before the end is reached. The model keeps
+    its weights and its mode.
     """
-    streams = Streams.for_evaluation(len(ids), limit)
+    streams, ranks = Streams.for_evaluation(len(ids), limit), ranks or Ranks()
 
     def sum_losses(streams: Streams, is_first: bool) -> NDArray[np.float64]:
         """Return the losses in nats and the correct predictions, for each view of the model: [2, 3]."""
@@ -59,10 +62,17 @@ def evaluate(
                 raise StoppedError
         return sums
 
+    sums, stopped = np.zeros((2, 3)), False
     try:
-        nats, correct = np.sum(divide_streams(sum_losses, model, streams, cores), 0)
+        own = streams.split(ranks.size)[ranks.rank]
+        if len(own.starts):
+            sums = np.sum(divide_streams(sum_losses, model, own, cores), 0)
     except StoppedError:
+        stopped = True
+    *totals, stops = ranks.sum_numbers([*sums.ravel().tolist(), stopped])
+    if stops:
         return None
+    nats, correct = np.reshape(totals, (2, 3))
     forward, backward, both_sides = nats.tolist()
     read = streams.characters
     if isinstance(model, LanguageModel):

@@ -49,21 +49,30 @@ class Clock:
         self.seconds_per_step = 0.0  # moving average; 0 before the first step
         self.min_seconds_per_char = 0.0  # of the fastest step: the first steps also map memory and compile
 
-    def update(self) -> None:
+    def update(self, time_share: float | None = None) -> None:
         """Read the clock: write the time that the run has taken to `progress.seconds`, and set `fraction_done`.
 
-        With a time limit, that is the time of the steps so far as a share of it and of the time that is left for more:
-        reading the text takes part of the limit, but none of the training. Both stay as they are until the next update,
-        so that the decisions of one iteration agree with each other.
+        Both stay as they are until the next update, so that the decisions of one iteration agree with each other.
+
+        time_share: the share of the time limit that is over, if the ranks have agreed on it: else that of this clock.
         """
-        progress, settings = self.trainer.progress, self.trainer.config.training
-        progress.seconds = monotonic() - self.started_at
-        self.fraction_done = self.trainer.batches.epochs_read / settings.epochs
-        if settings.max_time:
-            least = MIN_TRAINING_SHARE * settings.max_time - progress.training_seconds
-            left = max(settings.max_time - self.reserved_seconds - progress.seconds, least, 0.0)
-            by_time = progress.training_seconds / (progress.training_seconds + left) if left else 1.0
-            self.fraction_done = max(self.fraction_done, by_time)
+        self.trainer.progress.seconds = monotonic() - self.started_at
+        by_steps = self.trainer.batches.epochs_read / self.trainer.config.training.epochs
+        self.fraction_done = max(by_steps, self.read_time_share() if time_share is None else time_share)
+
+    def read_time_share(self) -> float:
+        """Return the share of the training that is done by the time limit; 0 without a limit.
+
+        It is the time of the steps so far as a share of it and of the time that is left for more: reading the text
+        takes part of the limit, but none of the training.
+        """
+        progress, limit = self.trainer.progress, self.trainer.config.training.max_time
+        if not limit:
+            return 0.0
+        seconds = monotonic() - self.started_at
+        least = MIN_TRAINING_SHARE * limit - progress.training_seconds
+        left = max(limit - self.reserved_seconds - seconds, least, 0.0)
+        return progress.training_seconds / (progress.training_seconds + left) if left else 1.0
 
     @property
     def reserved_seconds(self) -> float:

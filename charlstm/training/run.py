@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from time import monotonic
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from charlstm.config import Config
 from charlstm.data.corpus import Corpus
 from charlstm.errors import DivergedError
 from charlstm.evaluation.metrics import Metrics
+from charlstm.model.ranks import Ranks
 from charlstm.storage.model import ModelFile
 from charlstm.storage.run import RunFolder
 from charlstm.storage.state import StateTree
@@ -25,7 +26,10 @@ from charlstm.training.recovery import (
     roll_back,
 )
 from charlstm.training.schedule import learning_rate
-from charlstm.training.trainer import Trainer
+from charlstm.training.shared_folder import SharedRunFolder
+from charlstm.training.trainer import Trainer, check_ranks
+
+LOCAL_SETTINGS = ("data.corpus", "training.threads")
 
 LOG_EVERY = 50
 """Steps between two lines of metrics.jsonl, besides the line of each validation."""
@@ -43,6 +47,7 @@ def run_training(
     save: Callable[[], bool] = lambda: False,
     validate_at: Callable[[float], bool] | None = None,
     started_at: float | None = None,
+    ranks: Ranks | None = None,
 ) -> Generator[Event, None, None]:
     """Train a model on a corpus, save the run to `folder`, and yield an event for everything that happens.
 
@@ -54,19 +59,28 @@ def run_training(
     validate_at: called between steps with the share of the training done, 0 to 1. Returns whether to validate now;
         replaces `training.validate_every`. It may be called more than once per step and must not count its calls.
     started_at: the time of `time.monotonic()` from which `training.max_time` counts; None is when training begins.
+    ranks: the processes that train together; each calls this function with the same arguments. The first one writes the
+        folder and has the clock; `stop` and `save` of any take effect on the same step of all. None: this one alone.
 
     Errors are raised on iteration, and the last save stays on the disk. Raises:
 
-    UsageError: the folder already holds a run, has no state to resume, or `init_from` or the device does not fit the
-        settings.
+    UsageError: the folder already holds a run, has no state to resume, `init_from` or the device does not fit the
+        settings, or the ranks do not divide the streams.
     ModelFileError: the saved state is damaged or does not fit the settings.
     DivergedError: the loss still diverges after several roll backs.
     CharlstmError: the corpus is too small for the settings or has changed since the run was started, another process
-        trains in the folder, the folder cannot be written to, or memory runs out.
+        trains in the folder, the folder cannot be written to, memory runs out, another rank has ended, or the ranks
+        differ in the text or the settings.
     """
+    ranks = ranks or Ranks()
+    if ranks.size > 1:
+        check_ranks(config, ranks)
+        start = {"--resume": resume, "--overwrite": overwrite, "--init-from": init_from is not None}
+        ranks.check_equal({"the corpus": corpus.fingerprint, **start, **shared_settings(config)})
+        folder = SharedRunFolder(folder.path, ranks)
     if resume:
         folder.check_state_shapes(config.model)
-    with closing(Trainer(corpus, config)) as trainer:
+    with closing(Trainer(corpus, config, ranks)) as trainer:
         new_characters = trainer.init_from(init_from) if init_from else ""
         with folder.lock_exclusively():
             state: StateTree | None = None
@@ -88,6 +102,21 @@ def run_training(
                 new_characters=new_characters,
             )
             yield from run.train()
+
+
+def shared_settings(config: Config) -> dict[str, object]:
+    """Return the settings, by `section.key`, that the ranks must have in common: the paths of the corpus may differ."""
+    sections = config.to_dict()
+    settings = {f"{section}.{key}": value for section, values in sections.items() for key, value in values.items()}
+    return {key: value for key, value in settings.items() if key not in LOCAL_SETTINGS}
+
+
+class Agreement(NamedTuple):
+    """What the ranks decide together between two steps."""
+
+    stop: bool  # requested on any rank
+    save: bool  # requested on any rank
+    time_share: float  # of the time limit that is over, by the clock of the first rank
 
 
 class TrainingRun:
@@ -113,21 +142,23 @@ class TrainingRun:
         self.clock = Clock(trainer, folder, monotonic() if started_at is None else started_at)
         self.saved_at, self.saved_step = monotonic(), trainer.progress.step
         self.good_is_saved = trainer.progress.validated_step == trainer.progress.step
+        self.polled: Sequence[float] = ()  # what the ranks have agreed on with the last step
+        trainer.poll = self.poll
 
     def train(self) -> Iterator[Event]:
         """Take steps and validate, until the end of the training or until `stop()` returns True."""
         progress = self.trainer.progress
         first_step = progress.step
         while True:
-            self.clock.update()
-            if self.is_save_requested():
+            agreed = self.agree()
+            self.clock.update(agreed.time_share)
+            if agreed.save:
                 yield self.save_on_request()
-            stopped = self.stop()
             event: Event | None
             try:
-                if not stopped and self.is_validation_due():
+                if not agreed.stop and self.is_validation_due():
                     event = self.validate() if self.trainer.config.validates else self.save()
-                elif reason := self.reason_to_end(stopped):
+                elif reason := self.reason_to_end(agreed.stop):
                     break
                 else:
                     event = self.step()
@@ -153,6 +184,26 @@ class TrainingRun:
             seconds=progress.seconds,
             best_loss_nats=progress.best_loss_nats,
         )
+
+    def poll(self) -> list[float]:
+        """Return what this rank adds to the sums on which the ranks agree: only the first one has a clock."""
+        stop, save = self.stop(), self.is_save_requested()
+        if not self.trainer.ranks.is_first:
+            return [stop, save, 0, 0]
+        return [stop, save, self.is_save_due(), self.clock.read_time_share()]
+
+    def agree(self) -> Agreement:
+        """Return what the ranks have agreed on with the last step or, if it was no step, what they do now."""
+        polled = self.polled or self.trainer.ranks.sum_numbers(self.poll())
+        self.polled = ()
+        stops, saves, _, time_share = polled
+        return Agreement(stops > 0, saves > 0, time_share)
+
+    def is_save_due(self) -> bool:
+        """Return whether the last save was `save_every` seconds ago: by the clock of the first rank."""
+        if self.polled:
+            return self.polled[2] > 0
+        return 0 < self.trainer.config.training.save_every <= monotonic() - self.saved_at
 
     def prepare_folder(self) -> None:
         """Make the folder ready for what this process writes. Called before the first write, and later without effect.
@@ -208,6 +259,7 @@ class TrainingRun:
         began = monotonic()
         with explain_memory_errors(trainer):
             loss = trainer.step(lr)
+        self.polled = trainer.polled
         self.prepare_folder()
         check_loss(trainer, loss)
         clock.record_step(monotonic() - began)
@@ -215,9 +267,10 @@ class TrainingRun:
             clock.update()
             if not self.is_validation_due():  # which logs a line of its own
                 self.folder.append_metrics({**clock.position(), "loss_nats": loss, "learning_rate": lr})
-        if 0 < settings.save_every <= monotonic() - self.saved_at:
-            best = not trainer.config.validates
-            self.folder.save_in_background(trainer.model_file({}), trainer.state_dict(), best=best)
+        if self.is_save_due():
+            self.folder.save_in_background(
+                trainer.model_file({}), trainer.state_dict(), best=not trainer.config.validates
+            )
             self.saved_at = monotonic()
         return Stepped(
             step=progress.step,
@@ -239,6 +292,7 @@ class TrainingRun:
             self.prepare_folder()
             save_run(trainer, folder)  # save first: the last validation may overrun the limit
         self.clock.begin_validation()
+        trainer.check_weights()
         with trainer.average.applied():
             metrics = trainer.evaluate_part("val", trainer.config.training.validation_chars, self.stop)
         if metrics is None:
@@ -271,8 +325,9 @@ class TrainingRun:
         file = folder.load_best()
         trainer.model.load_weights(file.weights)  # training is over, and its state is saved
         validation = file.metrics.get("validation", {})
-        if clock.last_reading_chars > validation.get("characters", 0):
-            metrics = trainer.evaluate_part("val", clock.last_reading_chars, self.stop)
+        characters = trainer.ranks.from_first(lambda: clock.last_reading_chars)
+        if characters > validation.get("characters", 0):
+            metrics = trainer.evaluate_part("val", characters, self.stop)
             if metrics is None:
                 return
             validation = metrics.to_dict()

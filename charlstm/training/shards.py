@@ -77,10 +77,8 @@ class ShardSequence:
     """The streams that one process reads: `training.accumulate` shards, one after the other."""
 
     def __init__(self, model: Model, config: Config, device: Device, streams: slice) -> None:
-        size = streams.stop - streams.start
-        parts = divide(size, min(config.training.accumulate, size))
-        moved = [slice(streams.start + part.start, streams.start + part.stop) for part in parts]
-        self.shards = [Shard(model, config, device, part) for part in moved]
+        parts = divide_slice(streams, min(config.training.accumulate, streams.stop - streams.start))
+        self.shards = [Shard(model, config, device, part) for part in parts]
 
     def backpropagate(self, window: Window, *, reset: bool) -> float:
         """Add the gradients of the shards as `Shard.backpropagate` does. Returns their part of the loss."""
@@ -100,6 +98,12 @@ class ShardSequence:
         """Load the states of all streams, of which these shards take their own."""
         for shard in self.shards:
             shard.load_states(states)
+
+
+def divide_slice(streams: slice, parts: int) -> list[slice]:
+    """Divide some streams into consecutive parts of nearly equal size."""
+    first = streams.start
+    return [slice(first + part.start, first + part.stop) for part in divide(streams.stop - first, parts)]
 
 
 def concatenate_states(parts: Sequence[StateArrays]) -> StateArrays:
@@ -123,20 +127,20 @@ def set_random_state(state: RandomState) -> None:
 
 
 class ShardedGradient:
-    """Computes the gradient of a batch in `processes` processes, of which this one has the first streams.
+    """Computes the gradient of the streams of this rank in `processes` processes, of which this one has the first ones.
 
     The others are started at the first step. From then on the parameters are in memory that all processes share.
     """
 
-    def __init__(self, model: Model, config: Config, device: Device, processes: int) -> None:
+    def __init__(self, model: Model, config: Config, device: Device, streams: slice, processes: int) -> None:
         self.model, self.config, self.processes = model, config, processes
-        parts = divide(config.training.batch_size, processes)
-        self.shards = [ShardSequence(model, config, device, streams) for streams in parts]
+        parts = divide_slice(streams, processes)
+        self.shards = [ShardSequence(model, config, device, part) for part in parts]
         self.workers: Workers | None = None
         self.gradients: list[list[Tensor]] = []  # of each worker, in the order of the parameters
 
     def compute(self, window: Window, *, reset: bool) -> float:
-        """Set the gradient of every parameter. Returns the loss in nats per character.
+        """Set the gradient of every parameter to that of these streams' part of the loss, which is returned.
 
         window: ids [T+1+A, B].
         reset: whether the streams start from their initial state.
@@ -171,7 +175,7 @@ class ShardedGradient:
         )
 
     def export_states(self) -> StateArrays:
-        """Return the states of all streams."""
+        """Return the states of the streams of this rank."""
         own = [shards.export_states() for shards in self.shards]
         if self.workers is not None:
             self.workers.send(("states", None))

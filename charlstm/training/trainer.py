@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import isfinite
 from typing import Any
 
@@ -19,12 +19,13 @@ from charlstm.evaluation.metrics import Metrics
 from charlstm.evaluation.streams import Streams
 from charlstm.model.bidirectional import build_model
 from charlstm.model.device import choose_device, use_threads
+from charlstm.model.ranks import Ranks, checksum
 from charlstm.runtime import MAX_CORES, count_cores
 from charlstm.storage.model import ModelFile
 from charlstm.training.averaging import WeightAverage
 from charlstm.training.optimizer import Optimizer, weight_matrices
 from charlstm.training.progress import Progress
-from charlstm.training.shards import ShardedGradient, random_state
+from charlstm.training.shards import ShardedGradient, concatenate_states, random_state
 from charlstm.workers import CAN_FORK, count_processes
 
 SHAPE_SETTINGS = ("cell", "activation", "layers", "hidden", "embedding", "between", "head")
@@ -39,14 +40,17 @@ class Trainer:
 
     corpus: the text and its vocabulary.
     config: the settings of the run.
+    ranks: the processes that train together, each with some of the streams.
 
     With several processes, close the trainer when it is no longer needed.
 
-    Raises CharlstmError for a corpus that is too small for the settings.
+    Raises CharlstmError for a corpus that is too small for the settings, UsageError for streams that cannot be divided
+    among the ranks.
     """
 
-    def __init__(self, corpus: Corpus, config: Config) -> None:
-        self.config = config
+    def __init__(self, corpus: Corpus, config: Config, ranks: Ranks | None = None) -> None:
+        self.config, self.ranks = config, ranks or Ranks()
+        check_ranks(config, self.ranks)
         self.corpus = corpus
         self.vocabulary = corpus.vocabulary
         end_of_document, settings = self.vocabulary.end_of_document, config.training
@@ -68,17 +72,20 @@ class Trainer:
         self.average = WeightAverage(self.model, settings)
         self.gradient = self.divide_streams(settings.threads or count_cores())
         self.progress = Progress()
+        self.poll: Callable[[], Sequence[float]] = tuple  # numbers to add up over the ranks along with the gradients
+        self.polled: Sequence[float] = ()  # their sums, after a step; empty without other ranks
         self.validation_chars = self.streams_of("val", config.training.validation_chars).characters
 
     def divide_streams(self, cores: int) -> ShardedGradient:
         """Divide the streams among as many processes as these cores can run; a GPU gets one."""
         self.cores = cores
-        processes = count_processes(cores, self.config.training.batch_size) if self.device.name == "cpu" else 1
-        return ShardedGradient(self.model, self.config, self.device, processes)
+        streams = self.ranks.divide(self.config.training.batch_size)
+        processes = count_processes(cores, streams.stop - streams.start) if self.device.name == "cpu" else 1
+        return ShardedGradient(self.model, self.config, self.device, streams, processes)
 
     def describe_device(self) -> str:
         """Return the device, the precision, the engine and the number of processes, in words."""
-        processes = self.gradient.processes
+        processes = self.ranks.size * self.gradient.processes
         return f"{self.device}, {processes} processes" if processes > 1 else str(self.device)
 
     def streams_of(self, part: str, limit: int) -> Streams:
@@ -88,12 +95,16 @@ class Trainer:
     def evaluate_part(self, part: str, limit: int, stop: Callable[[], bool] = lambda: False) -> Metrics | None:
         """Evaluate the model, as it is, on about `limit` characters from all over a part of the corpus; 0 means all.
 
-        Returns None if `stop()` is true before the end.
+        Each rank reads some of its streams. Returns None if `stop()` is true before the end, on any rank.
         """
         tokens, vocabulary = self.tokens.part(part), self.vocabulary
         spans = self.streams_of(part, limit).spans
         size = sum(vocabulary.count_bytes(chunk) for span in spans for chunk in tokens.chunks(*span))
-        return evaluate(self.model, tokens, vocabulary.bos, size, stop, self.cores, limit)
+        return evaluate(self.model, tokens, vocabulary.bos, size, stop, self.cores, limit, self.ranks)
+
+    def check_weights(self) -> None:
+        """Raise CharlstmError unless all ranks have the same weights, to the last bit."""
+        self.ranks.check_equal({f"the model at step {self.progress.step:,}": checksum([*self.model.parameters()])})
 
     def close(self) -> None:
         """End the other processes that share the training. The trainer takes no step afterwards."""
@@ -120,6 +131,8 @@ class Trainer:
         threads = 1 if CAN_FORK else self.config.training.threads
         with use_threads(threads), self.gradient.use_core():
             loss = self.gradient.compute(window, reset=reset)
+            if self.ranks.size > 1:
+                loss, *self.polled = self.ranks.sum_gradients(self.model, [loss, *self.poll()])
             self.add_l1_gradient()
             norm = self.clip_gradients()
             if not (isfinite(loss) and isfinite(norm)):
@@ -183,7 +196,7 @@ class Trainer:
         return new.decode("utf-8", "replace")
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that the next steps depend on."""
+        """Return everything that the next steps depend on: on the first rank with the states of all streams."""
         return {
             "corpus": self.corpus.fingerprint,
             "progress": self.progress.state_dict(),
@@ -193,9 +206,10 @@ class Trainer:
             "average": self.average.state_dict(),
             "hidden": {
                 f"{k}.{n}": part
-                for k, state in enumerate(self.gradient.export_states())
+                for k, state in enumerate(concatenate_states(self.ranks.gather(self.gradient.export_states())))
                 for n, part in enumerate(state)
             },
+            "ranks": self.ranks.size,
             "cores": self.cores,
             "random": random_state(),
         }
@@ -227,13 +241,24 @@ class Trainer:
         cores = state.get("cores", self.cores)  # a state of version 0.1.0-alpha does not have it
         if type(cores) is not int or not 1 <= cores <= MAX_CORES:
             raise ValueError("the state has an impossible number of cores")
-        if cores != self.cores and not self.config.training.threads:
+        same_ranks = state.get("ranks", 1) == self.ranks.size  # another number of ranks has other cores
+        if cores != self.cores and same_ranks and not self.config.training.threads:
             self.gradient.close()
             self.gradient = self.divide_streams(cores)
         shapes = self.model.initial_state(self.batches.batch_size)
         self.gradient.load_states(
             [tuple(state["hidden"][f"{k}.{n}"] for n in range(len(parts))) for k, parts in enumerate(shapes)],
             state["random"],
+        )
+
+
+def check_ranks(config: Config, ranks: Ranks) -> None:
+    """Raise UsageError unless the streams can be divided evenly among the ranks."""
+    streams = config.training.batch_size
+    if streams % ranks.size:
+        near = max(streams // ranks.size, 1) * ranks.size
+        raise UsageError(
+            f"{streams} streams cannot be divided evenly among {ranks.size} processes", f"--batch-size {near} can"
         )
 
 

@@ -1,0 +1,182 @@
+"""The processes that train one model together, on one machine or several, and how they communicate: torch.distributed.
+
+Each has a rank. All have the whole model, and each reads some of the streams. After every backward pass the gradients
+are added up in one message. `DistributedDataParallel` would overlap that with the backward pass, but gains nothing at
+5 to 15 MB (benchmarks/scaling.py), and would have to wrap losses that do not go through `forward`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+from zlib import crc32
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from charlstm.errors import CharlstmError
+from charlstm.rendezvous import Rendezvous
+
+TIMEOUT = timedelta(minutes=2)
+"""How long a process waits for the others before it gives up."""
+
+Sent = TypeVar("Sent")
+
+
+class ReportedError(CharlstmError):
+    """An error of the first rank, which reports it: the others only end."""
+
+
+class Ranks:
+    """The processes that train together, of which this one has a rank. Without others, nothing is communicated.
+
+    rank: from 0 to size - 1.
+    """
+
+    def __init__(self, rank: int = 0, size: int = 1) -> None:
+        self.rank, self.size = rank, size
+
+    @classmethod
+    @contextmanager
+    def join(cls, rendezvous: Rendezvous | None) -> Iterator[Ranks]:
+        """Meet the other processes, and leave them at the end of the block.
+
+        Raises CharlstmError if they do not come within `TIMEOUT`.
+        """
+        if rendezvous is None or rendezvous.size == 1:
+            yield cls()
+            return
+        if torch.cuda.is_available():
+            torch.cuda.set_device(rendezvous.local_rank % torch.cuda.device_count())
+        connect(rendezvous)
+        try:
+            yield cls(rendezvous.rank, rendezvous.size)
+        finally:
+            dist.destroy_process_group()
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the rank that writes files."""
+        return self.rank == 0
+
+    def divide(self, count: int) -> slice:
+        """Return this rank's part of `count` streams, which the number of ranks divides."""
+        own = count // self.size
+        return slice(self.rank * own, (self.rank + 1) * own)
+
+    def sum_gradients(self, model: nn.Module, numbers: Sequence[float]) -> list[float]:
+        """Add up the gradients of all ranks, and these numbers with them, in one message. Returns the sums."""
+        if self.size == 1:
+            return [*numbers]
+        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        like = gradients[0]
+        last = torch.tensor(numbers, dtype=like.dtype, device=like.device)
+        message = torch.cat([*(gradient.flatten() for gradient in gradients), last])
+        with explain_lost_connection():
+            dist.all_reduce(message)
+        *sums, totals = torch.split(message, [*(gradient.numel() for gradient in gradients), len(last)])
+        torch._foreach_copy_(gradients, [part.view_as(g) for part, g in zip(sums, gradients, strict=True)])
+        return [float(total) for total in totals.tolist()]
+
+    def sum_numbers(self, numbers: Sequence[float]) -> list[float]:
+        """Return the sums of these numbers over all ranks."""
+        if self.size == 1:
+            return [*numbers]
+        sums = torch.tensor(numbers, dtype=torch.float64)
+        with explain_lost_connection():
+            dist.all_reduce(sums)
+        return [float(total) for total in sums.tolist()]
+
+    def from_first(self, compute: Callable[[], Sent]) -> Sent:
+        """Return what the first rank computes. Its CharlstmError is raised by all, in the others as ReportedError."""
+        if self.size == 1:
+            return compute()
+        message: list[Any] = [None, None]
+        error: CharlstmError | None = None
+        if self.is_first:
+            try:
+                message[0] = compute()
+            except CharlstmError as found:
+                error, message[1] = found, (found.message, found.exit_code)
+        with explain_lost_connection():
+            dist.broadcast_object_list(message)
+        if error is not None:
+            raise error
+        if message[1] is not None:
+            text, status = message[1]
+            reported = ReportedError(text)
+            reported.exit_code = status
+            raise reported
+        value: Sent = message[0]
+        return value
+
+    def gather(self, value: Sent) -> list[Sent]:
+        """Return the values of all ranks, in order, on the first one; on the others their own."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] | None = [None] * self.size if self.is_first else None
+        with explain_lost_connection():
+            dist.gather_object(value, values)
+        return [value] if values is None else values
+
+    def check_equal(self, values: Mapping[str, object]) -> None:
+        """Raise CharlstmError on every rank unless these values, by what they are, are the same on all."""
+        if self.size == 1:
+            return
+        found: list[Any] = [None] * self.size
+        with explain_lost_connection():
+            dist.all_gather_object(found, dict(values))
+        different = [(rank, name) for rank, own in enumerate(found) for name in values if own[name] != found[0][name]]
+        for rank, name in different[:1]:
+            error = CharlstmError if self.is_first else ReportedError
+            raise error(f"{name} of rank {rank} is not that of rank 0", "start all of them with the same command")
+
+
+def connect(rendezvous: Rendezvous) -> None:
+    """Initialize torch.distributed. Raises CharlstmError if the others do not come, or their address is taken."""
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
+    where = f"at {rendezvous.address}" if not rendezvous.file else f"in {rendezvous.file}"
+    try:
+        store = dist.FileStore(rendezvous.file, rendezvous.size) if rendezvous.file else None  # type: ignore[attr-defined]
+        dist.init_process_group(
+            backend,
+            init_method=None if store else "env://",
+            store=store,
+            rank=rendezvous.rank,
+            world_size=rendezvous.size,
+            timeout=TIMEOUT,
+        )
+    except (RuntimeError, ValueError) as error:
+        if "EADDRINUSE" in str(error) or "address already in use" in str(error).lower():
+            raise CharlstmError(
+                f"the port {where} is in use", "name another one: torchrun --master-port, or --rdzv-endpoint"
+            ) from error
+        raise CharlstmError(
+            f"the {rendezvous.size} processes did not meet {where} within {TIMEOUT.total_seconds():.0f} s",
+            "all machines must reach this address, and all processes must be started",
+        ) from error
+
+
+@contextmanager
+def explain_lost_connection() -> Iterator[None]:
+    """Turn the error for a process that has ended, or cannot be reached, into a CharlstmError."""
+    try:
+        yield
+    except RuntimeError as error:  # of which torch.distributed's errors are kinds
+        if "out of memory" in str(error).lower():
+            raise
+        raise CharlstmError(
+            "a process that trains with this one has ended or cannot be reached",
+            "--resume continues the run from its last save; torchrun --max-restarts does so by itself",
+        ) from error
+
+
+def checksum(tensors: Sequence[Tensor]) -> int:
+    """Return a number that depends on every bit of these tensors."""
+    total = 0
+    for tensor in tensors:
+        total = crc32(tensor.detach().cpu().numpy().tobytes(), total)
+    return total
