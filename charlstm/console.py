@@ -53,7 +53,9 @@ class Console:
     def __init__(self, stdin: BinaryIO | None, stdout: BinaryIO, stderr: TextIO, environ: Mapping[str, str]) -> None:
         self.stdin, self.stdout, self.stderr, self.environ = stdin, stdout, stderr, environ
         self.started_at = monotonic()  # of the command: a time limit counts from here
+        self.arguments: list[str] = []  # of the command line
         self.color, self.quiet, self.debug = "auto", False, False
+        self.rank = 0  # among the processes that run this command together: only the first one writes
         self.bar: ProgressBar | None = None
         self.flushed_at = 0.0
         self.decoder = getincrementaldecoder("utf-8")("surrogateescape")  # of what a terminal shows
@@ -64,6 +66,10 @@ class Console:
         stdout = sys.stdout.buffer if sys.stdout else BytesIO()
         return cls(sys.stdin.buffer if sys.stdin else None, stdout, sys.stderr or StringIO(), os.environ)
 
+    def take_rank(self, rank: int) -> None:
+        """Take a place among processes that run this command together. All but the first write only errors."""
+        self.rank, self.quiet = rank, self.quiet or rank > 0
+
     def write(self, data: bytes, *, escaped: bool = False) -> None:
         """Write to stdout. On a terminal, control characters except newlines and tabs are shown escaped.
 
@@ -71,6 +77,8 @@ class Console:
 
         Raises OutputClosedError if the reader of stdout closed it, CharlstmError for another failure.
         """
+        if self.rank:
+            return
         with self.translate_errors():
             terminal = self.stdout.isatty()
             self.stdout.write(self.escape(data, escaped=escaped) if terminal else data)
@@ -132,7 +140,8 @@ class Console:
 
     def error(self, text: str) -> None:
         """Print why the command failed to stderr, even with --quiet."""
-        self.print_line(f"charlstm: {escape_controls(text)}", "error")
+        rank = f"rank {self.rank}: " if self.rank else ""
+        self.print_line(f"charlstm: {rank}{escape_controls(text)}", "error")
 
     def print_line(self, text: str, style: str = "") -> None:
         """Print text to stderr, with all control characters except newlines and tabs escaped, and a newline."""

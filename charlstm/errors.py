@@ -39,6 +39,10 @@ class OutputClosedError(Exception):
     """The reader of stdout closed it, as `| head` does. The command ends without an error message."""
 
 
+class ReportedError(CharlstmError):
+    """An error of the first of the processes that train together. It reports the error; the others only end."""
+
+
 def is_out_of_memory(error: Exception) -> bool:
     """Return whether an exception means that memory ran out.
 

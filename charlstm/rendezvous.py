@@ -12,6 +12,8 @@ FILE_VARIABLE = "CHARLSTM_RENDEZVOUS"
 
 ADDRESS_VARIABLES = ("MASTER_ADDR", "MASTER_PORT")
 
+MAX_PORT = 65535
+
 
 @dataclass(frozen=True)
 class Rendezvous:
@@ -25,8 +27,11 @@ class Rendezvous:
     restarts: int
     """How often torchrun has restarted the processes."""
     file: str
-    """The file in which they meet; empty: at the network address in the environment."""
-    address: str
+    """The file in which they meet; empty: at the network address."""
+    host: str
+    port: int
+    is_hosted: bool
+    """Whether torchrun listens at that address; else the first rank does."""
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Rendezvous | None:
@@ -40,8 +45,16 @@ class Rendezvous:
         if not rank < size:
             raise UsageError(f"the environment has RANK {rank} and WORLD_SIZE {size}", "torchrun sets them")
         restarts = read_number(environ, "TORCHELASTIC_RESTART_COUNT", 0)
-        address = ":".join(environ.get(name, "") for name in ADDRESS_VARIABLES)
-        return cls(rank, size, local_rank, restarts, file, address)
+        port = 0 if file else read_number(environ, "MASTER_PORT")
+        if port > MAX_PORT:
+            raise UsageError(f"the environment has MASTER_PORT {port}", f"the highest is {MAX_PORT}")
+        is_hosted = environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+        return cls(rank, size, local_rank, restarts, file, environ.get("MASTER_ADDR", ""), port, is_hosted)
+
+    @property
+    def place(self) -> str:
+        """Where the processes meet, for an error message."""
+        return f"in {self.file}" if self.file else f"at {self.host}:{self.port}"
 
 
 def read_number(environ: Mapping[str, str], name: str, default: int = 0) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,6 +17,11 @@ MAX_CORES = 1024
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
 INT_MAX = 2**31 - 1
+
+PR_SET_PDEATHSIG = 1  # prctl.h
+
+START_FIELD = 19
+"""Field of /proc/PID/stat, counted from 0 after the name: the start of the process in ticks since boot (proc(5))."""
 
 
 def retain_freed_memory() -> None:
@@ -32,6 +38,25 @@ def retain_freed_memory() -> None:
         if hasattr(libc, "mallopt"):
             libc.mallopt(M_MMAP_MAX, 0)
             libc.mallopt(M_TRIM_THRESHOLD, INT_MAX)
+
+
+def end_with_parent() -> None:
+    """Ask the kernel for SIGTERM when the process that started this one ends, however it ends. Linux only."""
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "prctl"):
+            libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def parent_started_at() -> float:
+    """Return when the process that started this one was started, in seconds since 1970; 0 if that is unknown."""
+    try:
+        fields = Path(f"/proc/{os.getppid()}/stat").read_text("utf-8").rpartition(")")[2].split()
+        boot = next(line for line in Path("/proc/stat").read_text("utf-8").splitlines() if line.startswith("btime"))
+        ticks = os.sysconf("SC_CLK_TCK")
+    except (OSError, AttributeError, StopIteration):
+        return 0.0
+    return float(boot.split()[1]) + int(fields[START_FIELD]) / ticks
 
 
 @cache

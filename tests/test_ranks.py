@@ -13,8 +13,8 @@ import torch
 
 from charlstm.config import CELL_NAMES
 from charlstm.data.corpus import Corpus
-from charlstm.errors import UsageError
-from charlstm.model.ranks import Ranks, ReportedError
+from charlstm.errors import ReportedError, UsageError
+from charlstm.model.ranks import Ranks
 from charlstm.rendezvous import FILE_VARIABLE, Rendezvous
 from charlstm.storage.run import RunFolder
 from charlstm.storage.tensors import read_tensors
@@ -220,7 +220,7 @@ def test_streams_that_cannot_be_divided_are_an_error(tmp_path: Path) -> None:
 
     for error in try_ranks(3, run):
         assert isinstance(error, UsageError)
-        assert str(error) == "8 streams cannot be divided evenly among 3 processes; --batch-size 6 can"
+        assert str(error) == "--batch-size 8 cannot be divided evenly among 3 processes; 6 can"
 
 
 def test_a_rank_whose_peer_has_ended_says_so(tmp_path: Path) -> None:
@@ -239,11 +239,11 @@ def test_a_rank_whose_peer_has_ended_says_so(tmp_path: Path) -> None:
 def test_the_place_among_the_ranks_is_read_from_the_environment() -> None:
     torchrun = {"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "MASTER_ADDR": "head", "MASTER_PORT": "29500"}
     place = Rendezvous.from_environ(torchrun)
-    assert place == Rendezvous(3, 8, 1, 0, "", "head:29500")
+    assert place == Rendezvous(3, 8, 1, 0, "", "head", 29500, False)
     assert Rendezvous.from_environ({"RANK": "3", "WORLD_SIZE": "8"}) is None  # set by something else
     own = Rendezvous.from_environ({"RANK": "0", "WORLD_SIZE": "2", FILE_VARIABLE: "/tmp/x"})
     assert own is not None
     assert own.file == "/tmp/x"
-    for wrong in ({"RANK": "8"}, {"RANK": "x"}, {"WORLD_SIZE": "-1"}):
+    for wrong in ({"RANK": "8"}, {"RANK": "x"}, {"WORLD_SIZE": "-1"}, {"MASTER_PORT": "99999"}):
         with pytest.raises(UsageError, match="the environment has"):
             Rendezvous.from_environ(torchrun | wrong)

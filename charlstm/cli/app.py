@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
@@ -13,7 +14,7 @@ import charlstm
 from charlstm.cli.help import OptionRow
 from charlstm.cli.lazy import Entry, LazyGroup, build_group
 from charlstm.console import Console
-from charlstm.errors import CharlstmError, OutputClosedError, is_out_of_memory
+from charlstm.errors import CharlstmError, OutputClosedError, ReportedError, is_out_of_memory
 
 COMMANDS = "charlstm.cli.commands"
 
@@ -99,6 +100,7 @@ def build_program() -> LazyGroup:
 def main(arguments: Sequence[str] | None = None, console: Console | None = None) -> int:
     """Run a command line and return its exit status."""
     console = console or Console.from_process()
+    console.arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         status = build_program().main(args=arguments, prog_name="charlstm", standalone_mode=False, obj=console)
         console.flush()
@@ -146,6 +148,8 @@ def report_usage(console: Console, error: typer.TyperException) -> int:
 
 def report_failure(console: Console, error: Exception) -> int:
     """Print one sentence (with --debug, the traceback) and return the exit status."""
+    if isinstance(error, ReportedError):
+        return error.exit_code
     if console.debug:
         console.print_line("".join(traceback.format_exception(error)), "error")
     else:

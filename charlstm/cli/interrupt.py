@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from time import monotonic
 from types import FrameType
 
 from charlstm.console import Console
@@ -16,15 +17,17 @@ class Interrupt:
     arrived. The call also prints the notice: a signal handler must not write to a stream that may be in use.
 
     action: what the command does after the first signal, for the notice.
+    copies_within: seconds after the first signal in which another one is taken for its copy: a launcher passes on what
+        the whole group may have got.
     """
 
     SIGNALS: tuple[signal.Signals, ...] = tuple(
         getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)
     )  # Windows has SIGBREAK (Ctrl-Break, a closed window) instead of SIGHUP
 
-    def __init__(self, console: Console, action: str = "saving") -> None:
-        self.console, self.action = console, action
-        self.signal = 0
+    def __init__(self, console: Console, action: str = "saving", copies_within: float = 0.0) -> None:
+        self.console, self.action, self.copies_within = console, action, copies_within
+        self.signal, self.arrived_at = 0, 0.0
         self.announced = False
 
     def __enter__(self) -> Interrupt:
@@ -49,6 +52,7 @@ class Interrupt:
         return 128 + self.signal
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        if self.signal:
+        if not self.signal:
+            self.signal, self.arrived_at = number, monotonic()
+        elif monotonic() - self.arrived_at >= self.copies_within:
             os._exit(128 + number)
-        self.signal = number

@@ -139,7 +139,10 @@ def load_or_store_ids(reader: CorpusReader, vocabulary: Vocabulary, fingerprint:
     )
     ids = cache.load_ids(name, length, vocabulary.dtype)
     if ids is None:
-        ids = cache.save_ids(name, reread_ids(reader, vocabulary, fingerprint), length, vocabulary.dtype)
+        with cache.lock_name(name):  # of several processes that read the same text, one stores its ids
+            ids = cache.load_ids(name, length, vocabulary.dtype)
+            if ids is None:
+                ids = cache.save_ids(name, reread_ids(reader, vocabulary, fingerprint), length, vocabulary.dtype)
     return ids
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from secrets import token_hex
+from time import monotonic, sleep
 from typing import Any, TypeVar
 from zlib import crc32
 
@@ -17,17 +19,16 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from charlstm.errors import CharlstmError
+from charlstm.errors import CharlstmError, ReportedError
 from charlstm.rendezvous import Rendezvous
 
 TIMEOUT = timedelta(minutes=2)
 """How long a process waits for the others before it gives up."""
 
+MEETING_POLL_SECONDS = 0.02
+"""Seconds between two looks at who has come."""
+
 Sent = TypeVar("Sent")
-
-
-class ReportedError(CharlstmError):
-    """An error of the first rank, which reports it: the others only end."""
 
 
 class Ranks:
@@ -113,6 +114,30 @@ class Ranks:
         value: Sent = message[0]
         return value
 
+    def on_all(self, compute: Callable[[], Sent]) -> Sent:
+        """Return what this rank computes. If that fails on any, the first of them raises its error, the others too.
+
+        In the others it is a ReportedError. Nothing may be communicated meanwhile.
+        """
+        if self.size == 1:
+            return compute()
+        value, error = None, None
+        try:
+            value = compute()
+        except CharlstmError as found:
+            error = found
+        statuses: list[Any] = [None] * self.size
+        with explain_lost_connection():
+            dist.all_gather_object(statuses, error and error.exit_code)
+        failed = [rank for rank, status in enumerate(statuses) if status is not None]
+        if failed:
+            if failed[0] == self.rank and error is not None:
+                raise error
+            reported = ReportedError("another rank failed")
+            reported.exit_code = statuses[failed[0]]
+            raise reported
+        return value  # type: ignore[return-value]
+
     def gather(self, value: Sent) -> list[Sent]:
         """Return the values of all ranks, in order, on the first one; on the others their own."""
         if self.size == 1:
@@ -138,26 +163,52 @@ class Ranks:
 def connect(rendezvous: Rendezvous) -> None:
     """Initialize torch.distributed. Raises CharlstmError if the others do not come, or their address is taken."""
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
-    where = f"at {rendezvous.address}" if not rendezvous.file else f"in {rendezvous.file}"
+    rank, size = rendezvous.rank, rendezvous.size
     try:
-        store = dist.FileStore(rendezvous.file, rendezvous.size) if rendezvous.file else None  # type: ignore[attr-defined]
-        dist.init_process_group(
-            backend,
-            init_method=None if store else "env://",
-            store=store,
-            rank=rendezvous.rank,
-            world_size=rendezvous.size,
-            timeout=TIMEOUT,
-        )
+        store = open_store(rendezvous)
+        store = dist.distributed_c10d.PrefixStore(agree_on_attempt(store, rank, size), store)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
     except (RuntimeError, ValueError) as error:
         if "EADDRINUSE" in str(error) or "address already in use" in str(error).lower():
             raise CharlstmError(
-                f"the port {where} is in use", "name another one: torchrun --master-port, or --rdzv-endpoint"
+                f"the port {rendezvous.place} is in use", "name another one: torchrun --master-port or --rdzv-endpoint"
             ) from error
         raise CharlstmError(
-            f"the {rendezvous.size} processes did not meet {where} within {TIMEOUT.total_seconds():.0f} s",
-            "all machines must reach this address, and all processes must be started",
+            f"the {size} processes did not meet {rendezvous.place} within {TIMEOUT.total_seconds():.0f} s",
+            "all of them must be started, and reach this address",
         ) from error
+
+
+def open_store(rendezvous: Rendezvous) -> dist.distributed_c10d.Store:
+    """Return the key-value store in which the processes meet."""
+    if rendezvous.file:
+        return dist.FileStore(rendezvous.file, rendezvous.size)  # type: ignore[attr-defined]
+    listens = rendezvous.rank == 0 and not rendezvous.is_hosted
+    return dist.TCPStore(rendezvous.host, rendezvous.port, is_master=listens, timeout=TIMEOUT, wait_for_workers=False)  # type: ignore[attr-defined]
+
+
+def agree_on_attempt(store: dist.distributed_c10d.Store, rank: int, size: int) -> str:
+    """Return a name that only the processes that run now share.
+
+    torchrun's store outlives them: after a restart it still has what their predecessors wrote. Its number of restarts
+    is not the same on every machine. So each process writes a name of its own, and the first one answers to it.
+    """
+    own = token_hex(16)
+    if rank:
+        store.set(f"hello {rank}", own)
+        attempt = str(store.get(f"welcome {own}"), "ascii")
+        store.set(f"joined {attempt} {rank}", "")
+        return attempt
+    others = range(1, size)
+    until = monotonic() + TIMEOUT.total_seconds()
+    while not all(store.check([f"joined {own} {other}"]) for other in others):
+        for other in others:
+            if store.check([f"hello {other}"]):  # it may be that of a predecessor
+                store.set(f"welcome {str(store.get(f'hello {other}'), 'ascii')}", own)
+        if monotonic() > until:
+            raise RuntimeError("the others did not come")
+        sleep(MEETING_POLL_SECONDS)
+    return own
 
 
 @contextmanager

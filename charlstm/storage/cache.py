@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from charlstm.errors import CharlstmError
 from charlstm.storage.files import PARTIAL_SUFFIX, open_atomically, remove_file, write_error
 from charlstm.storage.locate import parse_path
+from charlstm.storage.lock import ProcessLock
 
 IdStore = NDArray[np.unsignedinteger[Any]]
 
@@ -28,6 +29,7 @@ CACHE_FORMAT = 1
 """Part of every name: increase it when the same text and vocabulary lead to other ids."""
 
 SUFFIX = ".npy"
+LOCK_SUFFIX = ".lock"
 COMPILED = "numba"
 PRIVATE = 0o600
 """Permissions of the ids: a text may be readable for its owner only."""
@@ -56,6 +58,25 @@ def load_ids(name: str, length: int, dtype: np.dtype[Any]) -> IdStore | None:
     except (OSError, ValueError, EOFError):
         return None
     return store if store.shape == (length,) and store.dtype == dtype else None
+
+
+@contextlib.contextmanager
+def lock_name(name: str) -> Iterator[None]:
+    """Wait until no other process stores ids under this name, and keep others from it within the context.
+
+    Raises CharlstmError if the folder cannot be written to.
+    """
+    folder = cache_folder()
+    lock = ProcessLock(folder / (name + LOCK_SUFFIX))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(wait=True)
+    except OSError as error:
+        raise cache_error(folder, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def save_ids(name: str, chunks: Iterable[IdStore], length: int, dtype: np.dtype[Any]) -> IdStore:
@@ -147,7 +168,7 @@ def list_cache() -> dict[str, int]:
     folder = cache_folder()
     if not folder.is_dir():
         return {}
-    stores = [path for path in folder.iterdir() if path.suffix in (SUFFIX, PARTIAL_SUFFIX)]
+    stores = [path for path in folder.iterdir() if path.suffix in (SUFFIX, PARTIAL_SUFFIX, LOCK_SUFFIX)]
     compiled = [path for path in (folder / COMPILED).rglob("*") if path.is_file()]
     return {str(path.relative_to(folder)): path.stat().st_size for path in sorted([*stores, *compiled])}
 

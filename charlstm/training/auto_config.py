@@ -21,6 +21,7 @@ from charlstm.config import Config, ModelConfig
 from charlstm.data.batches import fit_batches
 from charlstm.data.corpus import Corpus
 from charlstm.errors import CharlstmError
+from charlstm.model.ranks import Ranks
 from charlstm.settings import updated
 from charlstm.training.diagnostics import MAX_PAIRS_COUNTED, entropy_nats, pair_entropy
 from charlstm.training.scaling import critical_batch, in_smallest_batches, predict_excess_loss
@@ -155,18 +156,23 @@ class ConfigChoice:
         return f"{self.best} over {self.text_length:,} characters"
 
 
-def choose_config(corpus: Corpus, config: Config, given: Collection[str], seconds_used: float = 0.0) -> ConfigChoice:
+def choose_config(
+    corpus: Corpus, config: Config, given: Collection[str], seconds_used: float = 0.0, ranks: Ranks | None = None
+) -> ConfigChoice:
     """Choose the settings with the lowest predicted loss after `training.max_time`, or smaller ones nearly as good.
 
     The candidates are sizes of model and of batch. The speed of the one that could be the best is measured, until that
     is one whose speed is known: a few speed tests, at most `MEASURING_TIME_SHARE` of the time. `given` are the settings
     (`section.key`) that the user set: they keep their values in `config`. `seconds_used` is the part of the time that
-    has passed. Raises CharlstmError if the text is too small for them.
+    has passed. All `ranks` measure together, and choose the same. Raises CharlstmError if the text is too small for
+    them.
     """
+    ranks = ranks or Ranks()
     length, limit = len(corpus.split(config.data.split).part("train")), config.training.max_time
+    seconds_used = ranks.from_first(lambda: seconds_used)
     seconds = TRAINING_TIME_SHARE * max(limit - seconds_used, 0.0)
     options = list(list_options(config, given, corpus.vocabulary.size, length))
-    speeds = SpeedTests(corpus)
+    speeds = SpeedTests(corpus, ranks)
     deadline = inf
 
     def rank(option: Config, optimism: float = 1.0) -> float:
@@ -178,7 +184,7 @@ def choose_config(corpus: Corpus, config: Config, given: Collection[str], second
 
     while True:
         best = min(options, key=partial(rank, optimism=OPTIMISM))
-        if speeds.has(best) or monotonic() > deadline:
+        if speeds.has(best) or ranks.from_first(lambda: monotonic() > deadline):  # noqa: B023 (called at once)
             break
         try:
             speeds.measure(best)

@@ -74,7 +74,7 @@ def run_training(
     """
     ranks = ranks or Ranks()
     if ranks.size > 1:
-        check_ranks(config, ranks)
+        ranks.from_first(lambda: check_ranks(config, ranks))
         start = {"--resume": resume, "--overwrite": overwrite, "--init-from": init_from is not None}
         ranks.check_equal({"the corpus": corpus.fingerprint, **start, **shared_settings(config)})
         folder = SharedRunFolder(folder.path, ranks)

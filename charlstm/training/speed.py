@@ -10,6 +10,7 @@ from time import perf_counter
 from charlstm.architecture import count_parameters, count_recurrent_weights
 from charlstm.config import Config
 from charlstm.data.corpus import Corpus
+from charlstm.model.ranks import Ranks
 from charlstm.training.trainer import Trainer
 
 SAMPLE_CHARACTERS = 2_000_000
@@ -35,13 +36,13 @@ class SpeedTests:
     An estimate is that of `reference_step_seconds`, times what the measured size nearest to it took of that.
     """
 
-    def __init__(self, corpus: Corpus) -> None:
-        self.sample = corpus.head(SAMPLE_CHARACTERS)
+    def __init__(self, corpus: Corpus, ranks: Ranks) -> None:
+        self.sample, self.ranks = corpus.head(SAMPLE_CHARACTERS), ranks
         self.results: dict[tuple[int, ...], tuple[float, float]] = {}  # seconds of a step: of the reference, and here
 
     def measure(self, config: Config) -> None:
         """Measure the speed of this size. Raises CharlstmError if the text is too small for it."""
-        seconds = measure_step_seconds(self.sample, config)
+        seconds = measure_step_seconds(self.sample, config, self.ranks)
         self.results[size_of(config)] = (self.reference(config), seconds / SUSTAINED_SPEED)
 
     def has(self, config: Config) -> bool:
@@ -84,15 +85,15 @@ def reference_step_seconds(config: Config, symbols: int) -> float:
     return windows + 1.0e-3 + 6.4e-9 * count_parameters(model, symbols)
 
 
-def measure_step_seconds(sample: Corpus, config: Config) -> float:
-    """Return the seconds of a training step on this machine: the median over some steps."""
-    with closing(Trainer(sample, config)) as trainer:
+def measure_step_seconds(sample: Corpus, config: Config, ranks: Ranks) -> float:
+    """Return the seconds of a training step on this machine: the median over some steps, by the first rank's clock."""
+    with closing(Trainer(sample, config, ranks)) as trainer:
         times: list[float] = []
         for step in range(SPEED_TEST_MAX_STEPS):
             began = perf_counter()
             trainer.step(config.training.lr / 100)
             if step >= SPEED_TEST_WARMUP_STEPS:
-                times.append(perf_counter() - began)
+                times.append(ranks.from_first(lambda: perf_counter() - began))  # noqa: B023 (called at once)
             if len(times) >= SPEED_TEST_MIN_STEPS and sum(times) > SPEED_TEST_SECONDS:
                 break
         return median(times)

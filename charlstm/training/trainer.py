@@ -257,9 +257,7 @@ def check_ranks(config: Config, ranks: Ranks) -> None:
     streams = config.training.batch_size
     if streams % ranks.size:
         near = max(streams // ranks.size, 1) * ranks.size
-        raise UsageError(
-            f"{streams} streams cannot be divided evenly among {ranks.size} processes", f"--batch-size {near} can"
-        )
+        raise UsageError(f"--batch-size {streams} cannot be divided evenly among {ranks.size} processes", f"{near} can")
 
 
 def check_position(batches: dict[str, Any]) -> None:

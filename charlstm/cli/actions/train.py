@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar
 
 from charlstm import presets
 from charlstm.cli.actions.lr_range import run_lr_range_test
@@ -15,6 +15,7 @@ from charlstm.cli.commands.train import TrainRequest
 from charlstm.cli.display import Display, show_plan
 from charlstm.cli.interrupt import Interrupt
 from charlstm.cli.output import format_duration, quantity, write_json
+from charlstm.cli.shared_input import share_spool
 from charlstm.cli.stdin import check_unread_input
 from charlstm.cli.texts import fit_to_text, read_with_progress, with_default_split
 from charlstm.config import SECTIONS, Config, ModelConfig
@@ -22,16 +23,26 @@ from charlstm.console import Console, escape_controls
 from charlstm.data.batches import Batches
 from charlstm.data.corpus import Corpus, derive_run_name
 from charlstm.errors import UsageError
-from charlstm.runtime import retain_freed_memory
+from charlstm.rendezvous import Rendezvous
+from charlstm.runtime import end_with_parent, parent_started_at, retain_freed_memory
 from charlstm.settings import Setting, Settings, check_resumable, from_dict, resolve, updated
-from charlstm.storage.locate import find_model, find_newest_run
+from charlstm.storage.locate import STATE, find_model, find_newest_run
 from charlstm.storage.model import ModelFile
 from charlstm.storage.run import RunFolder
-from charlstm.storage.spool import Spool
+from charlstm.storage.spool import STDIN, Spool
 from charlstm.training.events import BestEvaluated, Event, Finished, RolledBack, Saved, Started, Stepped, Validated
 
 if TYPE_CHECKING:
+    from charlstm.model.ranks import Ranks
     from charlstm.training.auto_config import Candidate, ConfigChoice
+
+Planned = TypeVar("Planned")
+
+SIGNAL_COPIES_SECONDS = 1.0
+"""Seconds in which two signals to one of several processes count as one: a launcher passes on what it gets."""
+
+STOPPED_BY_ANOTHER_RANK = 130
+"""Exit status of a process that was stopped by a signal to another one: that of Ctrl-C."""
 
 CANDIDATES_SHOWN = 12
 """Sizes of model in the table of `--dry-run`."""
@@ -72,16 +83,40 @@ def run_train(console: Console, request: TrainRequest, save: Callable[[], bool])
 
     save: called between steps. Whenever it returns True, the run is saved and training continues.
     """
-    plan = plan_resumed(request) if request.resume else plan_new(console, request)
+    rendezvous = Rendezvous.from_environ(console.environ)
+    if rendezvous is None and request.processes > 1:
+        from charlstm.cli.actions.launch import launch
+
+        return launch(console.arguments, request.processes, resolve(request.given).training.threads)
+    if rendezvous is None or rendezvous.size == 1:
+        return train_on_rank(console, request, save, None)
+    console.take_rank(rendezvous.rank)
+    end_with_parent()
+    retain_freed_memory()
+    from charlstm.model.ranks import Ranks
+
+    with Ranks.join(rendezvous) as ranks:
+        if rendezvous.restarts:
+            request = ranks.from_first(lambda: continue_run(request))
+        return train_on_rank(console, request, save, ranks)
+
+
+def train_on_rank(console: Console, request: TrainRequest, save: Callable[[], bool], ranks: Ranks | None) -> int:
+    """Do what `run_train` does, together with the other ranks if there are any."""
+    plan = plan_resumed(request, ranks) if request.resume else plan_new(console, request, ranks)
     if not (request.resume or request.dry_run or request.find_lr):
-        plan.folder.check_unused(overwrite=request.overwrite)
-    corpus = read_with_progress(console, plan.config.data, plan.stdin, max_time=plan.config.training.max_time)
+        from_first(ranks, lambda: plan.folder.check_unused(overwrite=request.overwrite))
+
+    def read() -> Corpus:
+        return read_with_progress(console, plan.config.data, plan.stdin, max_time=plan.config.training.max_time)
+
+    corpus = ranks.on_all(read) if ranks else read()
     if not request.resume:
         plan = plan._replace(config=with_default_split(plan.config, request.given, corpus))
     if request.preset:
         console.note(f"preset   {request.preset}: {presets.describe_preset(request.preset)}")
     if not request.resume:
-        plan = fit_settings(console, plan, corpus, request)
+        plan = fit_settings(console, plan, corpus, request, ranks)
     show_plan(console, corpus, plan.config, plan.chosen_settings(request.given))
     if request.dry_run:
         check_size(corpus, plan.config)
@@ -89,26 +124,52 @@ def run_train(console: Console, request: TrainRequest, save: Callable[[], bool])
         return 0
     if request.find_lr:
         return run_lr_range_test(console, corpus, plan.config, as_json=request.as_json)
-    return run_plan(console, plan, corpus, request, save)
+    return run_plan(console, plan, corpus, request, save, ranks)
 
 
-def plan_new(console: Console, request: TrainRequest) -> Plan:
+def from_first(ranks: Ranks | None, compute: Callable[[], Planned]) -> Planned:
+    """Return what the first rank computes; without other ranks, what this process does."""
+    return ranks.from_first(compute) if ranks else compute()
+
+
+def continue_run(request: TrainRequest) -> TrainRequest:
+    """Return the request of processes that torchrun has restarted: resume the run if they had begun it.
+
+    It was begun by them if its state was saved after their launcher was started. Otherwise the command is tried again.
+    """
+    named = request.corpus or list(resolve(request.given).data.corpus) or [str(presets.bundled_corpus())]
+    state = (request.output or choose_folder(named)) / STATE
+    begun = state.exists() and state.stat().st_mtime >= parent_started_at()
+    if not begun or request.resume or request.dry_run or request.find_lr:
+        return request
+    return replace(request, corpus=named, resume=True, overwrite=False, init_from=None)
+
+
+def plan_new(console: Console, request: TrainRequest, ranks: Ranks | None) -> Plan:
     """Return the plan of a new run. The model of --init-from determines the defaults of the model settings."""
     init_from = ModelFile.load(find_model(request.init_from, {})) if request.init_from else None
     shape = from_dict({"model": init_from.config.to_dict()["model"]}, "--init-from") if init_from else {}
     named = request.corpus or list(resolve(request.given).data.corpus)
     sources, stdin = resolve_sources(console, named)
+    if ranks and STDIN in sources:
+        stdin = share_spool(ranks, Spool.from_stdin(sources, stdin) if ranks.is_first else None)
     config = resolve(shape | request.given | {"data.corpus": Setting(sources, "the corpus")})
     folder = RunFolder(request.output or choose_folder(sources))
     return Plan(config, folder, stdin, overwrite=request.overwrite, init_from=init_from)
 
 
-def plan_resumed(request: TrainRequest) -> Plan:
+def plan_resumed(request: TrainRequest, ranks: Ranks | None) -> Plan:
     """Return the plan that continues a run: the one in --output, else the corpus's, else the newest."""
-    path = request.output or (choose_folder(request.corpus) if request.corpus else find_newest_run())
+    path = from_first(ranks, lambda: find_resumed(request))
     folder = RunFolder(path)
-    config = update_resumed(folder.load_config(), request.given, request.corpus)
-    return Plan(config, folder, folder.spool, resume=True)
+    config = update_resumed(from_first(ranks, folder.load_config), request.given, request.corpus)
+    spool = share_spool(ranks, folder.spool) if ranks and STDIN in config.data.corpus else folder.spool
+    return Plan(config, folder, spool, resume=True)
+
+
+def find_resumed(request: TrainRequest) -> Path:
+    """Return the folder of the run to continue."""
+    return request.output or (choose_folder(request.corpus) if request.corpus else find_newest_run())
 
 
 def choose_folder(sources: Sequence[str]) -> Path:
@@ -154,21 +215,21 @@ def make_absolute(source: str) -> str:
     return str(Path(source).absolute())
 
 
-def fit_settings(console: Console, plan: Plan, corpus: Corpus, request: TrainRequest) -> Plan:
+def fit_settings(console: Console, plan: Plan, corpus: Corpus, request: TrainRequest, ranks: Ranks | None) -> Plan:
     """Return the plan with the settings the user left open chosen for a time limit or a small text."""
     if plan.config.training.max_time and not request.preset:
-        return fit_to_time(console, plan, corpus, request)
+        return fit_to_time(console, plan, corpus, request, ranks)
     fitted = fit_to_text(console, plan.config, request.given, corpus)
     return plan._replace(config=updated(plan.config, fitted, "the text"))
 
 
-def fit_to_time(console: Console, plan: Plan, corpus: Corpus, request: TrainRequest) -> Plan:
+def fit_to_time(console: Console, plan: Plan, corpus: Corpus, request: TrainRequest, ranks: Ranks | None) -> Plan:
     """Return the plan with the settings the user left open chosen for the text, the time and this machine."""
     retain_freed_memory()
     from charlstm.training.auto_config import choose_config
 
     shape = {f"model.{f.name}" for f in fields(ModelConfig)} if plan.init_from else set()
-    choice = choose_config(corpus, plan.config, {*request.given, *shape}, monotonic() - console.started_at)
+    choice = choose_config(corpus, plan.config, {*request.given, *shape}, monotonic() - console.started_at, ranks)
     if request.dry_run:
         show_candidates(console, choice)
     console.note(f"settings {choice}")
@@ -208,12 +269,20 @@ def write_config(console: Console, config: Config, as_json: bool) -> None:
         console.write(config.to_toml().encode())
 
 
-def run_plan(console: Console, plan: Plan, corpus: Corpus, request: TrainRequest, save: Callable[[], bool]) -> int:
+def run_plan(
+    console: Console,
+    plan: Plan,
+    corpus: Corpus,
+    request: TrainRequest,
+    save: Callable[[], bool],
+    ranks: Ranks | None,
+) -> int:
     """Train and write the path of the run folder (with --json, the events). Returns the exit status."""
     retain_freed_memory()
     from charlstm.training.run import run_training
 
-    with Interrupt(console) as interrupt, plan.folder.advise_resuming():
+    copies_within = SIGNAL_COPIES_SECONDS if ranks else 0.0
+    with Interrupt(console, copies_within=copies_within) as interrupt, plan.folder.advise_resuming():
         events: Iterable[Event] = run_training(
             corpus,
             plan.config,
@@ -224,6 +293,7 @@ def run_plan(console: Console, plan: Plan, corpus: Corpus, request: TrainRequest
             stop=interrupt,
             save=save,
             started_at=console.started_at,
+            ranks=ranks,
         )
         if plan.choice:
             events = note_slowness(console, events, plan.choice.best.chars_per_second)
@@ -236,7 +306,7 @@ def run_plan(console: Console, plan: Plan, corpus: Corpus, request: TrainRequest
         ).follow(events)
     show_end(console, plan, finished)
     if finished.reason == "stopped":
-        return interrupt.status
+        return interrupt.status if interrupt.signal else STOPPED_BY_ANOTHER_RANK
     if not request.as_json:
         console.write(f"{plan.folder.path}\n".encode("utf-8", "surrogateescape"))
     return 0

@@ -33,6 +33,7 @@ class TrainRequest:
     given: Settings
     preset: str | None
     output: Path | None
+    processes: int
     resume: bool
     overwrite: bool
     init_from: Path | None
@@ -68,6 +69,15 @@ def train(
     preset: PresetOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
+    processes: Annotated[
+        int,
+        typer.Option(
+            help="Processes on this machine that train together, each with some of the streams. For several machines "
+            "or restarts, use torchrun.",
+            metavar="N",
+            min=1,
+        ),
+    ] = 1,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue a run: the one in -o, the corpus's, or the newest.")
     ] = False,
@@ -93,6 +103,8 @@ def train(
     Prints the path of the run folder. With --max-time and no preset, the size of the model and its other settings are
     chosen to suit the text, the time and this machine. Ctrl-C saves the run; --resume continues it. SIGUSR1 saves the
     run while it continues.
+
+    Under torchrun, its processes train together: torchrun --nproc-per-node 8 -m charlstm train FILE.
     """
     if resume and (overwrite or init_from or dry_run):
         raise UsageError("--resume cannot be combined with --overwrite, --init-from or --dry-run")
@@ -111,6 +123,7 @@ def train(
             given=given,
             preset=preset,
             output=output,
+            processes=processes,
             resume=resume,
             overwrite=overwrite,
             init_from=init_from,

@@ -1,0 +1,42 @@
+"""The text of a pipe, which one of several processes can read: it sends the text to the others."""
+
+from __future__ import annotations
+
+from io import BufferedReader, RawIOBase
+from typing import TYPE_CHECKING, Any
+
+from charlstm.storage.spool import Spool
+
+if TYPE_CHECKING:
+    from charlstm.model.ranks import Ranks
+
+PIECE_BYTES = 16 << 20
+
+
+def share_spool(ranks: Ranks, spool: Spool | None) -> Spool:
+    """Return the text that the first rank has in `spool`."""
+    if not ranks.is_first:
+        return Spool.from_stream(BufferedReader(Receiver(ranks)))
+    assert spool is not None
+    with spool.open() as file:
+        while ranks.from_first(lambda: file.read(PIECE_BYTES)):
+            pass
+    return spool
+
+
+class Receiver(RawIOBase):
+    """The bytes that the first rank sends, up to an empty piece."""
+
+    def __init__(self, ranks: Ranks) -> None:
+        super().__init__()
+        self.ranks, self.piece = ranks, b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer, and return how many bytes that were; 0 at the end."""
+        self.piece = self.piece or self.ranks.from_first(bytes)
+        count = min(len(buffer), len(self.piece))
+        buffer[:count], self.piece = self.piece[:count], self.piece[count:]
+        return count
