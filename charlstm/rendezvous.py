@@ -10,6 +10,9 @@ from charlstm.errors import UsageError
 FILE_VARIABLE = "CHARLSTM_RENDEZVOUS"
 """The file in which the processes of `train --processes` meet. Those of torchrun meet at a network address."""
 
+START_VARIABLE = "CHARLSTM_STARTED_AT"
+"""When `train --processes` was started, by `time.monotonic()`: a time limit counts from there."""
+
 ADDRESS_VARIABLES = ("MASTER_ADDR", "MASTER_PORT")
 
 MAX_PORT = 65535

@@ -13,7 +13,7 @@ from pathlib import Path
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, start_processes
 
 from charlstm.errors import UsageError
-from charlstm.rendezvous import FILE_VARIABLE
+from charlstm.rendezvous import FILE_VARIABLE, START_VARIABLE
 from charlstm.runtime import count_cores
 
 MAX_PROCESSES_PER_CORE = 4
@@ -28,13 +28,14 @@ LOOPBACK = "lo" if sys.platform == "linux" else "lo0"
 """The network interface that only this machine reaches."""
 
 
-def launch(arguments: Sequence[str], processes: int, threads: int) -> int:
+def launch(arguments: Sequence[str], processes: int, threads: int, started_at: float) -> int:
     """Run `charlstm` with these arguments in each of the processes, and return the exit status of the first to fail.
 
     They meet in a file and communicate over the loopback interface. The first signal is passed on to them, so that the
     run is saved; the second ends them at once. None outlives this process.
 
     threads: cores for each process; 0 divides those of the machine.
+    started_at: the time of `time.monotonic()` at which the command was started.
 
     Raises UsageError for too many processes.
     """
@@ -47,6 +48,7 @@ def launch(arguments: Sequence[str], processes: int, threads: int) -> int:
     with tempfile.TemporaryDirectory(prefix="charlstm-") as folder:
         shared = {
             FILE_VARIABLE: str(Path(folder) / "rendezvous"),
+            START_VARIABLE: str(started_at),
             "WORLD_SIZE": str(processes),
             "GLOO_SOCKET_IFNAME": os.environ.get("GLOO_SOCKET_IFNAME", LOOPBACK),
             "OMP_NUM_THREADS": str(threads or max(cores // processes, 1)),

@@ -23,7 +23,7 @@ from charlstm.console import Console, escape_controls
 from charlstm.data.batches import Batches
 from charlstm.data.corpus import Corpus, derive_run_name
 from charlstm.errors import UsageError
-from charlstm.rendezvous import Rendezvous
+from charlstm.rendezvous import START_VARIABLE, Rendezvous
 from charlstm.runtime import end_with_parent, parent_started_at, retain_freed_memory
 from charlstm.settings import Setting, Settings, check_resumable, from_dict, resolve, updated
 from charlstm.storage.locate import STATE, find_model, find_newest_run
@@ -87,10 +87,12 @@ def run_train(console: Console, request: TrainRequest, save: Callable[[], bool])
     if rendezvous is None and request.processes > 1:
         from charlstm.cli.actions.launch import launch
 
-        return launch(console.arguments, request.processes, resolve(request.given).training.threads)
+        threads = resolve(request.given).training.threads
+        return launch(console.arguments, request.processes, threads, console.started_at)
     if rendezvous is None or rendezvous.size == 1:
         return train_on_rank(console, request, save, None)
     console.take_rank(rendezvous.rank)
+    console.started_at = float(console.environ.get(START_VARIABLE) or console.started_at)
     end_with_parent()
     retain_freed_memory()
     from charlstm.model.ranks import Ranks
