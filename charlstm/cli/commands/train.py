@@ -104,7 +104,7 @@ def train(
     chosen to suit the text, the time and this machine. Ctrl-C saves the run; --resume continues it. SIGUSR1 saves the
     run while it continues.
 
-    Under torchrun, its processes train together: torchrun --nproc-per-node 8 -m charlstm train FILE.
+    Under torchrun, its processes train together: torchrun --nproc-per-node 8 -m charlstm train book.txt.
     """
     if resume and (overwrite or init_from or dry_run):
         raise UsageError("--resume cannot be combined with --overwrite, --init-from or --dry-run")
