@@ -215,7 +215,7 @@ def workers_of(pid: int) -> list[int]:
 
 @pytest.mark.long
 @pytest.mark.usefixtures("environ")
-def test_a_restarted_command_does_not_resume_a_run_that_it_had_not_begun(corpus: Path) -> None:
+def test_a_restarted_command_does_not_resume_a_run_that_it_had_not_started(corpus: Path) -> None:
     assert charlstm("train", corpus, *OPTIONS, "--epochs", 1, "-o", "run").code == 0
     before = (Path("run") / "state.safetensors").read_bytes()
     time.sleep(1.1)  # the start of a process is known to a hundredth of a second, that of the system to a second

@@ -10,7 +10,7 @@ from charlstm.storage.spool import Spool
 if TYPE_CHECKING:
     from charlstm.model.ranks import Ranks
 
-PIECE_BYTES = 16 << 20
+MESSAGE_BYTES = 16 << 20
 
 
 def share_spool(ranks: Ranks, spool: Spool | None) -> Spool:
@@ -19,7 +19,7 @@ def share_spool(ranks: Ranks, spool: Spool | None) -> Spool:
         return Spool.from_stream(BufferedReader(Receiver(ranks)))
     assert spool is not None
     with spool.open() as file:
-        while ranks.from_first(lambda: file.read(PIECE_BYTES)):
+        while ranks.from_first(lambda: file.read(MESSAGE_BYTES)):
             pass
     return spool
 

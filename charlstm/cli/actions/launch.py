@@ -18,7 +18,7 @@ from charlstm.runtime import count_cores
 
 MAX_PROCESSES_PER_CORE = 4
 
-POLL_SECONDS = 0.1
+WAIT_POLL_SECONDS = 0.1
 """Seconds between two looks at whether the processes have ended."""
 
 SAVING_SECONDS = 600
@@ -61,7 +61,7 @@ def launch(arguments: Sequence[str], processes: int, threads: int, started_at: f
             logs_specs=DefaultLogsSpecs(log_dir=os.devnull),
         )
         try:
-            result = context.wait(period=POLL_SECONDS)
+            result = context.wait(period=WAIT_POLL_SECONDS)
         except SignalException as first:
             try:
                 context.close(first.sigval, SAVING_SECONDS)

@@ -135,14 +135,14 @@ def from_first(ranks: Ranks | None, compute: Callable[[], Planned]) -> Planned:
 
 
 def continue_run(request: TrainRequest) -> TrainRequest:
-    """Return the request of processes that torchrun has restarted: resume the run if they had begun it.
+    """Return the request of processes that torchrun has restarted: resume the run if they had started it.
 
-    It was begun by them if its state was saved after their launcher was started. Otherwise the command is tried again.
+    They had, if its state was saved after their launcher was started. Otherwise the command is tried again.
     """
     named = request.corpus or list(resolve(request.given).data.corpus) or [str(presets.bundled_corpus())]
     state = (request.output or choose_folder(named)) / STATE
-    begun = state.exists() and state.stat().st_mtime >= parent_started_at()
-    if not begun or request.resume or request.dry_run or request.find_lr:
+    is_theirs = state.exists() and state.stat().st_mtime >= parent_started_at()
+    if not is_theirs or request.resume or request.dry_run or request.find_lr:
         return request
     return replace(request, corpus=named, resume=True, overwrite=False, init_from=None)
 
