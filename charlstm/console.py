@@ -67,7 +67,7 @@ class Console:
         return cls(sys.stdin.buffer if sys.stdin else None, stdout, sys.stderr or StringIO(), os.environ)
 
     def take_rank(self, rank: int) -> None:
-        """Take a place among processes that run this command together. The first one writes; the others write only errors."""
+        """Take a place among processes that run this command together. Those after the first write only errors."""
         self.rank, self.quiet = rank, self.quiet or rank > 0
 
     def write(self, data: bytes, *, escaped: bool = False) -> None:

@@ -7,6 +7,7 @@ the folder of a trial is locked while a process trains in it.
 from __future__ import annotations
 
 import shutil
+import socket
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -14,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 import tomli_w
@@ -27,7 +28,7 @@ from charlstm.data.batches import Batches
 from charlstm.data.corpus import Corpus
 from charlstm.errors import CharlstmError, DivergedError, UsageError
 from charlstm.settings import Settings, updated
-from charlstm.storage.files import replace_file, write_atomically
+from charlstm.storage.files import replace_file, write_atomically, write_error
 from charlstm.storage.locate import BEST, CONFIG, SEARCH_JOURNAL
 from charlstm.storage.lock import ProcessLock
 from charlstm.storage.run import RunFolder
@@ -39,6 +40,9 @@ from charlstm.tuning.events import TrialFinished
 from charlstm.tuning.journal import open_study
 from charlstm.tuning.monitor import RUNGS, TrialMonitor
 from charlstm.tuning.space import Space, Value, get_setting, space_around, unset_keys
+
+if TYPE_CHECKING:
+    from charlstm.tuning.database import Database
 
 BEST_CONFIG, SEARCH_LOCK = "best.toml", "lock"
 
@@ -67,8 +71,22 @@ REPEATS = "repeats"
 PRUNED = "pruned"
 """Attribute of a trial that was pruned: its result is extrapolated."""
 
+PLACE = "place"
+"""Attribute of a trial: the machine and the folder in which it was trained."""
+
 MAX_REPEATS = 5
 """Trials that are repeated at most at the end of a search."""
+
+
+def open_database(folder: Path, url: str) -> Database:
+    """Open the database of a search, in which it has the name of its folder. Raises CharlstmError."""
+    from charlstm.tuning.database import Database  # SQLAlchemy is slow to import, and only databases need it
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(folder, error) from error
+    return Database(folder.name, url)
 
 
 class Search:
@@ -78,18 +96,22 @@ class Search:
     corpus: the text.
     config: the settings; those that the user did not set are planned for the time of a trial, as for `--max-time`.
     given: the settings that the user set; they are the same in every trial.
+    storage: the address of a database in which searches on several machines meet; None: a journal in the folder.
 
     Raises UsageError if the folder holds a run or another search, CharlstmError if it cannot be written, its journal is
-    damaged or the corpus is too small for any settings.
+    damaged, the database cannot be reached or the corpus is too small for any settings.
     """
 
-    def __init__(self, folder: Path, corpus: Corpus, config: Config, given: Settings) -> None:
+    def __init__(
+        self, folder: Path, corpus: Corpus, config: Config, given: Settings, storage: str | None = None
+    ) -> None:
         self.folder, self.given = folder, given
         self.corpus = replace(corpus, spool=None)  # a trial would move the text to its folder, which is removed
         self.tokens = corpus.split(config.data.split)
-        if not (folder / SEARCH_JOURNAL).exists():
+        if not (folder / (SEARCH_JOURNAL if storage is None else BEST_CONFIG)).exists():
             RunFolder(folder).check_unused()
-        self.study = open_study(folder)
+        self.database = open_database(folder, storage) if storage else None
+        self.study = self.database.study if self.database else open_study(folder)
         self.check_terms(config)
         with self.exclusively():
             self.config = self.load_or_choose_plan(config)
@@ -97,6 +119,11 @@ class Search:
             self.space: Space = {key: values for key, values in around.items() if key in unset_keys(given)}
             self.discard_killed()
             self.enqueue_plan()
+
+    def close(self) -> None:
+        """Close the connections to a database."""
+        if self.database:
+            self.database.close()
 
     @contextmanager
     def exclusively(self) -> Iterator[None]:
@@ -114,10 +141,11 @@ class Search:
             choice = choose_config(self.corpus, config, self.given)
             limit = choice.best.loss_nats + NEARLY_AS_GOOD
             models = [each.config.model for each in choice.candidates if each.loss_nats < limit]
-            self.study.set_user_attr(SIZES, [(model.layers, model.hidden) for model in models])
             chosen = choice.best.config.to_dict()
             planned = {f"{name}.{key}": value for name, section in chosen.items() for key, value in section.items()}
-            self.study.set_user_attr(PLANNED, {key: planned[key] for key in planned if not key.startswith("data.")})
+            if not {PLANNED, SIZES} <= self.study.user_attrs.keys():  # another machine may have chosen meanwhile
+                self.study.set_user_attr(SIZES, [(model.layers, model.hidden) for model in models])
+                self.study.set_user_attr(PLANNED, {k: v for k, v in planned.items() if not k.startswith("data.")})
         return updated(config, self.study.user_attrs[PLANNED], ORIGIN)
 
     def check_terms(self, config: Config) -> None:
@@ -167,6 +195,8 @@ class Search:
         for _ in range(count):
             if stop():
                 return
+            if self.database:
+                self.database.retry_dead_trials()
             yield from self.run_trial(stop)
         yield from self.repeat_best(stop)
 
@@ -198,6 +228,7 @@ class Search:
         A trial that `stop()` or an error interrupts has failed, and a stopped one yields no result.
         """
         trial = self.ask()
+        trial.set_user_attr(PLACE, [socket.gethostname(), str(self.folder.absolute())])
         repeats = trial.user_attrs.get(REPEATS)
         seed = self.config.training.seed + (repeats is not None)
         folder = RunFolder(self.folder / f"trial-{trial.number}")
@@ -245,6 +276,8 @@ class Search:
             for event in run_training(
                 self.corpus, config, folder, stop=lambda: monitor.over or stop(), validate_at=monitor.validate_at
             ):
+                if self.database:
+                    self.database.record_life(monitor.trial.number)
                 yield event
                 if isinstance(event, Validated):
                     monitor.record_validation(event)
@@ -258,7 +291,9 @@ class Search:
     def ask(self) -> optuna.Trial:
         """Return the next trial. Its settings depend on the seed, its number and the results of finished trials."""
         self.study.sampler = self.make_sampler(len(self.study.get_trials(deepcopy=False)))
-        trial = self.study.ask()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Heartbeat")  # that of Study.optimize; see Database.record_life
+            trial = self.study.ask()
         self.study.sampler = self.make_sampler(trial.number)  # another process may have asked at the same moment
         return trial
 
@@ -279,6 +314,12 @@ class Search:
                 replace_file(trial.path / name, self.folder / name)
             self.write_best()
             return True
+
+    def place_of_best(self) -> str:
+        """Return where the best model is, if not in this folder; else an empty string."""
+        here = [socket.gethostname(), str(self.folder.absolute())]
+        place = self.best_trials(1)[0].user_attrs.get(PLACE, here)
+        return "" if place == here else f"{place[0]}:{place[1]}"
 
     def write_best(self) -> Path:
         """Write the settings of the best trial to a file for --config. Returns its path."""

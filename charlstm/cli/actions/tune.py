@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from math import log
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,7 @@ BEST_SHOWN = 5
 def run_search(console: Console, request: TuneRequest, save: Callable[[], bool]) -> int:
     """Run trials and write the path of the best settings. Returns the exit status.
 
-    save: called during trials. Whenever it returns True, the number of saved trials is printed.
+    save: called during trials. Whenever it returns True, it is said that finished trials are saved.
 
     Raises CharlstmError without Optuna, or if no trial was completed.
     """
@@ -58,7 +59,12 @@ def run_search(console: Console, request: TuneRequest, save: Callable[[], bool])
 
     default = choose_folder(sources)
     folder = request.output or default.with_name(f"{default.name}-tune")
-    search = Search(folder, corpus, config, given)
+    with closing(Search(folder, corpus, config, given, request.storage)) as search:
+        return follow_search(console, search, request, save)
+
+
+def follow_search(console: Console, search: Search, request: TuneRequest, save: Callable[[], bool]) -> int:
+    """Run the trials of a request and write the path of the best settings. Returns the exit status."""
     show_search(console, search, request.trials)
     with Interrupt(console, "ending this trial, which does not count") as interrupt:
         last = follow_trials(console, search.run_trials(request.trials, interrupt), request.as_json, save)
@@ -70,6 +76,8 @@ def run_search(console: Console, request: TuneRequest, save: Callable[[], bool])
     if not search.completed:
         raise CharlstmError(f"no trial was completed: {last}")
     path = search.write_best()
+    if place := search.place_of_best():
+        console.note(f"the model of the best trial is in {escape_controls(place)}")
     if request.as_json:
         best = search.best_trials(1)[0]
         write_json(

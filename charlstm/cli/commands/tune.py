@@ -40,6 +40,7 @@ class TuneRequest:
     given: Settings
     trials: int
     output: Path | None
+    storage: str | None
     as_json: bool
 
 
@@ -71,6 +72,15 @@ def tune(
             show_default=False,
         ),
     ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            help="Database that searches on several machines share: postgresql://user@host/name. "
+            "(default: a journal in the folder)",
+            metavar="URL",
+            show_default=False,
+        ),
+    ] = None,
     preset: PresetOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
@@ -80,7 +90,7 @@ def tune(
 
     Prints the path of a file for train --config. Settings that you give are kept. The first trial has the settings that
     train --max-time would choose, and the others are searched around them. The same command again continues the search,
-    and several processes can share it.
+    and several processes can share it: in one folder or, with --storage, on several machines.
     """
     from_preset = presets.load_preset(preset) if preset else {}
     given = TRIAL_DEFAULTS | merge_settings(console, from_preset, config, set_, settings)
@@ -92,5 +102,5 @@ def tune(
     with SaveSignal() as save_signal:  # before the slow imports: the signal would end the process
         from charlstm.cli.actions.tune import run_search
 
-        request = TuneRequest(corpus or [], given, trials, output, as_json)
+        request = TuneRequest(corpus or [], given, trials, output, storage, as_json)
         return run_search(console, request, save_signal)
