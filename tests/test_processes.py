@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import pty
 import re
-import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import pytest
 from charlstm.storage.run import RunFolder
 from charlstm.storage.tensors import read_tensors
 from tests.support.command_line import assert_fails, charlstm, run_process
-from tests.support.texts import SMALL
+from tests.support.texts import ROOT, SMALL
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
@@ -189,28 +189,20 @@ def environ(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.long
 @pytest.mark.usefixtures("environ")
 def test_a_run_whose_workers_are_killed_ends_with_the_weights_of_an_undisturbed_one(corpus: Path) -> None:
-    arguments = ("train", corpus, *OPTIONS, "--epochs", 150, "--save-every", "0.2s", "-q", "-o")
-    subprocess.run([*map(str, (*TORCHRUN, "-m", "charlstm", *arguments, "whole"))], check=True, timeout=120)
-    torchrun = subprocess.Popen(
-        [*map(str, (*TORCHRUN, "--max-restarts", 5, "-m", "charlstm", *arguments, "killed", "--overwrite"))]
-    )
-    state = Path("killed") / "state.safetensors"
-    for k in range(3):
-        wait_until(lambda: len(workers_of(torchrun.pid)) == 2 and state.exists())
-        time.sleep(1.0)
-        os.kill(workers_of(torchrun.pid)[k % 2], signal.SIGKILL)
-        time.sleep(1.0)
-    assert torchrun.wait(timeout=120) == 0
+    """Fifty kills: ten at each moment of `MOMENTS`."""
+    settings = ("--epochs", 150, "--save-every", "0.1s", "--set", "training.validate_every=40", "-q", "-o")
+    arguments = ("train", corpus, *OPTIONS, *settings)
+    subprocess.run([*map(str, (*TORCHRUN, "-m", "charlstm", *arguments, "whole"))], check=True, timeout=300)
+    killer = ("--max-restarts", 60, "-m", "tests.support.killed_rank", 1, 50, "kills.txt")
+    command_line = [*map(str, (*TORCHRUN, *killer, *arguments, "killed"))]
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command_line, env=environ, timeout=1200, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 0, done.stderr
+    kills = Counter(Path("kills.txt").read_text().split())
+    assert min(kills[moment] for moment in ("start", "rendezvous", "step", "save", "validation")) >= 5, kills
     ours, theirs = (read_tensors(Path(name) / "last.safetensors")[0] for name in ("killed", "whole"))
     for name, value in theirs.items():
         np.testing.assert_array_equal(ours[name], value)
-
-
-def workers_of(pid: int) -> list[int]:
-    try:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
 
 
 @pytest.mark.long
