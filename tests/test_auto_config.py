@@ -16,6 +16,7 @@ from charlstm.config import CELL_NAMES, Config, DataConfig, ModelConfig, Trainin
 from charlstm.console import Console
 from charlstm.data.corpus import Corpus
 from charlstm.errors import CharlstmError
+from charlstm.model.ranks import Ranks
 from charlstm.storage.run import RunFolder
 from charlstm.training import auto_config, speed
 from charlstm.training.auto_config import choose_config
@@ -36,7 +37,7 @@ LONG_TEXT = replace(TEXT, ids=np.tile(TEXT.ids, 250))
 def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that trains with 10 GFLOP/s, and measures that in no time."""
 
-    def seconds(sample: Corpus, config: Config) -> float:
+    def seconds(sample: Corpus, config: Config, ranks: Ranks) -> float:
         characters = config.training.batch_size * config.training.seq_len
         return 6 * count_parameters(config.model, 65) * characters / 1e10
 
@@ -69,7 +70,7 @@ def test_a_text_that_cannot_be_read_once_gets_the_size_that_suits_the_characters
 def test_the_range_of_sizes_does_not_end_where_a_day_on_a_fast_machine_pays_for_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def seconds(sample: Corpus, config: Config) -> float:
+    def seconds(sample: Corpus, config: Config, ranks: Ranks) -> float:
         characters = config.training.batch_size * config.training.seq_len
         return 1e-4 + 6 * count_parameters(config.model, 65) * characters / 1e14
 

@@ -80,6 +80,7 @@ IMPORTS_TORCH = (
     "charlstm.evaluation.resets",
     "charlstm.model",
     "charlstm.training.auto_config",
+    "charlstm.training.launch",
     "charlstm.training.lr_range_test",
     "charlstm.training.run",
     "charlstm.training.speed",

@@ -34,16 +34,16 @@ def wait_until(condition: Any, seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
-def processes_of(mark: str) -> list[int]:
-    """Return the processes of `charlstm` with this text in their command line."""
+def running() -> list[int]:
+    """Return the processes of `charlstm` that were started in this folder."""
     found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
+    for path in Path("/proc").glob("[0-9]*"):
         try:
-            words = path.read_bytes().decode().split("\0")
+            folder, words = (path / "cwd").readlink(), (path / "cmdline").read_bytes().split(b"\0")
         except OSError:  # it has ended
             continue
-        if "charlstm" in words and mark in words and int(path.parent.name) != os.getpid():
-            found.append(int(path.parent.name))
+        if folder == Path.cwd() and b"charlstm" in words:
+            found.append(int(path.name))
     return found
 
 
@@ -124,7 +124,7 @@ def test_two_processes_train_the_model_of_one_and_listen_on_the_loopback_interfa
         env={**os.environ, "OMP_NUM_THREADS": "2"},
     ) as process:
         wait_until(lambda: (Path("two") / "state.safetensors").exists())
-        workers = processes_of("two")
+        workers = running()
         addresses = listening_addresses(workers)
         out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
@@ -146,7 +146,7 @@ def test_ctrl_c_saves_a_run_on_two_processes_without_a_traceback(corpus: Path) -
     assert terminal.wait() == 130
     assert "stopped at step" in terminal.read()
     assert "Traceback" not in terminal.read()
-    wait_until(lambda: not processes_of("run"))
+    wait_until(lambda: not running())
     resumed = charlstm("train", "--resume", "-o", "run", "--epochs", 1)  # on one process
     assert resumed.code == 0, resumed.err
 
@@ -166,7 +166,7 @@ def test_bad_input_is_one_sentence(corpus: Path, arguments: tuple[object, ...], 
     done = run_process("train", corpus, *OPTIONS, *arguments, "-q", "-o", "run", environ={"OMP_NUM_THREADS": "2"})
     assert_fails(done, code, message)
     assert len(done.err.splitlines()) == 1
-    assert not processes_of("run")
+    assert not running()
 
 
 @pytest.mark.slow
@@ -240,7 +240,7 @@ def test_ctrl_c_saves_a_run_of_torchrun(corpus: Path) -> None:
     terminal.press_ctrl_c()
     terminal.wait()  # torchrun writes a traceback of its own
     assert "stopped at step" in terminal.read()
-    wait_until(lambda: not processes_of("run"))
+    wait_until(lambda: not running())
     assert RunFolder(Path("run")).load_state()["progress"]["step"] > 0
 
 
@@ -250,5 +250,5 @@ def test_no_worker_outlives_its_launcher(corpus: Path) -> None:
     wait_until(lambda: (Path("run") / "state.safetensors").exists())
     launcher.kill()
     launcher.wait()
-    wait_until(lambda: not processes_of("run"))
+    wait_until(lambda: not running())
     assert RunFolder(Path("run")).load_state()["progress"]["step"] >= 0

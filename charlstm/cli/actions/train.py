@@ -85,7 +85,7 @@ def run_train(console: Console, request: TrainRequest, save: Callable[[], bool])
     """
     rendezvous = Rendezvous.from_environ(console.environ)
     if rendezvous is None and request.processes > 1:
-        from charlstm.cli.actions.launch import launch
+        from charlstm.training.launch import launch
 
         threads = resolve(request.given).training.threads
         return launch(console.arguments, request.processes, threads, console.started_at)

@@ -34,7 +34,7 @@ BEST_SHOWN = 5
 def run_search(console: Console, request: TuneRequest, save: Callable[[], bool]) -> int:
     """Run trials and write the path of the best settings. Returns the exit status.
 
-    save: called during trials. Whenever it returns True, it is said that finished trials are saved.
+    save: called during trials. Whenever it returns True, a note is printed.
 
     Raises CharlstmError without Optuna, or if no trial was completed.
     """
