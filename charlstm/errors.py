@@ -40,7 +40,11 @@ class OutputClosedError(Exception):
 
 
 class ReportedError(CharlstmError):
-    """An error of the first of the processes that train together. It reports the error; the others only end."""
+    """An error that another of the processes that train together reports: this one only ends, with that exit status."""
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -39,6 +39,7 @@ NOT_PATHS = (
     "REGEX",
     "UNIT",
     "SECTION.KEY",
+    "URL",
 )
 """How the metavars of parameters begin that are no paths. Those of all others are paths, also of options to come."""
 

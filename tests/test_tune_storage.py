@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from optuna.trial import TrialState
@@ -22,7 +23,7 @@ OPTIONS = ("--trials", 1, "--time", "1s", "--hidden", 16, "--layers", 1, "--thre
 
 
 def search(corpus: Path, machine: str, url: str) -> str:
-    """Run a trial in a folder that stands for another machine. Returns what the command printed on stderr."""
+    """Run a trial in a folder that stands for another machine, and return its stderr."""
     done = charlstm("tune", corpus, *OPTIONS, "--storage", url, "-o", f"{machine}/search")
     assert done.code == 0, done.err
     assert done.text == f"{machine}/search/best.toml\n"
@@ -83,31 +84,34 @@ def test_a_database_that_cannot_be_opened_is_an_error_without_its_password(
     assert "secret" not in failed.err
 
 
+def test_an_empty_address_is_a_usage_error(corpus: Path) -> None:
+    assert_fails(charlstm("tune", corpus, *OPTIONS, "--storage", ""), 2, "--storage must not be empty")
+
+
 @pytest.fixture
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """The address of a database of a PostgreSQL server, which does not run as root."""
     server = next(Path("/usr/lib/postgresql").glob("*/bin"))
-    folder = tmp_path_factory.mktemp("postgres")
     user = pwd.getpwnam("postgres").pw_name if os.getuid() == 0 else None
-    if user:
-        shutil.chown(folder, user)
-        for parent in (folder.parent, folder.parent.parent):
-            parent.chmod(0o755)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    with TemporaryDirectory() as folder:  # not that of the test, which only its owner may enter
+        if user:
+            shutil.chown(folder, user)
 
-    def run(program: str, *arguments: object) -> None:
-        subprocess.run([server / program, *map(str, arguments)], check=True, user=user, stdout=subprocess.DEVNULL)
+        def run(program: str, *arguments: object) -> None:
+            command = [str(server / program), *map(str, arguments)]
+            subprocess.run(command, check=True, user=user, cwd=folder, stdout=subprocess.DEVNULL)
 
-    run("initdb", "-D", folder / "data", "-A", "trust", "-U", "charlstm")
-    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1"
-    run("pg_ctl", "-D", folder / "data", "-w", "-l", folder / "log", "-o", options, "start")
-    try:
-        run("createdb", "-h", "127.0.0.1", "-p", port, "-U", "charlstm", "search")
-        yield f"postgresql://charlstm@127.0.0.1:{port}/search"
-    finally:
-        run("pg_ctl", "-D", folder / "data", "-m", "immediate", "stop")
+        run("initdb", "-D", "data", "-A", "trust", "-U", "charlstm")
+        options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1"
+        run("pg_ctl", "-D", "data", "-w", "-l", "log", "-o", options, "start")
+        try:
+            run("createdb", "-h", "127.0.0.1", "-p", port, "-U", "charlstm", "search")
+            yield f"postgresql://charlstm@127.0.0.1:{port}/search"
+        finally:
+            run("pg_ctl", "-D", "data", "-m", "immediate", "stop")
 
 
 @pytest.mark.programs

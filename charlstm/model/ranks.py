@@ -42,12 +42,12 @@ class Ranks:
 
     @classmethod
     @contextmanager
-    def join(cls, rendezvous: Rendezvous | None) -> Iterator[Ranks]:
+    def join(cls, rendezvous: Rendezvous) -> Iterator[Ranks]:
         """Meet the other processes, and leave them at the end of the block.
 
         Raises CharlstmError if they do not come within `TIMEOUT`.
         """
-        if rendezvous is None or rendezvous.size == 1:
+        if rendezvous.size == 1:
             yield cls()
             return
         if torch.cuda.is_available():
@@ -107,10 +107,7 @@ class Ranks:
         if error is not None:
             raise error
         if message[1] is not None:
-            text, status = message[1]
-            reported = ReportedError(text)
-            reported.exit_code = status
-            raise reported
+            raise ReportedError(*message[1])
         value: Sent = message[0]
         return value
 
@@ -133,9 +130,7 @@ class Ranks:
         if failed:
             if failed[0] == self.rank and error is not None:
                 raise error
-            reported = ReportedError("another rank failed")
-            reported.exit_code = statuses[failed[0]]
-            raise reported
+            raise ReportedError("another rank failed", statuses[failed[0]])
         return value  # type: ignore[return-value]
 
     def gather(self, value: Sent) -> list[Sent]:
@@ -156,8 +151,10 @@ class Ranks:
             dist.all_gather_object(found, dict(values))
         different = [(rank, name) for rank, own in enumerate(found) for name in values if own[name] != found[0][name]]
         for rank, name in different[:1]:
-            error = CharlstmError if self.is_first else ReportedError
-            raise error(f"{name} of rank {rank} is not that of rank 0", "start all of them with the same command")
+            message = f"{name} of rank {rank} is not that of rank 0"
+            if self.is_first:
+                raise CharlstmError(message, "start all of them with the same command")
+            raise ReportedError(message, CharlstmError.exit_code)
 
 
 def connect(rendezvous: Rendezvous) -> None:

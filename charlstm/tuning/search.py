@@ -72,7 +72,7 @@ PRUNED = "pruned"
 """Attribute of a trial that was pruned: its result is extrapolated."""
 
 PLACE = "place"
-"""Attribute of a trial: the machine and the folder in which it was trained."""
+"""Attribute of a trial in a database: the machine and the folder in which it was trained."""
 
 MAX_REPEATS = 5
 """Trials that are repeated at most at the end of a search."""
@@ -110,7 +110,7 @@ class Search:
         self.tokens = corpus.split(config.data.split)
         if not (folder / (SEARCH_JOURNAL if storage is None else BEST_CONFIG)).exists():
             RunFolder(folder).check_unused()
-        self.database = open_database(folder, storage) if storage else None
+        self.database = open_database(folder, storage) if storage is not None else None
         self.study = self.database.study if self.database else open_study(folder)
         self.check_terms(config)
         with self.exclusively():
@@ -228,7 +228,8 @@ class Search:
         A trial that `stop()` or an error interrupts has failed, and a stopped one yields no result.
         """
         trial = self.ask()
-        trial.set_user_attr(PLACE, [socket.gethostname(), str(self.folder.absolute())])
+        if self.database:
+            trial.set_user_attr(PLACE, self.place)
         repeats = trial.user_attrs.get(REPEATS)
         seed = self.config.training.seed + (repeats is not None)
         folder = RunFolder(self.folder / f"trial-{trial.number}")
@@ -317,9 +318,13 @@ class Search:
 
     def place_of_best(self) -> str:
         """Return where the best model is, if not in this folder; else an empty string."""
-        here = [socket.gethostname(), str(self.folder.absolute())]
-        place = self.best_trials(1)[0].user_attrs.get(PLACE, here)
-        return "" if place == here else f"{place[0]}:{place[1]}"
+        place: str = self.best_trials(1)[0].user_attrs.get(PLACE, self.place)
+        return "" if place == self.place else place
+
+    @property
+    def place(self) -> str:
+        """This machine and folder, where the best model of this process is."""
+        return f"{socket.gethostname()}:{self.folder.absolute()}"
 
     def write_best(self) -> Path:
         """Write the settings of the best trial to a file for --config. Returns its path."""

@@ -92,6 +92,8 @@ def tune(
     train --max-time would choose, and the others are searched around them. The same command again continues the search,
     and several processes can share it: in one folder or, with --storage, on several machines.
     """
+    if storage == "":
+        raise UsageError("--storage must not be empty", "is a shell variable in it unset?")
     from_preset = presets.load_preset(preset) if preset else {}
     given = TRIAL_DEFAULTS | merge_settings(console, from_preset, config, set_, settings)
     if time is not None:
