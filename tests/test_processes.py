@@ -157,7 +157,12 @@ def test_ctrl_c_saves_a_run_on_two_processes_without_a_traceback(corpus: Path) -
     [
         (("--processes", 0), 2, "--processes"),
         (("--processes", 1000), 2, "at most 4 processes for each core"),
-        (("--processes", 3), 2, "--batch-size 8 cannot be divided evenly among 3 processes; 6 can"),
+        pytest.param(
+            ("--processes", 3),
+            2,
+            "--batch-size 8 cannot be divided evenly among 3 processes; 6 can",
+            marks=pytest.mark.long,
+        ),
         (("--processes", 2, "--corpus", "x"), 2, "corpus"),
     ],
     ids=str,
@@ -169,7 +174,7 @@ def test_bad_input_is_one_sentence(corpus: Path, arguments: tuple[object, ...], 
     assert not running()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_text_of_a_pipe_reaches_all_processes(corpus: Path) -> None:
     text = corpus.read_bytes()
     done = run_process("train", "-", *OPTIONS, "--epochs", 1, "--processes", 2, "-o", "run", stdin=text)
