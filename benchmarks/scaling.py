@@ -30,6 +30,7 @@ from charlstm.data.corpus import Corpus
 from charlstm.model.language_model import detach_states
 from charlstm.model.ranks import Ranks
 from charlstm.rendezvous import Rendezvous
+from charlstm.runtime import retain_freed_memory
 from charlstm.training.objective import total_loss
 from charlstm.training.trainer import Trainer
 
@@ -47,6 +48,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
+    retain_freed_memory()  # as the command does
     for size in arguments.sizes:
         result = measure_size(size, arguments.ranks, arguments.seconds, arguments.rounds)
         print(json.dumps(result) if arguments.json else "  ".join(f"{k} {v}" for k, v in result.items()), flush=True)
@@ -114,7 +116,6 @@ class WindowLoss(nn.Module):
 
 def measure_ddp(ranks: Ranks, config: Config, seconds: float) -> float:
     """Return the characters/s with `DistributedDataParallel` in the place of our reduction."""
-    torch.set_num_threads(1)
     trainer = Trainer(make_corpus(), config, ranks)
     wrapped = DistributedDataParallel(WindowLoss(trainer), gradient_as_bucket_view=True)
     streams = ranks.divide(config.training.batch_size)
@@ -169,6 +170,8 @@ def run_ranks(size: int, function: Callable[[Ranks], float]) -> float:
         receiver, sender = context.Pipe(duplex=False)
 
         def run(rank: int) -> None:
+            if size > 1:
+                torch.set_num_threads(1)  # as the launchers do: between steps, too
             with Ranks.join(Rendezvous(rank, size, rank, 0, f"{folder}/rendezvous", "", 0, False)) as ranks:
                 result = function(ranks)
             if rank == 0:

@@ -1,8 +1,9 @@
 """The processes that train one model together, on one machine or several, and how they communicate: torch.distributed.
 
 Each has a rank. All have the whole model, and each reads some of the streams. After every backward pass the gradients
-are added up in one message. `DistributedDataParallel` would overlap that with the backward pass, but is slower for
-three of four sizes (benchmarks/scaling.py), and would have to wrap losses that do not go through `forward`.
+are added up in one message. `DistributedDataParallel` overlaps that with the backward pass, which is faster for most
+sizes (benchmarks/scaling.py), but would have to wrap losses that do not go through `forward`, and could not carry what
+the ranks agree on in the same message.
 """
 
 from __future__ import annotations
