@@ -49,12 +49,14 @@ def end_with_parent() -> None:
 
 
 def parent_started_at() -> float:
-    """Return when the process that started this one was started, in seconds since 1970; 0 if that is unknown."""
+    """Return when the process that started this one was started, in seconds since 1970; 0 where that is unknown."""
+    if sys.platform != "linux":
+        return 0.0
     try:
         fields = Path(f"/proc/{os.getppid()}/stat").read_text("utf-8").rpartition(")")[2].split()
         boot = next(line for line in Path("/proc/stat").read_text("utf-8").splitlines() if line.startswith("btime"))
         ticks = os.sysconf("SC_CLK_TCK")
-    except (OSError, AttributeError, StopIteration):
+    except (OSError, StopIteration):
         return 0.0
     return float(boot.split()[1]) + int(fields[START_FIELD]) / ticks
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -66,7 +65,7 @@ def launch(arguments: Sequence[str], processes: int, threads: int, started_at: f
             try:
                 context.close(first.sigval, SAVING_SECONDS)
             except SignalException:
-                context.close(signal.SIGKILL)
+                context.close(timeout=0)
             return 128 + first.sigval
     if result is None or not result.is_failed():
         return 0
