@@ -1,20 +1,29 @@
 """Training speed on several processes: torch.distributed, next to the forks of one process and to a single core.
 
     python benchmarks/scaling.py [--sizes 1x384:16x64 2x512:64x128] [--ranks 2] [--seconds 5] [--rounds 3] [--json]
+    python benchmarks/scaling.py --predict [--gigabits 1 10 100]
 
 A size is layers x units : streams x window. In each round every variant trains for some seconds, one after the other:
 `one core`; `forks`, one rank whose forks use all cores (what `charlstm train` does); `ranks`, as many ranks of one
-core each (what `--processes` and torchrun do); and `ddp`, the same with `DistributedDataParallel`, which reduces the
-gradients in buckets during the backward pass. Medians over the rounds. The efficiency is the speed of `ranks` as a
-share of that of `one core` times their number. `message` is the time of one reduction alone, on idle ranks.
+core each (what `--processes` and torchrun do); `ddp`, the same with `DistributedDataParallel`, which reduces the
+gradients in buckets during the backward pass; and `unbound`, ranks that may run on any core. Medians over the rounds.
+The efficiency is the speed of `ranks` as a share of that of `one core` times their number. `message` is the time of one
+reduction alone, on idle ranks.
+
+--predict prints what a model on paper expects of 2 to 1,000 ranks, each with half of a size's streams. A step of W
+ranks takes t + 2 (W - 1) (S / (W b) + l) seconds: t is that of one core with its own streams, measured here; then a
+ring all-reduce (Patarasuk and Yuan 2009) sends S bytes of gradients in 2 (W - 1) parts over links of b bytes/s and l
+seconds of latency. `two` is the same with the message of two ranks on this machine as measured, next to their speed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from multiprocessing import get_context
 from statistics import median
 from time import perf_counter
@@ -30,7 +39,7 @@ from charlstm.data.corpus import Corpus
 from charlstm.model.language_model import detach_states
 from charlstm.model.ranks import Ranks
 from charlstm.rendezvous import Rendezvous
-from charlstm.runtime import retain_freed_memory
+from charlstm.runtime import bind_to_cores, retain_freed_memory
 from charlstm.training.objective import total_loss
 from charlstm.training.trainer import Trainer
 
@@ -38,6 +47,8 @@ SIZES = ("1x128:16x32", "1x384:16x64", "2x256:64x128", "2x512:64x128")
 CHARACTERS = 2_000_000
 SYMBOLS = 80
 MESSAGES = 20
+RANKS = (2, 8, 64, 1000)
+LATENCY = 50e-6  # seconds: TCP in one data centre
 
 
 def main() -> None:
@@ -47,10 +58,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--predict", action="store_true")
+    parser.add_argument("--gigabits", type=float, nargs="+", default=(1, 10, 100), help="bandwidths, in Gbit/s")
     arguments = parser.parse_args()
     retain_freed_memory()  # as the command does
     for size in arguments.sizes:
-        result = measure_size(size, arguments.ranks, arguments.seconds, arguments.rounds)
+        if arguments.predict:
+            result = predict_size(size, arguments.seconds, arguments.gigabits)
+        else:
+            result = measure_size(size, arguments.ranks, arguments.seconds, arguments.rounds)
         print(json.dumps(result) if arguments.json else "  ".join(f"{k} {v}" for k, v in result.items()), flush=True)
 
 
@@ -62,6 +78,7 @@ def measure_size(size: str, count: int, seconds: float, rounds: int) -> dict[str
         "forks": lambda: run_ranks(1, lambda ranks: measure_trainer(ranks, all_cores, seconds)),
         "ranks": lambda: run_ranks(count, lambda ranks: measure_trainer(ranks, one_core, seconds)),
         "ddp": lambda: run_ranks(count, lambda ranks: measure_ddp(ranks, one_core, seconds)),
+        "unbound": lambda: run_ranks(count, lambda ranks: measure_trainer(ranks, one_core, seconds), bind=False),
     }
     speeds: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(rounds):
@@ -76,6 +93,29 @@ def measure_size(size: str, count: int, seconds: float, rounds: int) -> dict[str
         "ranks / forks": round(found["ranks"] / found["forks"], 3),
         "message_ms": round(1000 * message, 2),
     }
+
+
+def predict_size(size: str, seconds: float, gigabits: Sequence[float]) -> dict[str, Any]:
+    """Return the predicted characters/s of many ranks, and both the predicted and the measured ones of two."""
+    config = make_config(size, 1)
+    window, streams = config.training.seq_len, config.training.batch_size // 2
+    half = replace(config, training=replace(config.training, batch_size=streams))
+    step = streams * window / run_ranks(1, lambda ranks: measure_trainer(ranks, half, seconds))
+    message = run_ranks(2, lambda ranks: measure_message(ranks, config))
+    parameters = sum(parameter.numel() for parameter in Trainer(make_corpus(), config).model.parameters())
+    found: dict[str, Any] = {
+        "size": size,
+        "parameters": parameters,
+        "step_ms": round(1000 * step, 1),
+        "two": round(2 * streams * window / (step + message)),
+        "two measured": round(run_ranks(2, lambda ranks: measure_trainer(ranks, config, seconds))),
+    }
+    for rate in gigabits:
+        for count in RANKS:
+            seconds_of_link = 4 * parameters / count / (rate * 1e9 / 8) + LATENCY
+            expected = step + 2 * (count - 1) * seconds_of_link
+            found[f"{count} at {rate:g} Gbit/s"] = round(count * streams * window / expected)
+    return found
 
 
 def make_config(size: str, threads: int) -> Config:
@@ -160,10 +200,12 @@ def measure_message(ranks: Ranks, config: Config) -> float:
     return median(times)
 
 
-def run_ranks(size: int, function: Callable[[Ranks], float]) -> float:
+def run_ranks(size: int, function: Callable[[Ranks], float], *, bind: bool = True) -> float:
     """Call a function on each of some ranks, which are forks of this process, and return what it returns on the first.
 
     They meet in a file.
+
+    bind: whether each has a core of its own, as with the command.
     """
     context = get_context("fork")
     with tempfile.TemporaryDirectory() as folder:
@@ -172,7 +214,10 @@ def run_ranks(size: int, function: Callable[[Ranks], float]) -> float:
         def run(rank: int) -> None:
             if size > 1:
                 torch.set_num_threads(1)  # as the launchers do: between steps, too
-            with Ranks.join(Rendezvous(rank, size, rank, 0, f"{folder}/rendezvous", "", 0, False)) as ranks:
+                os.environ["OMP_NUM_THREADS"] = "1"
+                if bind:
+                    bind_to_cores(rank, size)
+            with Ranks.join(Rendezvous(rank, size, rank, size, 0, f"{folder}/rendezvous", "", 0, False)) as ranks:
                 result = function(ranks)
             if rank == 0:
                 sender.send(result)

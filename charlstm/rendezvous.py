@@ -27,6 +27,8 @@ class Rendezvous:
     size: int
     local_rank: int
     """Its number among those on the same machine, which is that of its GPU."""
+    local_size: int
+    """How many there are on this machine; 1 if that is unknown."""
     restarts: int
     """How often torchrun has restarted the processes."""
     file: str
@@ -47,12 +49,13 @@ class Rendezvous:
         local_rank = read_number(environ, "LOCAL_RANK", rank)
         if not rank < size:
             raise UsageError(f"the environment has RANK {rank} and WORLD_SIZE {size}", "torchrun sets them")
+        local_size = read_number(environ, "LOCAL_WORLD_SIZE", 1)
         restarts = read_number(environ, "TORCHELASTIC_RESTART_COUNT", 0)
         port = 0 if file else read_number(environ, "MASTER_PORT")
         if port > MAX_PORT:
             raise UsageError(f"the environment has MASTER_PORT {port}", f"the highest is {MAX_PORT}")
         is_hosted = environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-        return cls(rank, size, local_rank, restarts, file, environ.get("MASTER_ADDR", ""), port, is_hosted)
+        return cls(rank, size, local_rank, local_size, restarts, file, environ.get("MASTER_ADDR", ""), port, is_hosted)
 
     @property
     def place(self) -> str:

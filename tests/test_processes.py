@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from charlstm.storage.model import ModelFile
 from charlstm.storage.run import RunFolder
 from charlstm.storage.tensors import read_tensors
 from tests.support.command_line import assert_fails, charlstm, run_process
@@ -172,6 +173,20 @@ def test_bad_input_is_one_sentence(corpus: Path, arguments: tuple[object, ...], 
     assert_fails(done, code, message)
     assert len(done.err.splitlines()) == 1
     assert not running()
+
+
+@pytest.mark.slow
+def test_a_named_pipe_is_read_once(corpus: Path) -> None:
+    """As of <(zcat corpus.gz): the processes inherit no other file than stdin."""
+    os.mkfifo("pipe")
+    with subprocess.Popen(["cp", str(corpus), "pipe"]):
+        options = ("--epochs", 1, "--processes", 2, "-o", "run")
+        done = run_process("train", "pipe", *OPTIONS, *options, environ={"OMP_NUM_THREADS": "2"})
+    assert done.code == 0, done.err
+    alone = charlstm("train", corpus, *OPTIONS, "--epochs", 1, "--threads", 1, "-o", "alone")
+    assert alone.code == 0, alone.err
+    ours, theirs = (ModelFile.load(Path(name) / "last.safetensors").corpus for name in ("run", "alone"))
+    assert ours == theirs
 
 
 @pytest.mark.long

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import torch
 
 from charlstm.config import CELL_NAMES
 from charlstm.data.corpus import Corpus
-from charlstm.errors import ReportedError, UsageError
+from charlstm.errors import CharlstmError, ReportedError, UsageError
 from charlstm.model.ranks import Ranks
 from charlstm.rendezvous import FILE_VARIABLE, Rendezvous
 from charlstm.storage.run import RunFolder
@@ -237,10 +239,30 @@ def test_a_rank_whose_peer_has_ended_says_so(tmp_path: Path) -> None:
     assert "a process that trains with this one has ended" in str(first)
 
 
+def test_ranks_that_do_not_meet_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first rank of an address does not answer."""
+    monkeypatch.setattr("charlstm.model.ranks.TIMEOUT", timedelta(seconds=1))
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # it does not listen
+        port = unused.getsockname()[1]
+        place = Rendezvous(1, 2, 1, 2, 0, "", "127.0.0.1", port, False)
+        with pytest.raises(CharlstmError, match=rf"did not meet at 127\.0\.0\.1:{port} within 1 s"), Ranks.join(place):
+            pass
+
+
+def test_a_port_in_use_is_an_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        place = Rendezvous(0, 2, 0, 2, 0, "", "127.0.0.1", port, False)
+        with pytest.raises(CharlstmError, match=rf"the port at 127\.0\.0\.1:{port} is in use"), Ranks.join(place):
+            pass
+
+
 def test_the_place_among_the_ranks_is_read_from_the_environment() -> None:
-    torchrun = {"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "MASTER_ADDR": "head", "MASTER_PORT": "29500"}
+    address = {"MASTER_ADDR": "head", "MASTER_PORT": "29500"}
+    torchrun = {"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4", **address}
     place = Rendezvous.from_environ(torchrun)
-    assert place == Rendezvous(3, 8, 1, 0, "", "head", 29500, False)
+    assert place == Rendezvous(3, 8, 1, 4, 0, "", "head", 29500, False)
     assert Rendezvous.from_environ({"RANK": "3", "WORLD_SIZE": "8"}) is None  # set by something else
     own = Rendezvous.from_environ({"RANK": "0", "WORLD_SIZE": "2", FILE_VARIABLE: "/tmp/x"})
     assert own is not None

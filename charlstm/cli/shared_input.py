@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from io import BufferedReader, RawIOBase
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from charlstm.storage.spool import Spool
@@ -22,6 +25,20 @@ def share_spool(ranks: Ranks, spool: Spool | None) -> Spool:
         while ranks.from_first(lambda: file.read(MESSAGE_BYTES)):
             pass
     return spool
+
+
+def move_pipe_to_stdin(arguments: Sequence[str], corpus: Sequence[str]) -> list[str]:
+    """Return the arguments with "-" for the named pipe among the corpus, as of `<(zcat book.gz)`, which is stdin now.
+
+    The processes that are started with them inherit stdin, but no other open file.
+    """
+    pipes = [source for source in corpus if source != "-" and Path(source).is_fifo()]
+    if len(pipes) != 1 or "-" in corpus:
+        return [*arguments]
+    pipe = os.open(pipes[0], os.O_RDONLY)
+    os.dup2(pipe, 0)
+    os.close(pipe)
+    return ["-" if word == pipes[0] else word for word in arguments]
 
 
 class Receiver(RawIOBase):

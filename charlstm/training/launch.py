@@ -49,6 +49,7 @@ def launch(arguments: Sequence[str], processes: int, threads: int, started_at: f
             FILE_VARIABLE: str(Path(folder) / "rendezvous"),
             START_VARIABLE: str(started_at),
             "WORLD_SIZE": str(processes),
+            "LOCAL_WORLD_SIZE": str(processes),
             "GLOO_SOCKET_IFNAME": os.environ.get("GLOO_SOCKET_IFNAME", LOOPBACK),
             "OMP_NUM_THREADS": str(threads or max(cores // processes, 1)),
         }

@@ -36,7 +36,7 @@ def try_ranks(size: int, function: Callable[[Ranks], Any]) -> list[Any]:
             torch.set_num_threads(1)
             result: Any
             try:
-                with Ranks.join(Rendezvous(rank, size, rank, 0, file, "", 0, False)) as ranks:
+                with Ranks.join(Rendezvous(rank, size, rank, size, 0, file, "", 0, False)) as ranks:
                     result = function(ranks)
             except Exception as error:
                 result = error

@@ -15,7 +15,7 @@ from charlstm.cli.commands.train import TrainRequest
 from charlstm.cli.display import Display, show_plan
 from charlstm.cli.interrupt import Interrupt
 from charlstm.cli.output import format_duration, quantity, write_json
-from charlstm.cli.shared_input import share_spool
+from charlstm.cli.shared_input import move_pipe_to_stdin, share_spool
 from charlstm.cli.stdin import check_unread_input
 from charlstm.cli.texts import fit_to_text, read_with_progress, with_default_split
 from charlstm.config import SECTIONS, Config, ModelConfig
@@ -24,7 +24,7 @@ from charlstm.data.batches import Batches
 from charlstm.data.corpus import Corpus, derive_run_name
 from charlstm.errors import UsageError
 from charlstm.rendezvous import START_VARIABLE, Rendezvous
-from charlstm.runtime import end_with_parent, parent_started_at, retain_freed_memory
+from charlstm.runtime import bind_to_cores, end_with_parent, parent_started_at, retain_freed_memory
 from charlstm.settings import Setting, Settings, check_resumable, from_dict, resolve, updated
 from charlstm.storage.locate import STATE, find_model, find_newest_run
 from charlstm.storage.model import ModelFile
@@ -88,13 +88,15 @@ def run_train(console: Console, request: TrainRequest, save: Callable[[], bool])
         from charlstm.training.launch import launch
 
         threads = resolve(request.given).training.threads
-        return launch(console.arguments, request.processes, threads, console.started_at)
+        arguments = move_pipe_to_stdin(console.arguments, request.corpus)
+        return launch(arguments, request.processes, threads, console.started_at)
     if rendezvous is None or rendezvous.size == 1:
         return train_on_rank(console, request, save, None)
     console.take_rank(rendezvous.rank)
     console.started_at = float(console.environ.get(START_VARIABLE) or console.started_at)
     end_with_parent()
     retain_freed_memory()
+    bind_to_cores(rendezvous.local_rank, rendezvous.local_size)
     from charlstm.model.ranks import Ranks
 
     with Ranks.join(rendezvous) as ranks:
