@@ -2,9 +2,10 @@
 
     python benchmarks/sampling.py [--seconds 2] [--rounds 5] [--json] [--batches]
 
-Both draw from softmax(logits / 0.8) of the same random weights, in turn, in one process; medians and their ratio.
-With --batches: many sequences at once, with one matrix-vector product per row, so that a sample does not depend on its
-neighbors (as charlstm does it), compared with one product for all rows.
+All draw from softmax(logits / 0.8) of the same random weights, in turn, in one process; medians, and the ratio of 8-bit
+weights to torch. `float32` and `8-bit` are NumPy alone; `compiled` multiplies 8-bit weights with the kernel that numba
+compiles. With --batches: many sequences at once. Float32 takes one matrix-vector product per row, so that a sample does
+not depend on its neighbors; 8-bit weights take one product for all rows.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import islice
+from math import inf
 from statistics import median
 from time import perf_counter
 from unittest import mock
@@ -22,24 +24,38 @@ import numpy as np
 import torch
 from torch import nn
 
-from charlstm import cells
 from charlstm.config import ModelConfig, SamplingConfig
 from charlstm.model.language_model import LanguageModel
-from charlstm.sampling import network
+from charlstm.sampling import generate as generate_module
+from charlstm.sampling.compiled import compile_network
 from charlstm.sampling.generate import generate
 from charlstm.sampling.network import Network
 from charlstm.vocabulary import CharVocabulary
 
 SIZE = 65
 TEMPERATURE = 0.8
-MODELS = [("lstm", 2, 128), ("lstm", 2, 256), ("lstm", 2, 512), ("lstm", 1, 384), ("gru", 2, 256), ("rnn", 2, 256)]
+MODELS = [
+    ("lstm", 2, 128),
+    ("lstm", 2, 256),
+    ("lstm", 2, 512),
+    ("lstm", 2, 1024),
+    ("lstm", 1, 384),
+    ("gru", 2, 256),
+    ("rnn", 2, 256),
+]
 
 
-def with_numpy(model: LanguageModel, config: ModelConfig, n: int = 1) -> Iterator[object]:
+def with_numpy(
+    model: LanguageModel, config: ModelConfig, n: int = 1, *, quantized: bool = True, compiled: bool = False
+) -> Iterator[object]:
     """Draw characters of `n` samples as `charlstm sample` does."""
     vocabulary = CharVocabulary("".join(chr(32 + i) for i in range(SIZE)))
     settings = SamplingConfig(temperature=TEMPERATURE, length=0)
-    return generate(Network(config, model.export_weights()), vocabulary, np.zeros(0, np.int64), settings, seed=1, n=n)
+    network = Network(config, model.export_weights(), quantized=quantized)
+    if compiled:
+        compile_network(network)
+    with mock.patch.object(generate_module, "COMPILE_AFTER", inf):
+        yield from generate(network, vocabulary, np.zeros(0, np.int64), settings, seed=1, n=n)
 
 
 @torch.no_grad()
@@ -65,35 +81,21 @@ def rate(characters: Iterator[object], seconds: float) -> float:
     return count / (perf_counter() - start)
 
 
-def with_one_product(model: LanguageModel, config: ModelConfig, n: int) -> Iterator[object]:
-    """Draw characters of `n` samples with one product for all rows."""
-    characters = with_numpy(model, config, n)
-    while True:
-        with mock.patch.object(cells, "matvec", matmul), mock.patch.object(network, "matvec", matmul):
-            drawn = list(islice(characters, n))
-        yield from drawn
-
-
-def matmul(matrix: cells.Array, x: cells.Array) -> cells.Array:
-    y: cells.Array = x @ matrix.T
-    return y
-
-
 def compare_batches(seconds: float, rounds: int) -> None:
     """Print a line per model and number of sequences."""
-    print(f"{'model':12} {'samples':>8} {'at once':>9} {'row by row':>11} {'ratio':>6}   characters/s")
-    for cell, layers, hidden in MODELS[:3]:
+    print(f"{'model':12} {'samples':>8} {'float32':>9} {'8-bit':>9} {'ratio':>6}   characters/s")
+    for cell, layers, hidden in MODELS:
         config = ModelConfig(cell=cell, layers=layers, hidden=hidden)
         model = LanguageModel(config, SIZE, "torch").eval()
         for n in (1, 2, 8, 64):
             sides = {
-                "at once": partial(with_one_product, model, config, n),
-                "row by row": partial(with_numpy, model, config, n),
+                "float32": partial(with_numpy, model, config, n, quantized=False),
+                "8-bit": partial(with_numpy, model, config, n),
             }
             found = compare(sides, seconds, rounds)
-            ratio = found["row by row"] / found["at once"]
+            ratio = found["8-bit"] / found["float32"]
             name = f"{cell} {layers}x{hidden}"
-            print(f"{name:12} {n:8} {found['at once']:9,.0f} {found['row by row']:11,.0f} {ratio:6.2f}", flush=True)
+            print(f"{name:12} {n:8} {found['float32']:9,.0f} {found['8-bit']:9,.0f} {ratio:6.2f}", flush=True)
 
 
 def compare(sides: Mapping[str, Callable[[], Iterator[object]]], seconds: float, rounds: int) -> dict[str, float]:
@@ -119,13 +121,19 @@ def main() -> None:
         compare_batches(arguments.seconds, arguments.rounds)
         return
     if not arguments.json:
-        print(f"{'model':12} {'torch, a step at a time':>24} {'charlstm':>10} {'ratio':>6}   characters/s")
+        heads = "".join(f"{side:>10}" for side in ("torch", "float32", "8-bit", "compiled"))
+        print(f"{'model':12}{heads} {'ratio':>6}   characters/s")
     for cell, layers, hidden in MODELS:
         config = ModelConfig(cell=cell, layers=layers, hidden=hidden)
         model = LanguageModel(config, SIZE, "torch").eval()
-        sides = {"torch": partial(with_torch, model), "charlstm": partial(with_numpy, model, config)}
+        sides = {
+            "torch": partial(with_torch, model),
+            "float32": partial(with_numpy, model, config, quantized=False),
+            "8-bit": partial(with_numpy, model, config),
+            "compiled": partial(with_numpy, model, config, compiled=True),
+        }
         found = compare(sides, arguments.seconds, arguments.rounds)
-        ratio = found["charlstm"] / found["torch"]
+        ratio = found["8-bit"] / found["torch"]
         name = f"{cell} {layers}x{hidden}"
         if arguments.json:
             print(
@@ -138,7 +146,7 @@ def main() -> None:
                 )
             )
         else:
-            print(f"{name:12} {found['torch']:24,.0f} {found['charlstm']:10,.0f} {ratio:6.1f}", flush=True)
+            print(f"{name:12}{''.join(f'{rate:10,.0f}' for rate in found.values())} {ratio:6.1f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -102,7 +102,7 @@ def predict_size(size: str, seconds: float, gigabits: Sequence[float]) -> dict[s
     half = replace(config, training=replace(config.training, batch_size=streams))
     step = streams * window / run_ranks(1, lambda ranks: measure_trainer(ranks, half, seconds))
     message = run_ranks(2, lambda ranks: measure_message(ranks, config))
-    parameters = sum(parameter.numel() for parameter in Trainer(make_corpus(), config).model.parameters())
+    parameters = round(run_ranks(1, lambda ranks: Trainer(make_corpus(), config, ranks).parameter_count))
     found: dict[str, Any] = {
         "size": size,
         "parameters": parameters,

@@ -18,15 +18,16 @@ In the equations `*` is element-wise and x_k is block k of `x`. `charlstm show c
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+from charlstm.matrices import Array, matvec
+
 State = tuple[Array, ...]
 Gates = dict[str, Array]
-Weights = Mapping[str, Array]
+Weights = Mapping[str, Any]
+"""Arrays by name. Matrices that a step multiplies may be `QuantizedMatrix`."""
 Activation = Callable[[Array], Array]
 Step = Callable[[Array, State, Weights, Activation], tuple[State, Gates]]
 
@@ -77,7 +78,8 @@ def lstm_peephole(x: Array, state: State, w: Weights, act: Activation) -> tuple[
     o = sigmoid(W_ho h_{t-1} + p_o * c_t + x_o)
     """
     h, c = state
-    p_i, p_f, p_o = np.split(w["weight_peephole"], 3)
+    peepholes: Array = w["weight_peephole"]
+    p_i, p_f, p_o = np.split(peepholes, 3)
     a_i, a_f, a_g, a_o = split_blocks(matvec(w["weight_hh"], h) + x, 4)
     i, f, g = sigmoid(a_i + p_i * c), sigmoid(a_f + p_f * c), act(a_g)
     c = f * c + i * g
@@ -182,6 +184,7 @@ class Cell(NamedTuple):
     state: tuple[str, ...]  # names of the arrays of a state
     recurrent: Mapping[str, tuple[int, ...]]  # shapes of all weights except the input's, in units of H
     forget_bias: str = ""  # the bias whose second block is a forget gate's, initially 1
+    is_bounded: bool = True  # whether the output, and all that the recurrent weights multiply, is between -1 and 1
     read_cell: Callable[[Array, Array, Weights], Array] | None = None  # h_t, from the output gate and the cell state
 
     def shapes(self, inputs: int, hidden: int) -> dict[str, tuple[int, ...]]:
@@ -213,6 +216,7 @@ CELLS = {
         state=("hidden", "cell"),
         recurrent={},
         forget_bias="bias_ih",
+        is_bounded=False,
         read_cell=read_linear,
     ),
     "lstm-norm": Cell(
@@ -236,6 +240,7 @@ CELLS = {
         state=("hidden", "cell"),
         recurrent={"weight_hh": (5, 1)},
         forget_bias="bias_ih",
+        is_bounded=False,
         read_cell=read_tanh,
     ),
     "gru": Cell(gru, blocks=3, state=("hidden",), recurrent={"weight_hh": (3, 1), "bias_hh": (3,)}),
@@ -257,26 +262,6 @@ def combine_gates(a: Array, c: Array, w: Weights, act: Activation) -> tuple[Stat
     i, f, _, o = split_blocks(sigmoid(a), 4)  # one call is faster than three, though a block is unused
     c = f * c + i * g
     return (read_tanh(o, c, w), c), {"input": i, "forget": f, "candidate": g, "output": o}
-
-
-MAX_ROWWISE = 64
-"""Most rows that `matvec` multiplies one by one.
-
-Sampling draws at most this many sequences together, so that a sample does not depend on how many are drawn with it.
-Larger batches, as in infilling, use one matrix product: it is faster, but its last bits may depend on the batch.
-"""
-
-
-def matvec(matrix: Array, x: Array) -> Array:
-    """Return `matrix @ x` for each of N vectors: [R, C] and [N, C] give [N, R]. Every weight matrix is applied here.
-
-    Up to MAX_ROWWISE rows it is one matrix-vector product per row. The result of a row then does not depend on the
-    other rows, as it would, in the last bits, in one matrix product by BLAS. Up to about ten rows it is also faster.
-    """
-    if len(x) > MAX_ROWWISE:
-        return np.asarray(x @ matrix.T, np.float32)
-    y: Array = np.matmul(matrix, x[:, :, None])[:, :, 0]
-    return y
 
 
 def split_blocks(a: Array, count: int) -> list[Array]:

@@ -360,6 +360,9 @@ class TrainingConfig(CheckedFields):
     )
 
 
+MAX_QUANTIZATION_LOSS = 0.001
+"""Nats per character that a model may lose by 8-bit weights, with which it then samples by default."""
+
 DOCUMENT_LENGTH = 100_000
 """Default length of a sample of a model of documents, which normally ends by itself: none runs forever."""
 
@@ -413,6 +416,13 @@ class SamplingConfig(CheckedFields):
         minimum=0,
         maximum=1e12,
         metavar="N",
+    )
+    precision: str = setting(
+        "auto",
+        "Precision of the weights: 8-bit integers are faster; auto uses them unless the model loses "
+        f"{MAX_QUANTIZATION_LOSS:g} nats/char by it.",
+        flag=True,
+        choices=("auto", "int8", "fp32"),
     )
 
 

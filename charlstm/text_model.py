@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from random import SystemRandom
 
@@ -34,11 +35,24 @@ class TextModel:
     """
 
     def __init__(self, file: ModelFile, direction: Direction = "forward", clamps: Sequence[Clamp] = ()) -> None:
-        self.file, self.direction = file, direction
+        self.file, self.direction, self.clamps = file, direction, clamps
         self.config = file.config
         self.vocabulary = file.vocabulary
-        half = file.select_direction(direction)
-        self.network = Network(half.config.model, half.weights, file.vocabulary.end_of_document, clamps)
+        self.half = file.select_direction(direction)
+
+    @cached_property
+    def network(self) -> Network:
+        """The network in float32."""
+        return self.build_network(quantized=False)
+
+    @cached_property
+    def quantized_network(self) -> Network:
+        """The network with 8-bit weights."""
+        return self.build_network(quantized=True)
+
+    def build_network(self, *, quantized: bool) -> Network:
+        end_of_document = self.vocabulary.end_of_document
+        return Network(self.half.config.model, self.half.weights, end_of_document, self.clamps, quantized=quantized)
 
     def generate(
         self,
@@ -78,6 +92,7 @@ class TextModel:
         stop: Sequence[str] = (),
         unknown: str = "error",
         scored: bool = False,
+        processes: int = 1,
     ) -> Iterator[Fragment]:
         """Sample `n` texts after the prompt together and yield their fragments, interleaved, as UTF-8.
 
@@ -90,12 +105,23 @@ class TextModel:
         stop: stop strings, at which a sample ends.
         unknown: what to do with characters of the prompt that are not in the vocabulary, as in `Vocabulary.encode`.
         scored: compute the `mean_log_probability` of the fragments, which takes some time.
+        processes: how many share the samples, which are the same for any number of them.
 
         Raises UsageError for an unknown character, unless `unknown` allows it.
         """
         ids, direction = self.vocabulary.encode(normalize_text(prompt, self.config.data), unknown), self.direction
+        network = self.quantized_network if self.file.choose_precision(config) == "int8" else self.network
         return generate(
-            self.network, self.vocabulary, ids, config, seed=seed, n=n, stops=stop, scored=scored, direction=direction
+            network,
+            self.vocabulary,
+            ids,
+            config,
+            seed=seed,
+            n=n,
+            stops=stop,
+            scored=scored,
+            direction=direction,
+            processes=processes,
         )
 
     def score(self, text: Text) -> NDArray[np.float32]:

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from charlstm.architecture import weight_shapes
-from charlstm.cells import ACTIVATIONS, CELLS, matvec, sigmoid
+from charlstm.cells import ACTIVATIONS, CELLS, sigmoid
 from charlstm.config import CELL_NAMES, ModelConfig
+from charlstm.matrices import matvec
 from charlstm.model.layers import TORCH_LAYERS
 from charlstm.sampling.network import Network
 from tests.support.texts import ROOT

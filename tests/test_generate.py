@@ -112,9 +112,10 @@ def test_a_sample_ends_with_its_document_whose_end_counts_in_the_mean() -> None:
     assert len({len(text) for text in texts}) > 3
     for text, mean in zip(texts, means, strict=True):
         ids = [*model.vocabulary.encode(text.decode()).tolist(), model.vocabulary.end_of_document]
-        states, read, total = model.network.initial_state(1), model.vocabulary.bos, 0.0
+        network, read, total = model.quantized_network, model.vocabulary.bos, 0.0
+        states = network.initial_state(1)
         for i in ids:  # the end is predicted like any character
-            logits, states = model.network.step(np.array([read]), states)
+            logits, states = network.step(np.array([read]), states)
             total, read = total + float(log_softmax(logits)[0, i]), i
         assert mean == pytest.approx(total / len(ids), abs=1e-4)
 
@@ -166,8 +167,9 @@ def test_a_loaded_model_generates_characters_and_scores_text(run: Path) -> None:
 
 def test_the_mean_log_probability_ignores_temperature_and_filters(run: Path) -> None:
     model = charlstm.load(run)
-    *_, last = model.stream_fragments("Tom", SamplingConfig(length=30, temperature=0.3, top_k=3), seed=3, scored=True)
-    text = "Tom" + "".join(model.generate("Tom", SamplingConfig(length=30, temperature=0.3, top_k=3), seed=3))
+    config = SamplingConfig(length=30, temperature=0.3, top_k=3, precision="fp32")  # that of `score`
+    *_, last = model.stream_fragments("Tom", config, seed=3, scored=True)
+    text = "Tom" + "".join(model.generate("Tom", config, seed=3))
     assert last.mean_log_probability == pytest.approx(model.score(text)[3:].mean(), abs=1e-4)
 
 

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from charlstm.cells import ACTIVATIONS, CELLS, matvec
+from charlstm.cells import ACTIVATIONS, CELLS
 from charlstm.config import ModelConfig
+from charlstm.matrices import matvec
 from charlstm.model.kernels import pointwise
 from charlstm.model.kernels.product import RecurrentProduct
 from charlstm.model.kernels.resets import NO_RESETS, Resets

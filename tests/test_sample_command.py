@@ -41,7 +41,7 @@ def test_sample_uses_the_newest_run_and_prints_its_path(run: Path, tmp_path: Pat
         (Path("runs") / name / "best.safetensors").write_bytes((run / "best.safetensors").read_bytes())
     result = charlstm("sample", "--temperature", 0.8, "-l", 5)
     assert result.code == 0
-    assert "runs/new/best.safetensors, --seed " in result.err
+    assert "runs/new/best.safetensors, int8, --seed " in result.err
     named = charlstm("sample", "-l", 5, environ={"CHARLSTM_MODEL": "runs/old"})
     assert "runs/old/best.safetensors" in named.err
 

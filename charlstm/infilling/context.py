@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.architecture import JOINT_HEAD
-from charlstm.cells import Array
+from charlstm.matrices import Array
 from charlstm.sampling.filters import log_softmax
 from charlstm.sampling.network import Network, OutputHead, States, select_rows
 from charlstm.storage.model import ModelFile

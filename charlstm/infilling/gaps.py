@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from charlstm.cells import Array
 from charlstm.infilling.context import Context, Mask
+from charlstm.matrices import Array
 from charlstm.sampling.filters import greedy, logits_to_weights, sample_categorical
 from charlstm.vocabulary import Ids
 

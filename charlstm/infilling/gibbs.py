@@ -11,9 +11,9 @@ from functools import partial
 
 import numpy as np
 
-from charlstm.cells import Array
 from charlstm.infilling.context import Context, Predictors
 from charlstm.infilling.gaps import GapBatch, draw_ids
+from charlstm.matrices import Array
 from charlstm.sampling.network import Network
 from charlstm.vocabulary import Ids
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from charlstm.cells import Array
 from charlstm.inspection.detectors import CLASS_NAMES, Flags, detect
 from charlstm.inspection.intervention import categorize
+from charlstm.matrices import Array
 
 EDGES = (0, 1, 5, 10, 20, 40, 80)
 """Lower bounds of the ranges of a number."""

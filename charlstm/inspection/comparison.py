@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from charlstm.cells import Array
 from charlstm.inspection.detectors import Detector
+from charlstm.matrices import Array
 from charlstm.runtime import count_cores
 from charlstm.vocabulary import Ids
 

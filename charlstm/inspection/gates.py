@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from charlstm.cells import Array
 from charlstm.inspection.trace import Series, Trace
+from charlstm.matrices import Array
 
 LEFT_SATURATED, RIGHT_SATURATED = 0.1, 0.9
 """A gate is saturated below the first and above the second."""

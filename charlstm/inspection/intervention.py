@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from charlstm.cells import CELLS, Array
+from charlstm.cells import CELLS
 from charlstm.config import Direction
 from charlstm.errors import UsageError
 from charlstm.inspection.detectors import BRACKETS, CJK_QUOTES, QUOTES, Flags, before, depth, inside
 from charlstm.inspection.trace import Series, Trace, directions, trace
+from charlstm.matrices import Array
 from charlstm.sampling.filters import log_softmax
 from charlstm.sampling.network import Clamp, Network, States
 from charlstm.sampling.reading_order import ReadingOrder

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from charlstm.cells import Array
+from charlstm.matrices import Array
 
 SIGMOID_GATES = ("input", "forget", "reset", "update")
 """Quantities between 0 and 1. The output gate is one, too, except in a Jordan network, whose output is a tanh."""

@@ -7,8 +7,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from charlstm.cells import Array
 from charlstm.inspection.trace import Series, Trace
+from charlstm.matrices import Array
 
 Pool = Literal["last", "mean"]
 

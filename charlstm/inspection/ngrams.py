@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.cells import Array
+from charlstm.matrices import Array
 from charlstm.vocabulary import Ids
 
 MAX_ORDER = 9

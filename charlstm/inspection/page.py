@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.architecture import BACKWARD_PREFIX
-from charlstm.cells import Array
 from charlstm.inspection.levels import extents, middle
 from charlstm.inspection.palette import BLACK, PALETTES, WHITE, Color, contrast, mix_palette
 from charlstm.inspection.ranking import Finding
 from charlstm.inspection.trace import Series, Trace
+from charlstm.matrices import Array
 
 LEVELS = 15
 """Colors of the palette. With an odd number, the middle of the range has a color of its own."""

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from charlstm.cells import Array
 from charlstm.errors import UsageError
 from charlstm.inspection.lines import LineState
+from charlstm.matrices import Array
 from charlstm.vocabulary import Ids
 
 SHARES = (0.6, 0.2)

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from charlstm.cells import Array
 from charlstm.inspection.comparison import SCORES, HalfScores, Halves, Scorer, halves, score_character
 from charlstm.inspection.detectors import Detector, limit_classes
 from charlstm.inspection.trace import Series, Trace
+from charlstm.matrices import Array
 from charlstm.sampling.units import Unit
 
 SHIFTS = 100

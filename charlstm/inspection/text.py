@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.cells import Array
 from charlstm.inspection.trace import PredictionTrace, Trace
+from charlstm.matrices import Array
 from charlstm.vocabulary import Ids, Vocabulary
 
 END_SHOWN = b"\n"

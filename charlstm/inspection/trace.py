@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.architecture import BACKWARD_PREFIX
-from charlstm.cells import CELLS, Array, matvec
+from charlstm.cells import CELLS
 from charlstm.config import Direction, ModelConfig
 from charlstm.errors import UsageError
+from charlstm.matrices import Array, matvec
 from charlstm.sampling.filters import log_softmax
 from charlstm.sampling.network import Network
 from charlstm.sampling.reading_order import ReadingOrder

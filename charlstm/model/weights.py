@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from charlstm.architecture import names_by_torch_name
-from charlstm.cells import Array, Weights
+from charlstm.cells import Weights
 from charlstm.config import ModelConfig
+from charlstm.matrices import Array
 
 
 class ExportableModule(nn.Module):

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.cells import Array
 from charlstm.config import SamplingConfig
+from charlstm.matrices import Array
 from charlstm.vocabulary import Ids
 
 MIN_TEMPERATURE = 1e-30

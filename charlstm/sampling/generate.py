@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from math import ceil, inf
 from random import Random
+from time import monotonic
 
 import numpy as np
 
-from charlstm.cells import MAX_ROWWISE, Array
 from charlstm.config import Direction, SamplingConfig
+from charlstm.matrices import MAX_ROWWISE, Array
 from charlstm.sampling.filters import log_softmax, mask_symbol, mask_symbols, sample_ids
 from charlstm.sampling.fragments import Fragment, Sample
 from charlstm.sampling.network import Network, States, prefill, select_rows
@@ -19,6 +22,10 @@ from charlstm.vocabulary import Ids, Vocabulary
 
 MAX_BATCH = MAX_ROWWISE
 """Samples drawn at once. More are drawn batch after batch: the first appear sooner, and memory is bounded."""
+
+
+COMPILE_AFTER = 1.0
+"""Seconds of one sample after which importing numba, which takes half a second, is worthwhile."""
 
 
 def generate(
@@ -32,6 +39,7 @@ def generate(
     stops: Sequence[str] = (),
     scored: bool = False,
     direction: Direction = "forward",
+    processes: int = 1,
 ) -> Iterator[Fragment]:
     """Yield the fragments of `n` samples that continue the prompt, interleaved.
 
@@ -43,10 +51,11 @@ def generate(
     stops: strings before which a sample ends.
     scored: compute the fragments' `mean_log_probability`, which takes some time.
     direction: "backward" writes what comes before the prompt. Each sample is then one fragment.
+    processes: how many share the samples. What the others draw is one fragment per sample.
     """
     order = ReadingOrder(direction)
     decoder = Decoder(network, vocabulary, config, order, scored)
-    return order.text_order(decoder.generate(prompt, stops, seed, n))
+    return order.text_order(decoder.generate(prompt, stops, seed, n, processes))
 
 
 class Decoder:
@@ -58,29 +67,42 @@ class Decoder:
         self.network, self.vocabulary, self.config, self.order, self.scored = network, vocabulary, config, order, scored
         self.symbols = [order.convert(symbol) for symbol in vocabulary.symbols]
 
-    def generate(self, prompt: Ids, stops: Sequence[str], seed: int, n: int) -> Iterator[Fragment]:
-        """Read the prompt once, then draw `n` samples, a batch at a time."""
+    def generate(self, prompt: Ids, stops: Sequence[str], seed: int, n: int, processes: int) -> Iterator[Fragment]:
+        """Read the prompt once, then draw `n` samples, a batch at a time in each process."""
         prompt = self.order.convert(prompt)
         head_input, states = prefill(self.network, np.concatenate([[self.vocabulary.bos], prompt]))
         logits = self.network.head.logits(head_input)
         stop_bytes = self.order.stop_bytes(stops)
         repeats = RepeatIndex(self.config.no_repeat, prompt.tolist()) if self.config.no_repeat else None
-        for first in range(0, n, MAX_BATCH):
-            indices = range(first, min(first + MAX_BATCH, n))
+
+        def draw(indices: range) -> Iterator[Fragment]:
             samples = [
                 Sample(index, Random(f"{seed}/{index}"), StopMatcher(stop_bytes), repeats and repeats.branch())
                 for index in indices
             ]
             rows = np.zeros(len(samples), np.int64)  # every sample starts from the one state after the prompt
-            yield from self.decode(samples, logits[rows], select_rows(states, rows))
+            return self.decode(samples, logits[rows], select_rows(states, rows))
+
+        count = processes * ceil(n / (MAX_BATCH * processes))  # each process draws as many batches
+        batches = [range(n * k // count, n * (k + 1) // count) for k in range(count)]
+        if processes > 1:
+            from charlstm.sampling.parallel import draw_batches  # multiprocessing would slow down every start
+
+            yield from draw_batches(draw, batches, processes)
+        else:
+            for indices in batches:
+                yield from draw(indices)
 
     def decode(self, samples: list[Sample], logits: Array, states: States) -> Iterator[Fragment]:
         """Draw one character of each sample at a time until all have ended.
 
         `logits` [N, V] predict the first character.
         """
-        end_of_document = self.vocabulary.end_of_document
+        end_of_document, compile_at = self.vocabulary.end_of_document, monotonic() + COMPILE_AFTER
         while True:
+            if len(samples) == 1 and self.network.quantized and monotonic() > compile_at:
+                speed_up(self.network)
+                compile_at = inf
             log_p = log_softmax(logits) if self.scored else None
             u = np.array([sample.random.random() for sample in samples])
             drawable, exhausted = self.mask_excluded(samples, logits)
@@ -121,3 +143,11 @@ class Decoder:
         exhausted = np.flatnonzero(np.isneginf(drawable.max(axis=1)))
         drawable[exhausted] = logits[exhausted]
         return drawable, exhausted.tolist()
+
+
+def speed_up(network: Network) -> None:
+    """Compile the steps of a quantized network, if numba is installed. What is drawn stays the same."""
+    with suppress(ImportError):
+        from charlstm.sampling.compiled import compile_network  # imports numba
+
+        compile_network(network)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.architecture import EMBEDDING, HEAD, HeadNames, highway_name, layer_weight_name
-from charlstm.cells import ACTIVATIONS, CELLS, Array, Gates, State, Weights, matvec, sigmoid
+from charlstm.cells import ACTIVATIONS, CELLS, Gates, State, Weights, sigmoid
 from charlstm.config import ModelConfig
+from charlstm.matrices import Array, Matrix, QuantizedMatrix, matvec
 from charlstm.vocabulary import Ids
+
+RECURRENT_MATRICES = ("weight_hh", "weight_hy")
+
+LayerStep = Callable[[Array, State], State]
+"""Returns the state of a layer from its projected input, [1, G*H], and its state before, [1, H] each."""
 
 States = list[State]
 """The state of each layer."""
@@ -26,9 +32,9 @@ class OutputHead(NamedTuple):
     `mix` is the weight and bias of the tanh layer with which the head of both directions starts.
     """
 
-    weight: Array
+    weight: Matrix
     bias: Array
-    projection: Array | None
+    projection: Matrix | None
     mix: tuple[Array, Array] | None = None
 
     @classmethod
@@ -63,6 +69,9 @@ class Network:
 
     The state of a sequence is reset before it reads the id `end_of_document`. Units in `clamps` do not follow their
     equations.
+
+    quantized: whether the matrices that multiply states are rounded to 8 bits. One product then serves all sequences;
+        otherwise they are multiplied one by one, up to `MAX_ROWWISE` of them. Neither depends on how many there are.
     """
 
     def __init__(
@@ -71,19 +80,50 @@ class Network:
         weights: Mapping[str, Array],
         end_of_document: int | None = None,
         clamps: Sequence[Clamp] = (),
+        *,
+        quantized: bool = False,
     ) -> None:
-        self.config, self.end_of_document, self.clamps = config, end_of_document, clamps
+        self.config, self.end_of_document, self.clamps, self.quantized = config, end_of_document, clamps, quantized
         self.cell = CELLS[config.cell]
         self.activation = ACTIVATIONS[config.activation]
         self.embedding = weights[EMBEDDING]
         self.layers = [layer_weights(weights, config.cell, k) for k in range(config.layers)]
         self.highways = highway_weights(weights, config)
         self.head = OutputHead.from_weights(weights, HEAD, config.head == "tied")
+        self.layer_steps: list[LayerStep | None] = [None] * config.layers  # faster steps of one sequence
+        if quantized:
+            self.quantize()
         # The input projection of a character never changes: it is computed when first read, then looked up.
         width = len(self.layers[0]["bias_ih"])
         self.uses_table = len(self.embedding) * width <= MAX_TABLE
         self.projections = np.empty((len(self.embedding) if self.uses_table else 0, width), np.float32)
         self.known_ids: set[int] = set()
+
+    def quantize(self) -> None:
+        """Round the matrices that multiply states. The projection of embeddings, computed once per id, stays exact."""
+        is_bounded = self.cell.is_bounded and self.config.between != "residual" and not self.clamps
+
+        def rounded(matrix: Matrix, is_bounded: bool = is_bounded) -> QuantizedMatrix:
+            return QuantizedMatrix.quantize(np.asarray(matrix), is_bounded)
+
+        for k, layer in enumerate(self.layers):
+            names = [name for name in RECURRENT_MATRICES if name in layer] + ["weight_ih"] * (k > 0)
+            self.layers[k] = {**layer, **{name: rounded(layer[name]) for name in names}}
+        self.highways = {k: (rounded(weight), bias) for k, (weight, bias) in self.highways.items()}
+        weight, bias, projection, mix = self.head
+        if projection is None:
+            self.head = OutputHead(rounded(weight), bias, None, mix)
+        else:
+            self.head = OutputHead(rounded(weight, is_bounded=False), bias, rounded(projection), mix)
+
+    def matrices(self) -> Iterator[QuantizedMatrix]:
+        """Yield the quantized matrices, and the slices of them that steps have used."""
+        highways = [weight for weight, _ in self.highways.values()]
+        layers = [weight for layer in self.layers for weight in layer.values()]
+        for matrix in (*layers, *highways, self.head.weight, self.head.projection):
+            if isinstance(matrix, QuantizedMatrix):
+                yield matrix
+                yield from matrix.row_slices.values()
 
     def initial_state(self, n: int) -> States:
         """Return the state of `n` sequences that have read nothing: zeros, [N, H] each."""
@@ -111,8 +151,16 @@ class Network:
         return (np.concatenate(outputs, 1) if self.config.head == "all" else outputs[-1]), after
 
     def step_layer(self, k: int, x: Array, old: State) -> tuple[State, Gates]:
-        """Return the state and gates of layer k from its projected input, [N, G*H], and its state before."""
-        state, gates = self.cell.step(x, old, self.layers[k], self.activation)
+        """Return the state and gates of layer k from its projected input, [N, G*H], and its state before.
+
+        A compiled step returns no gates.
+        """
+        compiled = self.layer_steps[k] if len(x) == 1 else None
+        gates: Gates = {}
+        if compiled is not None:
+            state = compiled(x, old)
+        else:
+            state, gates = self.cell.step(x, old, self.layers[k], self.activation)
         for clamp in self.clamps:
             if clamp.layer == k:
                 state = self.set_units(clamp, state, gates)
@@ -147,7 +195,8 @@ class Network:
 
     def compute_projection(self, ids: Ids) -> Array:
         first = self.layers[0]
-        return matvec(first["weight_ih"], self.embedding[ids]) + first["bias_ih"]
+        projected: Array = matvec(first["weight_ih"], self.embedding[ids]) + first["bias_ih"]
+        return projected
 
 
 def reset_rows(states: States, mask: NDArray[np.bool_]) -> States:
@@ -171,7 +220,7 @@ def select_rows(states: States, rows: Ids) -> States:
     return [tuple(array[rows] for array in state) for state in states]
 
 
-def highway_weights(weights: Mapping[str, Array], config: ModelConfig) -> dict[int, tuple[Array, Array]]:
+def highway_weights(weights: Mapping[str, Array], config: ModelConfig) -> dict[int, tuple[Matrix, Array]]:
     """Return the weight and bias of the highway around each layer that has one."""
     around = range(1, config.layers) if config.between == "highway" else ()
     return {k: (weights[highway_name(k, "weight")], weights[highway_name(k, "bias")]) for k in around}

@@ -10,8 +10,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.cells import Array
 from charlstm.config import Direction
+from charlstm.matrices import Array
 from charlstm.sampling.fragments import Fragment
 from charlstm.vocabulary import Ids
 

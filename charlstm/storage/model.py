@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.architecture import qualify_name, weight_shapes
-from charlstm.config import Config, DataConfig, Direction
+from charlstm.config import MAX_QUANTIZATION_LOSS, Config, DataConfig, Direction, SamplingConfig
 from charlstm.errors import ModelFileError, UsageError
 from charlstm.settings import from_dict, resolve
 from charlstm.storage.locate import BEST, LAST
@@ -60,6 +60,12 @@ class ModelFile:
             "metrics": dict(self.metrics),
         }
         write_tensors(path, self.weights, document)
+
+    def choose_precision(self, config: SamplingConfig) -> str:
+        """Return the precision of the weights for sampling: "int8" or "fp32"."""
+        loss = self.metrics.get("quantization_loss_nats", 0.0)  # of an older model or a stopped run, it is not known
+        loses = isinstance(loss, float) and loss > MAX_QUANTIZATION_LOSS
+        return {"auto": "fp32" if loses else "int8"}.get(config.precision, config.precision)
 
     def select_direction(self, direction: Direction) -> ModelFile:
         """Return one direction of a bidirectional model as a model of its own. The backward one reads from the end.

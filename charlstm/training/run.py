@@ -13,6 +13,7 @@ from charlstm.data.corpus import Corpus
 from charlstm.errors import DivergedError
 from charlstm.evaluation.metrics import Metrics
 from charlstm.model.ranks import Ranks
+from charlstm.sampling.precision import measure_quantization
 from charlstm.storage.model import ModelFile
 from charlstm.storage.run import RunFolder
 from charlstm.storage.state import StateTree
@@ -324,6 +325,7 @@ class TrainingRun:
         trainer, folder, clock = self.trainer, self.folder, self.clock
         file = folder.load_best()
         trainer.model.load_weights(file.weights)  # training is over, and its state is saved
+        file = self.record_quantization(file)
         validation = file.metrics.get("validation", {})
         characters = trainer.ranks.from_first(lambda: clock.last_reading_chars)
         if characters > validation.get("characters", 0):
@@ -346,6 +348,19 @@ class TrainingRun:
         best = {f"best_{key}": value for key, value in asdict(event).items() if key != "seconds"}
         folder.append_metrics({**clock.position(), **best})
         yield event
+
+    def record_quantization(self, file: ModelFile) -> ModelFile:
+        """Measure what the best model loses by 8-bit weights, and save that with it."""
+
+        def measure() -> ModelFile:
+            loss = measure_quantization(file, self.trainer.tokens.part("val"))
+            if loss is None:
+                return file
+            measured = replace(file, metrics={**file.metrics, "quantization_loss_nats": round(loss, 6)})
+            self.folder.save_best(measured)
+            return measured
+
+        return self.trainer.ranks.from_first(measure)
 
     def save_on_request(self) -> Saved:
         """Save the run as it is, which has no effect on the steps to come."""

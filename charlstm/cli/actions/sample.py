@@ -59,10 +59,9 @@ def write_samples(console: Console, path: Path, request: SampleRequest, *, name_
     model = TextModel(file, request.direction, clamps)  # rejects a wrong direction before a long corpus is read
     report = make_novelty_report(console, file, path) if request.novelty else None
     seed = draw_seed() if request.seed is None else request.seed
-    if request.seed is None:
-        console.note(f"{escape_controls(str(path))}, --seed {seed}", "dim")
-    elif name_model:
-        console.note(escape_controls(str(path)), "dim")
+    if request.seed is None or name_model:
+        about = [escape_controls(str(path)), file.choose_precision(request.sampling)]
+        console.note(", ".join(about + [f"--seed {seed}"] * (request.seed is None)), "dim")
     if len(request.prompt) > LONG_PROMPT:
         console.note(f"reading a prompt of {len(request.prompt):,} characters", "dim")
     warn_of_unreachable_stops(console, request, model.vocabulary)
@@ -75,6 +74,7 @@ def write_samples(console: Console, path: Path, request: SampleRequest, *, name_
             stop=request.stops,
             unknown=request.unknown,
             scored=request.as_json,
+            processes=request.processes,
         )
     )
     if has_default_limit:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -12,8 +13,12 @@ from charlstm.cli.prompt import read_prompt
 from charlstm.config import AdaptationConfig, Direction, SamplingConfig, UnknownPolicy
 from charlstm.console import Console
 from charlstm.errors import UsageError
+from charlstm.runtime import count_cores, use_one_blas_thread
 from charlstm.settings import Settings, build_section, from_environment
 from charlstm.storage.locate import find_model
+
+MIN_SAMPLES = 16
+"""Fewest samples per process: fewer are drawn in less time than a process takes to start."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,8 @@ class SampleRequest:
     newline: bool
     as_json: bool
     novelty: bool
+    processes: int
+    """How many processes share the samples."""
 
 
 @command(
@@ -114,6 +121,9 @@ def sample(
     adapts_to_stdin = adapt == "-" and prompt is None and prompt_file is None
     text = "" if adapts_to_stdin else read_prompt(console, prompt, prompt_file)
     path = find_model(model, console.environ)
+    processes = share_samples(num)
+    if processes > 1:
+        use_one_blas_thread()
 
     from charlstm.cli.actions.sample import write_samples
 
@@ -133,8 +143,14 @@ def sample(
         newline=not raw,
         as_json=as_json,
         novelty=novelty,
+        processes=processes,
     )
     write_samples(console, path, request, name_model=model is None)
+
+
+def share_samples(samples: int) -> int:
+    """Return how many processes share the samples."""
+    return min(count_cores(), max(samples // MIN_SAMPLES, 1)) if sys.platform == "linux" else 1
 
 
 def check_sources(settings: Settings, prompt: str | None, prompt_file: str | None, adapt: str | None) -> None:

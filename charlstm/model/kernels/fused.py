@@ -18,7 +18,7 @@ from numba import types
 from numba.extending import intrinsic, overload
 from torch import Tensor, bfloat16, uint16
 
-from charlstm.storage.cache import compiled_folder
+from charlstm.storage.jit import compile_cached, compile_inline
 
 f32 = np.float32
 NumbaArray = Any
@@ -29,39 +29,6 @@ def to_numba_array(a: Tensor) -> NumbaArray:
     """Return the tensor's memory as a NumPy array, without a copy."""
     a = a.detach()
     return (a.view(uint16) if a.dtype == bfloat16 else a).numpy()
-
-
-def compile_cached(function: Any) -> Any:
-    """Compile a function at its first call and keep the result for later processes in the cache folder.
-
-    If the user has set NUMBA_CACHE_DIR, that is the folder. If it cannot be written to, nothing is kept.
-    """
-    own = numba.config.CACHE_DIR
-    folder = own or compiled_folder()
-    try:
-        numba.config.CACHE_DIR = str(folder)  # read when the function is decorated, and by no other function
-        return numba.njit(cache=folder is not None, **numba_options("contract"))(function)
-    except RuntimeError:  # numba has found no folder to write to
-        return numba.njit(**numba_options("contract"))(function)
-    finally:
-        numba.config.CACHE_DIR = own
-
-
-def compile_inline(function: Any, fastmath: str = "contract") -> Any:
-    """Compile a function that is always inlined into its callers.
-
-    If it were not, it would exist twice and be optimized differently each time. The process that compiles it would
-    then differ in the last bits from processes that load it from the cache.
-    """
-    return numba.njit(forceinline=True, **numba_options(fastmath))(function)
-
-
-def numba_options(fastmath: str) -> dict[str, Any]:
-    """Return the options of `numba.njit`. `fastmath` names the one relaxation of float arithmetic that LLVM may use.
-
-    "contract" allows fused multiply-add, "reassoc" allows sums in another order.
-    """
-    return {"nogil": True, "fastmath": {fastmath}, "error_model": "numpy"}
 
 
 @intrinsic

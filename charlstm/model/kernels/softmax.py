@@ -19,8 +19,6 @@ from torch import Tensor
 from charlstm.model.kernels.fused import (
     NumbaArray,
     bits_of_float,
-    compile_cached,
-    compile_inline,
     exp_minus,
     f32,
     float_of_bits,
@@ -28,6 +26,7 @@ from charlstm.model.kernels.fused import (
     store_float,
     to_numba_array,
 )
+from charlstm.storage.jit import compile_cached, compile_inline
 
 
 def fused_softmax_gradient(
