@@ -24,8 +24,11 @@ MAX_BATCH = MAX_ROWWISE
 """Samples drawn at once. More are drawn batch after batch: the first appear sooner, and memory is bounded."""
 
 
-COMPILE_AFTER = 1.0
-"""Seconds of one sample after which importing numba, which takes half a second, is worthwhile."""
+COMPILE_AFTER = 0.5
+"""Seconds of one sample after which it is decided whether to compile its steps."""
+
+COMPILE_FROM = 4.0
+"""Seconds of sampling to come from which that pays: importing numba takes one, and the rest takes half as long."""
 
 
 def generate(
@@ -98,11 +101,13 @@ class Decoder:
 
         `logits` [N, V] predict the first character.
         """
-        end_of_document, compile_at = self.vocabulary.end_of_document, monotonic() + COMPILE_AFTER
+        end_of_document = self.vocabulary.end_of_document
+        started, is_decided = monotonic(), len(samples) > 1 or not self.network.quantized
         while True:
-            if len(samples) == 1 and self.network.quantized and monotonic() > compile_at:
-                speed_up(self.network)
-                compile_at = inf
+            if not is_decided and (seconds := monotonic() - started) > COMPILE_AFTER:
+                is_decided, share = True, samples[0].drawn / (self.config.length or inf)
+                if seconds * (1 - share) > COMPILE_FROM * share:
+                    speed_up(self.network)
             log_p = log_softmax(logits) if self.scored else None
             u = np.array([sample.random.random() for sample in samples])
             drawable, exhausted = self.mask_excluded(samples, logits)
