@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
-import tomli_w
-
 from charlstm.errors import UsageError
 from charlstm.fields import DURATION, CheckedFields, document_fields, setting
 
@@ -494,6 +492,8 @@ class Config:
 
     def to_toml(self) -> str:
         """Return the contents of `config.toml`, which `--config` accepts."""
+        import tomli_w  # deferred: commands that write no settings start without it
+
         return tomli_w.dumps(self.to_dict())
 
 

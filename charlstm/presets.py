@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 
 from charlstm.errors import UsageError
@@ -25,6 +24,8 @@ def preset_names() -> list[str]:
 
 def describe_preset(name: str) -> str:
     """Return the one-line description of a preset."""
+    import tomllib  # deferred: most commands do without it
+
     return str(tomllib.loads((bundled_folder("configs") / f"{name}.toml").read_text("utf-8"))["about"])
 
 

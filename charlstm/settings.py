@@ -7,14 +7,12 @@ merged with `|`, the one with the highest precedence last, and `resolve` turns t
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import Field, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from charlstm.config import ALL_SECTIONS, SECTIONS, Config, resumable_keys
-from charlstm.decoding import decode_text
 from charlstm.errors import CharlstmError, UsageError
 from charlstm.fields import DURATION, check_value, invalid_value, suggest_match
 
@@ -119,6 +117,10 @@ def from_file(path: Path) -> Settings:
 
 def from_toml(data: bytes, where: str) -> Settings:
     """Read the settings of a TOML document. A top-level `about` is ignored. Raises UsageError, which names `where`."""
+    import tomllib  # both imports are deferred: without a config file, every command starts without them
+
+    from charlstm.decoding import decode_text
+
     try:
         tree = tomllib.loads(decode_text(data, where))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
