@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from charlstm.config import AdaptationConfig
 from charlstm.errors import DivergedError
 from charlstm.evaluation.forward import evaluation_mode
+from charlstm.evaluation.mixture import log_probabilities_of
 from charlstm.evaluation.streams import IdSequence, preceding_ids
 from charlstm.model.device import use_threads
 from charlstm.model.language_model import LanguageModel, detach_states
@@ -32,10 +33,10 @@ MIN_MEAN_RMS = 1e-30
 """Replaces a mean RMS of 0, which a vocabulary of one symbol has."""
 
 
-def score_dynamically(
+def predict_dynamically(
     model: LanguageModel, ids: IdSequence, bos: int, config: AdaptationConfig
 ) -> Generator[NDArray[np.float32]]:
-    """Score a text as `adapt` does. At the end, or when the iterator is closed, the weights are restored exactly."""
+    """Predict a text as `adapt` does. At the end, or when the iterator is closed, the weights are restored exactly."""
     before = [parameter.detach().clone() for parameter in model.parameters()]
     try:
         yield from adapt(model, ids, bos, config)
@@ -43,11 +44,22 @@ def score_dynamically(
         restore_parameters(model, before)
 
 
+def score_dynamically(
+    model: LanguageModel, ids: IdSequence, bos: int, config: AdaptationConfig
+) -> Generator[NDArray[np.float32]]:
+    """Yield the log-probabilities of each window's own characters, [n], under `predict_dynamically`."""
+    place = 0
+    for window in predict_dynamically(model, ids, bos, config):
+        symbols = ids[np.arange(place, place + len(window))].astype(np.int64)
+        place += len(window)
+        yield log_probabilities_of(symbols, window)
+
+
 def adapt(model: LanguageModel, ids: IdSequence, bos: int, config: AdaptationConfig) -> Iterator[NDArray[np.float32]]:
     """Read a text, ids [length], and update the model's weights after each window of WINDOW characters.
 
-    Yields the natural log-probabilities of each window's characters, [n], before the update. The text is read after BOS
-    in one stream. Raises DivergedError if a gradient is not finite, as with too high a rate.
+    Yields the natural log-probabilities of all symbols at each place of a window, [n, V], before the update. The text
+    is read after BOS in one stream. Raises DivergedError if a gradient is not finite, as with too high a rate.
     """
     device = model.head.weight.device
     updates = DynamicUpdate(list(model.parameters()), config)
@@ -60,8 +72,9 @@ def adapt(model: LanguageModel, ids: IdSequence, bos: int, config: AdaptationCon
             y = torch.from_numpy(ids[places].astype(np.int64)).to(device)
             with use_threads(THREADS):
                 logits, states = model(x[:, None], detach_states(states))
-                log_p = logits[:, 0].log_softmax(-1).gather(1, y[:, None])[:, 0]
-                updates.step(torch.autograd.grad(-log_p.mean(), updates.parameters))
+                log_p = logits[:, 0].log_softmax(-1)
+                loss = -log_p.gather(1, y[:, None]).mean()
+                updates.step(torch.autograd.grad(loss, updates.parameters))
             yield log_p.detach().cpu().numpy()
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from charlstm.evaluation.streams import WARMUP, IdSequence, Places, Streams, preceding_ids
@@ -48,6 +49,12 @@ def predict_forward(model: LanguageModel, ids: IdSequence, bos: int, streams: St
             targets = torch.from_numpy(ids[places[inside]].astype(np.int64)).to(device)
             head_inputs = outputs.head_input[torch.from_numpy(inside).to(device)]
             yield Predictions(places[inside], targets, compute_logits(model.head, head_inputs))
+
+
+def predict_in_order(model: LanguageModel, ids: IdSequence, bos: int) -> Iterator[NDArray[np.float32]]:
+    """Yield the log-probabilities of every symbol at each place of a text, [n, V], in windows, read in one stream."""
+    for chunk in predict_forward(model, ids, bos, Streams.cut(len(ids), 1)):
+        yield chunk.forward.log_softmax(-1).cpu().numpy()
 
 
 def warm_up(model: LanguageModel, ids: IdSequence, bos: int, streams: Streams) -> TensorStates:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from charlstm.cli.actions.adapt import show_adaptation
 from charlstm.cli.commands.eval import GapOptions, TextSource
@@ -15,6 +17,7 @@ from charlstm.config import AdaptationConfig
 from charlstm.console import Console, escape_controls
 from charlstm.data.split import Tokens
 from charlstm.evaluation.metrics import Metrics
+from charlstm.evaluation.mixture import Mixture, log_probabilities_of
 from charlstm.infilling.benchmark import GapResults, HiddenGaps, characters_needed, fill_hidden_gaps
 from charlstm.infilling.context import Predictors
 from charlstm.runtime import retain_freed_memory
@@ -25,19 +28,26 @@ OPTIONAL_ROWS = ("characters_left_out", "characters_folded", "end_symbols")
 
 
 def evaluate_model(
-    console: Console, path: Path, source: TextSource, gaps: GapOptions | None, adaptation: AdaptationConfig | None
+    console: Console,
+    path: Path,
+    source: TextSource,
+    gaps: GapOptions | None,
+    adaptation: AdaptationConfig | None,
+    *,
+    mix: bool,
 ) -> dict[str, Any]:
     """Return the metrics of a model on a text by their JSON keys.
 
-    gaps: adds how many hidden gaps the model fills correctly. adaptation: adds the metrics of dynamic evaluation.
+    gaps: adds how many hidden gaps the model fills correctly. adaptation: adds the metrics of dynamic evaluation. mix:
+    adds those of the model, with `adaptation` as it adapts, mixed with an n-gram model.
     """
     retain_freed_memory()
     file = ModelFile.load(path)
     tokens, about = read_text_to_score(console, file, path, source)
     size_bytes = about.pop("bytes")
     metrics = {"model": str(path), **about, **compute_metrics(file, tokens, size_bytes)}
-    if adaptation:
-        metrics |= compute_dynamic_metrics(console, file, tokens, size_bytes, adaptation)
+    if adaptation or mix:
+        metrics |= compute_sequential_metrics(console, file, tokens, size_bytes, adaptation, mix=mix)
     if gaps:
         metrics |= compute_gap_metrics(console, file, tokens, gaps)
     return metrics
@@ -60,16 +70,40 @@ def compute_metrics(file: ModelFile, tokens: Tokens, size_bytes: int) -> dict[st
     return {**metrics.to_dict(), "end_symbols": count_symbol(tokens, file.vocabulary.end_of_document)}
 
 
-def compute_dynamic_metrics(
-    console: Console, file: ModelFile, tokens: Tokens, size_bytes: int, config: AdaptationConfig
+def compute_sequential_metrics(
+    console: Console,
+    file: ModelFile,
+    tokens: Tokens,
+    size_bytes: int,
+    adaptation: AdaptationConfig | None,
+    *,
+    mix: bool,
 ) -> dict[str, float]:
-    from charlstm.evaluation.dynamic import score_dynamically
+    """Return the metrics of a text that is read in one stream: adapting to it, mixed with its n-grams, or both."""
+    from charlstm.evaluation.dynamic import predict_dynamically
+    from charlstm.evaluation.forward import predict_in_order
     from charlstm.model.loading import load_language_model
 
-    windows = score_dynamically(load_language_model(file), tokens, file.vocabulary.bos, config)
-    nats = -sum(float(log_p.sum(dtype="float64")) for log_p in show_adaptation(console, windows, len(tokens)))
-    metrics = Metrics(len(tokens), size_bytes, nats).to_dict()
-    return {f"dynamic_{key}": value for key, value in metrics.items() if key not in ("characters", "bytes")}
+    model, bos = load_language_model(file), file.vocabulary.bos
+    windows: Iterator[NDArray[np.float32]] = (
+        predict_dynamically(model, tokens, bos, adaptation) if adaptation else predict_in_order(model, tokens, bos)
+    )
+    nats = {"dynamic": 0.0} if adaptation else {}
+    nats |= {"mixed": 0.0} if mix else {}
+    mixture, place = Mixture(file.vocabulary.size), 0
+    for window in show_adaptation(console, windows, len(tokens)):
+        symbols = tokens.span(place, place + len(window)).astype(np.int64)
+        place += len(window)
+        if adaptation:
+            nats["dynamic"] -= float(log_probabilities_of(symbols, window).sum(dtype="float64"))
+        if mix:
+            nats["mixed"] -= float(log_probabilities_of(symbols, mixture.read(window, symbols)).sum())
+    return {
+        f"{name}_{key}": value
+        for name, total in nats.items()
+        for key, value in Metrics(len(tokens), size_bytes, total).to_dict().items()
+        if key not in ("characters", "bytes")
+    }
 
 
 def compute_gap_metrics(console: Console, file: ModelFile, tokens: Tokens, gaps: GapOptions) -> dict[str, Any]:

@@ -83,6 +83,14 @@ def eval_(
     dynamic: Annotated[
         bool, typer.Option("--dynamic", help="Add the metrics of a model that keeps learning as it reads.")
     ] = False,
+    mix: Annotated[
+        bool,
+        typer.Option(
+            "--mix",
+            help="Add the metrics of the model mixed with an n-gram model that learns the text as it is read; with "
+            "--dynamic, both learn.",
+        ),
+    ] = False,
     gaps: Annotated[
         float | None,
         typer.Option(
@@ -119,13 +127,14 @@ def eval_(
 ) -> None:
     """Measure how well a model predicts a text.
 
-    The result is one set of metrics; --dynamic and --gaps add to it.
+    The result is one set of metrics; --dynamic, --mix and --gaps add to it.
     """
     if settings and not dynamic:
         raise UsageError(f"{next(iter(settings.values())).where} has no effect without --dynamic")
+    added = {"--dynamic": dynamic, "--mix": mix, "--gaps": gaps is not None}
     check_text_source(console, bool(files), part, unknown, encoding, errors)
-    if by and (dynamic or gaps is not None):
-        raise UsageError(f"--by shows the loss itself: give it without {'--dynamic' if dynamic else '--gaps'}")
+    if by and (other := next((name for name, on in added.items() if on), "")):
+        raise UsageError(f"--by shows the loss itself: give it without {other}")
     gap_options = parse_gap_options(gaps, gap_length, seed)
     given = from_environment(console.environ, "adaptation") | settings
     adaptation = build_section(AdaptationConfig, given, "adaptation")
@@ -142,7 +151,7 @@ def eval_(
 
     from charlstm.cli.actions.eval import evaluate_model, write_metrics
 
-    metrics = evaluate_model(console, path, source, gap_options, adaptation if dynamic else None)
+    metrics = evaluate_model(console, path, source, gap_options, adaptation if dynamic else None, mix=mix)
     write_metrics(console, metrics, as_json)
 
 
