@@ -16,6 +16,7 @@ from charlstm.data.normalize import normalize_text
 from charlstm.sampling.filters import log_softmax
 from charlstm.sampling.fragments import Fragment
 from charlstm.sampling.generate import generate
+from charlstm.sampling.mixture import Mixture
 from charlstm.sampling.network import Clamp, Network
 from charlstm.sampling.reading_order import ReadingOrder
 from charlstm.storage.locate import find_model, parse_path
@@ -30,12 +31,19 @@ class TextModel:
     direction: "forward" reads and writes from the beginning of a text, "backward" from its end. Only a bidirectional
         model has both.
     clamps: units that do not follow their equations; `clamp` makes them.
+    mixture: n-grams with which the distributions are mixed that samples are drawn from.
 
     Raises UsageError for a direction that the model does not have.
     """
 
-    def __init__(self, file: ModelFile, direction: Direction = "forward", clamps: Sequence[Clamp] = ()) -> None:
-        self.file, self.direction, self.clamps = file, direction, clamps
+    def __init__(
+        self,
+        file: ModelFile,
+        direction: Direction = "forward",
+        clamps: Sequence[Clamp] = (),
+        mixture: Mixture | None = None,
+    ) -> None:
+        self.file, self.direction, self.clamps, self.mixture = file, direction, clamps, mixture
         self.config = file.config
         self.vocabulary = file.vocabulary
         self.half = file.select_direction(direction)
@@ -122,6 +130,7 @@ class TextModel:
             scored=scored,
             direction=direction,
             processes=processes,
+            mixture=self.mixture,
         )
 
     def score(self, text: Text) -> NDArray[np.float32]:

@@ -78,6 +78,7 @@ def test_a_module_imports_from_lower_layers_only(path: Path) -> None:
 IMPORTS_TORCH = (
     "charlstm.evaluation.dynamic",
     "charlstm.evaluation.evaluate",
+    "charlstm.evaluation.forward",
     "charlstm.evaluation.resets",
     "charlstm.model",
     "charlstm.training.auto_config",

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from charlstm.evaluation.mixture import Mixture, RunCounts, log_probabilities_of
-from tests.support.command_line import charlstm
+from charlstm.evaluation.metrics import log_probabilities_of
+from charlstm.sampling.mixture import Before, Mixture, RunCounts, follow
+from tests.support.command_line import assert_fails, charlstm
 
 SIZE = 5
 TEXTS = st.lists(st.integers(0, SIZE - 1), min_size=1, max_size=120).map(lambda ids: np.array(ids, np.int64))
@@ -29,11 +30,13 @@ def test_every_distribution_sums_to_1(ids: NDArray[np.int64], seed: int) -> None
     mixed = Mixture(SIZE).read(network_of(len(ids), seed), ids)
     np.testing.assert_allclose(np.exp(mixed).sum(1), 1, rtol=0, atol=1e-6)
     counts = RunCounts(SIZE)
+    before: Before = ()
     for symbol in ids.tolist():
-        for p in counts.predict():
+        for p in counts.predict(before):
             assert abs(p.sum() - 1) < 1e-6
             assert (p > 0).all()
-        counts.add(symbol)
+        counts.add(before, symbol)
+        before = follow(before, symbol)
 
 
 @given(TEXTS, st.integers(0, 99), st.integers(0, 119), st.integers(1, SIZE - 1))
@@ -80,3 +83,21 @@ def test_the_mixture_goes_with_everything_except_by(run: Path) -> None:
     failed = charlstm("eval", "-m", run, "--mix", "--by", "reset")
     assert failed.code == 2
     assert "give it without --mix" in failed.err
+
+
+def test_samples_mixed_with_a_text_repeat_it(run: Path) -> None:
+    """And a sample depends on the seed and its index only, as without --mix."""
+    phrase = "the hunters of the hills sang to the moon; "
+    Path("text.txt").write_text(phrase * 60)
+    options = ("-m", run, "-p", "the hunters of", "-l", 60, "-t", 0.3, "--seed", 2, "--no-echo")
+    plain, mixed, several = (
+        charlstm("sample", *options, *more).text for more in ((), ("--mix", "text.txt"), ("--mix", "text.txt", "-n", 3))
+    )
+    assert " the hills sang to the moon" in mixed
+    assert " the hills sang to the moon" not in plain
+    assert several.splitlines()[0] == mixed.splitlines()[0]
+
+
+def test_mix_reads_a_file_only(run: Path) -> None:
+    assert_fails(charlstm("sample", "-m", run, "--mix", "-", stdin=b"text"), 2, "--mix reads a file, not stdin")
+    assert_fails(charlstm("sample", "-m", run, "--mix", "missing.txt"), 2, "missing.txt")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from charlstm.config import AdaptationConfig
 from charlstm.errors import DivergedError
 from charlstm.evaluation.forward import evaluation_mode
-from charlstm.evaluation.mixture import log_probabilities_of
+from charlstm.evaluation.metrics import log_probabilities_of
 from charlstm.evaluation.streams import IdSequence, preceding_ids
 from charlstm.model.device import use_threads
 from charlstm.model.language_model import LanguageModel, detach_states

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import exp, log
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.evaluation.streams import Places
+from charlstm.vocabulary import Ids
 
 MAX_EXPONENT = 700.0
 """e to the power of more than this overflows float64."""
@@ -107,6 +108,11 @@ class Scores:
         self.log_probability[places] = other.log_probability
         self.rank[places] = other.rank
         self.expected[places] = other.expected
+
+
+def log_probabilities_of(symbols: Ids, distributions: NDArray[Any]) -> NDArray[Any]:
+    """Return the log-probabilities of the symbols [n] under distributions [n, V]."""
+    return distributions[np.arange(len(symbols)), symbols]
 
 
 class TextScores(NamedTuple):

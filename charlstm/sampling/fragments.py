@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
+from charlstm.sampling.mixture import Before
 from charlstm.sampling.repeats import RepeatIndex
 from charlstm.sampling.stop_strings import StopMatcher
 
@@ -30,6 +31,7 @@ class Sample:
     random: Random
     matcher: StopMatcher
     repeats: RepeatIndex | None = None  # of its text, with `--no-repeat`
+    before: Before = ()  # the last symbols that were read or drawn
     drawn: int = 0
     log_probability: float = 0.0
 

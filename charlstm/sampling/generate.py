@@ -14,6 +14,7 @@ from charlstm.config import Direction, SamplingConfig
 from charlstm.matrices import MAX_ROWWISE, Array
 from charlstm.sampling.filters import log_softmax, mask_symbol, mask_symbols, sample_ids
 from charlstm.sampling.fragments import Fragment, Sample
+from charlstm.sampling.mixture import MAX_RUN_LENGTH, Mixture, follow
 from charlstm.sampling.network import Network, States, prefill, select_rows
 from charlstm.sampling.reading_order import ReadingOrder
 from charlstm.sampling.repeats import RepeatIndex
@@ -43,6 +44,7 @@ def generate(
     scored: bool = False,
     direction: Direction = "forward",
     processes: int = 1,
+    mixture: Mixture | None = None,
 ) -> Iterator[Fragment]:
     """Yield the fragments of `n` samples that continue the prompt, interleaved.
 
@@ -55,9 +57,10 @@ def generate(
     scored: compute the fragments' `mean_log_probability`, which takes some time.
     direction: "backward" writes what comes before the prompt. Each sample is then one fragment.
     processes: how many share the samples. What the others draw is one fragment per sample.
+    mixture: draw from the mixture of the network with these n-grams. It does not learn from what is drawn.
     """
     order = ReadingOrder(direction)
-    decoder = Decoder(network, vocabulary, config, order, scored)
+    decoder = Decoder(network, vocabulary, config, order, scored, mixture)
     return order.text_order(decoder.generate(prompt, stops, seed, n, processes))
 
 
@@ -65,9 +68,16 @@ class Decoder:
     """Draws characters from a network, in the order in which the network writes them."""
 
     def __init__(
-        self, network: Network, vocabulary: Vocabulary, config: SamplingConfig, order: ReadingOrder, scored: bool
+        self,
+        network: Network,
+        vocabulary: Vocabulary,
+        config: SamplingConfig,
+        order: ReadingOrder,
+        scored: bool,
+        mixture: Mixture | None,
     ) -> None:
         self.network, self.vocabulary, self.config, self.order, self.scored = network, vocabulary, config, order, scored
+        self.mixture = mixture
         self.symbols = [order.convert(symbol) for symbol in vocabulary.symbols]
 
     def generate(self, prompt: Ids, stops: Sequence[str], seed: int, n: int, processes: int) -> Iterator[Fragment]:
@@ -75,12 +85,12 @@ class Decoder:
         prompt = self.order.convert(prompt)
         head_input, states = prefill(self.network, np.concatenate([[self.vocabulary.bos], prompt]))
         logits = self.network.head.logits(head_input)
-        stop_bytes = self.order.stop_bytes(stops)
+        stop_bytes, before = self.order.stop_bytes(stops), tuple(prompt[: -MAX_RUN_LENGTH - 1 : -1].tolist())
         repeats = RepeatIndex(self.config.no_repeat, prompt.tolist()) if self.config.no_repeat else None
 
         def draw(indices: range) -> Iterator[Fragment]:
             samples = [
-                Sample(index, Random(f"{seed}/{index}"), StopMatcher(stop_bytes), repeats and repeats.branch())
+                Sample(index, Random(f"{seed}/{index}"), StopMatcher(stop_bytes), repeats and repeats.branch(), before)
                 for index in indices
             ]
             rows = np.zeros(len(samples), np.int64)  # every sample starts from the one state after the prompt
@@ -108,6 +118,8 @@ class Decoder:
                 is_decided, share = True, samples[0].drawn / (self.config.length or inf)
                 if seconds * (1 - share) > COMPILE_FROM * share:
                     speed_up(self.network)
+            if self.mixture is not None:
+                logits = self.mix(self.mixture, samples, logits)
             log_p = log_softmax(logits) if self.scored else None
             u = np.array([sample.random.random() for sample in samples])
             drawable, exhausted = self.mask_excluded(samples, logits)
@@ -121,6 +133,7 @@ class Decoder:
                     sample.log_probability += float(log_p[row, i])
                 if sample.repeats is not None:
                     sample.repeats.add(i)
+                sample.before = follow(sample.before, i)
                 fragment = sample.add(self.symbols[i], self.config.length, i == end_of_document)
                 if not fragment.stop_reason:
                     continuing.append(row)
@@ -132,6 +145,11 @@ class Decoder:
                 rows = np.array(continuing)
                 samples, ids, states = [samples[row] for row in continuing], ids[rows], select_rows(states, rows)
             logits, states = self.network.step(ids, states)
+
+    def mix(self, mixture: Mixture, samples: Sequence[Sample], logits: Array) -> Array:
+        """Return the logits of the mixture, [N, V], from those of the network."""
+        rows = zip(samples, log_softmax(logits), strict=True)
+        return np.stack([mixture.predict_after(sample.before, row)[1] for sample, row in rows]).astype(np.float32)
 
     def mask_excluded(self, samples: list[Sample], logits: Array) -> tuple[Array, list[int]]:
         """Return logits under which no symbol is possible that must not be drawn, and the rows that have no other.

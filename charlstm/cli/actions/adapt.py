@@ -11,6 +11,7 @@ from charlstm.cli.texts import read_files
 from charlstm.config import AdaptationConfig, Direction, UnknownPolicy
 from charlstm.console import Console
 from charlstm.runtime import retain_freed_memory
+from charlstm.sampling.mixture import Mixture
 from charlstm.storage.model import ModelFile
 
 
@@ -26,12 +27,7 @@ def adapt_model(
 
     Raises as `charlstm eval` does for the text.
     """
-    one_direction = file.select_direction(direction)
-    retain_freed_memory()
-    tokens, about = read_files(console, file, [source], unknown)
-    if about["characters_left_out"]:
-        console.note(f"left out {about['characters_left_out']:,} characters that the model does not know", "dim")
-    ids = tokens.span(0, len(tokens))[:: -1 if direction == "backward" else 1]
+    one_direction, ids = read_for_direction(console, file, source, direction, unknown)
 
     from charlstm.evaluation.dynamic import adapt
     from charlstm.model.loading import load_language_model
@@ -40,6 +36,38 @@ def adapt_model(
     for _ in show_adaptation(console, adapt(model, ids, file.vocabulary.bos, config), len(ids)):
         pass
     return file.with_direction(direction, model.export_weights())
+
+
+def read_mixture(
+    console: Console, file: ModelFile, source: str, direction: Direction, unknown: UnknownPolicy
+) -> Mixture:
+    """Return the mixture of the model with an n-gram model after both have read a text, once in this direction.
+
+    Raises as `charlstm eval` does for the text.
+    """
+    one_direction, ids = read_for_direction(console, file, source, direction, unknown)
+
+    from charlstm.evaluation.forward import predict_in_order
+    from charlstm.model.loading import load_language_model
+
+    mixture, place = Mixture(file.vocabulary.size), 0
+    windows = predict_in_order(load_language_model(one_direction), ids, file.vocabulary.bos)
+    for window in show_adaptation(console, windows, len(ids)):
+        mixture.read(window, ids[place : place + len(window)].astype(np.int64))
+        place += len(window)
+    return mixture
+
+
+def read_for_direction(
+    console: Console, file: ModelFile, source: str, direction: Direction, unknown: UnknownPolicy
+) -> tuple[ModelFile, NDArray[np.integer]]:
+    """Return one direction of a model, and the ids of a text in its reading order."""
+    one_direction = file.select_direction(direction)
+    retain_freed_memory()
+    tokens, about = read_files(console, file, [source], unknown)
+    if about["characters_left_out"]:
+        console.note(f"left out {about['characters_left_out']:,} characters that the model does not know", "dim")
+    return one_direction, tokens.span(0, len(tokens))[:: -1 if direction == "backward" else 1]
 
 
 def show_adaptation(

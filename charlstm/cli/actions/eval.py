@@ -16,11 +16,11 @@ from charlstm.cli.texts import count_symbol, read_files, read_part
 from charlstm.config import AdaptationConfig
 from charlstm.console import Console, escape_controls
 from charlstm.data.split import Tokens
-from charlstm.evaluation.metrics import Metrics
-from charlstm.evaluation.mixture import Mixture, log_probabilities_of
+from charlstm.evaluation.metrics import Metrics, log_probabilities_of
 from charlstm.infilling.benchmark import GapResults, HiddenGaps, characters_needed, fill_hidden_gaps
 from charlstm.infilling.context import Predictors
 from charlstm.runtime import retain_freed_memory
+from charlstm.sampling.mixture import Mixture
 from charlstm.storage.model import ModelFile
 
 OPTIONAL_ROWS = ("characters_left_out", "characters_folded", "end_symbols")

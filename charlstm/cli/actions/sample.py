@@ -17,6 +17,7 @@ from charlstm.console import Console, escape_controls
 from charlstm.data.normalize import normalize_text
 from charlstm.errors import UsageError
 from charlstm.sampling.fragments import Fragment
+from charlstm.sampling.mixture import Mixture
 from charlstm.sampling.network import Clamp
 from charlstm.storage.model import ModelFile
 from charlstm.text_model import TextModel, draw_seed
@@ -56,7 +57,8 @@ def write_samples(console: Console, path: Path, request: SampleRequest, *, name_
         file.vocabulary.encode(normalize_text(request.prompt, file.config.data), request.unknown)
         file = adapt_to_text(console, file, request.adapt, request)
     clamps = fix_units(console, file, path, request) if request.clamps else []
-    model = TextModel(file, request.direction, clamps)  # rejects a wrong direction before a long corpus is read
+    mixture = mix_with_text(console, file, request.mix, request) if request.mix is not None else None
+    model = TextModel(file, request.direction, clamps, mixture)  # rejects a wrong direction before a corpus is read
     report = make_novelty_report(console, file, path) if request.novelty else None
     seed = draw_seed() if request.seed is None else request.seed
     if request.seed is None or name_model:
@@ -105,6 +107,12 @@ def adapt_to_text(console: Console, file: ModelFile, source: str, request: Sampl
     from charlstm.cli.actions.adapt import adapt_model  # reads texts, which would slow down every start
 
     return adapt_model(console, file, source, request.direction, request.unknown, request.adaptation)
+
+
+def mix_with_text(console: Console, file: ModelFile, source: str, request: SampleRequest) -> Mixture:
+    from charlstm.cli.actions.adapt import read_mixture  # reads texts, which would slow down every start
+
+    return read_mixture(console, file, source, request.direction, request.unknown)
 
 
 def fix_units(console: Console, file: ModelFile, path: Path, request: SampleRequest) -> list[Clamp]:

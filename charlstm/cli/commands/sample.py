@@ -38,6 +38,8 @@ class SampleRequest:
     clamps: list[str]
     adapt: str | None
     """The text to adapt to first: a file, or - for stdin."""
+    mix: str | None
+    """The text whose n-grams are mixed in: a file."""
     adaptation: AdaptationConfig
     echo: bool
     newline: bool
@@ -91,6 +93,15 @@ def sample(
             show_default=False,
         ),
     ] = None,
+    mix: Annotated[
+        str | None,
+        typer.Option(
+            help="Mix the model with the n-grams of this text, as eval --mix does.",
+            metavar="FILE",
+            click_type=SOURCE,
+            show_default=False,
+        ),
+    ] = None,
     clamp: Annotated[
         list[str] | None,
         typer.Option(
@@ -116,6 +127,8 @@ def sample(
     sampling = build_section(SamplingConfig, environment, "sampling")
     adaptation = build_section(AdaptationConfig, environment, "adaptation")
     check_sources(settings, prompt, prompt_file, adapt)
+    if mix == "-":
+        raise UsageError("--mix reads a file, not stdin")
     if "" in (stop or []):
         raise UsageError("--stop must not be empty")
     adapts_to_stdin = adapt == "-" and prompt is None and prompt_file is None
@@ -138,6 +151,7 @@ def sample(
         unknown=unknown,
         clamps=clamp or [],
         adapt=adapt,
+        mix=mix,
         adaptation=adaptation,
         echo=not no_echo,
         newline=not raw,

@@ -9,7 +9,6 @@ before it only.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,7 +20,10 @@ from charlstm.vocabulary import Ids
 Distributions = NDArray[Any]
 """Natural log-probabilities of every symbol, [n, V]."""
 
-MAX_CONTEXT = 8
+Before = tuple[int, ...]
+"""The last `MAX_RUN_LENGTH` symbols before a place, the latest first."""
+
+MAX_RUN_LENGTH = 8
 """Symbols before a place that are looked up."""
 
 MAX_RUNS = 2**21
@@ -35,13 +37,14 @@ RATE_STEPS = 2000
 
 
 class Mixture:
-    """A mixture over `size` symbols, which is told every symbol of a text in order."""
+    """A mixture over `size` symbols. It reads a text in order."""
 
     def __init__(self, size: int) -> None:
         self.counts = RunCounts(size)
+        self.before: Before = ()
         # One set of weights for each length of the longest run that is known: of the network, then of each run.
-        self.weights = [np.array([1.0] + [0.0] * (known + 1)) for known in range(MAX_CONTEXT + 1)]
-        self.learned = [0] * (MAX_CONTEXT + 1)  # symbols that each set has learned from
+        self.weights = [np.array([1.0] + [0.0] * (known + 1)) for known in range(MAX_RUN_LENGTH + 1)]
+        self.learned = [0] * (MAX_RUN_LENGTH + 1)  # symbols that each set has learned from
         self.experts, self.mixed = np.zeros((2, size)), np.zeros(size)
 
     def read(self, window: Distributions, symbols: Ids) -> NDArray[np.float64]:
@@ -57,11 +60,15 @@ class Mixture:
 
     def predict(self, network: Distributions) -> NDArray[np.float64]:
         """Return the log-probabilities of the next symbol, [V], from those of the network, [V]."""
-        self.experts = np.stack([network, *(np.log(p) for p in self.counts.predict())])
-        score = self.weights[len(self.experts) - 2] @ self.experts
-        score -= score.max()
-        self.mixed = score - np.log(np.exp(score).sum())
+        self.experts, self.mixed = self.predict_after(self.before, network)
         return self.mixed
+
+    def predict_after(self, before: Before, network: Distributions) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the log-probabilities of the experts, [K, V], and of the mixture, [V], after these symbols."""
+        experts = np.stack([network, *(np.log(p) for p in self.counts.predict(before))])
+        score = self.weights[len(experts) - 2] @ experts
+        score -= score.max()
+        return experts, score - np.log(np.exp(score).sum())
 
     def observe(self, symbol: int) -> None:
         """Learn from the symbol that was predicted last."""
@@ -69,11 +76,12 @@ class Mixture:
         rate = RATE / np.sqrt(1 + self.learned[known] / RATE_STEPS)
         self.weights[known] += rate * (self.experts[:, symbol] - self.experts @ np.exp(self.mixed))
         self.learned[known] += 1
-        self.counts.add(symbol)
+        self.counts.add(self.before, symbol)
+        self.before = follow(self.before, symbol)
 
 
 class RunCounts:
-    """What has followed each run of up to `MAX_CONTEXT` symbols of a text so far.
+    """What has followed each run of up to `MAX_RUN_LENGTH` symbols of a text so far.
 
     The followers of a run are counts by symbol or, as long as there was only one, that symbol. Its key is a number with
     its symbols, plus 1, as digits.
@@ -82,18 +90,17 @@ class RunCounts:
     def __init__(self, size: int) -> None:
         self.size = size
         self.followers: dict[int, int | dict[int, int]] = {}
-        self.before: deque[int] = deque(maxlen=MAX_CONTEXT)  # the latest symbol first
-        self.powers = [(size + 1) ** k for k in range(MAX_CONTEXT)]
+        self.powers = [(size + 1) ** k for k in range(MAX_RUN_LENGTH)]
 
-    def keys(self) -> Iterator[int]:
-        """Yield the keys of the runs that end here, from the empty run to the longest."""
+    def keys(self, before: Before) -> Iterator[int]:
+        """Yield the keys of the runs at the end of these symbols, from the empty run to the longest."""
         key = 0
         yield key
-        for power, symbol in zip(self.powers, self.before, strict=False):
+        for power, symbol in zip(self.powers, before, strict=False):
             key += (symbol + 1) * power
             yield key
 
-    def predict(self) -> Iterator[NDArray[np.float64]]:
+    def predict(self, before: Before) -> Iterator[NDArray[np.float64]]:
         """Yield the probabilities of the next symbol after each known run, from the empty run to the longest.
 
         Each is interpolated with that of the run that is one symbol shorter: a run has the weight of as many symbols as
@@ -101,7 +108,7 @@ class RunCounts:
         empty run is interpolated with equal probabilities.
         """
         p = np.full(self.size, 1 / self.size)
-        for key in self.keys():
+        for key in self.keys(before):
             found = self.followers.get(key)
             if isinstance(found, dict):
                 total = sum(found.values()) + len(found)
@@ -114,9 +121,9 @@ class RunCounts:
                 return
             yield p
 
-    def add(self, symbol: int) -> None:
-        """Count the next symbol."""
-        for key in self.keys():
+    def add(self, before: Before, symbol: int) -> None:
+        """Count a symbol that follows these."""
+        for key in self.keys(before):
             found = self.followers.get(key)
             if isinstance(found, dict):
                 found[symbol] = found.get(symbol, 0) + 1
@@ -124,9 +131,8 @@ class RunCounts:
                 self.followers[key] = {found: 2} if found == symbol else {found: 1, symbol: 1}
             elif len(self.followers) < MAX_RUNS:
                 self.followers[key] = symbol
-        self.before.appendleft(symbol)
 
 
-def log_probabilities_of(symbols: Ids, distributions: Distributions) -> Distributions:
-    """Return the log-probabilities of the symbols [n] under distributions [n, V]."""
-    return distributions[np.arange(len(symbols)), symbols]
+def follow(before: Before, symbol: int) -> Before:
+    """Return what is before the next symbol."""
+    return (symbol, *before[: MAX_RUN_LENGTH - 1])
