@@ -37,15 +37,12 @@ class Operand(NamedTuple):
     units: Array
     level: Any
     is_bounded: bool
-    rounded: NDArray[np.int16]  # memory for a vector, with zeros in the padding
 
     @classmethod
     def from_quantized(cls, matrix: QuantizedMatrix) -> Operand:
         parts = [np.pad(part.astype(np.int8), ((0, 0), (0, -part.shape[1] % LANES))) for part in matrix.parts]
         edges = np.array([np.cumsum([0, *(part.shape[1] for part in each)]) for each in (matrix.parts, parts)])
-        integers = np.concatenate(parts, 1)
-        rounded = np.zeros(integers.shape[1], np.int16)
-        return cls(integers, edges, matrix.units, matrix.level, matrix.is_bounded, rounded)
+        return cls(np.concatenate(parts, 1), edges, matrix.units, matrix.level, matrix.is_bounded)
 
 
 class UfuncHeader(ctypes.Structure):
@@ -106,12 +103,11 @@ def compile_product(matrix: QuantizedMatrix) -> Callable[[Array], Array]:
 
 def compile_lstm(layer: Any, tanh: Ufunc) -> LayerStep:
     matrix, bias = Operand.from_quantized(layer["weight_hh"]), layer["bias_hh"]
-    sums, gates = np.empty((2, len(bias)), np.float32)
 
     def step(x: Array, state: State) -> State:
         h, c = state
         after = np.empty((2, 1, h.shape[1]), np.float32)
-        step_lstm(*matrix, *tanh, bias, x[0], h[0], c[0], sums, gates, after[0, 0], after[1, 0])
+        step_lstm(*matrix, *tanh, bias, x[0], h[0], c[0], after[0, 0], after[1, 0])
         return after[0], after[1]
 
     return step
@@ -119,11 +115,10 @@ def compile_lstm(layer: Any, tanh: Ufunc) -> LayerStep:
 
 def compile_gru(layer: Any, tanh: Ufunc) -> LayerStep:
     matrix, bias = Operand.from_quantized(layer["weight_hh"]), layer["bias_hh"]
-    sums, gates = np.empty((2, len(bias)), np.float32)
 
     def step(x: Array, state: State) -> State:
         after = np.empty_like(state[0])
-        step_gru(*matrix, *tanh, bias, x[0], state[0][0], sums, gates, after[0])
+        step_gru(*matrix, *tanh, bias, x[0], state[0][0], after[0])
         return (after,)
 
     return step
@@ -131,11 +126,10 @@ def compile_gru(layer: Any, tanh: Ufunc) -> LayerStep:
 
 def compile_rnn(layer: Any, tanh: Ufunc) -> LayerStep:
     matrix, bias = Operand.from_quantized(layer["weight_hh"]), layer["bias_hh"]
-    sums = np.empty(len(bias), np.float32)
 
     def step(x: Array, state: State) -> State:
         after = np.empty_like(state[0])
-        step_rnn(*matrix, *tanh, bias, x[0], state[0][0], sums, after[0])
+        step_rnn(*matrix, *tanh, bias, x[0], state[0][0], after[0])
         return (after,)
 
     return step
@@ -146,9 +140,7 @@ LAYER_STEPS = {"lstm": compile_lstm, "gru": compile_gru, "rnn": compile_rnn}
 
 
 @partial(compile_inline, fastmath="")
-def multiply_rows(
-    integers: Any, edges: Any, units: Array, level: Any, is_bounded: bool, rounded: Any, x: Array, y: Array
-) -> None:
+def multiply_rows(integers: Any, edges: Any, units: Array, level: Any, is_bounded: bool, x: Array, y: Array) -> None:
     """Write the product of a matrix [R, C] with a vector [C] to `y` [R]."""
     scale = np.float32(1)
     factor = np.float32(level)
@@ -158,6 +150,7 @@ def multiply_rows(
             scale = np.float32(1)
         factor = np.float32(level) / scale
     parts = edges.shape[1] - 1
+    rounded = np.zeros(integers.shape[1], np.int16)  # here, not kept: several threads may sample from one network
     for k in range(parts):
         for c in range(edges[0, k], edges[0, k + 1]):
             rounded[edges[1, k] + c - edges[0, k]] = np.rint(x[c] * factor)
@@ -191,11 +184,9 @@ def apply_ufunc(function: int, data: int, x: Array, y: Array) -> None:
 
 
 @partial(compile_cached, fastmath="")
-def multiply(
-    integers: Any, edges: Any, units: Array, level: Any, is_bounded: bool, rounded: Any, x: Array, y: Array
-) -> None:
+def multiply(integers: Any, edges: Any, units: Array, level: Any, is_bounded: bool, x: Array, y: Array) -> None:
     """Write the product of a matrix [R, C] with a vector [C] to `y` [R]."""
-    multiply_rows(integers, edges, units, level, is_bounded, rounded, x, y)
+    multiply_rows(integers, edges, units, level, is_bounded, x, y)
 
 
 @partial(compile_cached, fastmath="")
@@ -205,21 +196,19 @@ def step_lstm(
     units: Array,
     level: Any,
     is_bounded: bool,
-    rounded: Any,
     function: int,
     data: int,
     bias: Array,
     x: Array,
     h: Array,
     c: Array,
-    sums: Array,
-    gates: Array,
     h_after: Array,
     c_after: Array,
 ) -> None:
-    """Compute a step of `charlstm.cells.lstm`. `sums` and `gates` [4*H] are memory."""
+    """Compute a step of `charlstm.cells.lstm`."""
     width = len(h)
-    multiply_rows(integers, edges, units, level, is_bounded, rounded, h, sums)
+    sums, gates = np.empty(4 * width, np.float32), np.empty(4 * width, np.float32)
+    multiply_rows(integers, edges, units, level, is_bounded, h, sums)
     for k in range(4 * width):
         a = (sums[k] + bias[k]) + x[k]
         sums[k] = a if 2 * width <= k < 3 * width else a * HALF
@@ -239,19 +228,17 @@ def step_gru(
     units: Array,
     level: Any,
     is_bounded: bool,
-    rounded: Any,
     function: int,
     data: int,
     bias: Array,
     x: Array,
     h: Array,
-    sums: Array,
-    gates: Array,
     after: Array,
 ) -> None:
-    """Compute a step of `charlstm.cells.gru`. `sums` and `gates` [3*H] are memory."""
+    """Compute a step of `charlstm.cells.gru`."""
     width = len(h)
-    multiply_rows(integers, edges, units, level, is_bounded, rounded, h, sums)
+    sums, gates = np.empty(3 * width, np.float32), np.empty(3 * width, np.float32)
+    multiply_rows(integers, edges, units, level, is_bounded, h, sums)
     for k in range(3 * width):
         sums[k] += bias[k]
     for k in range(2 * width):
@@ -273,17 +260,16 @@ def step_rnn(
     units: Array,
     level: Any,
     is_bounded: bool,
-    rounded: Any,
     function: int,
     data: int,
     bias: Array,
     x: Array,
     h: Array,
-    sums: Array,
     after: Array,
 ) -> None:
-    """Compute a step of `charlstm.cells.rnn`. `sums` [H] is memory."""
-    multiply_rows(integers, edges, units, level, is_bounded, rounded, h, sums)
+    """Compute a step of `charlstm.cells.rnn`."""
+    sums = np.empty(len(h), np.float32)
+    multiply_rows(integers, edges, units, level, is_bounded, h, sums)
     for k in range(len(h)):
         sums[k] = (sums[k] + bias[k]) + x[k]
     apply_ufunc(function, data, sums, after)

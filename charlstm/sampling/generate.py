@@ -56,8 +56,8 @@ def generate(
     stops: strings before which a sample ends.
     scored: compute the fragments' `mean_log_probability`, which takes some time.
     direction: "backward" writes what comes before the prompt. Each sample is then one fragment.
-    processes: how many share the samples. What the others draw is one fragment per sample.
-    mixture: draw from the mixture of the network with these n-grams. It does not learn from what is drawn.
+    processes: how many share the samples. A sample of another process is one fragment.
+    mixture: draw from the mixture of the network with these n-grams. The samples add no counts to it.
     """
     order = ReadingOrder(direction)
     decoder = Decoder(network, vocabulary, config, order, scored, mixture)
@@ -169,7 +169,7 @@ class Decoder:
 
 
 def speed_up(network: Network) -> None:
-    """Compile the steps of a quantized network, if numba is installed. What is drawn stays the same."""
+    """Compile the steps of a quantized network, if numba is installed. The samples stay the same."""
     with suppress(ImportError):
         from charlstm.sampling.compiled import compile_network  # imports numba
 

@@ -134,5 +134,5 @@ class RunCounts:
 
 
 def follow(before: Before, symbol: int) -> Before:
-    """Return what is before the next symbol."""
+    """Return the last symbols, now with this one."""
     return (symbol, *before[: MAX_RUN_LENGTH - 1])
