@@ -415,9 +415,9 @@ class SamplingConfig(CheckedFields):
         maximum=1e12,
         metavar="N",
     )
-    precision: str = setting(
+    weights: str = setting(
         "auto",
-        "Precision of the weights: 8-bit integers are faster; auto uses them unless the model loses "
+        "Weights to sample with: 8-bit integers are faster; auto uses them unless the model loses "
         f"{MAX_QUANTIZATION_LOSS:g} nats/char by it.",
         flag=True,
         choices=("auto", "int8", "fp32"),

@@ -118,7 +118,7 @@ class TextModel:
         Raises UsageError for an unknown character, unless `unknown` allows it.
         """
         ids, direction = self.vocabulary.encode(normalize_text(prompt, self.config.data), unknown), self.direction
-        network = self.quantized_network if self.file.choose_precision(config) == "int8" else self.network
+        network = self.quantized_network if self.file.choose_weights(config) == "int8" else self.network
         return generate(
             network,
             self.vocabulary,

@@ -265,3 +265,9 @@ def test_a_variable_of_an_earlier_version_is_rejected_with_its_new_name(old: str
     with pytest.raises(UsageError, match=f"^CHARLSTM_{old} is now CHARLSTM_{new}$"):
         settings.from_environment({f"CHARLSTM_{old}": "x"}, *SECTIONS)
     assert settings.from_environment({f"CHARLSTM_{old}": "x"}, "sampling") == {}
+
+
+def test_no_two_settings_share_an_environment_variable() -> None:
+    """CHARLSTM_NAME has no section: a value for training would be read by `sample`, too."""
+    names = [f.name for section in ALL_SECTIONS.values() for f in fields(section) if f.metadata["flag"]]
+    assert sorted(names) == sorted(set(names))

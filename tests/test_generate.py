@@ -167,7 +167,7 @@ def test_a_loaded_model_generates_characters_and_scores_text(run: Path) -> None:
 
 def test_the_mean_log_probability_ignores_temperature_and_filters(run: Path) -> None:
     model = charlstm.load(run)
-    config = SamplingConfig(length=30, temperature=0.3, top_k=3, precision="fp32")  # that of `score`
+    config = SamplingConfig(length=30, temperature=0.3, top_k=3, weights="fp32")  # that of `score`
     *_, last = model.stream_fragments("Tom", config, seed=3, scored=True)
     text = "Tom" + "".join(model.generate("Tom", config, seed=3))
     assert last.mean_log_probability == pytest.approx(model.score(text)[3:].mean(), abs=1e-4)

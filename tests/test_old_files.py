@@ -32,7 +32,7 @@ def run(tmp_path: Path) -> Path:
 
 def test_a_model_of_the_first_version_samples_the_same_text(run: Path) -> None:
     """In float32, as it sampled then."""
-    sampled = charlstm("sample", "-m", run, "-l", 60, "--seed", 1, "-t", 0.5, "-n", 2, "--precision", "fp32")
+    sampled = charlstm("sample", "-m", run, "-l", 60, "--seed", 1, "-t", 0.5, "-n", 2, "--weights", "fp32")
     assert sampled.text.splitlines() == [
         "te he dad os hre we ahe ce a inlon hoa aht ohe hee he can ni",
         "lnd oma nh ait wooohd aat obod wte asin ond pca aan caue it ",

@@ -93,7 +93,7 @@ def test_an_old_run_samples_the_same_text(name: str) -> None:
     run = copy_run(name)
     for entry in RUNS[name]["samples"]:
         options = {option: value for option, value in entry.items() if option != "text"}
-        sampled = charlstm("sample", "-m", run, "--precision", "fp32", *make_flags(options))
+        sampled = charlstm("sample", "-m", run, "--weights", "fp32", *make_flags(options))
         assert sampled.code == 0, sampled.err
         assert sampled.out == entry["text"].encode("utf-8", "surrogateescape")
 

@@ -95,20 +95,20 @@ def test_training_records_what_the_model_loses(corpus: Path) -> None:
 
 def test_a_model_that_loses_too_much_samples_in_float32() -> None:
     file = MODELS[False]
-    assert file.choose_precision(SamplingConfig()) == "int8"
+    assert file.choose_weights(SamplingConfig()) == "int8"
     sensitive = replace(file, metrics={"quantization_loss_nats": 2 * MAX_QUANTIZATION_LOSS})
-    assert sensitive.choose_precision(SamplingConfig()) == "fp32"
-    assert sensitive.choose_precision(SamplingConfig(precision="int8")) == "int8"
+    assert sensitive.choose_weights(SamplingConfig()) == "fp32"
+    assert sensitive.choose_weights(SamplingConfig(weights="int8")) == "int8"
 
 
-def test_the_precision_is_printed_and_can_be_chosen(run: Path) -> None:
-    chosen, floats = (charlstm("sample", "-m", run, "-l", 300, *more) for more in ((), ("--precision", "fp32")))
+def test_the_weights_are_printed_and_can_be_chosen(run: Path) -> None:
+    chosen, floats = (charlstm("sample", "-m", run, "-l", 300, *more) for more in ((), ("--weights", "fp32")))
     assert "int8" in chosen.err
     assert "fp32" in floats.err
     model = load(run)
-    for precision in ("int8", "fp32"):
-        config = SamplingConfig(length=50, precision=precision)
-        command = charlstm("sample", "-m", run, "-l", 50, "--seed", 3, "--precision", precision)
+    for weights in ("int8", "fp32"):
+        config = SamplingConfig(length=50, weights=weights)
+        command = charlstm("sample", "-m", run, "-l", 50, "--seed", 3, "--weights", weights)
         assert command.out.decode() == "".join(model.generate("", config, seed=3)) + "\n"
 
 

@@ -61,11 +61,11 @@ class ModelFile:
         }
         write_tensors(path, self.weights, document)
 
-    def choose_precision(self, config: SamplingConfig) -> str:
-        """Return the precision of the weights for sampling: "int8" or "fp32"."""
+    def choose_weights(self, config: SamplingConfig) -> str:
+        """Return the weights to sample with: "int8" or "fp32"."""
         loss = self.metrics.get("quantization_loss_nats", 0.0)  # of an older model or a stopped run, it is not known
         loses = isinstance(loss, float) and loss > MAX_QUANTIZATION_LOSS
-        return {"auto": "fp32" if loses else "int8"}.get(config.precision, config.precision)
+        return {"auto": "fp32" if loses else "int8"}.get(config.weights, config.weights)
 
     def select_direction(self, direction: Direction) -> ModelFile:
         """Return one direction of a bidirectional model as a model of its own. The backward one reads from the end.

@@ -13,7 +13,7 @@ from charlstm.data.corpus import Corpus
 from charlstm.errors import DivergedError
 from charlstm.evaluation.metrics import Metrics
 from charlstm.model.ranks import Ranks
-from charlstm.sampling.precision import measure_quantization
+from charlstm.sampling.quantization import measure_quantization
 from charlstm.storage.model import ModelFile
 from charlstm.storage.run import RunFolder
 from charlstm.storage.state import StateTree

@@ -62,7 +62,7 @@ def write_samples(console: Console, path: Path, request: SampleRequest, *, name_
     report = make_novelty_report(console, file, path) if request.novelty else None
     seed = draw_seed() if request.seed is None else request.seed
     if request.seed is None or name_model:
-        about = [escape_controls(str(path)), file.choose_precision(request.sampling)]
+        about = [escape_controls(str(path)), file.choose_weights(request.sampling)]
         console.note(", ".join(about + [f"--seed {seed}"] * (request.seed is None)), "dim")
     if len(request.prompt) > LONG_PROMPT:
         console.note(f"reading a prompt of {len(request.prompt):,} characters", "dim")
