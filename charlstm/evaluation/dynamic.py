@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from charlstm.config import AdaptationConfig
 from charlstm.errors import DivergedError
 from charlstm.evaluation.forward import evaluation_mode
-from charlstm.evaluation.metrics import log_probabilities_of
+from charlstm.evaluation.metrics import log_probabilities_of, with_symbols
 from charlstm.evaluation.streams import IdSequence, preceding_ids
 from charlstm.model.device import use_threads
 from charlstm.model.language_model import LanguageModel, detach_states
@@ -48,10 +48,7 @@ def score_dynamically(
     model: LanguageModel, ids: IdSequence, bos: int, config: AdaptationConfig
 ) -> Generator[NDArray[np.float32]]:
     """Yield the log-probabilities of each window's own characters, [n], under `predict_dynamically`."""
-    place = 0
-    for window in predict_dynamically(model, ids, bos, config):
-        symbols = ids[np.arange(place, place + len(window))].astype(np.int64)
-        place += len(window)
+    for window, symbols in with_symbols(predict_dynamically(model, ids, bos, config), ids):
         yield log_probabilities_of(symbols, window)
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from math import exp, log
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.evaluation.streams import Places
+from charlstm.evaluation.streams import IdSequence, Places
 from charlstm.vocabulary import Ids
+
+Predicted = TypeVar("Predicted", bound=NDArray[Any])
 
 MAX_EXPONENT = 700.0
 """e to the power of more than this overflows float64."""
@@ -108,6 +111,17 @@ class Scores:
         self.log_probability[places] = other.log_probability
         self.rank[places] = other.rank
         self.expected[places] = other.expected
+
+
+def with_symbols(windows: Iterable[Predicted], ids: IdSequence) -> Generator[tuple[Predicted, Ids]]:
+    """Yield each window of the distributions over a text, [n, V], with the symbols that are there, [n].
+
+    The windows are consecutive. ids: the text, [length].
+    """
+    place = 0
+    for window in windows:
+        yield window, ids[np.arange(place, place + len(window))].astype(np.int64)
+        place += len(window)
 
 
 def log_probabilities_of(symbols: Ids, distributions: NDArray[Any]) -> NDArray[Any]:

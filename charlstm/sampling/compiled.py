@@ -30,7 +30,10 @@ LANES = 32
 
 
 class Operand(NamedTuple):
-    """A `QuantizedMatrix` [R, C] as the compiled functions read it."""
+    """A `QuantizedMatrix` [R, C] as the compiled functions read it.
+
+    They take its fields one by one: unpacking a tuple costs numba as much time as a small product.
+    """
 
     integers: NDArray[np.int8]  # the parts, each padded with zeros to a multiple of LANES columns
     edges: NDArray[np.int64]  # [2, parts + 1]: the first column of each part, and C; the same with padding

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from charlstm.cli.texts import read_files
 from charlstm.config import AdaptationConfig, Direction, UnknownPolicy
 from charlstm.console import Console
+from charlstm.evaluation.metrics import with_symbols
 from charlstm.runtime import retain_freed_memory
 from charlstm.sampling.mixture import Mixture
 from charlstm.storage.model import ModelFile
@@ -50,11 +51,10 @@ def read_mixture(
     from charlstm.evaluation.forward import predict_in_order
     from charlstm.model.loading import load_language_model
 
-    mixture, place = Mixture(file.vocabulary.size), 0
+    mixture = Mixture(file.vocabulary.size)
     windows = predict_in_order(load_language_model(one_direction), ids, file.vocabulary.bos)
-    for window in show_adaptation(console, windows, len(ids)):
-        mixture.read(window, ids[place : place + len(window)].astype(np.int64))
-        place += len(window)
+    for window, symbols in with_symbols(show_adaptation(console, windows, len(ids)), ids):
+        mixture.read(window, symbols)
     return mixture
 
 

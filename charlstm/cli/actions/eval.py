@@ -16,7 +16,7 @@ from charlstm.cli.texts import count_symbol, read_files, read_part
 from charlstm.config import AdaptationConfig
 from charlstm.console import Console, escape_controls
 from charlstm.data.split import Tokens
-from charlstm.evaluation.metrics import Metrics, log_probabilities_of
+from charlstm.evaluation.metrics import Metrics, log_probabilities_of, with_symbols
 from charlstm.infilling.benchmark import GapResults, HiddenGaps, characters_needed, fill_hidden_gaps
 from charlstm.infilling.context import Predictors
 from charlstm.runtime import retain_freed_memory
@@ -90,10 +90,8 @@ def compute_sequential_metrics(
     )
     nats = {"dynamic": 0.0} if adaptation else {}
     nats |= {"mixed": 0.0} if mix else {}
-    mixture, place = Mixture(file.vocabulary.size), 0
-    for window in show_adaptation(console, windows, len(tokens)):
-        symbols = tokens.span(place, place + len(window)).astype(np.int64)
-        place += len(window)
+    mixture = Mixture(file.vocabulary.size)
+    for window, symbols in with_symbols(show_adaptation(console, windows, len(tokens)), tokens):
         if adaptation:
             nats["dynamic"] -= float(log_probabilities_of(symbols, window).sum(dtype="float64"))
         if mix:

@@ -52,9 +52,10 @@ def write_samples(console: Console, path: Path, request: SampleRequest, *, name_
         if isinstance(text, str):
             advise_on_escapes(console, where, text, file.vocabulary)
     request = replace(request, prompt=decode_prompt(console, request.prompt, file.config.data.level))
-    if request.adapt is not None:
+    if request.adapt is not None or request.mix is not None:
         # an unknown character of the prompt is reported before the wait, not after
         file.vocabulary.encode(normalize_text(request.prompt, file.config.data), request.unknown)
+    if request.adapt is not None:
         file = adapt_to_text(console, file, request.adapt, request)
     clamps = fix_units(console, file, path, request) if request.clamps else []
     mixture = mix_with_text(console, file, request.mix, request) if request.mix is not None else None
