@@ -34,7 +34,7 @@ def adapt_model(
     from charlstm.model.loading import load_language_model
 
     model = load_language_model(one_direction)
-    for _ in show_adaptation(console, adapt(model, ids, file.vocabulary.bos, config), len(ids)):
+    for _ in show_reading(console, adapt(model, ids, file.vocabulary.bos, config), len(ids)):
         pass
     return file.with_direction(direction, model.export_weights())
 
@@ -53,7 +53,7 @@ def read_mixture(
 
     mixture = Mixture(file.vocabulary.size)
     windows = predict_in_order(load_language_model(one_direction), ids, file.vocabulary.bos)
-    for window, symbols in with_symbols(show_adaptation(console, windows, len(ids)), ids):
+    for window, symbols in with_symbols(show_reading(console, windows, len(ids)), ids):
         mixture.read(window, symbols)
     return mixture
 
@@ -70,7 +70,7 @@ def read_for_direction(
     return one_direction, tokens.span(0, len(tokens))[:: -1 if direction == "backward" else 1]
 
 
-def show_adaptation(
+def show_reading(
     console: Console, windows: Iterator[NDArray[np.float32]], length: int
 ) -> Iterator[NDArray[np.float32]]:
     """Yield the windows of a text of this length, with a progress bar."""
@@ -79,4 +79,4 @@ def show_adaptation(
         for window in windows:
             yield window
             done += len(window)
-            bar.update(done / length, f"adapting to {length:,} characters")
+            bar.update(done / length, f"reading {length:,} characters")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.cli.actions.adapt import show_adaptation
+from charlstm.cli.actions.adapt import show_reading
 from charlstm.cli.commands.eval import GapOptions, TextSource
 from charlstm.cli.output import write_json
 from charlstm.cli.texts import count_symbol, read_files, read_part
@@ -91,7 +91,7 @@ def compute_sequential_metrics(
     nats = {"dynamic": 0.0} if adaptation else {}
     nats |= {"mixed": 0.0} if mix else {}
     mixture = Mixture(file.vocabulary.size)
-    for window, symbols in with_symbols(show_adaptation(console, windows, len(tokens)), tokens):
+    for window, symbols in with_symbols(show_reading(console, windows, len(tokens)), tokens):
         if adaptation:
             nats["dynamic"] -= float(log_probabilities_of(symbols, window).sum(dtype="float64"))
         if mix:
