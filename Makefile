@@ -2,6 +2,7 @@
 # make quick     lint, types and fast tests: under 30 seconds once caches are warm
 # make test      everything that needs Python packages only
 # make test-all  what also needs the programs in tests/packages.txt, and the long fault campaign
+# make test-gpu  what needs an NVIDIA GPU, which neither of them has
 # make fix       format the code and fix what the linter can fix
 # make docs      regenerate docs/commands.md and the table of presets in README.md
 # make coverage  line coverage of the tests
@@ -16,7 +17,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo quick lint test test-all fix docs coverage bench release clean
+.PHONY: demo quick lint test test-gpu test-all fix docs coverage bench release clean
 
 demo: .venv/installed
 	$(BIN)/charlstm train --preset demo -o runs/demo --overwrite
@@ -31,10 +32,13 @@ lint: .venv/installed-test
 	$(BIN)/mypy --platform darwin --cache-dir .mypy_cache/darwin charlstm
 
 quick: lint
-	$(BIN)/pytest -n auto -m "not slow and not programs"
+	$(BIN)/pytest -n auto -m "not slow and not programs and not gpu"
 
 test: lint
-	$(BIN)/pytest -n auto -m "not programs and not long"
+	$(BIN)/pytest -n auto -m "not programs and not long and not gpu"
+
+test-gpu: .venv/installed-test
+	$(BIN)/pytest -m gpu
 
 test-all: .venv/installed-test
 	$(BIN)/pytest -n auto -m "programs or long"
@@ -48,7 +52,7 @@ docs: .venv/installed-test
 	$(BIN)/python docs/generate.py
 
 coverage: .venv/installed-test
-	$(BIN)/pytest -n auto -m "not programs" --cov=charlstm --cov-report=term:skip-covered
+	$(BIN)/pytest -n auto -m "not programs and not gpu" --cov=charlstm --cov-report=term:skip-covered
 
 bench: .venv/installed-test
 	$(BIN)/python benchmarks/startup.py

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
@@ -42,6 +43,18 @@ from tests.support.texts import ENGLISH
 from tests.support.training import CORPUS, TRAINING, make_config, stop_at
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"engine": "torch"}, {"engine": "kernel"}, {"zoneout": 0.1}, {"bidirectional": True}, {"between": "highway"}],
+    ids=str,
+)
+def test_a_step_leaves_no_graph_behind(settings: dict[str, Any]) -> None:
+    """What keeps one alive takes memory, and on a GPU makes it impossible to record the next step."""
+    trainer = Trainer(CORPUS, make_config(threads=1, weight_dropout=0.2, embedding_dropout=0.1, **settings))
+    trainer.step(1e-3)
+    assert not [a for a in gc.get_objects() if type(a) is torch.Tensor and a.grad_fn is not None]
 
 
 def test_events_come_in_the_order_started_steps_and_validations_finished(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from math import isfinite
 
 import numpy as np
@@ -48,8 +49,9 @@ def score_dynamically(
     model: LanguageModel, ids: IdSequence, bos: int, config: AdaptationConfig
 ) -> Generator[NDArray[np.float32]]:
     """Yield the log-probabilities of each window's own characters, [n], under `predict_dynamically`."""
-    for window, symbols in with_symbols(predict_dynamically(model, ids, bos, config), ids):
-        yield log_probabilities_of(symbols, window)
+    with closing(predict_dynamically(model, ids, bos, config)) as windows:
+        for window, symbols in with_symbols(windows, ids):
+            yield log_probabilities_of(symbols, window)
 
 
 def adapt(model: LanguageModel, ids: IdSequence, bos: int, config: AdaptationConfig) -> Iterator[NDArray[np.float32]]:

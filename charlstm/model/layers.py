@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.functional import embedding, linear
 
 from charlstm.cells import CELLS
 from charlstm.config import ModelConfig
 from charlstm.model.dropout import draw_stream_mask, drop_weights
 from charlstm.model.kernels import KERNELS
+from charlstm.model.kernels.half import enter_half, leave_half
 from charlstm.model.kernels.lookup import Lookup
 from charlstm.model.kernels.resets import NO_RESETS, Resets
 from charlstm.model.kernels.sequence import Sequence, TensorState
@@ -22,6 +24,11 @@ Engine = Literal["kernel", "torch"]
 
 TORCH_LAYERS: dict[str, Callable[[int, int], nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 """The layers of torch, by cell. The other cells have a kernel only."""
+
+TORCH_FUNCTIONS: dict[str, Callable[..., tuple[Tensor, ...]]] = {
+    "lstm": torch.lstm, "gru": torch.gru, "rnn": torch.rnn_tanh
+}  # fmt: skip
+"""What they call, given the weights. `torch.func.functional_call` keeps the graph of the weights that it is given."""
 
 LOOKUP_COST = 100
 """Cost of summing the gradients of one projected row, in columns of a matrix product, measured on a CPU."""
@@ -92,12 +99,23 @@ class Layer(nn.Module):
         return run(x, state, resets)
 
     def run_torch_layer(self, x: Tensor, state: TensorState) -> tuple[Tensor, TensorState]:
-        """Run torch's layer, with its state as [1, B, H]."""
+        """Run torch's layer, on CUDA under autocast with scaled gradients (`half.py`)."""
+        weights = self.weights() | self.dropped_weights()
+        if not (x.is_cuda and torch.is_autocast_enabled("cuda")):
+            return self.call_torch(x, state, weights)
+        halves = {name: enter_half(weight) for name, weight in weights.items()}
+        y, after = self.call_torch(enter_half(x), tuple(map(enter_half, state)), halves)
+        return leave_half(y, torch.get_autocast_dtype("cuda")), tuple(leave_half(a, torch.float32) for a in after)
+
+    def call_torch(self, x: Tensor, state: TensorState, weights: Mapping[str, Tensor]) -> tuple[Tensor, TensorState]:
+        """Run torch's layer with these weights, and its state as [1, B, H]."""
         stacked = tuple(array[None] for array in state)
         inputs = x, stacked if len(stacked) > 1 else stacked[0]
-        dropped = {f"{name}_l0": weight for name, weight in self.dropped_weights().items()}
-        y, after = functional_call(self.core, dropped, inputs) if dropped else self.core(*inputs)
-        return y, tuple(array[0] for array in (after if isinstance(after, tuple) else (after,)))
+        flat = [weights[name] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+        training = self.core.training  # cuDNN needs it for gradients
+        with ignore_copied_weights() if x.is_cuda else nullcontext():
+            y, *after = TORCH_FUNCTIONS[self.cell](*inputs, flat, True, 1, 0.0, training, False, False)
+        return y, tuple(array[0] for array in after)
 
     def initial_state(self, batch: int) -> TensorState:
         """Return the state of B sequences before their first character: zeros."""
@@ -131,6 +149,14 @@ class Layer(nn.Module):
                 parameter.fill_(name.startswith("gain"))
             if name == CELLS[self.cell].forget_bias:
                 parameter[self.hidden : 2 * self.hidden] = 1
+
+
+@contextmanager
+def ignore_copied_weights() -> Iterator[None]:
+    """Ignore the warning that cuDNN copies weights together, as it must after weight dropout."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous chunk")
+        yield
 
 
 def run_zoneout(

@@ -160,7 +160,9 @@ class Ranks:
 
 def connect(rendezvous: Rendezvous) -> None:
     """Initialize torch.distributed. Raises CharlstmError if the others do not come, or their address is taken."""
-    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
+    # NCCL needs a GPU for each process; gloo also adds up gradients that are on a GPU which processes share.
+    has_own_gpu = torch.cuda.is_available() and rendezvous.local_size <= torch.cuda.device_count()
+    backend = "cpu:gloo,cuda:nccl" if has_own_gpu and dist.is_nccl_available() else "gloo"
     rank, size = rendezvous.rank, rendezvous.size
     try:
         store = open_store(rendezvous)

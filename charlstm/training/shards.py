@@ -25,6 +25,7 @@ from charlstm.model.device import Device
 from charlstm.model.dropout import part_of_batch
 from charlstm.model.language_model import detach_states
 from charlstm.model.stack import TensorStates
+from charlstm.training.cuda_graph import RecordedGradient
 from charlstm.training.objective import total_loss
 from charlstm.workers import Workers, allocate_shared, divide
 
@@ -38,11 +39,13 @@ RandomState = dict[str, NDArray[np.uint8]]
 class Shard:
     """Some of the streams of a batch: their states, and the gradient of their part of the loss."""
 
-    def __init__(self, model: Model, config: Config, device: Device, streams: slice) -> None:
+    def __init__(self, model: Model, config: Config, device: Device, streams: slice, graph_pool: Any = None) -> None:
         self.model, self.config, self.device, self.streams = model, config, device, streams
+        self.graph_pool = graph_pool
         self.size = streams.stop - streams.start
         self.share = self.size / config.training.batch_size
         self.states: TensorStates = model.initial_state(self.size)
+        self.recorded: RecordedGradient | None = None
 
     def backpropagate(self, window: Window, *, reset: bool) -> float:
         """Add the gradient of this shard's part of the loss to those of the parameters.
@@ -53,24 +56,46 @@ class Shard:
         Returns this shard's part of the loss in nats per character.
         """
         if reset:
-            self.states = self.model.initial_state(self.size)
-        ids = torch.from_numpy(np.ascontiguousarray(window[:, self.streams])).to(self.device.name)
+            self.set_states(self.model.initial_state(self.size))
+        ids = torch.from_numpy(np.ascontiguousarray(window[:, self.streams]))
+        if self.device.name == "cuda":
+            nats = self.record(ids.shape)(ids)
+        else:
+            nats, self.states = self.compute(ids.to(self.device.name), self.states)
+        return float(self.share * nats.item())
+
+    def compute(self, ids: Tensor, states: TensorStates) -> tuple[Tensor, TensorStates]:
+        """Add to the gradients, given ids [T+1+A, B] and the states before them. Returns the loss and those after."""
         with self.device.autocast(), part_of_batch(self.streams.start, self.config.training.batch_size):
-            objectives, states = self.model.compute_objectives(ids, self.states)
+            objectives, states = self.model.compute_objectives(ids, states)
         loss = total_loss(objectives, self.config)
         (loss if self.share == 1 else loss * self.share).backward()
-        self.states = detach_states(states)
-        return float(self.share * objectives[0].losses.nats.item())
+        return objectives[0].losses.nats, detach_states(states)
+
+    def record(self, shape: torch.Size) -> RecordedGradient:
+        """Return `compute` as it runs on a GPU. Its states are this shard's from then on."""
+        if self.recorded is None:
+            self.recorded = RecordedGradient(self.compute, shape, self.states, self.graph_pool)
+            self.states = self.recorded.states
+        return self.recorded
+
+    def set_states(self, states: TensorStates) -> None:
+        if self.recorded is None:
+            self.states = states
+        else:
+            self.recorded.load_states(states)
 
     def export_states(self) -> StateArrays:
         return [tuple(part.cpu().numpy().copy() for part in state) for state in self.states]
 
     def load_states(self, states: StateArrays) -> None:
         """Load the states of all streams, of which this shard takes its own."""
-        self.states = [
-            tuple(torch.from_numpy(part[self.streams].copy()).to(self.device.name) for part in state)
-            for state in states
-        ]
+        self.set_states(
+            [
+                tuple(torch.from_numpy(part[self.streams].copy()).to(self.device.name) for part in state)
+                for state in states
+            ]
+        )
 
 
 class ShardSequence:
@@ -78,7 +103,8 @@ class ShardSequence:
 
     def __init__(self, model: Model, config: Config, device: Device, streams: slice) -> None:
         parts = divide_slice(streams, min(config.training.accumulate, streams.stop - streams.start))
-        self.shards = [Shard(model, config, device, part) for part in parts]
+        pool = torch.cuda.graph_pool_handle() if device.name == "cuda" else None
+        self.shards = [Shard(model, config, device, part, pool) for part in parts]
 
     def backpropagate(self, window: Window, *, reset: bool) -> float:
         """Add the gradients of the shards as `Shard.backpropagate` does. Returns their part of the loss."""
@@ -133,7 +159,7 @@ class ShardedGradient:
     """
 
     def __init__(self, model: Model, config: Config, device: Device, streams: slice, processes: int) -> None:
-        self.model, self.config, self.processes = model, config, processes
+        self.model, self.config, self.device, self.processes = model, config, device, processes
         parts = divide_slice(streams, processes)
         self.shards = [ShardSequence(model, config, device, part) for part in parts]
         self.workers: Workers | None = None
@@ -145,7 +171,7 @@ class ShardedGradient:
         window: ids [T+1+A, B].
         reset: whether the streams start from their initial state.
         """
-        self.model.zero_grad()
+        self.model.zero_grad(set_to_none=self.device.name != "cuda")  # recorded steps add to them where they are
         if self.processes == 1:
             return self.shards[0].backpropagate(window, reset=reset)
         if self.workers is None:

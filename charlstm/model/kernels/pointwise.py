@@ -27,7 +27,8 @@ def tanh_backward(dy: Tensor, y: Tensor, out: Tensor) -> Tensor:
 
 def tanh_(a: Tensor) -> Tensor:
     """Apply tanh in place. In float32 it is 2 sigmoid(2a) - 1, which is faster than torch's tanh on a CPU."""
-    return a.mul_(2).sigmoid_().mul_(2).sub_(1) if a.dtype == torch.float32 else a.tanh_()
+    is_slow = a.dtype == torch.float32 and a.device.type == "cpu"
+    return a.mul_(2).sigmoid_().mul_(2).sub_(1) if is_slow else a.tanh_()
 
 
 def softsign_(a: Tensor) -> Tensor:

@@ -16,11 +16,13 @@ from torch import Tensor
 class Resets:
     """The steps before which sequences restart. `keep` [T, B] is k_t as booleans; None means no resets.
 
-    A step without a reset costs nothing.
+    A step without a reset costs nothing on a CPU. A GPU is not asked which they are: it would have to be waited for.
     """
 
     def __init__(self, keep: Tensor | None = None) -> None:
-        restarts: list[bool] = [] if keep is None else (~keep).any(1).tolist()
+        restarts: list[bool] = []
+        if keep is not None:
+            restarts = (~keep).any(1).tolist() if keep.device.type == "cpu" else [True] * len(keep)
         self.keep = keep[..., None] if keep is not None and any(restarts) else None
         self.restarts = restarts
 
