@@ -27,13 +27,13 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
+from training import SYMBOLS, PlainModel
 
 from charlstm.config import Config, ModelConfig, TrainingConfig
 from charlstm.data.corpus import Corpus
 from charlstm.model.layers import TORCH_LAYERS
 from charlstm.training.trainer import Trainer
 
-SYMBOLS = 65
 SIZES = [f"lstm:{size}:{streams}" for size in ("2x512", "3x1024") for streams in (64, 256, 1024)]
 OTHERS = [f"{cell}:2x512:64" for cell in ("gru", "rnn", "lstm-peephole", "lstm-norm", "mlstm")]
 WARMUP = 5
@@ -89,20 +89,6 @@ def measure(name: str, model: ModelConfig, streams: int, time: int, rounds: int)
 def take_step(trainer: Trainer) -> None:
     trainer.step(1e-4)
     torch.cuda.synchronize()
-
-
-class PlainModel(nn.Module):
-    """A language model as one writes it with torch alone."""
-
-    def __init__(self, model: ModelConfig) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(SYMBOLS, model.embedding)
-        self.core = TORCH_LAYERS[model.cell](model.embedding, model.hidden, model.layers)  # type: ignore[call-arg]
-        self.head = nn.Linear(model.hidden, SYMBOLS)
-
-    def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.head(self.core(self.embedding(ids))[0])
-        return logits
 
 
 def make_plain_step(model: ModelConfig, streams: int, time: int, mixed: bool) -> Step:

@@ -1,6 +1,8 @@
 """Compare the training speed of charlstm with a plain loop over torch's layers in float32.
 
-    python benchmarks/training.py [--rounds 5] [--json] [--device D] [--engine E] [--precision P] [SHAPE ...]
+    python benchmarks/training.py [--rounds 5] [--json] [--engine E] [--precision P] [SHAPE ...]
+
+On a CPU; `gpu.py` does this on a GPU.
 
 A SHAPE is CELL:LAYERSxHIDDEN:BATCHxTIME, such as lstm:2x512:64x128. One step is forward, loss, backward, clipping and
 AdamW, with a vocabulary of 65. Both loops alternate in one process, with the same settings for threads and memory
@@ -81,12 +83,12 @@ Step = Callable[[], None]
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-def make_step(network: nn.Module, compute_loss: Loss, shape: Shape, device: str) -> Step:
+def make_step(network: nn.Module, compute_loss: Loss, shape: Shape) -> Step:
     """Return a training step of a network, on constant ids and targets [T, B]."""
     parameters = list(network.parameters())
     optimizer = torch.optim.AdamW(parameters, fused=True)
-    ids = torch.randint(SYMBOLS, (shape.time, shape.batch), device=device)
-    targets = torch.randint(SYMBOLS, (shape.time, shape.batch), device=device)
+    ids = torch.randint(SYMBOLS, (shape.time, shape.batch))
+    targets = torch.randint(SYMBOLS, (shape.time, shape.batch))
 
     def step() -> None:
         loss = compute_loss(ids, targets)
@@ -94,29 +96,27 @@ def make_step(network: nn.Module, compute_loss: Loss, shape: Shape, device: str)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-        if device == "cuda":
-            torch.cuda.synchronize()
 
     return step
 
 
 def make_charlstm_step(shape: Shape, device: Device) -> Step:
-    network = LanguageModel(shape.model, SYMBOLS, device.engine).to(device.name)
+    network = LanguageModel(shape.model, SYMBOLS, device.engine)
 
     def loss(ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         with device.autocast():
             return network.compute_loss(ids, targets, network.initial_state(shape.batch))[0].smoothed
 
-    return make_step(network, loss, shape, device.name)
+    return make_step(network, loss, shape)
 
 
-def make_plain_step(shape: Shape, device: Device) -> Step:
-    network = PlainModel(shape.model).to(device.name)
+def make_plain_step(shape: Shape) -> Step:
+    network = PlainModel(shape.model)
 
     def loss(ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return cross_entropy(network(ids).flatten(0, 1), targets.flatten())
 
-    return make_step(network, loss, shape, device.name)
+    return make_step(network, loss, shape)
 
 
 def time_steps(steps: list[Step], rounds: int) -> list[float]:
@@ -147,19 +147,17 @@ def measure_product_rate(shape: Shape, device: Device) -> float:
     """Return the FLOP/s of one large matrix product, [T*B, H] by [H, 4*H]."""
     dtype = torch.bfloat16 if device.precision == "bf16" else torch.float32
     rows, hidden = shape.batch * shape.time, shape.hidden
-    a, b = (torch.randn(size, device=device.name).to(dtype) for size in ((rows, hidden), (hidden, 4 * hidden)))
+    a, b = (torch.randn(size).to(dtype) for size in ((rows, hidden), (hidden, 4 * hidden)))
 
     def product() -> None:
         torch.mm(a, b)
-        if device.name == "cuda":
-            torch.cuda.synchronize()
 
     return 2 * rows * hidden * 4 * hidden / time_steps([product], 7)[0]
 
 
 def measure_peak_memory(shape: Shape, device: Device) -> int | None:
-    """Return the MB that a step adds to a process of its own at its peak, or None if not on a CPU and Linux."""
-    if device.name != "cpu" or sys.platform != "linux":
+    """Return the MB that a step adds to a process of its own at its peak, or None if not on Linux."""
+    if sys.platform != "linux":
         return None
     program = (
         "import re, runpy, sys; b = runpy.run_path(sys.argv[1])\n"
@@ -177,7 +175,7 @@ def measure(shape: Shape, device: Device, rounds: int) -> dict[str, object]:
     characters = shape.batch * shape.time
     steps = [make_charlstm_step(shape, device)]
     if shape.cell in TORCH_LAYERS:
-        steps.append(make_plain_step(shape, device))
+        steps.append(make_plain_step(shape))
     own, *torchs = (characters / s for s in time_steps(steps, rounds))
     rate = measure_product_rate(shape, device)
     return {
@@ -198,7 +196,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("shapes", nargs="*", default=SHAPES, metavar="SHAPE")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--device", default="auto")
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--json", action="store_true")
@@ -207,7 +204,7 @@ def main() -> None:
         print(f"{'':16} {'batch':7} {'charlstm':>9} {'plain':>9} {'ratio':>5}  of GEMM rate  peak MB at T, 2T")
     for text in arguments.shapes:
         shape = Shape.parse(text)
-        device = choose_device(shape.model, arguments.device, arguments.precision, arguments.engine)
+        device = choose_device(shape.model, "cpu", arguments.precision, arguments.engine)
         row = measure(shape, device, arguments.rounds)
         if arguments.json:
             print(json.dumps(row), flush=True)
