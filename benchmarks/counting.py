@@ -132,7 +132,7 @@ def draw_brackets(n: int, random: np.random.Generator) -> str:
 def find_failures(model: TextModel, language: str) -> list[int]:
     """Return the first lengths at which the model fails, at most `ERRORS`."""
     first, rest = ("(", [")"]) if language == "dyck" else (language[0], list(language[1:]))
-    network, vocabulary = model.network, model.vocabulary
+    network, vocabulary = model.network.networks[0], model.vocabulary
     assert vocabulary.end_of_document is not None
     ids = {symbol: int(vocabulary.lookup(symbol)[0]) for symbol in (first, *rest)}
     end = vocabulary.end_of_document

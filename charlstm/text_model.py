@@ -17,7 +17,7 @@ from charlstm.sampling.filters import log_softmax
 from charlstm.sampling.fragments import Fragment
 from charlstm.sampling.generate import generate
 from charlstm.sampling.mixture import Mixture
-from charlstm.sampling.network import Clamp, Network
+from charlstm.sampling.network import Clamp, Network, SymbolReader
 from charlstm.sampling.reading_order import ReadingOrder
 from charlstm.storage.locate import find_model, parse_path
 from charlstm.storage.model import ModelFile
@@ -32,8 +32,9 @@ class TextModel:
         model has both.
     clamps: units that do not follow their equations; `clamp` makes them.
     mixture: n-grams with which the distributions are mixed that samples are drawn from.
+    averaged: another model of the same vocabulary, with whose distributions those of this one are averaged.
 
-    Raises UsageError for a direction that the model does not have.
+    Raises UsageError for a direction that one of the models does not have, or another vocabulary.
     """
 
     def __init__(
@@ -42,25 +43,35 @@ class TextModel:
         direction: Direction = "forward",
         clamps: Sequence[Clamp] = (),
         mixture: Mixture | None = None,
+        averaged: ModelFile | None = None,
     ) -> None:
         self.file, self.direction, self.clamps, self.mixture = file, direction, clamps, mixture
         self.config = file.config
         self.vocabulary = file.vocabulary
         self.half = file.select_direction(direction)
+        self.averaged = averaged and averaged.select_direction(direction)
+        if averaged:
+            file.check_same_vocabulary(averaged)
 
     @cached_property
-    def network(self) -> Network:
+    def network(self) -> SymbolReader:
         """The network in float32."""
         return self.build_network(quantized=False)
 
     @cached_property
-    def quantized_network(self) -> Network:
+    def quantized_network(self) -> SymbolReader:
         """The network with 8-bit weights."""
         return self.build_network(quantized=True)
 
-    def build_network(self, *, quantized: bool) -> Network:
+    def build_network(self, *, quantized: bool) -> SymbolReader:
         end_of_document = self.vocabulary.end_of_document
-        return Network(self.half.config.model, self.half.weights, end_of_document, self.clamps, quantized=quantized)
+        own = Network(self.half.config.model, self.half.weights, end_of_document, self.clamps, quantized=quantized)
+        if not self.averaged:
+            return own
+        from charlstm.sampling.averaging import AveragedNetwork  # deferred: few samples need it
+
+        other = self.averaged
+        return AveragedNetwork(own, Network(other.config.model, other.weights, end_of_document, quantized=quantized))
 
     def generate(
         self,
@@ -118,7 +129,7 @@ class TextModel:
         Raises UsageError for an unknown character, unless `unknown` allows it.
         """
         ids, direction = self.vocabulary.encode(normalize_text(prompt, self.config.data), unknown), self.direction
-        network = self.quantized_network if self.file.choose_weights(config) == "int8" else self.network
+        network = self.quantized_network if self.choose_weights(config) == "int8" else self.network
         return generate(
             network,
             self.vocabulary,
@@ -132,6 +143,11 @@ class TextModel:
             processes=processes,
             mixture=self.mixture,
         )
+
+    def choose_weights(self, config: SamplingConfig) -> str:
+        """Return the weights to sample with, "int8" or "fp32", as `ModelFile.choose_weights`."""
+        files = (self.file, self.averaged) if self.averaged else (self.file,)
+        return "fp32" if any(file.choose_weights(config) == "fp32" for file in files) else "int8"
 
     def score(self, text: Text) -> NDArray[np.float32]:
         """Return the natural log-probability of each character given those before it, [length].
@@ -215,15 +231,23 @@ class TextModel:
         return [(template.render(found.fills).decode("utf-8", "replace"), found.log_probability) for found in fillings]
 
 
-def load(path: str | Path, direction: Direction = "forward") -> TextModel:
+def load(path: str | Path, direction: Direction = "forward", *, average: str | Path | None = None) -> TextModel:
     """Load a trained model.
 
     path: a run folder, whose best model is loaded, or a model file.
     direction: "forward" or, for a bidirectional model, "backward".
+    average: another model of the same vocabulary, with whose distributions those of this one are averaged in samples
+        and scores.
 
-    Raises UsageError if `path` is empty, no model is there or it lacks the direction, ModelFileError if it is damaged.
+    Raises UsageError if `path` is empty, no model is there, it lacks the direction or the vocabularies differ,
+    ModelFileError if it is damaged.
     """
-    return TextModel(ModelFile.load(find_model(parse_path(path, "the path of the model"), {})), direction)
+    file, *others = (
+        ModelFile.load(find_model(parse_path(each, "the path of the model"), {}))
+        for each in (path, average)
+        if each is not None
+    )
+    return TextModel(file, direction, averaged=others[0] if others else None)
 
 
 def draw_seed() -> int:

@@ -51,7 +51,7 @@ def test_a_sample_does_not_depend_on_how_many_are_drawn(cell: str, monkeypatch: 
 
 def test_the_unknown_symbol_is_never_sampled() -> None:
     model = untrained(CharVocabulary("ab", with_unknown=True))
-    model.network.head[1][2] = 50
+    model.network.networks[0].head.bias[2] = 50
     assert set(samples(model, 1, length=300)[0]) == set(b"ab")
 
 

@@ -252,7 +252,7 @@ def test_a_signed_clamp_counts_standard_deviations_over_a_text() -> None:
     vocabulary = CharVocabulary("\n abc")
     file, text = random_model(vocabulary), "abc cab\n" * 5
     values = trace(file, vocabulary.encode(text)).of_unit(Unit(0, 3), "cell")
-    (clamp,) = TextModel(file).clamp({"0.3": "-1.5", "0.4": 2}, text).network.clamps
+    (clamp,) = TextModel(file).clamp({"0.3": "-1.5", "0.4": 2}, text).network.networks[0].clamps
     assert clamp.units.tolist() == [3, 4]
     np.testing.assert_allclose(clamp.values, [values.mean() - 1.5 * values.std(), 2], atol=1e-6)
 

@@ -134,4 +134,4 @@ def test_compiling_in_the_middle_of_a_sample_changes_nothing(run: Path, monkeypa
     monkeypatch.setattr("charlstm.sampling.generate.COMPILE_FROM", 0)
     model = load(run)
     assert "".join(model.generate("The ", config, seed=7)) == slow
-    assert any(step is not None for step in model.quantized_network.layer_steps)
+    assert any(step is not None for step in model.quantized_network.networks[0].layer_steps)

@@ -46,6 +46,16 @@ ModelOption = Annotated[
     ),
 ]
 
+AverageOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Average the model with this one, which has the same vocabulary: the mean of their distributions.",
+        metavar="MODEL",
+        click_type=PATH,
+        show_default=False,
+    ),
+]
+
 CorpusArgument = Annotated[
     list[str] | None,
     typer.Argument(

@@ -15,7 +15,7 @@ from charlstm.matrices import MAX_ROWWISE, Array
 from charlstm.sampling.filters import log_softmax, mask_symbol, mask_symbols, sample_ids
 from charlstm.sampling.fragments import Fragment, Sample
 from charlstm.sampling.mixture import MAX_RUN_LENGTH, Mixture, follow
-from charlstm.sampling.network import Network, States, prefill, select_rows
+from charlstm.sampling.network import States, SymbolReader, prefill, select_rows
 from charlstm.sampling.reading_order import ReadingOrder
 from charlstm.sampling.repeats import RepeatIndex
 from charlstm.sampling.stop_strings import StopMatcher
@@ -33,7 +33,7 @@ COMPILE_FROM = 4.0
 
 
 def generate(
-    network: Network,
+    network: SymbolReader,
     vocabulary: Vocabulary,
     prompt: Ids,
     config: SamplingConfig,
@@ -69,7 +69,7 @@ class Decoder:
 
     def __init__(
         self,
-        network: Network,
+        network: SymbolReader,
         vocabulary: Vocabulary,
         config: SamplingConfig,
         order: ReadingOrder,
@@ -168,9 +168,10 @@ class Decoder:
         return drawable, exhausted.tolist()
 
 
-def speed_up(network: Network) -> None:
-    """Compile the steps of a quantized network, if numba is installed. The samples stay the same."""
+def speed_up(reader: SymbolReader) -> None:
+    """Compile the steps of quantized networks, if numba is installed. The samples stay the same."""
     with suppress(ImportError):
         from charlstm.sampling.compiled import compile_network  # imports numba
 
-        compile_network(network)
+        for network in reader.networks:
+            compile_network(network)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +64,30 @@ class Clamp(NamedTuple):
     rows: Ids | slice = slice(None)
 
 
+class LogitHead(Protocol):
+    """An output layer, or several as one."""
+
+    def logits(self, x: Array) -> Array: ...
+
+
+class SymbolReader(Protocol):
+    """What reads symbols and predicts the next one: a network, or several as one, with the methods of `Network`."""
+
+    quantized: bool
+
+    @property
+    def networks(self) -> Sequence[Network]: ...
+
+    @property
+    def head(self) -> LogitHead: ...
+
+    def initial_state(self, n: int) -> States: ...
+
+    def step(self, ids: Ids, states: States) -> tuple[Array, States]: ...
+
+    def advance(self, ids: Ids, states: States) -> tuple[Array, States]: ...
+
+
 class Network:
     """Embedding, layers and head of a model, which reads N sequences at once.
 
@@ -98,6 +122,11 @@ class Network:
         self.uses_table = len(self.embedding) * width <= MAX_TABLE
         self.projections = np.empty((len(self.embedding) if self.uses_table else 0, width), np.float32)
         self.known_ids: set[int] = set()
+
+    @property
+    def networks(self) -> Sequence[Network]:
+        """The networks of which the prediction is made: this one."""
+        return (self,)
 
     def quantize(self) -> None:
         """Round the matrices that multiply states. The projection of embeddings, computed once per id, stays exact."""
@@ -207,7 +236,7 @@ def reset_rows(states: States, mask: NDArray[np.bool_]) -> States:
     return [tuple(part * keep for part in state) for state in states]
 
 
-def prefill(network: Network, ids: Ids) -> tuple[Array, States]:
+def prefill(network: SymbolReader, ids: Ids) -> tuple[Array, States]:
     """Read one sequence of at least one id. Return the head's input, [1, R], and the state after it."""
     states = network.initial_state(1)
     for i in range(len(ids)):

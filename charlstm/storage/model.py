@@ -67,6 +67,15 @@ class ModelFile:
         loses = isinstance(loss, float) and loss > MAX_QUANTIZATION_LOSS
         return {"auto": "fp32" if loses else "int8"}.get(config.weights, config.weights)
 
+    def check_same_vocabulary(self, other: ModelFile) -> None:
+        """Raise UsageError unless another model has the same symbols, so that their distributions can be averaged."""
+        ours, theirs = self.vocabulary, other.vocabulary
+        if ours.to_dict() != theirs.to_dict():
+            raise UsageError(
+                f"--average: that model has {theirs.size} symbols and this one {ours.size}, not all of them the same",
+                "average models of the same corpus",
+            )
+
     def select_direction(self, direction: Direction) -> ModelFile:
         """Return one direction of a bidirectional model as a model of its own. The backward one reads from the end.
 

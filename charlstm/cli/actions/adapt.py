@@ -12,6 +12,7 @@ from charlstm.config import AdaptationConfig, Direction, UnknownPolicy
 from charlstm.console import Console
 from charlstm.evaluation.metrics import with_symbols
 from charlstm.runtime import retain_freed_memory
+from charlstm.sampling.averaging import average
 from charlstm.sampling.mixture import Mixture
 from charlstm.storage.model import ModelFile
 
@@ -40,9 +41,16 @@ def adapt_model(
 
 
 def read_mixture(
-    console: Console, file: ModelFile, source: str, direction: Direction, unknown: UnknownPolicy
+    console: Console,
+    file: ModelFile,
+    averaged: ModelFile | None,
+    source: str,
+    direction: Direction,
+    unknown: UnknownPolicy,
 ) -> Mixture:
     """Return the mixture of the model with an n-gram model after both have read a text, once in this direction.
+
+    averaged: the model reads as the mean of itself and this one.
 
     Raises as `charlstm eval` does for the text.
     """
@@ -52,7 +60,12 @@ def read_mixture(
     from charlstm.model.loading import load_language_model
 
     mixture = Mixture(file.vocabulary.size)
-    windows = predict_in_order(load_language_model(one_direction), ids, file.vocabulary.bos)
+    windows: Iterator[NDArray[np.float32]] = predict_in_order(
+        load_language_model(one_direction), ids, file.vocabulary.bos
+    )
+    if averaged:
+        other = load_language_model(averaged.select_direction(direction))
+        windows = map(average, windows, predict_in_order(other, ids, file.vocabulary.bos))
     for window, symbols in with_symbols(show_reading(console, windows, len(ids)), ids):
         mixture.read(window, symbols)
     return mixture

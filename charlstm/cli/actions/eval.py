@@ -20,6 +20,7 @@ from charlstm.evaluation.metrics import Metrics, log_probabilities_of, with_symb
 from charlstm.infilling.benchmark import GapResults, HiddenGaps, characters_needed, fill_hidden_gaps
 from charlstm.infilling.context import Predictors
 from charlstm.runtime import retain_freed_memory
+from charlstm.sampling.averaging import average
 from charlstm.sampling.mixture import Mixture
 from charlstm.storage.model import ModelFile
 
@@ -33,21 +34,27 @@ def evaluate_model(
     source: TextSource,
     gaps: GapOptions | None,
     adaptation: AdaptationConfig | None,
+    averaged: Path | None,
     *,
     mix: bool,
 ) -> dict[str, Any]:
     """Return the metrics of a model on a text by their JSON keys.
 
-    gaps: adds how many hidden gaps the model fills correctly. adaptation: adds the metrics of dynamic evaluation. mix:
-    adds those of the model, with `adaptation` as it adapts, mixed with an n-gram model.
+    gaps: adds how many hidden gaps the model fills correctly. The others add the metrics of a text that is read in one
+    stream: with `averaged`, those of the mean with this model; with `adaptation`, those of models that adapt to the
+    text; with `mix`, those of all this mixed with an n-gram model.
     """
     retain_freed_memory()
     file = ModelFile.load(path)
+    files = [file]
+    if averaged:
+        files.append(ModelFile.load(averaged))
+        file.check_same_vocabulary(files[-1])
     tokens, about = read_text_to_score(console, file, path, source)
     size_bytes = about.pop("bytes")
     metrics = {"model": str(path), **about, **compute_metrics(file, tokens, size_bytes)}
-    if adaptation or mix:
-        metrics |= compute_sequential_metrics(console, file, tokens, size_bytes, adaptation, mix=mix)
+    if adaptation or averaged or mix:
+        metrics |= compute_sequential_metrics(console, files, tokens, size_bytes, adaptation, mix=mix)
     if gaps:
         metrics |= compute_gap_metrics(console, file, tokens, gaps)
     return metrics
@@ -72,28 +79,33 @@ def compute_metrics(file: ModelFile, tokens: Tokens, size_bytes: int) -> dict[st
 
 def compute_sequential_metrics(
     console: Console,
-    file: ModelFile,
+    files: list[ModelFile],
     tokens: Tokens,
     size_bytes: int,
     adaptation: AdaptationConfig | None,
     *,
     mix: bool,
 ) -> dict[str, float]:
-    """Return the metrics of a text that is read in one stream: adapting to it, mixed with its n-grams, or both."""
+    """Return the metrics of a text that is read in one stream, by one model or by the mean of two."""
     from charlstm.evaluation.dynamic import predict_dynamically
     from charlstm.evaluation.forward import predict_in_order
     from charlstm.model.loading import load_language_model
 
-    model, bos = load_language_model(file), file.vocabulary.bos
-    windows: Iterator[NDArray[np.float32]] = (
-        predict_dynamically(model, tokens, bos, adaptation) if adaptation else predict_in_order(model, tokens, bos)
-    )
-    nats = {"dynamic": 0.0} if adaptation else {}
-    nats |= {"mixed": 0.0} if mix else {}
-    mixture = Mixture(file.vocabulary.size)
+    vocabulary = files[0].vocabulary
+    models = [load_language_model(file) for file in files]
+    readings: list[Iterator[NDArray[np.float32]]] = [
+        predict_dynamically(model, tokens, vocabulary.bos, adaptation)
+        if adaptation
+        else predict_in_order(model, tokens, vocabulary.bos)
+        for model in models
+    ]
+    windows = readings[0] if len(readings) == 1 else map(average, *readings)
+    plain = "dynamic" if adaptation else "averaged" if len(files) > 1 else ""
+    nats = dict.fromkeys([plain] * bool(plain) + ["mixed"] * mix, 0.0)
+    mixture = Mixture(vocabulary.size)
     for window, symbols in with_symbols(show_reading(console, windows, len(tokens)), tokens):
-        if adaptation:
-            nats["dynamic"] -= float(log_probabilities_of(symbols, window).sum(dtype="float64"))
+        if plain:
+            nats[plain] -= float(log_probabilities_of(symbols, window).sum(dtype="float64"))
         if mix:
             nats["mixed"] -= float(log_probabilities_of(symbols, mixture.read(window, symbols)).sum())
     return {

@@ -55,15 +55,22 @@ def write_samples(console: Console, path: Path, request: SampleRequest, *, name_
     if request.adapt is not None or request.mix is not None:
         # an unknown character of the prompt is reported before the wait, not after
         file.vocabulary.encode(normalize_text(request.prompt, file.config.data), request.unknown)
+    averaged = None if request.average is None else ModelFile.load(request.average)
+    if averaged:
+        file.check_same_vocabulary(averaged)  # before a text is read
     if request.adapt is not None:
         file = adapt_to_text(console, file, request.adapt, request)
+        averaged = averaged and adapt_to_text(console, averaged, request.adapt, request)
     clamps = fix_units(console, file, path, request) if request.clamps else []
-    mixture = mix_with_text(console, file, request.mix, request) if request.mix is not None else None
-    model = TextModel(file, request.direction, clamps, mixture)  # rejects a wrong direction before a corpus is read
+    mixture = None
+    if request.mix is not None:
+        mixture = mix_with_text(console, file, averaged, request.mix, request)
+    # A wrong direction is rejected before a corpus is read.
+    model = TextModel(file, request.direction, clamps, mixture, averaged)
     report = make_novelty_report(console, file, path) if request.novelty else None
     seed = draw_seed() if request.seed is None else request.seed
     if request.seed is None or name_model:
-        about = [escape_controls(str(path)), file.choose_weights(request.sampling)]
+        about = [escape_controls(str(path)), model.choose_weights(request.sampling)]
         console.note(", ".join(about + [f"--seed {seed}"] * (request.seed is None)), "dim")
     if len(request.prompt) > LONG_PROMPT:
         console.note(f"reading a prompt of {len(request.prompt):,} characters", "dim")
@@ -110,10 +117,12 @@ def adapt_to_text(console: Console, file: ModelFile, source: str, request: Sampl
     return adapt_model(console, file, source, request.direction, request.unknown, request.adaptation)
 
 
-def mix_with_text(console: Console, file: ModelFile, source: str, request: SampleRequest) -> Mixture:
+def mix_with_text(
+    console: Console, file: ModelFile, averaged: ModelFile | None, source: str, request: SampleRequest
+) -> Mixture:
     from charlstm.cli.actions.adapt import read_mixture  # reads texts, which would slow down every start
 
-    return read_mixture(console, file, source, request.direction, request.unknown)
+    return read_mixture(console, file, averaged, source, request.direction, request.unknown)
 
 
 def fix_units(console: Console, file: ModelFile, path: Path, request: SampleRequest) -> list[Clamp]:

@@ -8,7 +8,16 @@ from typing import Annotated, Literal
 
 import typer
 
-from charlstm.cli.options import SOURCE, EncodingOption, ErrorsOption, JsonOption, ModelOption, UnknownOption, command
+from charlstm.cli.options import (
+    SOURCE,
+    AverageOption,
+    EncodingOption,
+    ErrorsOption,
+    JsonOption,
+    ModelOption,
+    UnknownOption,
+    command,
+)
 from charlstm.cli.stdin import check_text_source
 from charlstm.config import AdaptationConfig, UnknownPolicy
 from charlstm.console import Console, escape_controls
@@ -83,6 +92,7 @@ def eval_(
     dynamic: Annotated[
         bool, typer.Option("--dynamic", help="Add the metrics of a model that keeps learning as it reads.")
     ] = False,
+    average: AverageOption = None,
     mix: Annotated[
         bool,
         typer.Option(
@@ -127,11 +137,11 @@ def eval_(
 ) -> None:
     """Measure how well a model predicts a text.
 
-    The result is one set of metrics; --dynamic, --mix and --gaps add to it.
+    The result is one set of metrics; --dynamic, --average, --mix and --gaps add to it.
     """
     if settings and not dynamic:
         raise UsageError(f"{next(iter(settings.values())).where} has no effect without --dynamic")
-    added = {"--dynamic": dynamic, "--mix": mix, "--gaps": gaps is not None}
+    added = {"--dynamic": dynamic, "--average": average is not None, "--mix": mix, "--gaps": gaps is not None}
     check_text_source(console, bool(files), part, unknown, encoding, errors)
     if by and (other := next((name for name, on in added.items() if on), "")):
         raise UsageError(f"--by shows the loss itself: give it without {other}")
@@ -151,7 +161,8 @@ def eval_(
 
     from charlstm.cli.actions.eval import evaluate_model, write_metrics
 
-    metrics = evaluate_model(console, path, source, gap_options, adaptation if dynamic else None, mix=mix)
+    averaged = None if average is None else find_model(average, console.environ)
+    metrics = evaluate_model(console, path, source, gap_options, adaptation if dynamic else None, averaged, mix=mix)
     write_metrics(console, metrics, as_json)
 
 

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from charlstm.cli.options import SOURCE, JsonLinesOption, ModelOption, SampleSeedOption, UnknownOption, command
+from charlstm.cli.options import (
+    SOURCE,
+    AverageOption,
+    JsonLinesOption,
+    ModelOption,
+    SampleSeedOption,
+    UnknownOption,
+    command,
+)
 from charlstm.cli.prompt import read_prompt
 from charlstm.config import AdaptationConfig, Direction, SamplingConfig, UnknownPolicy
 from charlstm.console import Console
@@ -38,6 +47,8 @@ class SampleRequest:
     clamps: list[str]
     adapt: str | None
     """The text to adapt to first: a file, or - for stdin."""
+    average: Path | None
+    """The model file with which the model is averaged."""
     mix: str | None
     """The text whose n-grams are mixed in: a file."""
     adaptation: AdaptationConfig
@@ -93,6 +104,7 @@ def sample(
             show_default=False,
         ),
     ] = None,
+    average: AverageOption = None,
     mix: Annotated[
         str | None,
         typer.Option(
@@ -127,6 +139,8 @@ def sample(
     sampling = build_section(SamplingConfig, environment, "sampling")
     adaptation = build_section(AdaptationConfig, environment, "adaptation")
     check_sources(settings, prompt, prompt_file, adapt)
+    if average is not None and adapt == "-":
+        raise UsageError("--adapt reads a file, not stdin, with --average: both models learn from it")
     if mix == "-":
         raise UsageError("--mix reads a file, not stdin")
     if "" in (stop or []):
@@ -151,6 +165,7 @@ def sample(
         unknown=unknown,
         clamps=clamp or [],
         adapt=adapt,
+        average=None if average is None else find_model(average, console.environ),
         mix=mix,
         adaptation=adaptation,
         echo=not no_echo,
