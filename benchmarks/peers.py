@@ -137,7 +137,7 @@ def charlstm_sides(hidden: int) -> dict[str, Callable[[], Iterator[int]]]:
     """Return charlstm with one sample, in NumPy and compiled, and with many."""
     config = ModelConfig(layers=2, hidden=hidden)
     weights = LanguageModel(config, SYMBOLS, "torch").export_weights()
-    vocabulary = CharVocabulary("".join(chr(0x100 + k) for k in range(SYMBOLS - 1)))
+    vocabulary = CharVocabulary("".join(chr(0x100 + k) for k in range(SYMBOLS)))
     one, compiled, many = (Network(config, weights, quantized=True) for _ in range(3))
     compile_network(compiled)
 

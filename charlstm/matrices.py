@@ -28,6 +28,9 @@ MAX_EXACT = 2**24 - 1
 MIN_LEVEL = 250
 """The largest integer of a vector's entry is at least this: less would cost more precision than the weights do."""
 
+MIN_TOGETHER = 16
+"""Fewest vectors that are multiplied together: for fewer, a matrix product is slower than products with each vector."""
+
 MAX_ROWWISE = 64
 """Most vectors that are multiplied one by one with a matrix of floats."""
 
@@ -85,11 +88,24 @@ class QuantizedMatrix:
     def sum_products(self, q: Array) -> Array:
         """Return the product with each of N vectors of integers, [N, C]: [N, R]."""
         if len(self.parts) == 1:
-            return q @ self.parts[0].T
+            return multiply_exactly(self.parts[0], q)
         y = np.zeros((len(q), len(self.scales)), np.float32)
         for columns, part in zip(self.columns, self.parts, strict=True):
-            y += q[:, columns] @ part.T
+            y += multiply_exactly(part, q[:, columns])
         return y
+
+
+def multiply_exactly(integers: Array, q: Array) -> Array:
+    """Return the product of a matrix of integers [R, C] with each of N vectors of integers, [N, C]: [N, R]."""
+    if len(q) < MIN_TOGETHER:
+        return multiply_one_by_one(integers, q)
+    return np.asarray(q @ integers.T, np.float32)
+
+
+def multiply_one_by_one(matrix: Array, x: Array) -> Array:
+    """Return the product of a matrix [R, C] with each of N vectors, [N, C]: [N, R]."""
+    y: Array = np.matmul(matrix, x[:, :, None])[:, :, 0]
+    return y
 
 
 def divide_columns(integers: Array) -> tuple[list[Array], int]:
@@ -119,5 +135,4 @@ def matvec(matrix: Matrix, x: Array) -> Array:
         return matrix.multiply(x)
     if len(x) > MAX_ROWWISE:
         return np.asarray(x @ matrix.T, np.float32)
-    y: Array = np.matmul(matrix, x[:, :, None])[:, :, 0]
-    return y
+    return multiply_one_by_one(matrix, x)
