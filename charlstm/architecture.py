@@ -1,13 +1,14 @@
 """The weights of a model: one table of their names in a file, their paths in the torch module and their shapes.
 
-In the shapes, V is the number of symbols, E the width of the embedding, H the hidden units, R the inputs of a head
-(H, or layers * H where the head reads all layers) and J the units that join both directions.
+In the shapes, V is the number of symbols, E the width of the embedding, K the rows for pairs of symbols, H the hidden
+units, R the inputs of a head (H, or layers * H where the head reads all layers) and J the units that join both
+directions.
 """
 
 from __future__ import annotations
 
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from charlstm.cells import CELLS
 from charlstm.config import Direction, ModelConfig
@@ -33,6 +34,7 @@ class HeadNames(NamedTuple):
 
 
 EMBEDDING = "embedding.weight"
+BIGRAMS = "bigrams.weight"
 HEAD = HeadNames("head.weight", "head.bias", "projection.weight")
 JOINT_HEAD = HeadNames("joint.weight", "joint.bias", "joint.projection.weight", "joint.mix.weight", "joint.mix.bias")
 BACKWARD_PREFIX = "backward."
@@ -50,7 +52,8 @@ def list_weights(config: ModelConfig, vocabulary_size: int) -> list[Weight]:
     head_inputs = config.hidden * (config.layers if config.head == "all" else 1)
     embedding = Weight(EMBEDDING, EMBEDDING, (vocabulary_size, config.embedding), per_symbol=True)
     head = list_head_weights(config, vocabulary_size, head_inputs, HEAD, torch_projection="head.projection.weight")
-    direction = [*list_layer_weights(config), *head]
+    bigrams = [Weight(BIGRAMS, BIGRAMS, (config.bigrams, config.embedding))] if config.bigrams else []
+    direction = [*bigrams, *list_layer_weights(config), *head]
     if not config.bidirectional:
         return [embedding, *direction]
     width = config.joint_width
@@ -132,6 +135,15 @@ def count_parameters(config: ModelConfig, vocabulary_size: int) -> int:
 def count_recurrent_weights(config: ModelConfig) -> int:
     """Return the weights of the recurrent layers of one direction."""
     return sum(prod(weight.shape) for weight in list_layer_weights(config))
+
+
+BIGRAM_FACTOR = 1_000_003
+"""A prime by which the rows of the pairs with one symbol are spread over the table."""
+
+
+def bigram_row(before: Any, ids: Any, rows: int) -> Any:
+    """Return the rows for pairs of symbols, given arrays or tensors: the symbol before, plus 1, and the current id."""
+    return (before * BIGRAM_FACTOR + ids) % rows
 
 
 def vocabulary_share(config: ModelConfig, vocabulary_size: int) -> float:

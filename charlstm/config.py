@@ -26,6 +26,12 @@ class ModelConfig(CheckedFields):
     layers: int = setting(1, "Number of recurrent layers.", flag=True, minimum=1, maximum=64)
     hidden: int = setting(384, "Number of units in each recurrent layer.", flag=True, minimum=1, maximum=16384)
     embedding: int = setting(64, "Size of the embedding vector of a character.", minimum=1, maximum=16384)
+    bigrams: int = setting(
+        0,
+        "Rows of a table of embeddings of pairs of characters, added to those of characters; 0 is none.",
+        minimum=0,
+        maximum=2**20,
+    )
     bidirectional: bool = setting(
         False, "Train a forward and a backward stack and predict from both, for `charlstm fill`.", flag=True
     )

@@ -37,6 +37,7 @@ SIZE, BOS, END = 7, 0, 6
 OPTIONS: list[dict[str, Any]] = [
     {"between": "highway"},
     {"head": "all"},
+    {"bigrams": 30},
     {"head": "tied"},
     {"head": "tied", "embedding": 128},
     {"zoneout": 0.2},

@@ -62,6 +62,8 @@ OPTIONS: list[dict[str, Any]] = [
     {"between": "residual"},
     {"between": "highway"},
     {"head": "all"},
+    {"bigrams": 50},
+    {"bigrams": 500, "head": "tied"},
     {"head": "tied"},
     {"head": "tied", "embedding": 16},
     {"zoneout": 0.2},
@@ -105,7 +107,9 @@ def test_numpy_gives_the_logits_of_torch(cell: str, layers: int) -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("options", [{"layers": 1}, {"layers": 3}, {"layers": 2, **OPTIONS[-1]}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"layers": 1}, {"layers": 3}, {"layers": 2, "bigrams": 70, **OPTIONS[-1]}], ids=str
+)
 @torch.inference_mode()
 def test_with_documents_numpy_pieces_and_single_documents_give_the_logits_of_the_whole(
     cell: str, options: dict[str, Any]

@@ -67,6 +67,7 @@ def test_both_engines_have_the_losses_of_a_cpu(cell: str, engine: str) -> None:
 
 
 RANDOM_MASKS = {
+    "bigrams": 64,
     "dropout": 0.3,
     "weight_dropout": 0.2,
     "embedding_dropout": 0.1,

@@ -30,6 +30,7 @@ from tests.support.training import CORPUS, make_config, stop_at
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the ranks are forks of the test")
 
 RANDOM: dict[str, Any] = {
+    "bigrams": 40,
     "dropout": 0.3,
     "zoneout": 0.1,
     "weight_dropout": 0.2,

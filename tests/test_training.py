@@ -47,7 +47,14 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.parametrize(
     "settings",
-    [{"engine": "torch"}, {"engine": "kernel"}, {"zoneout": 0.1}, {"bidirectional": True}, {"between": "highway"}],
+    [
+        {"engine": "torch"},
+        {"engine": "kernel"},
+        {"zoneout": 0.1},
+        {"bidirectional": True},
+        {"between": "highway"},
+        {"bigrams": 9},
+    ],
     ids=str,
 )
 def test_a_step_leaves_no_graph_behind(settings: dict[str, Any]) -> None:
@@ -391,6 +398,19 @@ def test_init_from_takes_over_weights_character_by_character(tmp_path: Path) -> 
         np.testing.assert_array_equal(weights[name][here], first.weights[name][there])
     with pytest.raises(UsageError, match="hidden is 12 in that model and 13 here"):
         Trainer(corpus, make_config(hidden=13)).init_from(first)
+
+
+def test_init_from_takes_over_the_rows_of_pairs_only_with_the_same_symbols(tmp_path: Path) -> None:
+    """With others, a pair has another row, and those of another pair would be no better than zeros."""
+    list(run_training(CORPUS, make_config(bigrams=60), RunFolder(tmp_path / "first")))
+    first = ModelFile.load(tmp_path / "first" / "best.safetensors")
+    assert first.weights["bigrams.weight"].any()
+    same, other = (Trainer(corpus, make_config(bigrams=60)) for corpus in (CORPUS, Corpus.from_text("ab§" * 500)))
+    for trainer in (same, other):
+        trainer.init_from(first)
+    rows = same.model.export_weights()["bigrams.weight"]
+    np.testing.assert_array_equal(rows, first.weights["bigrams.weight"])
+    assert not other.model.export_weights()["bigrams.weight"].any()
 
 
 def test_max_time_ends_training(tmp_path: Path) -> None:

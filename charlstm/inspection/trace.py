@@ -134,7 +134,7 @@ def trace_network(
     """
     read = np.concatenate([[vocabulary.bos], ids])
     series: dict[tuple[int, str], Array] = {}
-    u, outputs = network.embedding[read], []
+    u, outputs = network.embed(read, last_symbols(network, read)), []
     for k, layer in enumerate(network.layers):
         values = trace_layer(network, k, matvec(layer["weight_ih"], u) + layer["bias_ih"], read, tick)
         y = values[network.cell.state[0]]
@@ -143,6 +143,12 @@ def trace_network(
         series |= {(k, name): each[1:] for name, each in values.items()}
     head_inputs = np.concatenate(outputs, 1) if network.config.head == "all" else u
     return series, compute_predictions(network, head_inputs, ids)
+
+
+def last_symbols(network: Network, ids: Ids) -> Ids:
+    """Return the symbol before each of these, plus 1, or 0 where the state is reset, [T]."""
+    last = np.concatenate([[0], ids[:-1] + 1])
+    return last if network.end_of_document is None else np.where(ids == network.end_of_document, 0, last)
 
 
 def trace_layer(network: Network, k: int, x: Array, ids: Ids, tick: Callable[[], None]) -> dict[str, Array]:

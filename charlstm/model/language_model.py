@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from charlstm.config import ModelConfig, RegularizationConfig
+from charlstm.model.bigrams import Bigrams
 from charlstm.model.head import Head
 from charlstm.model.kernels.cross_entropy import linear_cross_entropy
 from charlstm.model.kernels.resets import NO_RESETS, Resets
@@ -74,6 +75,7 @@ class LanguageModel(ExportableModule):
         self.config = replace(config, bidirectional=False)
         self.end_of_document = end_of_document
         self.embedding = embedding or nn.Embedding(vocabulary_size, config.embedding)
+        self.bigrams = Bigrams(config) if config.bigrams else None
         self.stack = Stack(config, engine, regularization)
         self.label_smoothing = regularization.label_smoothing
         self.head_layers = config.layers if config.head == "all" else 1
@@ -98,13 +100,14 @@ class LanguageModel(ExportableModule):
     def unroll(self, ids: Tensor, states: TensorStates) -> tuple[StackOutputs, TensorStates]:
         """Read ids [T, B] and return the outputs of the layers after each of them."""
         resets = NO_RESETS if self.end_of_document is None else Resets(ids != self.end_of_document)
-        outputs, states = self.stack(ids, self.embedding.weight, states, resets)
+        outputs, states = self.stack(ids, self.embedding.weight, states, resets, self.bigrams)
         head_input = torch.cat([self.stack.apply_dropout(y) for y in outputs[-self.head_layers :]], -1)
         return StackOutputs(outputs[-1], head_input, resets.keep), states
 
     def initial_state(self, batch: int) -> TensorStates:
         """Return the states of B sequences before their first character."""
-        return self.stack.initial_state(batch)
+        states = self.stack.initial_state(batch)
+        return [*states, (states[0][0].new_zeros(batch, 1),)] if self.bigrams else states
 
 
 def compute_head_losses(head: Head, head_input: Tensor, targets: Tensor, label_smoothing: float) -> Losses:

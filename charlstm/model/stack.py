@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import embedding
 
 from charlstm.config import ModelConfig, RegularizationConfig
+from charlstm.model.bigrams import Bigrams
 from charlstm.model.dropout import drop_rows, drop_units
 from charlstm.model.kernels.resets import NO_RESETS, Resets
 from charlstm.model.kernels.sequence import TensorState
 from charlstm.model.layers import Engine, Layer
 
 TensorStates = list[TensorState]
-"""The state of every layer."""
+"""The state of every layer, then that of the bigrams, if any: the last symbol that was read, plus 1, [B, 1]."""
 
 
 class Stack(nn.Module):
@@ -32,18 +34,34 @@ class Stack(nn.Module):
         self.config, self.regularization = config, regularization
 
     def forward(
-        self, ids: Tensor, table: Tensor, states: TensorStates, resets: Resets = NO_RESETS
+        self,
+        ids: Tensor,
+        table: Tensor,
+        states: TensorStates,
+        resets: Resets = NO_RESETS,
+        bigrams: Bigrams | None = None,
     ) -> tuple[list[Tensor], TensorStates]:
-        """Read the rows of a table [V, E] at ids [T, B]; return the output [T, B, H] of every layer before dropout."""
+        """Read the rows of a table [V, E] at ids [T, B]; return the output [T, B, H] of every layer before dropout.
+
+        With bigrams, theirs are added, and the last of the states is that of the bigrams.
+        """
         rate = self.regularization.embedding_dropout if self.training else 0.0
         first, *others = self.layers
-        y, state = first.forward_ids(ids, drop_rows(table, rate), states[0], resets)  # type: ignore[operator]
+        table = drop_rows(table, rate)
+        if bigrams is None:
+            y, state = first.forward_ids(ids, table, states[0], resets)  # type: ignore[operator]
+        else:
+            *states, (last,) = states
+            pairs, last = bigrams(ids, last, resets)
+            y, state = first(embedding(ids, table) + pairs, states[0], resets)
         outputs, states_after = [y], [state]
         for k, (layer, state) in enumerate(zip(others, states[1:], strict=True), 1):
             u = self.apply_dropout(outputs[-1])
             y, state_after = layer(u, state, resets)
             outputs.append(self.combine(k, u, y))
             states_after.append(state_after)
+        if bigrams is not None:
+            states_after.append((last,))
         return outputs, states_after
 
     def combine(self, k: int, u: Tensor, y: Tensor) -> Tensor:

@@ -45,9 +45,9 @@ class AveragedNetwork:
 
     def advance(self, ids: Ids, states: States) -> tuple[Array, States]:
         """Read one id per sequence, [N]. Return the inputs of both heads, [N, R], and the states."""
-        layers = self.first.config.layers
-        x_first, first = self.first.advance(ids, states[:layers])
-        x_second, second = self.second.advance(ids, states[layers:])
+        count = len(self.first.initial_state(0))
+        x_first, first = self.first.advance(ids, states[:count])
+        x_second, second = self.second.advance(ids, states[count:])
         return np.concatenate([x_first, x_second], 1), first + second
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.architecture import EMBEDDING, HEAD, HeadNames, highway_name, layer_weight_name
+from charlstm.architecture import BIGRAMS, EMBEDDING, HEAD, HeadNames, bigram_row, highway_name, layer_weight_name
 from charlstm.cells import ACTIVATIONS, CELLS, Gates, State, Weights, sigmoid
 from charlstm.config import ModelConfig
 from charlstm.matrices import Array, Matrix, QuantizedMatrix, matvec
@@ -20,7 +20,7 @@ LayerStep = Callable[[Array, State], State]
 """Returns the state of a layer from its projected input, [1, G*H], and its state before, [1, H] each."""
 
 States = list[State]
-"""The state of each layer."""
+"""The state of each layer, then that of the bigrams, if any: the last symbol that was read, plus 1, [N, 1]."""
 
 MAX_TABLE = 2**25
 """Entries in the table of input projections, 128 MB; larger ones are not stored."""
@@ -111,17 +111,20 @@ class Network:
         self.cell = CELLS[config.cell]
         self.activation = ACTIVATIONS[config.activation]
         self.embedding = weights[EMBEDDING]
+        self.bigrams = weights.get(BIGRAMS)
         self.layers = [layer_weights(weights, config.cell, k) for k in range(config.layers)]
         self.highways = highway_weights(weights, config)
         self.head = OutputHead.from_weights(weights, HEAD, config.head == "tied")
         self.layer_steps: list[LayerStep | None] = [None] * config.layers  # faster steps of one sequence
         if quantized:
             self.quantize()
-        # The input projection of a character never changes: it is computed when first read, then looked up.
-        width = len(self.layers[0]["bias_ih"])
-        self.uses_table = len(self.embedding) * width <= MAX_TABLE
-        self.projections = np.empty((len(self.embedding) if self.uses_table else 0, width), np.float32)
-        self.known_ids: set[int] = set()
+        # The input projection of a character never changes: it is computed when first read, then looked up. With
+        # bigrams it is that of a pair.
+        inputs, width = len(self.embedding), len(self.layers[0]["bias_ih"])
+        inputs *= 1 if self.bigrams is None else inputs + 1
+        self.uses_table = inputs * width <= MAX_TABLE
+        self.projections = np.empty((inputs if self.uses_table else 0, width), np.float32)
+        self.known_rows: set[int] = set()
 
     @property
     def networks(self) -> Sequence[Network]:
@@ -157,7 +160,8 @@ class Network:
     def initial_state(self, n: int) -> States:
         """Return the state of `n` sequences that have read nothing: zeros, [N, H] each."""
         zeros = np.zeros((n, self.config.hidden), np.float32)
-        return [(zeros,) * len(self.cell.state) for _ in self.layers]
+        last = [] if self.bigrams is None else [(np.zeros((n, 1), np.float32),)]
+        return [(zeros,) * len(self.cell.state) for _ in self.layers] + last
 
     def step(self, ids: Ids, states: States) -> tuple[Array, States]:
         """Read one id per sequence, [N]. Return the logits of the next one, [N, V], and the state."""
@@ -166,17 +170,19 @@ class Network:
 
     def advance(self, ids: Ids, states: States) -> tuple[Array, States]:
         """Read one id per sequence, [N], without a prediction. Return the head's input, [N, R], and the state."""
-        x = self.project_ids(ids)
         if self.end_of_document is not None:
             states = reset_rows(states, ids == self.end_of_document)
+        x = self.project_ids(ids, None if self.bigrams is None else states[-1][0][:, 0].astype(np.int64))
         outputs: list[Array] = []
         after: States = []
-        for k, (layer, old) in enumerate(zip(self.layers, states, strict=True)):
+        for k, (layer, old) in enumerate(zip(self.layers, states[: len(self.layers)], strict=True)):
             if k:
                 x = matvec(layer["weight_ih"], outputs[-1]) + layer["bias_ih"]
             state, _ = self.step_layer(k, x, old)
             outputs.append(self.combine(k, outputs[-1], state[0]) if k else state[0])
             after.append(state)
+        if self.bigrams is not None:
+            after.append(((ids + 1).astype(np.float32)[:, None],))
         return (np.concatenate(outputs, 1) if self.config.head == "all" else outputs[-1]), after
 
     def step_layer(self, k: int, x: Array, old: State) -> tuple[State, Gates]:
@@ -213,19 +219,30 @@ class Network:
             return u + sigmoid(matvec(weight, u) + bias) * (y - u)
         return u + y if self.config.between == "residual" else y
 
-    def project_ids(self, ids: Ids) -> Array:
-        """Return the first layer's input projection W_ih e + b_ih of the embeddings of these ids, [N, G*H]."""
-        if not self.uses_table:
-            return self.compute_projection(ids)
-        if not self.known_ids.issuperset(ids.tolist()):
-            self.projections[ids] = self.compute_projection(ids)
-            self.known_ids.update(ids.tolist())
-        return self.projections[ids]
+    def project_ids(self, ids: Ids, last: Ids | None) -> Array:
+        """Return the first layer's input projection W_ih e + b_ih of the embeddings of these ids, [N, G*H].
 
-    def compute_projection(self, ids: Ids) -> Array:
+        last: the symbols before them, plus 1, or 0 for none [N]; None without bigrams.
+        """
+        if not self.uses_table:
+            return self.compute_projection(ids, last)
+        rows = ids if last is None else last * len(self.embedding) + ids
+        if not self.known_rows.issuperset(rows.tolist()):
+            self.projections[rows] = self.compute_projection(ids, last)
+            self.known_rows.update(rows.tolist())
+        return self.projections[rows]
+
+    def compute_projection(self, ids: Ids, last: Ids | None) -> Array:
         first = self.layers[0]
-        projected: Array = matvec(first["weight_ih"], self.embedding[ids]) + first["bias_ih"]
+        projected: Array = matvec(first["weight_ih"], self.embed(ids, last)) + first["bias_ih"]
         return projected
+
+    def embed(self, ids: Ids, last: Ids | None) -> Array:
+        """Return the embeddings of these ids, [N, E], plus those of their pairs with the symbols before them."""
+        if self.bigrams is None or last is None:
+            return self.embedding[ids]
+        pairs: Array = self.bigrams[bigram_row(last, ids, len(self.bigrams))] * (last > 0)[:, None]
+        return self.embedding[ids] + pairs
 
 
 def reset_rows(states: States, mask: NDArray[np.bool_]) -> States:

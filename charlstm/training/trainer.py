@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from charlstm.architecture import names_per_symbol
+from charlstm.architecture import BIGRAMS, names_per_symbol
 from charlstm.config import Config
 from charlstm.data.batches import Batches
 from charlstm.data.corpus import Corpus
@@ -28,7 +28,7 @@ from charlstm.training.progress import Progress
 from charlstm.training.shards import ShardedGradient, concatenate_states, random_state
 from charlstm.workers import CAN_FORK, count_processes
 
-SHAPE_SETTINGS = ("cell", "activation", "layers", "hidden", "embedding", "between", "head")
+SHAPE_SETTINGS = ("cell", "activation", "layers", "hidden", "embedding", "bigrams", "between", "head")
 """Settings of the model that must be the same in a model whose weights are taken over."""
 
 MAX_POSITION = 2**53
@@ -185,7 +185,10 @@ class Trainer:
         shared = [(i, known[symbol]) for i, symbol in enumerate(self.vocabulary.symbols) if symbol in known]
         our_rows, their_rows = np.array(shared, np.int64).reshape(-1, 2).T
         per_symbol = names_per_symbol(self.config.model)
+        same_ids = self.vocabulary.symbols == other.vocabulary.symbols
         for name in weights.keys() & other.weights.keys():
+            if name.endswith(BIGRAMS) and not same_ids:
+                continue  # a pair has another row there
             if name in per_symbol:
                 weights[name][our_rows] = other.weights[name][their_rows]
             else:
