@@ -1,8 +1,8 @@
 """Compare two sets of options in pairs: the same seeds, the same text, one thread each.
 
-    python benchmarks/pairs.py TEXT [--seeds 5] [--jobs 2] [--folder F] --with OPTIONS [--without OPTIONS] [-- COMMON]
+    python benchmarks/pairs.py TEXT --with OPTIONS [--without OPTIONS] [--common OPTIONS] [--seeds 5] [--jobs 2]
 
-For example: `pairs.py t90.txt --with '--set model.bigrams=4096' -- --hidden 384 --epochs 5`. Each line has the losses
+For example: `pairs.py t90.txt --with '--set model.bigrams=4096' --common '--hidden 384 --epochs 5'`. Each line has the losses
 of a seed in nats per character, without and with the options, by `charlstm eval` on the whole validation part. Then
 their means, the mean difference with its standard deviation over the seeds, and how many characters/s the runs trained
 with the options, relative to those without. Finished runs in the folder are not trained again.
@@ -36,12 +36,12 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("pairs"))
     parser.add_argument("--with", dest="added", required=True)
     parser.add_argument("--without", dest="base", default="")
-    parser.add_argument("common", nargs="*", help="options of both sides, after --")
+    parser.add_argument("--common", default="", help="options of both sides")
     arguments = parser.parse_args()
     with ThreadPoolExecutor(arguments.jobs) as pool:
         pairs = [
             [
-                pool.submit(train, arguments.text, [*arguments.common, *shlex.split(side)], seed, arguments.folder)
+                pool.submit(train, arguments.text, shlex.split(f"{arguments.common} {side}"), seed, arguments.folder)
                 for side in (arguments.base, arguments.added)
             ]
             for seed in range(1, arguments.seeds + 1)
