@@ -2,10 +2,10 @@
 
     python benchmarks/pairs.py TEXT --with OPTIONS [--without OPTIONS] [--common OPTIONS] [--seeds 5] [--jobs 2]
 
-For example: `pairs.py t90.txt --with '--set model.bigrams=4096' --common '--hidden 384 --epochs 5'`. Each line has the losses
-of a seed in nats per character, without and with the options, by `charlstm eval` on the whole validation part. Then
-their means, the mean difference with its standard deviation over the seeds, and how many characters/s the runs trained
-with the options, relative to those without. Finished runs in the folder are not trained again.
+For example: `pairs.py t90.txt --with '--set model.bigrams=4096' --common '--hidden 384 --epochs 5'`. Each line has the
+losses of a seed in nats per character, without and with the options, by `charlstm eval` on the whole validation part.
+Then their means, the mean difference with its standard deviation over the seeds, and how many characters/s the runs
+trained with the options, relative to those without. Finished runs in the folder are not trained again.
 """
 
 from __future__ import annotations

@@ -58,7 +58,8 @@ def show_plan(console: Console, corpus: Corpus, config: Config, chosen: Collecti
     model = config.model
     console.note(
         f"model    {model.cell} {model.layers} x {model.hidden}{' in each direction' if model.bidirectional else ''}, "
-        f"embedding {model.embedding}: {parameters:,} parameters"
+        f"embedding {model.embedding}{f' and {model.bigrams:,} pairs' if model.bigrams else ''}: "
+        f"{parameters:,} parameters"
     )
     if warning := check_vocabulary(config, corpus.vocabulary.size, partial(count_symbols_with, corpus)):
         console.warn(warning)
