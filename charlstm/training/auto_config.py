@@ -75,7 +75,7 @@ PENALIZED_CELLS = ("lstm", "lstm-peephole", "lstm-norm", "mlstm")
 MAX_EPOCHS = 60
 """More passes over a text do not improve the model, whatever the time."""
 
-BIGRAMS = 1024
+BIGRAM_ROWS = 1024
 """Rows for pairs of characters. With four times as many, a small batch takes a third longer and gains nothing
 (docs/results.md)."""
 
@@ -216,7 +216,7 @@ def list_options(config: Config, given: Collection[str], symbols: int, length: i
     found = set()
     for depth, width in product(layers, hidden):
         size = {"model.layers": depth, "model.hidden": width, "model.embedding": 32 if width <= 128 else 64}
-        sized = set_defaults(config, given, size | {"model.bigrams": BIGRAMS})
+        sized = set_defaults(config, given, size | {"model.bigrams": BIGRAM_ROWS})
         smallest = depth == min(layers) and width == min(hidden)
         parameters = count_parameters(replace(sized.model, bigrams=0), symbols)  # few pairs occur in a short text
         if not smallest and parameters > MAX_PARAMETERS_PER_CHARACTER * length:
