@@ -1,8 +1,8 @@
 """The gradient of some streams as a CUDA graph: recorded once, then launched as a whole at every step.
 
-A training step of two layers of 512 units consists of some thousand small kernels. Launching them one by one takes the
-CPU longer than it takes the GPU to run them (benchmarks/training.py --device cuda). What is recorded reads and writes
-the same memory each time, so it must not depend on the numbers in a batch, nor ask the GPU for one.
+A training step of two layers of 512 units runs thousands of small kernels. The CPU takes longer to launch them one by
+one than the GPU takes to run them (benchmarks/gpu.py). A graph reads and writes the same memory at every replay.
+Therefore no recorded operation may copy a number to the CPU, or depend on one that does.
 """
 
 from __future__ import annotations
