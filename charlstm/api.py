@@ -16,7 +16,7 @@ from charlstm.data.corpus import derive_run_name, read_corpus
 from charlstm.data.external import ExternalText
 from charlstm.data.split import Tokens, default_shares
 from charlstm.errors import UsageError
-from charlstm.evaluation.metrics import Metrics
+from charlstm.evaluation.metrics import Metrics, sum_nats, with_symbols
 from charlstm.settings import check_resumable, updated
 from charlstm.storage.locate import find_newest_run, parse_path
 from charlstm.storage.model import ModelFile
@@ -117,7 +117,7 @@ def evaluate(
     The whole text is read once, left to right, with the state carried along, and each character is scored exactly once.
     The metrics of a bidirectional model include the backward loss and the accuracy from both sides.
 
-    model: a run folder, a model file or a loaded model.
+    model: a run folder, a model file or a loaded model, whose clamps and mixture do not apply.
     text: the text; `bytes` for a model of bytes. An array of ids [length] is evaluated as it is.
     unknown: what to do with a character that is not in the vocabulary: "error", "skip" it, or "replace" it.
     adaptation: if given, adapt the model to the text while it is read (dynamic evaluation), forward only. The model
@@ -125,16 +125,21 @@ def evaluate(
 
     Raises UsageError for an empty text or an unknown character, DivergedError if the adaptation diverges.
     """
-    from charlstm.evaluation.dynamic import score_dynamically
     from charlstm.evaluation.evaluate import evaluate as evaluate_ids
+    from charlstm.evaluation.evaluate import evaluate_average
+    from charlstm.evaluation.in_order import predict_in_order
     from charlstm.model.loading import load_language_model, load_torch_model
 
-    file = load_file(model)
+    loaded = model if isinstance(model, TextModel) else load(model)
+    file = loaded.file
     ids, size_bytes = encode_text(file, text, unknown)
     bos = file.vocabulary.bos
     if adaptation is not None:
-        windows = score_dynamically(load_language_model(file), ids, bos, adaptation)
-        return Metrics(len(ids), size_bytes, -sum(float(log_p.sum(dtype="float64")) for log_p in windows))
+        models = [load_language_model(each) for each in loaded.files]
+        windows = with_symbols(predict_in_order(models, ids, bos, adaptation), ids)
+        return Metrics(len(ids), size_bytes, sum_nats(windows))
+    if loaded.averaged:
+        return evaluate_average((load_language_model(file), load_language_model(loaded.averaged)), ids, bos, size_bytes)
     metrics = evaluate_ids(load_torch_model(file), ids, bos, size_bytes)
     assert metrics is not None  # nothing stops it
     return metrics

@@ -48,8 +48,9 @@ class TextModel:
         self.file, self.direction, self.clamps, self.mixture = file, direction, clamps, mixture
         self.config = file.config
         self.vocabulary = file.vocabulary
-        self.half = file.select_direction(direction)
-        self.averaged = averaged and averaged.select_direction(direction)
+        self.averaged = averaged
+        self.files = (file, averaged) if averaged else (file,)
+        self.halves = [each.select_direction(direction) for each in self.files]
         if averaged:
             file.check_same_vocabulary(averaged)
 
@@ -65,13 +66,15 @@ class TextModel:
 
     def build_network(self, *, quantized: bool) -> SymbolReader:
         end_of_document = self.vocabulary.end_of_document
-        own = Network(self.half.config.model, self.half.weights, end_of_document, self.clamps, quantized=quantized)
-        if not self.averaged:
+        own, *others = (
+            Network(half.config.model, half.weights, end_of_document, clamps, quantized=quantized)
+            for half, clamps in zip(self.halves, (self.clamps, ()), strict=False)
+        )
+        if not others:
             return own
         from charlstm.sampling.averaging import AveragedNetwork  # deferred: few samples need it
 
-        other = self.averaged
-        return AveragedNetwork(own, Network(other.config.model, other.weights, end_of_document, quantized=quantized))
+        return AveragedNetwork(own, *others)
 
     def generate(
         self,
@@ -146,8 +149,7 @@ class TextModel:
 
     def choose_weights(self, config: SamplingConfig) -> str:
         """Return the weights to sample with, "int8" or "fp32", as `ModelFile.choose_weights`."""
-        files = (self.file, self.averaged) if self.averaged else (self.file,)
-        return "fp32" if any(file.choose_weights(config) == "fp32" for file in files) else "int8"
+        return "fp32" if any(file.choose_weights(config) == "fp32" for file in self.files) else "int8"
 
     def score(self, text: Text) -> NDArray[np.float32]:
         """Return the natural log-probability of each character given those before it, [length].
@@ -186,7 +188,7 @@ class TextModel:
         return trace(self.file, self.vocabulary.encode(normalize_text(text, self.config.data))).arrays()
 
     def clamp(self, units: Mapping[str, float | str], text: Text = "") -> TextModel:
-        """Return this model with some units fixed: their cell state, or the output of a cell without one.
+        """Return this model with some more units fixed: their cell state, or the output of a cell without one.
 
         units: by name, as "1.37" or "backward.0.5", a value, or the text of one with a sign, as "+2": as many standard
             deviations from the mean of the unit over `text`.
@@ -205,7 +207,8 @@ class TextModel:
         }
         ids = self.vocabulary.encode(normalize_text(text, self.config.data))
         values = target_values(self.file, targets, lambda: ids)
-        return TextModel(self.file, self.direction, make_clamps(values, self.direction))
+        clamps = [*self.clamps, *make_clamps(values, self.direction)]
+        return TextModel(self.file, self.direction, clamps, self.mixture, self.averaged)
 
     def fill(
         self, text: str, n: int = 1, *, gap: str = "_", max_gap: int | None = None, seed: int | None = None

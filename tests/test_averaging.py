@@ -67,6 +67,31 @@ def test_every_distribution_sums_to_1_and_scores_are_those_of_eval(pair: tuple[P
     metrics = evaluate("-m", first, "--average", second, "text.txt", "--unknown", "skip")
     text = "".join(c for c in ENGLISH[20_000:20_500] if c.encode() in model.vocabulary.symbols)
     assert -model.score(text).mean() == pytest.approx(metrics["averaged_loss_nats"], abs=1e-4)
+    assert charlstm.evaluate(model, text).loss_nats == pytest.approx(metrics["averaged_loss_nats"], abs=1e-6)
+
+
+def test_the_mean_is_the_same_read_in_streams_or_in_one(pair: tuple[Path, Path]) -> None:
+    first, second = pair
+    model = charlstm.load(first, average=second)
+    assert all(symbol in model.vocabulary.symbols for symbol in (b"a", b" ", b"e"))
+    text = "a eae ea  eaa" * 1500
+    in_streams, in_one = (
+        charlstm.evaluate(model, text, adaptation=adaptation).loss_nats
+        for adaptation in (None, charlstm.AdaptationConfig(adapt_rate=0, adapt_decay=0))
+    )
+    assert in_streams == pytest.approx(in_one, abs=1e-4)
+
+
+def test_clamped_units_leave_the_other_model_and_the_mean_as_they_are(pair: tuple[Path, Path]) -> None:
+    first, second = pair
+    plain = charlstm.load(first, average=second)
+    clamped = plain.clamp({"0.1": 3.0}).clamp({"0.2": -3.0})
+    states = clamped.network.initial_state(1)
+    _, states = clamped.network.step(np.array([5]), states)
+    _, expected = plain.network.step(np.array([5]), plain.network.initial_state(1))
+    np.testing.assert_array_equal(states[0][1][0, [1, 2]], [3, -3])
+    assert len(states) == len(expected)
+    np.testing.assert_array_equal(states[-1][0], expected[-1][0])
 
 
 def test_samples_are_drawn_from_the_mean(pair: tuple[Path, Path]) -> None:

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from charlstm.config import CELL_NAMES, AdaptationConfig, ModelConfig
 from charlstm.errors import DivergedError
-from charlstm.evaluation.dynamic import WINDOW, DynamicUpdate, adapt, score_dynamically
+from charlstm.evaluation.dynamic import WINDOW, DynamicUpdate, adapt, predict_dynamically
 from charlstm.evaluation.evaluate import score_characters
+from charlstm.evaluation.metrics import log_probabilities_of, with_symbols
 from charlstm.model.language_model import LanguageModel
 from charlstm.storage.model import ModelFile
 from tests.support.texts import ENGLISH
@@ -37,11 +38,17 @@ def ids(run: Path) -> np.ndarray:
     return ModelFile.load(run / "best.safetensors").vocabulary.encode(ENGLISH[20_000:20_510])
 
 
+def score_windows(model: LanguageModel, ids: np.ndarray, bos: int, config: AdaptationConfig) -> list[np.ndarray]:
+    """Return the log-probabilities of the characters of each window, [n]."""
+    windows = predict_dynamically(model, ids, bos, config)
+    return [log_probabilities_of(symbols, window) for window, symbols in with_symbols(windows, ids)]
+
+
 def test_every_character_is_scored_once_and_the_first_window_by_the_trained_weights(
     model: LanguageModel, ids: np.ndarray
 ) -> None:
     static = score_characters(model, ids, 0).forward.log_probability
-    windows = list(score_dynamically(model, ids, 0, CONFIG))
+    windows = score_windows(model, ids, 0, CONFIG)
     assert [len(window) for window in windows] == [WINDOW] * 25 + [10]
     np.testing.assert_allclose(windows[0], static[:WINDOW], atol=1e-5)
     assert np.abs(np.concatenate(windows) - static).max() > 0.01
@@ -50,37 +57,37 @@ def test_every_character_is_scored_once_and_the_first_window_by_the_trained_weig
 def test_a_window_is_scored_before_the_weights_learn_from_it(model: LanguageModel, ids: np.ndarray) -> None:
     other = ids.copy()
     other[3 * WINDOW :] = ids[0]
-    windows, changed = (list(score_dynamically(model, text, 0, CONFIG))[:4] for text in (ids, other))
+    windows, changed = (score_windows(model, text, 0, CONFIG)[:4] for text in (ids, other))
     np.testing.assert_array_equal(windows[:3], changed[:3])
     assert not np.array_equal(windows[3], changed[3])
 
 
 def test_dynamic_evaluation_at_rate_0_equals_plain_evaluation(model: LanguageModel, ids: np.ndarray) -> None:
-    windows = score_dynamically(model, ids, 0, AdaptationConfig(adapt_rate=0))
+    windows = score_windows(model, ids, 0, AdaptationConfig(adapt_rate=0))
     np.testing.assert_allclose(
-        np.concatenate(list(windows)), score_characters(model, ids, 0).forward.log_probability, atol=1e-4
+        np.concatenate(windows), score_characters(model, ids, 0).forward.log_probability, atol=1e-4
     )
 
 
 def test_the_weights_are_restored_exactly_after_dynamic_evaluation(model: LanguageModel, ids: np.ndarray) -> None:
     model.train()
     before, random = model.export_weights(), torch.get_rng_state()
-    first = np.concatenate(list(score_dynamically(model, ids, 0, CONFIG)))
+    first = np.concatenate(score_windows(model, ids, 0, CONFIG))
     assert all(module.training for module in model.modules())
     assert torch.equal(random, torch.get_rng_state())
-    abandoned = score_dynamically(model, ids, 0, CONFIG)
+    abandoned = predict_dynamically(model, ids, 0, CONFIG)
     next(abandoned)
     abandoned.close()
     for name, weight in model.export_weights().items():
         assert weight.tobytes() == before[name].tobytes()
-    np.testing.assert_array_equal(np.concatenate(list(score_dynamically(model, ids, 0, CONFIG))), first)
+    np.testing.assert_array_equal(np.concatenate(score_windows(model, ids, 0, CONFIG)), first)
 
 
 def test_dynamic_evaluation_predicts_a_repetitive_text_better(model: LanguageModel, run: Path) -> None:
     ids = ModelFile.load(run / "best.safetensors").vocabulary.encode("zog mab quiv lux " * 100)
     static, windows = (
         score_characters(model, ids, 0).forward.log_probability,
-        np.concatenate(list(score_dynamically(model, ids, 0, CONFIG))),
+        np.concatenate(score_windows(model, ids, 0, CONFIG)),
     )
     assert windows.mean() > static.mean() + 0.3
     assert windows[-400:].mean() > windows[:400].mean()
@@ -116,7 +123,7 @@ def test_a_vocabulary_of_one_symbol_leaves_the_weights_unchanged() -> None:
 def test_every_cell_learns_during_dynamic_evaluation(cell: str) -> None:
     torch.manual_seed(1)
     model = LanguageModel(ModelConfig(cell=cell, layers=2, hidden=8, embedding=4, dropout=0.5), 5)
-    scores = np.concatenate(list(score_dynamically(model, np.arange(1000) % 5, 0, AdaptationConfig(adapt_rate=0.01))))
+    scores = np.concatenate(score_windows(model, np.arange(1000) % 5, 0, AdaptationConfig(adapt_rate=0.01)))
     assert scores[-200:].mean() > scores[:200].mean()
 
 
@@ -124,7 +131,7 @@ def test_divergence_raises_an_error_and_restores_the_weights(model: LanguageMode
     before, config = model.export_weights(), AdaptationConfig()
     object.__setattr__(config, "adapt_rate", float("inf"))  # no rate in the allowed range makes this model diverge
     with pytest.raises(DivergedError, match="lower --adapt-rate"):
-        list(score_dynamically(model, ids, 0, config))
+        score_windows(model, ids, 0, config)
     for name, weight in model.export_weights().items():
         np.testing.assert_array_equal(weight, before[name])
 

@@ -79,6 +79,7 @@ IMPORTS_TORCH = (
     "charlstm.evaluation.dynamic",
     "charlstm.evaluation.evaluate",
     "charlstm.evaluation.forward",
+    "charlstm.evaluation.in_order",
     "charlstm.evaluation.resets",
     "charlstm.model",
     "charlstm.training.auto_config",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing
 from math import isfinite
 
 import numpy as np
@@ -13,19 +12,13 @@ from torch import Tensor, nn
 
 from charlstm.config import AdaptationConfig
 from charlstm.errors import DivergedError
-from charlstm.evaluation.forward import evaluation_mode
-from charlstm.evaluation.metrics import log_probabilities_of, with_symbols
+from charlstm.evaluation.forward import ONE_STREAM_THREADS, evaluation_mode
 from charlstm.evaluation.streams import IdSequence, preceding_ids
 from charlstm.model.device import use_threads
 from charlstm.model.language_model import LanguageModel, detach_states
-from charlstm.workers import CAN_FORK
 
 WINDOW = 20
 """Characters between two updates of the weights, as in the paper."""
-
-THREADS = 1 if CAN_FORK else 0
-"""Threads of torch, 0 for its default. One stream has too little work for two: they are a third faster on an idle
-machine, and ten times slower if another program takes the core of one."""
 
 RMS_EPSILON = 0.1
 """Share of the mean RMS that is added to each weight's own: it bounds the step of weights with small gradients."""
@@ -45,15 +38,6 @@ def predict_dynamically(
         restore_parameters(model, before)
 
 
-def score_dynamically(
-    model: LanguageModel, ids: IdSequence, bos: int, config: AdaptationConfig
-) -> Generator[NDArray[np.float32]]:
-    """Yield the log-probabilities of each window's own characters, [n], under `predict_dynamically`."""
-    with closing(predict_dynamically(model, ids, bos, config)) as windows:
-        for window, symbols in with_symbols(windows, ids):
-            yield log_probabilities_of(symbols, window)
-
-
 def adapt(model: LanguageModel, ids: IdSequence, bos: int, config: AdaptationConfig) -> Iterator[NDArray[np.float32]]:
     """Read a text, ids [length], and update the model's weights after each window of WINDOW characters.
 
@@ -69,7 +53,7 @@ def adapt(model: LanguageModel, ids: IdSequence, bos: int, config: AdaptationCon
             places = np.arange(t, min(t + WINDOW, len(ids)))
             x = torch.from_numpy(preceding_ids(ids, places, bos)).to(device)
             y = torch.from_numpy(ids[places].astype(np.int64)).to(device)
-            with use_threads(THREADS):
+            with use_threads(ONE_STREAM_THREADS):
                 logits, states = model(x[:, None], detach_states(states))
                 log_p = logits[:, 0].log_softmax(-1)
                 loss = -log_p.gather(1, y[:, None]).mean()

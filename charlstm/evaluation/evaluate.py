@@ -8,11 +8,11 @@ from itertools import chain
 from typing import TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
-from charlstm.evaluation.forward import Predictions, predict_forward
+from charlstm.evaluation.forward import Predictions, average_distributions, predict_forward
 from charlstm.evaluation.metrics import Metrics, Scores, TextScores
 from charlstm.evaluation.streams import IdSequence, Places, Streams
 from charlstm.evaluation.two_sided import predict_both_sides
@@ -54,7 +54,7 @@ def evaluate(
         sums = np.zeros((2, 3))
         for chunk in predict(model, ids, bos, streams):
             for k, logits in enumerate(chunk.views):
-                losses = torch.nn.functional.cross_entropy(logits, chunk.targets, reduction="none")
+                losses = cross_entropy(logits, chunk.targets, reduction="none")
                 sums[0, k] += losses.cpu().double().sum().item()
                 if chunk.both_sides is not None:
                     sums[1, k] += (logits.argmax(-1) == chunk.targets).sum().item()
@@ -79,6 +79,21 @@ def evaluate(
         return Metrics(read, size_bytes, forward)
     accuracy = (correct / read).tolist()
     return Metrics(read, size_bytes, forward, backward, both_sides / read, accuracy[0], accuracy[2])
+
+
+def evaluate_average(
+    models: tuple[LanguageModel, LanguageModel], ids: IdSequence, bos: int, size_bytes: int
+) -> Metrics:
+    """Return the metrics of a text, ids [length], under the mean of the distributions of two models, as `evaluate`."""
+
+    def sum_losses(streams: Streams, is_first: bool) -> float:
+        nats = 0.0
+        for first, second in zip(*(predict_forward(model, ids, bos, streams) for model in models), strict=True):
+            own = [-cross_entropy(chunk.forward, chunk.targets, reduction="none") for chunk in (first, second)]
+            nats -= average_distributions(*own).double().sum().item()
+        return nats
+
+    return Metrics(len(ids), size_bytes, sum(divide_streams(sum_losses, models[0], Streams.for_evaluation(len(ids)))))
 
 
 def score_characters(model: Model, ids: IdSequence, bos: int) -> TextScores:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import log
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from charlstm.evaluation.streams import WARMUP, IdSequence, Places, Streams, preceding_ids
 from charlstm.model.head import Head
 from charlstm.model.language_model import LanguageModel
 from charlstm.model.stack import TensorStates
+from charlstm.workers import CAN_FORK
+
+ONE_STREAM_THREADS = 1 if CAN_FORK else 0
+"""Threads of torch for a text in one stream, 0 for its default. One stream has too little work for two: they are a
+third faster on an idle machine, and ten times slower if another program takes the core of one."""
 
 
 class Predictions(NamedTuple):
@@ -51,12 +56,6 @@ def predict_forward(model: LanguageModel, ids: IdSequence, bos: int, streams: St
             yield Predictions(places[inside], targets, compute_logits(model.head, head_inputs))
 
 
-def predict_in_order(model: LanguageModel, ids: IdSequence, bos: int) -> Iterator[NDArray[np.float32]]:
-    """Yield the log-probabilities of every symbol at each place of a text, [n, V], in windows, read in one stream."""
-    for chunk in predict_forward(model, ids, bos, Streams.cut(len(ids), 1)):
-        yield chunk.forward.log_softmax(-1).cpu().numpy()
-
-
 def warm_up(model: LanguageModel, ids: IdSequence, bos: int, streams: Streams) -> TensorStates:
     """Return the state at the start of each stream, once it has read BOS and its warm-up.
 
@@ -82,6 +81,11 @@ def compute_logits(head: Head, head_inputs: Tensor) -> Tensor:
     """Return float32 logits [n, V] from what a head reads, [n, R]."""
     logits: Tensor = head(head.project(head_inputs)).float()
     return logits
+
+
+def average_distributions(first: Tensor, second: Tensor) -> Tensor:
+    """Return the log-probabilities of the mean of two distributions, given theirs, of any shape."""
+    return torch.logaddexp(first, second) - log(2)
 
 
 @contextmanager

@@ -129,6 +129,11 @@ def log_probabilities_of(symbols: Ids, distributions: NDArray[Any]) -> NDArray[A
     return distributions[np.arange(len(symbols)), symbols]
 
 
+def sum_nats(windows: Iterable[tuple[NDArray[Any], Ids]]) -> float:
+    """Return minus the sum of the log-probabilities of the symbols [n] under their distributions [n, V]."""
+    return -sum(float(log_probabilities_of(symbols, window).sum(dtype="float64")) for window, symbols in windows)
+
+
 class TextScores(NamedTuple):
     """The scores of each character given those before it and, with a bidirectional model, given all the others."""
 

@@ -12,7 +12,6 @@ from charlstm.config import AdaptationConfig, Direction, UnknownPolicy
 from charlstm.console import Console
 from charlstm.evaluation.metrics import with_symbols
 from charlstm.runtime import retain_freed_memory
-from charlstm.sampling.averaging import average
 from charlstm.sampling.mixture import Mixture
 from charlstm.storage.model import ModelFile
 
@@ -56,16 +55,12 @@ def read_mixture(
     """
     one_direction, ids = read_for_direction(console, file, source, direction, unknown)
 
-    from charlstm.evaluation.forward import predict_in_order
+    from charlstm.evaluation.in_order import predict_in_order
     from charlstm.model.loading import load_language_model
 
+    halves = [one_direction, averaged.select_direction(direction)] if averaged else [one_direction]
+    windows = predict_in_order([load_language_model(half) for half in halves], ids, file.vocabulary.bos)
     mixture = Mixture(file.vocabulary.size)
-    windows: Iterator[NDArray[np.float32]] = predict_in_order(
-        load_language_model(one_direction), ids, file.vocabulary.bos
-    )
-    if averaged:
-        other = load_language_model(averaged.select_direction(direction))
-        windows = map(average, windows, predict_in_order(other, ids, file.vocabulary.bos))
     for window, symbols in with_symbols(show_reading(console, windows, len(ids)), ids):
         mixture.read(window, symbols)
     return mixture

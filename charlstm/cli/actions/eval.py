@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from charlstm.cli.actions.adapt import show_reading
 from charlstm.cli.commands.eval import GapOptions, TextSource
@@ -16,11 +14,10 @@ from charlstm.cli.texts import count_symbol, read_files, read_part
 from charlstm.config import AdaptationConfig
 from charlstm.console import Console, escape_controls
 from charlstm.data.split import Tokens
-from charlstm.evaluation.metrics import Metrics, log_probabilities_of, with_symbols
+from charlstm.evaluation.metrics import Metrics, sum_nats, with_symbols
 from charlstm.infilling.benchmark import GapResults, HiddenGaps, characters_needed, fill_hidden_gaps
 from charlstm.infilling.context import Predictors
 from charlstm.runtime import retain_freed_memory
-from charlstm.sampling.averaging import average
 from charlstm.sampling.mixture import Mixture
 from charlstm.storage.model import ModelFile
 
@@ -40,9 +37,10 @@ def evaluate_model(
 ) -> dict[str, Any]:
     """Return the metrics of a model on a text by their JSON keys.
 
-    gaps: adds how many hidden gaps the model fills correctly. The others add the metrics of a text that is read in one
-    stream: with `averaged`, those of the mean with this model; with `adaptation`, those of models that adapt to the
-    text; with `mix`, those of all this mixed with an n-gram model.
+    averaged: another model; adds the metrics of the mean with it.
+    adaptation: adds the metrics of the model or the mean when it adapts to the text.
+    mix: adds the metrics of all this mixed with an n-gram model.
+    gaps: adds how many hidden gaps the model fills correctly.
     """
     retain_freed_memory()
     file = ModelFile.load(path)
@@ -53,7 +51,9 @@ def evaluate_model(
     tokens, about = read_text_to_score(console, file, path, source)
     size_bytes = about.pop("bytes")
     metrics = {"model": str(path), **about, **compute_metrics(file, tokens, size_bytes)}
-    if adaptation or averaged or mix:
+    if averaged and not adaptation:
+        metrics |= compute_average_metrics(files, tokens, size_bytes)
+    if adaptation or mix:
         metrics |= compute_sequential_metrics(console, files, tokens, size_bytes, adaptation, mix=mix)
     if gaps:
         metrics |= compute_gap_metrics(console, file, tokens, gaps)
@@ -77,6 +77,19 @@ def compute_metrics(file: ModelFile, tokens: Tokens, size_bytes: int) -> dict[st
     return {**metrics.to_dict(), "end_symbols": count_symbol(tokens, file.vocabulary.end_of_document)}
 
 
+def compute_average_metrics(files: list[ModelFile], tokens: Tokens, size_bytes: int) -> dict[str, float]:
+    from charlstm.evaluation.evaluate import evaluate_average
+    from charlstm.model.loading import load_language_model
+
+    first, second = (load_language_model(file) for file in files)
+    return name_metrics("averaged", evaluate_average((first, second), tokens, files[0].vocabulary.bos, size_bytes))
+
+
+def name_metrics(name: str, metrics: Metrics) -> dict[str, float]:
+    """Return what a way to read the text adds to the metrics, with its name in front of the keys."""
+    return {f"{name}_{key}": value for key, value in metrics.to_dict().items() if key not in ("characters", "bytes")}
+
+
 def compute_sequential_metrics(
     console: Console,
     files: list[ModelFile],
@@ -87,33 +100,20 @@ def compute_sequential_metrics(
     mix: bool,
 ) -> dict[str, float]:
     """Return the metrics of a text that is read in one stream, by one model or by the mean of two."""
-    from charlstm.evaluation.dynamic import predict_dynamically
-    from charlstm.evaluation.forward import predict_in_order
+    from charlstm.evaluation.in_order import predict_in_order
     from charlstm.model.loading import load_language_model
 
     vocabulary = files[0].vocabulary
-    models = [load_language_model(file) for file in files]
-    readings: list[Iterator[NDArray[np.float32]]] = [
-        predict_dynamically(model, tokens, vocabulary.bos, adaptation)
-        if adaptation
-        else predict_in_order(model, tokens, vocabulary.bos)
-        for model in models
-    ]
-    windows = readings[0] if len(readings) == 1 else map(average, *readings)
-    plain = "dynamic" if adaptation else "averaged" if len(files) > 1 else ""
-    nats = dict.fromkeys([plain] * bool(plain) + ["mixed"] * mix, 0.0)
+    windows = predict_in_order([load_language_model(file) for file in files], tokens, vocabulary.bos, adaptation)
     mixture = Mixture(vocabulary.size)
+    dynamic_nats = mixed_nats = 0.0
     for window, symbols in with_symbols(show_reading(console, windows, len(tokens)), tokens):
-        if plain:
-            nats[plain] -= float(log_probabilities_of(symbols, window).sum(dtype="float64"))
+        dynamic_nats += sum_nats([(window, symbols)])
         if mix:
-            nats["mixed"] -= float(log_probabilities_of(symbols, mixture.read(window, symbols)).sum())
-    return {
-        f"{name}_{key}": value
-        for name, total in nats.items()
-        for key, value in Metrics(len(tokens), size_bytes, total).to_dict().items()
-        if key not in ("characters", "bytes")
-    }
+            mixed_nats += sum_nats([(mixture.read(window, symbols), symbols)])
+    dynamic = name_metrics("dynamic", Metrics(len(tokens), size_bytes, dynamic_nats)) if adaptation else {}
+    mixed = name_metrics("mixed", Metrics(len(tokens), size_bytes, mixed_nats)) if mix else {}
+    return dynamic | mixed
 
 
 def compute_gap_metrics(console: Console, file: ModelFile, tokens: Tokens, gaps: GapOptions) -> dict[str, Any]:
