@@ -25,13 +25,11 @@ from time import perf_counter
 
 import numpy as np
 import torch
+from plain_torch import CORES, SYMBOLS, PlainModel
 from torch import nn
-from torch.nn.functional import cross_entropy
-from training import SYMBOLS, PlainModel
 
 from charlstm.config import Config, ModelConfig, TrainingConfig
 from charlstm.data.corpus import Corpus
-from charlstm.model.layers import TORCH_LAYERS
 from charlstm.training.trainer import Trainer
 
 SIZES = [f"lstm:{size}:{streams}" for size in ("2x512", "3x1024") for streams in (64, 256, 1024)]
@@ -66,7 +64,7 @@ def measure(name: str, model: ModelConfig, streams: int, time: int, rounds: int)
     for _ in range(WARMUP):
         sides["charlstm"]()
     memory = torch.cuda.max_memory_allocated()
-    if model.cell in TORCH_LAYERS:
+    if model.cell in CORES:
         sides["mixed"] = make_plain_step(model, streams, time, mixed=True)
         sides["plain"] = make_plain_step(model, streams, time, mixed=False)
     sides["launched"]()
@@ -92,7 +90,7 @@ def take_step(trainer: Trainer) -> None:
 
 
 def make_plain_step(model: ModelConfig, streams: int, time: int, mixed: bool) -> Step:
-    network = PlainModel(model).cuda()
+    network = PlainModel(model.cell, model.layers, model.hidden).cuda()
     parameters = list(network.parameters())
     optimizer = torch.optim.AdamW(parameters, fused=True)
     window = torch.randint(SYMBOLS, (time + 1, streams))
@@ -100,7 +98,7 @@ def make_plain_step(model: ModelConfig, streams: int, time: int, mixed: bool) ->
     def step() -> None:
         ids = window.cuda(non_blocking=True)
         with torch.autocast("cuda", torch.bfloat16, enabled=mixed):
-            loss = cross_entropy(network(ids[:-1]).flatten(0, 1).float(), ids[1:].flatten())
+            loss = network.compute_loss(ids[:-1], ids[1:])
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(parameters, 1.0)

@@ -1,13 +1,15 @@
-"""Compare the training speed of charlstm with a plain loop over torch's layers in float32.
+"""Compare the training speed of charlstm with plain loops over torch's layers in float32.
 
     python benchmarks/training.py [--rounds 5] [--json] [--engine E] [--precision P] [SHAPE ...]
 
 On a CPU; `gpu.py` does this on a GPU.
 
 A SHAPE is CELL:LAYERSxHIDDEN:BATCHxTIME, such as lstm:2x512:64x128. One step is forward, loss, backward, clipping and
-AdamW, with a vocabulary of 65. Both loops alternate in one process, with the same settings for threads and memory
-(charlstm/runtime.py). Prints medians, their ratio, the share of the rate at which this machine multiplies two large
-matrices in the same precision, and the peak memory of a step of charlstm in a process of its own, at T and 2T.
+AdamW, with a vocabulary of 65. The plain loop runs in the same process with the same settings for threads and memory
+(charlstm/runtime.py) and with the fused AdamW. The default loop is what one writes without such settings, in a process
+of its own (plain_torch.py). The three alternate. Prints medians, the ratios to both, the share of the rate at which
+this machine multiplies two large matrices in the same precision, and the peak memory of a step of charlstm in a process
+of its own, at T and 2T.
 """
 
 # ruff: noqa: E402 - threads and memory are configured before torch is imported
@@ -18,8 +20,10 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import NamedTuple
@@ -29,15 +33,13 @@ from charlstm.runtime import retain_freed_memory
 retain_freed_memory()
 
 import torch
+from plain_torch import CORES, EMBEDDING, SYMBOLS, PlainModel
 from torch import nn
-from torch.nn.functional import cross_entropy
 
 from charlstm.config import ModelConfig
 from charlstm.model.device import Device, choose_device
 from charlstm.model.language_model import LanguageModel
-from charlstm.model.layers import TORCH_LAYERS
 
-SYMBOLS = 65
 SHAPES = (
     "lstm:2x256:64x128",
     "lstm:2x512:64x128",
@@ -62,21 +64,7 @@ class Shape(NamedTuple):
 
     @property
     def model(self) -> ModelConfig:
-        return replace(ModelConfig(), cell=self.cell, layers=self.layers, hidden=self.hidden)
-
-
-class PlainModel(nn.Module):
-    """A language model as one writes it with torch alone."""
-
-    def __init__(self, model: ModelConfig) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(SYMBOLS, model.embedding)
-        self.core = TORCH_LAYERS[model.cell](model.embedding, model.hidden, model.layers)  # type: ignore[call-arg]
-        self.head = nn.Linear(model.hidden, SYMBOLS)
-
-    def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.head(self.core(self.embedding(ids))[0])
-        return logits
+        return replace(ModelConfig(), cell=self.cell, layers=self.layers, hidden=self.hidden, embedding=EMBEDDING)
 
 
 Step = Callable[[], None]
@@ -111,12 +99,26 @@ def make_charlstm_step(shape: Shape, device: Device) -> Step:
 
 
 def make_plain_step(shape: Shape) -> Step:
-    network = PlainModel(shape.model)
+    network = PlainModel(shape.cell, shape.layers, shape.hidden)
+    return make_step(network, network.compute_loss, shape)
 
-    def loss(ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        return cross_entropy(network(ids).flatten(0, 1), targets.flatten())
 
-    return make_step(network, loss, shape)
+@contextmanager
+def start_default_step(shape: Shape) -> Iterator[Step]:
+    """Start a process that makes a training step with torch's own settings at each call."""
+    command = [sys.executable, str(Path(__file__).with_name("plain_torch.py")), *map(str, shape)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin
+        assert process.stdout
+        requests, answers = process.stdin, process.stdout
+
+        def step() -> None:
+            requests.write(b"\n")
+            requests.flush()
+            answers.readline()
+
+        yield step
+        requests.close()
 
 
 def time_steps(steps: list[Step], rounds: int) -> list[float]:
@@ -160,7 +162,7 @@ def measure_peak_memory(shape: Shape, device: Device) -> int | None:
     if sys.platform != "linux":
         return None
     program = (
-        "import re, runpy, sys; b = runpy.run_path(sys.argv[1])\n"
+        "import os, re, runpy, sys; sys.path.insert(0, os.path.dirname(sys.argv[1])); b = runpy.run_path(sys.argv[1])\n"
         "memory = lambda name: int(re.search(name + r':\\s+(\\d+)', open('/proc/self/status').read())[1]) / 1e3\n"
         "step = b['make_charlstm_step'](b['Shape'].parse(sys.argv[2]), b['Device'](*sys.argv[3:]))\n"
         "before = memory('VmRSS')\n"
@@ -173,10 +175,13 @@ def measure_peak_memory(shape: Shape, device: Device) -> int | None:
 
 def measure(shape: Shape, device: Device, rounds: int) -> dict[str, object]:
     characters = shape.batch * shape.time
-    steps = [make_charlstm_step(shape, device)]
-    if shape.cell in TORCH_LAYERS:
-        steps.append(make_plain_step(shape))
-    own, *torchs = (characters / s for s in time_steps(steps, rounds))
+    own_step = make_charlstm_step(shape, device)
+    if shape.cell in CORES:
+        with start_default_step(shape) as default_step:
+            times = time_steps([own_step, make_plain_step(shape), default_step], rounds)
+    else:
+        times = time_steps([own_step], rounds)
+    own, *torchs = (characters / seconds for seconds in times)
     rate = measure_product_rate(shape, device)
     return {
         "model": f"{shape.cell} {shape.layers}x{shape.hidden}",
@@ -184,7 +189,9 @@ def measure(shape: Shape, device: Device, rounds: int) -> dict[str, object]:
         "device": str(device),
         "chars_per_second": round(own),
         "plain_chars_per_second": round(torchs[0]) if torchs else None,
+        "default_chars_per_second": round(torchs[1]) if torchs else None,
         "ratio": round(own / torchs[0], 2) if torchs else None,
+        "ratio_to_default": round(own / torchs[1], 2) if torchs else None,
         "product_gflops": round(rate / 1e9),
         "share_of_product_rate": round(own * count_flop(shape) / rate, 2),
         "peak_mb": measure_peak_memory(shape, device),
@@ -201,7 +208,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     if not arguments.json:
-        print(f"{'':16} {'batch':7} {'charlstm':>9} {'plain':>9} {'ratio':>5}  of GEMM rate  peak MB at T, 2T")
+        rates = f"{'charlstm':>9} {'plain':>9} {'default':>9} {'ratios':>9}"
+        print(f"{'':16} {'batch':7} {rates}  of GEMM rate  peak MB at T, 2T")
     for text in arguments.shapes:
         shape = Shape.parse(text)
         device = choose_device(shape.model, "cpu", arguments.precision, arguments.engine)
@@ -211,7 +219,8 @@ def main() -> None:
         else:
             print(
                 f"{row['model']:16} {row['batch']:7} {row['chars_per_second']:9,} "
-                f"{row['plain_chars_per_second'] or 0:9,} {row['ratio'] or 0:5}  "
+                f"{row['plain_chars_per_second'] or 0:9,} {row['default_chars_per_second'] or 0:9,} "
+                f"{row['ratio'] or 0:4} {row['ratio_to_default'] or 0:4}  "
                 f"{row['share_of_product_rate']:4.0%} of {row['product_gflops']:4,} GF/s  "
                 f"{row['peak_mb'] or 0:5,} {row['peak_mb_at_twice_the_time'] or 0:5,}   {row['device']}",
                 flush=True,
