@@ -6,6 +6,7 @@ Flags, `CHARLSTM_*` variables, TOML keys and the documentation are made from the
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
@@ -364,6 +365,44 @@ class TrainingConfig(CheckedFields):
     )
 
 
+def is_unicode(text: str) -> bool:
+    """Return whether a text can be encoded: not if it has a byte of the command line that is not UTF-8."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+SPDX = r"[A-Za-z0-9.+-]+(:[A-Za-z0-9.-]+)?"
+"""The identifier of a license or an exception, as a regular expression."""
+
+
+def is_license(text: str) -> bool:
+    """Return whether this has the form of an SPDX expression, or is empty. The list of identifiers is not checked."""
+    return not text or re.fullmatch(rf"\(*{SPDX}\)*( (AND|OR|WITH) \(*{SPDX}\)*)*", text) is not None
+
+
+@dataclass(frozen=True)
+class CardConfig(CheckedFields):
+    """What a model card says that cannot be measured. Training does not read it."""
+
+    about: str = setting(
+        "",
+        "What the model is and what it was trained on, for its card.",
+        flag=True,
+        resumable=True,
+        metavar="TEXT",
+        allowed="text in UTF-8",
+        valid=is_unicode,
+    )
+    license: str = setting(
+        "",
+        "License of the model, for its card: an SPDX expression such as CC-BY-4.0.",
+        flag=True,
+        resumable=True,
+        metavar="SPDX",
+        allowed="an SPDX expression such as MIT or CC-BY-4.0 OR Apache-2.0",
+        valid=is_license,
+    )
+
+
 MAX_QUANTIZATION_LOSS = 0.001
 """Nats per character that a model may lose by 8-bit weights, with which it then samples by default."""
 
@@ -454,12 +493,14 @@ class Config:
     data: the corpus and how it is read.
     training: batches, optimizer, schedule, validation and device.
     regularization: regularization other than dropout and weight decay.
+    card: what the model card says of the model.
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     regularization: RegularizationConfig = field(default_factory=RegularizationConfig)
+    card: CardConfig = field(default_factory=CardConfig)
 
     def __post_init__(self) -> None:
         """Raises UsageError for a section of the wrong class, or a setting that needs a validation part."""
@@ -508,6 +549,7 @@ SECTIONS: dict[str, type[CheckedFields]] = {
     "data": DataConfig,
     "training": TrainingConfig,
     "regularization": RegularizationConfig,
+    "card": CardConfig,
 }
 """The sections of a `Config`."""
 

@@ -214,7 +214,8 @@ def test_updated_names_the_origin_of_an_invalid_value() -> None:
 
 @pytest.mark.parametrize("key", resumable_keys())
 def test_a_resumable_setting_may_differ_when_resuming(key: str) -> None:
-    value = {"device": "cpu", "precision": "fp32", "engine": "torch"}.get(key.partition(".")[2], 7)
+    texts = {"device": "cpu", "precision": "fp32", "engine": "torch", "about": "a text", "license": "MIT"}
+    value = texts.get(key.partition(".")[2], 7)
     changed = updated(Config(), {key: value}, "the test")
     assert changed != Config()
     settings.check_resumable(Config(), changed)
@@ -226,7 +227,7 @@ def test_the_error_for_a_setting_that_cannot_change_lists_those_that_can() -> No
     with pytest.raises(UsageError, match=r"cannot resume: model.hidden is 8 here and 384 in the run; only these can"):
         settings.check_resumable(Config(), changed)
     with pytest.raises(
-        UsageError, match=r"cannot resume: --hidden is 8 here .* change: accumulate, device, engine, epochs"
+        UsageError, match=r"cannot resume: --hidden is 8 here .* change: about, accumulate, device, engine"
     ):
         settings.check_resumable(Config(), changed, given)
 

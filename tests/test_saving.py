@@ -208,7 +208,7 @@ def test_changing_a_fixed_setting_on_resume_is_rejected_and_the_error_lists_thos
         rejected,
         2,
         "--batch-size is 8 here and 4 in the run",
-        "only these can change: accumulate, device, engine, epochs",
+        "only these can change: about, accumulate, device, engine, epochs",
     )
     changed = charlstm("train", "--resume", "-o", "run", "--epochs", 2, "--lr", 1e-3, "--keep", 1, "--save-every", "5m")
     assert changed.code == 0, changed.err

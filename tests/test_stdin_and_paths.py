@@ -40,6 +40,7 @@ NOT_PATHS = (
     "UNIT",
     "SECTION.KEY",
     "URL",
+    "SPDX",
 )
 """How the metavars of parameters begin that are no paths. Those of all others are paths, also of options to come."""
 
@@ -61,7 +62,17 @@ PATHS = list(path_parameters())
 
 
 def test_every_command_that_reads_or_writes_files_has_path_parameters() -> None:
-    assert {name for name, _ in PATHS} == {"train", "tune", "corpus", "sample", "fill", "eval", "score", "inspect"}
+    assert {name for name, _ in PATHS} == {
+        "train",
+        "tune",
+        "corpus",
+        "sample",
+        "fill",
+        "eval",
+        "score",
+        "inspect",
+        "export",
+    }
     assert len(PATHS) >= 16
 
 

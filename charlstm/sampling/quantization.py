@@ -27,13 +27,20 @@ def measure_quantization(file: ModelFile, tokens: Tokens) -> float | None:
 
     It is measured at places spread over the text. Of a bidirectional model, it is the larger one of both directions.
     """
+    places = choose_places(tokens)
+    if places is None:
+        return None
+    directions: tuple[Direction, ...] = ("forward", "backward") if file.config.model.bidirectional else ("forward",)
+    return max(compare_precisions(file, direction, places) for direction in directions)
+
+
+def choose_places(tokens: Tokens) -> Ids | None:
+    """Return symbols at places spread over a text, [T, STREAMS]; None if the text is too short."""
     length = WARMUP_SYMBOLS + SCORED_SYMBOLS
     if len(tokens) < length:
         return None
     starts = np.linspace(0, len(tokens) - length, STREAMS).astype(np.int64).tolist()
-    places = np.stack([tokens.span(start, start + length) for start in starts], 1).astype(np.int64)
-    directions: tuple[Direction, ...] = ("forward", "backward") if file.config.model.bidirectional else ("forward",)
-    return max(compare_precisions(file, direction, places) for direction in directions)
+    return np.stack([tokens.span(start, start + length) for start in starts], 1).astype(np.int64)
 
 
 def compare_precisions(file: ModelFile, direction: Direction, places: Ids) -> float:

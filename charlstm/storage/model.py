@@ -32,6 +32,7 @@ class ModelFile:
     weights: Mapping[str, NDArray[np.float32]]
     corpus: Mapping[str, Any] = field(default_factory=dict)  # fingerprint and size of the text it was trained on
     metrics: Mapping[str, Any] = field(default_factory=dict)  # of the model itself: step, validation loss, ...
+    version: str = ""  # of charlstm that trained it; older files do not have it
 
     @classmethod
     def load(cls, path: Path) -> ModelFile:
@@ -44,7 +45,8 @@ class ModelFile:
             config = resolve(from_dict(document["config"], path.name, for_training=False))
             b"a".decode(config.data.encoding, "replace")  # raises LookupError for an encoding that does not exist
             vocabulary = vocabulary_from_dict(document["vocabulary"])
-            model = cls(config, vocabulary, weights, dict(document["corpus"]), dict(document[metrics_key]))
+            corpus, metrics = dict(document["corpus"]), dict(document[metrics_key])
+            model = cls(config, vocabulary, weights, corpus, metrics, str(document.get("version", "")))
         except (LookupError, TypeError, ValueError, AttributeError, RecursionError, UsageError) as error:
             raise ModelFileError(f"{path} is not a charlstm model file: {error}") from error
         check_weights(model, path)
@@ -58,6 +60,7 @@ class ModelFile:
             "vocabulary": self.vocabulary.to_dict(),
             "corpus": dict(self.corpus),
             "metrics": dict(self.metrics),
+            "version": self.version,
         }
         write_tensors(path, self.weights, document)
 

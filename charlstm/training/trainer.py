@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+import charlstm
 from charlstm.architecture import BIGRAMS, names_per_symbol
 from charlstm.config import Config
 from charlstm.data.batches import Batches
@@ -166,7 +167,8 @@ class Trainer:
         corpus = {"fingerprint": self.corpus.fingerprint, "characters": len(tokens.ids), "split": list(tokens.shares)}
         position = {"step": progress.step, "characters": progress.characters}
         with self.average.applied():
-            return ModelFile(self.config, self.vocabulary, self.model.export_weights(), corpus, position | metrics)
+            weights = self.model.export_weights()
+            return ModelFile(self.config, self.vocabulary, weights, corpus, position | metrics, charlstm.__version__)
 
     def init_from(self, other: ModelFile) -> str:
         """Take over the weights of another model, symbol by symbol where a weight has a row per symbol.

@@ -22,7 +22,8 @@ from charlstm.console import Console
 from charlstm.runtime import count_cores, find_time_limit, retain_freed_memory
 
 PACKAGES = (
-    "torch", "numpy", "numba", "llvmlite", "optuna", "typer", "rich", "tqdm", "tomli-w", "filelock", "backports.zstd",
+    "torch", "numpy", "numba", "llvmlite", "onnx", "optuna", "typer", "rich", "tqdm", "tomli-w",
+    "filelock", "backports.zstd",
 )  # fmt: skip
 """Distributions that charlstm uses, required or not."""
 

@@ -47,6 +47,7 @@ class TrainRequest:
     "model",
     "data",
     "training",
+    "card",
     short="corpus output preset resume document hidden layers cell dropout lr epochs max_time dry_run",
     examples=("charlstm train book.txt --max-time 10m", "charlstm train --resume -o runs/book --epochs 40"),
 )

@@ -1,0 +1,167 @@
+"""Export a model: check it, measure it, and write the files of each format with a model card."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from charlstm.cli.actions.export_measurements import measure_export, show_measurements
+from charlstm.cli.commands.export import ExportRequest
+from charlstm.cli.output import write_json
+from charlstm.config import Direction
+from charlstm.console import Console, escape_controls
+from charlstm.errors import CharlstmError, UsageError
+from charlstm.export.card import CARD_MARK, CARD_NAME, Measurements, format_card
+from charlstm.export.pytorch import MODULE, check_pytorch, write_pytorch
+from charlstm.export.usage import onnx_program, torch_program
+from charlstm.storage.files import write_atomically
+from charlstm.storage.model import ModelFile
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A model that is exported, and what was measured of it."""
+
+    console: Console
+    file: ModelFile
+    request: ExportRequest
+    measured: Measurements
+
+    @property
+    def direction(self) -> Direction | None:
+        """The direction of the graph; None for both."""
+        return None if self.request.direction == "both" else self.request.direction
+
+
+class Format(NamedTuple):
+    """A format: how it is checked before anything is written, how it is written, and how its files are used.
+
+    check: raises UsageError for a model or a target that does not suit it.
+    write: returns the paths of the files that it has written; none for stdout.
+    usage: returns Markdown for the model card.
+    """
+
+    check: Callable[[Exported, Path], None]
+    write: Callable[[Exported, Path], list[Path]]
+    usage: Callable[[Exported, Path], str]
+    is_folder: bool = False
+
+
+def check_onnx(exported: Exported, target: Path) -> None:
+    try:
+        from charlstm.export.onnx_file import OnnxOptions
+    except ImportError as error:
+        raise CharlstmError(
+            f"--onnx needs onnx, and {error.name} is not installed", "pip install 'charlstm[onnx]'"
+        ) from None
+    request = exported.request
+    if target.is_dir():
+        raise UsageError(f"--onnx writes a file, and {target} is a folder")
+    if target.exists() and target.samefile(request.model):
+        raise UsageError(f"--onnx {target} would replace the model itself", "name another file")
+    OnnxOptions(exported.direction, request.sequence, request.precision).check(exported.file)
+
+
+def write_onnx(exported: Exported, target: Path) -> list[Path]:
+    from charlstm.export.onnx_file import OnnxOptions, build_onnx
+
+    request = exported.request
+    options = OnnxOptions(exported.direction, request.sequence, request.precision)
+    data = build_onnx(exported.file, options, exported.measured.loss_nats)
+    if str(target) == "-":
+        exported.console.write(data)
+        return []
+    write_atomically(target, data)
+    return [target]
+
+
+def describe_onnx(exported: Exported, target: Path) -> str:
+    program = onnx_program(exported.file, target.name, exported.direction, sequence=exported.request.sequence)
+    return f"`{target.name}` has the vocabulary and the rules in its metadata:\n\n```python\n{program}```"
+
+
+def check_pytorch_folder(exported: Exported, target: Path) -> None:
+    check_pytorch(exported.file)
+    if target.exists() and not target.is_dir():
+        raise UsageError(f"--pytorch writes a folder, and {target} is a file")
+    module = target / "model.py"
+    first_line = MODULE.read_text("utf-8").partition("\n")[0]
+    if module.exists() and not read_start(module).startswith(first_line):
+        raise UsageError(f"{module} was not written by charlstm export", "name another folder")
+
+
+def write_pytorch_folder(exported: Exported, target: Path) -> list[Path]:
+    return write_pytorch(exported.file, target)
+
+
+def describe_pytorch(exported: Exported, target: Path) -> str:
+    both = exported.file.config.model.bidirectional
+    other = "\n\n`load_folder(Path(), backward=True)` loads the backward direction." if both else ""
+    return (
+        "With charlstm: `charlstm sample -m model.safetensors`. With torch and safetensors only, in this folder:\n\n"
+        f"```python\n{torch_program(exported.file)}```{other}"
+    )
+
+
+EXPORT_FORMATS: Mapping[str, Format] = {
+    "onnx": Format(check_onnx, write_onnx, describe_onnx),
+    "pytorch": Format(check_pytorch_folder, write_pytorch_folder, describe_pytorch, is_folder=True),
+}
+"""The formats by the names of their options."""
+
+
+def run_export(console: Console, request: ExportRequest) -> None:
+    """Write the files of the request, and their paths to stdout."""
+    exported = Exported(console, ModelFile.load(request.model), request, Measurements())
+    for name, target in request.targets.items():
+        EXPORT_FORMATS[name].check(exported, target)
+    measured, record = measure_export(console, exported.file, request)
+    exported = replace(exported, measured=measured)
+    written: list[Path] = []
+    for name, target in request.targets.items():
+        if EXPORT_FORMATS[name].is_folder:
+            make_folder(target)
+        written += EXPORT_FORMATS[name].write(exported, target)
+    written += write_cards(exported)
+    show_measurements(console, measured)
+    if request.as_json:
+        write_json(console, {"files": list(map(str, written)), **record})
+    elif "-" not in map(str, request.targets.values()):
+        console.write("".join(f"{path}\n" for path in written).encode("utf-8", "surrogateescape"))
+
+
+def make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CharlstmError(f"cannot make the folder {path}: {error.strerror}") from error
+
+
+def write_cards(exported: Exported) -> list[Path]:
+    """Write a card to each folder that a file was written to, unless it holds a README.md of its own."""
+    usages: dict[Path, list[str]] = defaultdict(list)
+    for name, target in exported.request.targets.items():
+        if str(target) != "-":
+            folder = target if EXPORT_FORMATS[name].is_folder else target.parent
+            usages[folder].append(EXPORT_FORMATS[name].usage(exported, target))
+    written = []
+    for folder, usage in usages.items():
+        card = folder / CARD_NAME
+        if card.exists() and CARD_MARK not in read_start(card):
+            exported.console.note(f"{escape_controls(str(card))} is not a model card, so it was left as it is")
+            continue
+        write_atomically(card, format_card(exported.file, exported.measured, "\n\n".join(usage)).encode())
+        written.append(card)
+    return written
+
+
+def read_start(path: Path) -> str:
+    """Return the first 1,000 characters of a file."""
+    try:
+        with path.open("rb") as file:
+            return file.read(1000).decode("utf-8", "replace")
+    except OSError as error:
+        raise CharlstmError(f"cannot read {path}: {error.strerror}") from error
