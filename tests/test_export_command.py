@@ -221,10 +221,11 @@ def test_a_damaged_model_and_a_missing_folder_are_one_sentence() -> None:
     assert_fails(charlstm("export", "-m", "nowhere", "--onnx", "m.onnx"), 2, "there is no model at nowhere")
 
 
-def test_a_binary_file_is_not_written_to_a_terminal() -> None:
+@pytest.mark.parametrize("option", ["--html", "--onnx"])
+def test_a_file_is_not_written_to_a_terminal(option: str) -> None:
     save_random_model()
     err = io.StringIO()
-    code = main(["export", "-m", "model.safetensors", "--onnx", "-"], Console(Terminal(), Terminal(), err, {}))
+    code = main(["export", "-m", "model.safetensors", option, "-"], Console(Terminal(), Terminal(), err, {}))
     assert (code, err.getvalue().count("\n")) == (2, 1)
     assert "redirect stdout" in err.getvalue()
 

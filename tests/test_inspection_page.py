@@ -5,10 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-import shutil
-import subprocess
 import zlib
-from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +18,7 @@ from charlstm.inspection.palette import PALETTES, contrast, mix_palette
 from charlstm.inspection.trace import Series, trace
 from charlstm.storage.model import ModelFile
 from charlstm.vocabulary import CharVocabulary
+from tests.support.browser import browse
 from tests.support.command_line import charlstm
 from tests.support.models import make_untrained_model
 from tests.support.planted import HIDDEN, QUOTE, planted_model, planted_text
@@ -105,28 +103,6 @@ def test_markup_in_a_text_or_a_path_is_escaped() -> None:
     assert "<img" not in page and "\x1b" not in page
     assert read_data(page)["characters"].startswith(HOSTILE + "\x1b")
     assert read_data(page)["findings"][0]["detector"] == "/</script>/"
-
-
-def browse(page: str, script: str) -> dict[str, str]:
-    """Open a page in a browser without a window, run a script in it, and return the dataset of its body."""
-    browser = shutil.which("chromium")
-    assert browser, "chromium is not installed"
-    once = f"if (document.body.dataset.ready) {{ clearInterval(wait); {script} }}"
-    run = f"<script>const wait = setInterval(() => {{ {once} }}, 20)</script>"
-    Path("test.html").write_text(page.replace("</html>", f"{run}</html>"), "utf-8")
-    options = (
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-        "--virtual-time-budget=20000",
-        "--dump-dom",
-    )
-    command = [browser, *options, f"file://{Path('test.html').absolute()}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    match = re.search(r"<body([^>]*)>", done.stdout)
-    assert match
-    return {name: unescape(value) for name, value in re.findall(r'data-([a-z-]+)="([^"]*)"', match[1])}
 
 
 @pytest.mark.programs

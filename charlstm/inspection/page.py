@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
-import re
-import zlib
-from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,14 +16,13 @@ from charlstm.inspection.palette import BLACK, PALETTES, WHITE, Color, contrast,
 from charlstm.inspection.ranking import Finding
 from charlstm.inspection.trace import Series, Trace
 from charlstm.matrices import Array
+from charlstm.pages import compress_bytes, escape_json, fill_template
 
 LEVELS = 15
 """Colors of the palette. With an odd number, the middle of the range has a color of its own."""
 
 RANKED_UNITS = 64
 """Units whose gates are in the page; the states of all units are."""
-
-PLACEHOLDER = re.compile(r"\{(title|about|palette|data|series)\}")
 
 TEMPLATE = Path(__file__).with_name("page.html")
 
@@ -73,8 +68,7 @@ def render_page(
             f'<script type="text/plain" id="series-{k}">{blob}</script>' for k, blob in enumerate(blobs)
         ),
     }
-    # in one pass: inserted text may contain placeholders
-    return PLACEHOLDER.sub(lambda match: parts[match[1]], TEMPLATE.read_text("utf-8"))
+    return fill_template(TEMPLATE.read_text("utf-8"), parts)
 
 
 def rank_numbers(findings: Sequence[Finding]) -> dict[tuple[str, int], list[int]]:
@@ -111,13 +105,7 @@ def compress_levels(levels: NDArray[np.uint8]) -> str:
     if by_unit.shape[1] % 2:
         by_unit = np.pad(by_unit, ((0, 0), (0, 1)))
     packed = by_unit[:, ::2] | by_unit[:, 1::2] << 4
-    return b64encode(zlib.compress(packed.tobytes(), 9)).decode("ascii")
-
-
-def escape_json(data: object) -> str:
-    """Return JSON that can be in a script element: it cannot end the element, nor begin a comment."""
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+    return compress_bytes(packed.tobytes())
 
 
 def style_levels() -> Iterator[str]:

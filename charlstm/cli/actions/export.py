@@ -11,10 +11,11 @@ from typing import NamedTuple
 from charlstm.cli.actions.export_measurements import measure_export, show_measurements
 from charlstm.cli.commands.export import ExportRequest
 from charlstm.cli.output import write_json
-from charlstm.config import Direction
+from charlstm.config import MAX_QUANTIZATION_LOSS, Direction
 from charlstm.console import Console, escape_controls
 from charlstm.errors import CharlstmError, UsageError
 from charlstm.export.card import CARD_MARK, CARD_NAME, Measurements, format_card
+from charlstm.export.page import find_name, render_writing_page
 from charlstm.export.pytorch import MODULE, check_pytorch, write_pytorch
 from charlstm.export.usage import onnx_program, torch_program
 from charlstm.storage.files import write_atomically
@@ -41,13 +42,49 @@ class Format(NamedTuple):
 
     check: raises UsageError for a model or a target that does not suit it.
     write: returns the paths of the files that it has written; none for stdout.
-    usage: returns Markdown for the model card.
+    usage: returns Markdown for the model card; None if the format has no need of a card.
     """
 
     check: Callable[[Exported, Path], None]
     write: Callable[[Exported, Path], list[Path]]
-    usage: Callable[[Exported, Path], str]
+    usage: Callable[[Exported, Path], str] | None
     is_folder: bool = False
+
+
+def check_page(exported: Exported, target: Path) -> None:
+    check_file("--html", exported, target)
+    if exported.direction is None:
+        raise UsageError("--direction both: a page writes in one direction", "export one page for each")
+    exported.file.select_direction(exported.direction)
+
+
+def write_page(exported: Exported, target: Path) -> list[Path]:
+    """Write a page, and print what its 8-bit weights cost."""
+    name = find_name(exported.request.model)
+    page = render_writing_page(exported.file, name, exported.direction or "forward").encode()
+    console, loss = exported.console, exported.file.metrics.get("quantization_loss_nats")
+    if isinstance(loss, float):
+        console.note(f"8-bit weights, which the page has, change the loss by {loss:+.5f} nats per character")
+        if loss > MAX_QUANTIZATION_LOSS:
+            console.warn("the page is less accurate than the model, whose weights do not round well to 8 bits")
+    return write_file(console, target, page)
+
+
+def check_file(option: str, exported: Exported, target: Path) -> None:
+    """Raise UsageError for a target that is not to be replaced by a file."""
+    if target.is_dir():
+        raise UsageError(f"{option} writes a file, and {target} is a folder")
+    if target.exists() and target.samefile(exported.request.model):
+        raise UsageError(f"{option} {target} would replace the model itself", "name another file")
+
+
+def write_file(console: Console, target: Path, data: bytes) -> list[Path]:
+    """Write a file, or stdout, and return the paths of the files that were written."""
+    if str(target) == "-":
+        console.write(data)
+        return []
+    write_atomically(target, data)
+    return [target]
 
 
 def check_onnx(exported: Exported, target: Path) -> None:
@@ -57,11 +94,8 @@ def check_onnx(exported: Exported, target: Path) -> None:
         raise CharlstmError(
             f"--onnx needs onnx, and {error.name} is not installed", "pip install 'charlstm[onnx]'"
         ) from None
+    check_file("--onnx", exported, target)
     request = exported.request
-    if target.is_dir():
-        raise UsageError(f"--onnx writes a file, and {target} is a folder")
-    if target.exists() and target.samefile(request.model):
-        raise UsageError(f"--onnx {target} would replace the model itself", "name another file")
     OnnxOptions(exported.direction, request.sequence, request.precision).check(exported.file)
 
 
@@ -71,11 +105,7 @@ def write_onnx(exported: Exported, target: Path) -> list[Path]:
     request = exported.request
     options = OnnxOptions(exported.direction, request.sequence, request.precision)
     data = build_onnx(exported.file, options, exported.measured.loss_nats)
-    if str(target) == "-":
-        exported.console.write(data)
-        return []
-    write_atomically(target, data)
-    return [target]
+    return write_file(exported.console, target, data)
 
 
 def describe_onnx(exported: Exported, target: Path) -> str:
@@ -107,6 +137,7 @@ def describe_pytorch(exported: Exported, target: Path) -> str:
 
 
 EXPORT_FORMATS: Mapping[str, Format] = {
+    "html": Format(check_page, write_page, usage=None),
     "onnx": Format(check_onnx, write_onnx, describe_onnx),
     "pytorch": Format(check_pytorch_folder, write_pytorch_folder, describe_pytorch, is_folder=True),
 }
@@ -144,9 +175,10 @@ def write_cards(exported: Exported) -> list[Path]:
     """Write a card to each folder that a file was written to, unless it holds a README.md of its own."""
     usages: dict[Path, list[str]] = defaultdict(list)
     for name, target in exported.request.targets.items():
-        if str(target) != "-":
+        describe_usage = EXPORT_FORMATS[name].usage
+        if describe_usage and str(target) != "-":
             folder = target if EXPORT_FORMATS[name].is_folder else target.parent
-            usages[folder].append(EXPORT_FORMATS[name].usage(exported, target))
+            usages[folder].append(describe_usage(exported, target))
     written = []
     for folder, usage in usages.items():
         card = folder / CARD_NAME

@@ -31,7 +31,7 @@ class ExportRequest:
 
 
 @command(
-    short="model onnx pytorch weights as_json",
+    short="model html onnx pytorch weights as_json",
     examples=("charlstm export --onnx model.onnx --weights int8", "charlstm export -m runs/mine --pytorch for-torch"),
 )
 def export(
@@ -39,6 +39,15 @@ def export(
     console: Console,
     settings: Settings,
     model: ModelOption = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            "--html",
+            help="Write a page that writes text in a web browser, offline; - is stdout.",
+            metavar="FILE",
+            click_type=PATH,
+        ),
+    ] = None,
     onnx: Annotated[
         Path | None,
         typer.Option(help="Write an ONNX file, which onnxruntime runs; - is stdout.", metavar="FILE", click_type=PATH),
@@ -49,7 +58,7 @@ def export(
     ] = False,
     direction: Annotated[
         ExportDirection,
-        typer.Option(help="Direction of a bidirectional model in the ONNX file; both needs --sequence."),
+        typer.Option(help="Direction of a bidirectional model in the page or the ONNX file; both needs --sequence."),
     ] = "forward",
     weights: Annotated[
         Literal["fp32", "fp16", "int8"],
@@ -70,16 +79,20 @@ def export(
 ) -> None:
     """Write a model for other programs, with a model card.
 
-    Prints the paths of the files. The card, README.md in the same folder, has what --about and --license of train say,
-    the metrics, the settings and the command that trains such a model. No file has a path of this machine in it.
+    Prints the paths of the files. The card, README.md in the folder of each file except a page, has what --about and
+    --license of train say, the metrics, the settings and the command that trains such a model. No file has a path of
+    this machine in it.
 
     How much of a sample is copied from the training text is measured and printed, if that text is available.
     """
-    targets = {name: path for name, path in {"onnx": onnx, "pytorch": pytorch}.items() if path is not None}
+    named = {"html": html, "onnx": onnx, "pytorch": pytorch}
+    targets = {name: path for name, path in named.items() if path is not None}
     if not targets:
-        raise UsageError("no format is named", "give --onnx FILE or --pytorch FOLDER")
-    if onnx is None and (sequence or direction != "forward" or weights != "fp32"):
-        raise UsageError("--sequence, --direction and --weights are options of --onnx FILE", "add it")
+        raise UsageError("no format is named", "give --html FILE, --onnx FILE or --pytorch FOLDER")
+    if onnx is None and (sequence or weights != "fp32"):
+        raise UsageError("--sequence and --weights are options of --onnx FILE", "add it")
+    if onnx is None and html is None and direction != "forward":
+        raise UsageError("--direction is an option of --html FILE and --onnx FILE", "add one")
     check_stdout(console, targets, as_json)
     found = find_model(model, console.environ)
     if model is None:
@@ -92,11 +105,14 @@ def export(
 
 def check_stdout(console: Console, targets: dict[str, Path], as_json: bool) -> None:
     """Raise UsageError if stdout is to have a file and something else, or is a terminal."""
-    if "-" not in map(str, targets.values()):
+    to_stdout = [name for name, path in targets.items() if str(path) == "-"]
+    if not to_stdout:
         return
-    if str(targets.get("pytorch")) == "-":
+    if "pytorch" in to_stdout:
         raise UsageError("--pytorch writes a folder, and - is stdout")
+    if len(to_stdout) > 1:
+        raise UsageError("two files cannot both be written to stdout", "name one of them")
     if as_json:
         raise UsageError("--json and a file cannot both be written to stdout", "name a file")
     if console.stdout.isatty():
-        raise UsageError("the file is binary, and stdout is a terminal", "redirect stdout to a file")
+        raise UsageError("the file is not for reading, and stdout is a terminal", "redirect stdout to a file")
