@@ -6,6 +6,7 @@
 # make fix       format the code and fix what the linter can fix
 # make docs      regenerate docs/commands.md and the table of presets in README.md
 # make coverage  line coverage of the tests
+# make model     train the model that ships with charlstm
 # make bench     every benchmark that needs no corpus of its own
 # make release   build the distributions, check their metadata, test the wheel
 #
@@ -17,7 +18,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo quick lint test test-gpu test-all fix docs coverage bench release clean
+.PHONY: demo quick lint test test-gpu test-all fix docs coverage model bench release clean
 
 demo: .venv/installed
 	$(BIN)/charlstm train --preset demo -o runs/demo --overwrite
@@ -54,6 +55,15 @@ docs: .venv/installed-test
 coverage: .venv/installed-test
 	$(BIN)/pytest -n auto -m "not programs and not gpu" --cov=charlstm --cov-report=term:skip-covered
 
+# One thread, so that the number of cores does not matter. The same machine writes the same bytes.
+model: .venv/installed
+	$(BIN)/charlstm train corpora/english.txt --preset tiny --hidden 304 --dropout 0.3 --schedule constant --lr 6e-3 \
+		--epochs 22 --patience 5 --ema 0.9997 --set training.weight_decay=0.1 --threads 1 \
+		--about "Small English prose, written for charlstm. The model that ships with it." --license MIT \
+		-o runs/builtin --overwrite
+	$(BIN)/charlstm export -m runs/builtin --charlstm runs/builtin/half.safetensors --weights fp16
+	cp runs/builtin/half.safetensors charlstm/storage/builtin.safetensors
+
 bench: .venv/installed-test
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/sampling.py
@@ -77,6 +87,7 @@ release: .venv/installed-test
 		> $$(echo dist/venv/lib/python*/site-packages)/dependencies.pth
 	dist/venv/bin/pip --disable-pip-version-check -q install --no-deps dist/*.whl
 	dist/venv/bin/charlstm --version
+	cd dist && venv/bin/charlstm sample -l 80
 	cd dist && venv/bin/charlstm train --max-time 3s --hidden 16 -o run -q && venv/bin/charlstm sample -m run -l 80
 
 # torch alone may look at its own index, and only once: every other package comes from where pip usually looks.

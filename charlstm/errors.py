@@ -25,6 +25,10 @@ class UsageError(CharlstmError):
     exit_code = 2
 
 
+class NoRunError(UsageError):
+    """No model and no run is named, and `./runs` has none."""
+
+
 class DivergedError(CharlstmError):
     """The loss or the gradient is not finite."""
 

@@ -237,7 +237,7 @@ class TextModel:
 def load(path: str | Path, direction: Direction = "forward", *, average: str | Path | None = None) -> TextModel:
     """Load a trained model.
 
-    path: a run folder, whose best model is loaded, or a model file.
+    path: a run folder, whose best model is loaded, a model file or "builtin", the model that ships with charlstm.
     direction: "forward" or, for a bidirectional model, "backward".
     average: another model of the same vocabulary, with whose distributions those of this one are averaged in samples
         and scores.

@@ -186,8 +186,8 @@ def test_a_module_of_the_user_is_not_replaced(run: Path) -> None:
 @pytest.mark.parametrize(
     ("model", "options", "parts"),
     [
-        ({}, (), ("no format is named", "--onnx FILE or --pytorch FOLDER")),
-        ({}, ("--pytorch", "out", "--sequence"), ("options of --onnx FILE",)),
+        ({}, (), ("no format is named", "--onnx FILE, --pytorch FOLDER or --charlstm FILE")),
+        ({}, ("--pytorch", "out", "--sequence"), ("--sequence is an option of --onnx FILE",)),
         ({}, ("--pytorch", "-"), ("writes a folder",)),
         ({}, ("--pytorch", "model.safetensors"), ("is a file",)),
         ({}, ("--onnx", "."), ("--onnx writes a file",)),

@@ -54,12 +54,15 @@ def test_the_page_names_the_model_its_metrics_and_the_version(run: Path) -> None
     assert f"charlstm {package.__version__}" in page
     assert "letters.txt, 40,000 characters" in page and str(run.parent) not in page
     assert charlstm("export", "-m", run, "--html", "-").text == page
-    assert "8-bit weights, which the page has, change the loss by" in result.err
+    assert f"the page has {len(page.encode()):,} bytes; its 8-bit weights change the loss by" in result.err
 
 
-def test_a_model_file_is_named_after_the_file_and_a_run_after_its_folder() -> None:
-    assert find_name(Path("runs/novel/best.safetensors")) == "novel"
-    assert find_name(Path("models/novel.safetensors")) == "novel"
+def test_a_page_is_named_after_the_run_the_file_or_the_corpus_but_not_after_another_folder(run: Path) -> None:
+    file = ModelFile.load(run / "best.safetensors")
+    assert find_name(run / "best.safetensors", file) == run.name
+    assert find_name(Path("home/ada/novel.safetensors"), file) == "novel"
+    assert find_name(Path("home/ada/best.safetensors"), file) == "letters"
+    assert find_name(Path("home/ada/best.safetensors"), make_model()) == "A model of text"
 
 
 def test_the_page_asks_nothing_of_the_network() -> None:
@@ -103,10 +106,9 @@ def test_the_weights_in_the_page_are_those_of_the_model_rounded(head: str) -> No
 def hostile_page() -> str:
     """Return the page of a model whose path, corpus and vocabulary contain markup and ESC."""
     vocabulary = CharVocabulary("".join(sorted(set(HOSTILE))))
-    folder = Path("<img src=x onerror=document.body.dataset.hit=2>\x1b")
-    folder.mkdir()
-    make_model(vocabulary, DataConfig(corpus=(HOSTILE.replace("/", ""),))).save(folder / "best.safetensors")
-    assert charlstm("export", "-m", folder, "--html", "page.html").code == 0
+    path = Path("<img src=x onerror=document.body.dataset.hit=2>\x1b.safetensors")
+    make_model(vocabulary, DataConfig(corpus=(HOSTILE.replace("/", ""),))).save(path)
+    assert charlstm("export", "-m", path, "--html", "page.html").code == 0
     return Path("page.html").read_text("utf-8")
 
 

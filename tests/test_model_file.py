@@ -78,8 +78,8 @@ def alter(run: Path, path: Path, change: dict[str, object], drop: str = "") -> P
 
 
 def test_a_model_file_of_a_newer_format_is_rejected(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelFileError, match="has format 3 and this charlstm reads formats up to 2"):
-        ModelFile.load(alter(run, tmp_path / "new.safetensors", {"format": 3}))
+    with pytest.raises(ModelFileError, match="has format 4 and this charlstm reads formats up to 3"):
+        ModelFile.load(alter(run, tmp_path / "new.safetensors", {"format": 4}))
 
 
 @pytest.mark.parametrize(
@@ -180,6 +180,16 @@ def test_a_file_is_moved_to_another_file_system_by_copying(tmp_path: Path, monke
     move_atomically(source, target)
     assert target.read_bytes() == b"text"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_pipe_or_a_folder_is_not_replaced_by_a_file(run: Path) -> None:
+    """Nor is a device, such as /dev/stdout: root could replace it."""
+    os.mkfifo("pipe")
+    Path("folder").mkdir()
+    for target in ("pipe", "folder"):
+        written = charlstm("inspect", "-m", run, "-l", 300, "--html", target)
+        assert_fails(written, 1, f"cannot write {target}: it is not a regular file")
+    assert Path("pipe").is_fifo()
 
 
 def test_an_error_in_the_block_that_writes_leaves_the_old_file_and_no_temporary_one(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from charlstm.errors import ModelFileError
-from charlstm.storage.model import MODEL_FORMAT, ModelFile
+from charlstm.storage.model import MODEL_FORMAT, READABLE_MODEL_FORMATS, ModelFile
 from charlstm.storage.run import RunFolder
 from charlstm.storage.state import STATE_FORMAT, name_in_file
 from charlstm.storage.tensors import read_tensors, write_tensors
@@ -93,11 +93,11 @@ def test_a_torch_parameter_of_a_state_of_format_2_is_found_by_its_old_path(torch
 
 
 def test_a_file_of_a_newer_format_is_rejected_by_an_error_that_says_so(run: Path) -> None:
-    for name, newer in (("best", MODEL_FORMAT + 1), ("state", STATE_FORMAT + 1)):
+    for name, newer in (("best", READABLE_MODEL_FORMATS[-1] + 1), ("state", STATE_FORMAT + 1)):
         tensors, document = read_tensors(run / f"{name}.safetensors")
         write_tensors(run / f"{name}.safetensors", tensors, document | {"format": newer})
     sampled = charlstm("sample", "-m", run)
-    assert_fails(sampled, 1, "best.safetensors has format 3", "reads formats up to 2", "a newer charlstm may read it")
+    assert_fails(sampled, 1, "best.safetensors has format 4", "reads formats up to 3", "a newer charlstm may read it")
     resumed = charlstm("train", "--resume", "-o", run)
     assert_fails(resumed, 1, "state.safetensors has format 4", "reads formats up to 3", "a newer charlstm may read it")
     with pytest.raises(ModelFileError):

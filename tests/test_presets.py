@@ -40,7 +40,7 @@ def test_the_corpora_are_large_and_are_not_generated_from_templates() -> None:
     assert len(set(places)) == len(places) > 500
 
 
-def test_the_wheel_contains_presets_and_corpora_and_trains_without_the_checkout(tmp_path: Path) -> None:
+def test_the_wheel_contains_presets_corpora_and_a_model_and_needs_no_checkout(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "pip", "wheel", str(ROOT), "-q", "--no-deps", "--no-build-isolation", "-w", "dist"]
     subprocess.run(build, check=True, timeout=120)
     (wheel,) = Path("dist").glob("charlstm-*.whl")
@@ -50,8 +50,10 @@ def test_the_wheel_contains_presets_and_corpora_and_trains_without_the_checkout(
     program = (
         "import sys; sys.path.insert(0, '../site'); import charlstm.cli.app as a; print(a.__file__); sys.exit(a.main())"
     )
-    command = [sys.executable, "-c", program, "train", "--preset", "demo", "--max-time", "1s", "--hidden", "8", "-q"]
-    result = subprocess.run(command, cwd="empty", capture_output=True, text=True, timeout=120)
-    assert result.returncode == 0, result.stderr
-    assert "site/charlstm/cli/app.py" in result.stdout
+    train = ["train", "--preset", "demo", "--max-time", "1s", "--hidden", "8", "-q"]
+    for arguments in (["sample", "-l", "20"], ["eval", "-m", "builtin"], train):
+        command = [sys.executable, "-c", program, *arguments]
+        result = subprocess.run(command, cwd="empty", capture_output=True, text=True, timeout=120)
+        assert result.returncode == 0, result.stderr
+        assert "site/charlstm/cli/app.py" in result.stdout
     assert Path("empty/runs/english/best.safetensors").exists()

@@ -125,7 +125,7 @@ def test_a_value_out_of_range_gets_one_sentence_with_the_range(run: Path, flag: 
 
 
 def test_a_missing_model_gets_one_sentence_with_what_to_do(tmp_path: Path) -> None:
-    assert_fails(charlstm("sample"), 2, "no run under ./runs", "charlstm train")
+    assert_fails(charlstm("eval"), 2, "no run under ./runs", "charlstm train")
     assert_fails(charlstm("sample", "-m", "nothing"), 2, "no model at nothing")
     assert_fails(charlstm("sample", "-m", tmp_path), 2, "holds no model")
 

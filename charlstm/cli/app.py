@@ -56,7 +56,7 @@ class Program(LazyGroup):
             f"{COMMANDS}.score:score", "Measure", "Print the log-probability of every character or line of a text."
         ),
         "inspect": Entry(f"{COMMANDS}.inspect:inspect", "Measure", "Find the units of a model that follow the text."),
-        "export": Entry(f"{COMMANDS}.export:export", "Manage", "Write a model for other programs, with a model card."),
+        "export": Entry(f"{COMMANDS}.export:export", "Manage", "Write a model in another format, with a model card."),
         "show": Entry(f"{COMMANDS}.show:show", "Manage", "Show presets, recurrent cells or the cache."),
     }
     renamed: ClassVar[Mapping[str, str]] = {"cells": "charlstm show cells", "cache": "charlstm show cache"}

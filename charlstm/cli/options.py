@@ -39,7 +39,8 @@ ModelOption = Annotated[
     typer.Option(
         "-m",
         "--model",
-        help="Run folder or model file. (default $CHARLSTM_MODEL, else the newest run under ./runs)",
+        help="Run folder, model file, or builtin: the model that ships with charlstm. "
+        "(default $CHARLSTM_MODEL, else the newest run under ./runs)",
         metavar="MODEL",
         click_type=PATH,
         show_default=False,

@@ -16,7 +16,9 @@ from charlstm.data.corpus import Corpus, read_corpus
 from charlstm.data.external import ExternalText
 from charlstm.data.split import Tokens, default_shares
 from charlstm.errors import CharlstmError, UsageError
+from charlstm.presets import bundled_corpus
 from charlstm.settings import Setting, Settings
+from charlstm.storage.locate import BUILTIN_MODEL
 from charlstm.storage.model import ModelFile
 from charlstm.storage.run import RunFolder
 from charlstm.storage.spool import STDIN, Spool
@@ -129,7 +131,7 @@ def read_own_corpus(console: Console, file: ModelFile, path: Path) -> tuple[Corp
     """
     hint = "name a file: charlstm eval FILE"
     folder = RunFolder(path.parent)
-    sources = find_own_sources(file, folder, hint)
+    sources = (str(bundled_corpus()),) if path == BUILTIN_MODEL else find_own_sources(file, folder, hint)
     try:
         corpus = read_with_progress(console, replace(file.config.data, corpus=sources), folder.spool, file.vocabulary)
     except UsageError as error:

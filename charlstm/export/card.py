@@ -48,7 +48,7 @@ def format_card(file: ModelFile, measured: Measurements, usage: str) -> str:
     """Return the card. `usage` is Markdown that shows how to use the exported files."""
     parts = [
         "\n".join(["---", *front_matter(file.config.card), "---", "", CARD_MARK]),
-        f"# {name_model(file)}",
+        f"# {make_title(file)}",
         file.config.card.about,
         describe_size(file),
         f"## Use\n\n{usage}",
@@ -71,7 +71,7 @@ def front_matter(card: CardConfig) -> Iterator[str]:
     yield from ("library_name: charlstm", "pipeline_tag: text-generation", "tags:", "- character-level", "- rnn")
 
 
-def name_model(file: ModelFile) -> str:
+def make_title(file: ModelFile) -> str:
     """Return the name of the first file of the corpus, without its ending."""
     names = corpus_names(file)
     return Path(names[0]).stem if len(names) == 1 and "*" not in names[0] and names[0] != "-" else "A model of text"

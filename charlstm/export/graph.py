@@ -127,7 +127,7 @@ class Graph:
         """Return a weight as float32, stored once in the precision of the file."""
         if name in self.stored:
             return self.stored[name]
-        values, scales = store_weight(weight, self.precision)
+        values, scales = store_weight(name, weight, self.precision)
         value = self.add_initializer(name, values)
         if scales is not None:
             value = value.cast("float32") * self.add_initializer(f"{name}.scale", scales)

@@ -14,10 +14,11 @@ import charlstm
 from charlstm.architecture import count_parameters
 from charlstm.cells import CELLS
 from charlstm.config import DOCUMENT_LENGTH, Direction, SamplingConfig
+from charlstm.export.card import make_title
 from charlstm.export.integers import tabulate_weights
 from charlstm.inspection.palette import PALETTES
 from charlstm.pages import compress_bytes, escape_json, escape_line, escape_prose, fill_template
-from charlstm.storage.locate import BEST, LAST
+from charlstm.storage.locate import BEST, CONFIG, LAST
 from charlstm.storage.model import ModelFile, without_paths
 from charlstm.storage.spool import STDIN
 from charlstm.vocabulary import CharVocabulary, Vocabulary
@@ -55,9 +56,15 @@ def render_writing_page(file: ModelFile, name: str, direction: Direction = "forw
     return fill_template((SOURCES / "page.html").read_text("utf-8"), parts)
 
 
-def find_name(path: Path) -> str:
-    """Return the name of the model at this path: that of its run, or of the file without its suffix."""
-    return path.absolute().parent.name if path.name in (BEST, LAST) else path.stem
+def find_name(path: Path, file: ModelFile) -> str:
+    """Return the name of the model at this path: of its run, of the file without its suffix, or of the corpus.
+
+    The name of a folder that is no run is not used: it can be that of a user.
+    """
+    if path.name not in (BEST, LAST):
+        return path.stem
+    folder = path.absolute().parent
+    return folder.name if (folder / CONFIG).exists() else make_title(file)
 
 
 @cache

@@ -8,11 +8,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.errors import CharlstmError
 from charlstm.matrices import MAX_WEIGHT, Array
 from charlstm.sampling.network import Network
 from charlstm.sampling.quantization import mean_loss
-from charlstm.storage.model import ModelFile
+from charlstm.storage.model import ModelFile, round_to_half
 from charlstm.vocabulary import Ids
 
 Precision = Literal["fp32", "fp16", "int8"]
@@ -31,15 +30,13 @@ class StoredWeight(NamedTuple):
         return floats if self.scales is None else floats * self.scales
 
 
-def store_weight(weight: Array, precision: Precision) -> StoredWeight:
+def store_weight(name: str, weight: Array, precision: Precision) -> StoredWeight:
     """Return a weight in this precision. Of 8-bit weights, vectors such as biases stay float32.
 
-    Raises CharlstmError for a weight that float16 cannot hold.
+    Raises CharlstmError for a weight that float16 cannot represent.
     """
     if precision == "fp16":
-        if (largest := float(np.abs(weight).max())) > float(np.finfo(np.float16).max):
-            raise CharlstmError(f"float16 cannot hold a weight of {largest:g}", "export with --weights fp32")
-        return StoredWeight(weight.astype(np.float16))
+        return StoredWeight(round_to_half(name, weight))
     if precision == "fp32" or weight.ndim != 2:
         return StoredWeight(weight)
     scales = np.abs(weight).max(1, keepdims=True) / np.float32(MAX_WEIGHT)
@@ -49,7 +46,7 @@ def store_weight(weight: Array, precision: Precision) -> StoredWeight:
 
 def round_weights(weights: Mapping[str, Array], precision: Precision) -> dict[str, Array]:
     """Return the weights that a program computes with when they are stored in this precision."""
-    return {name: store_weight(weight, precision).floats for name, weight in weights.items()}
+    return {name: store_weight(name, weight, precision).floats for name, weight in weights.items()}
 
 
 def measure_rounding(half: ModelFile, precision: Precision, places: Ids) -> float:

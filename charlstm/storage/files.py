@@ -62,8 +62,11 @@ def open_atomically(path: Path, mode: int | None = None) -> Iterator[BinaryIO]:
     """Open a temporary file next to `path` that replaces it at the end of the block.
 
     If the block raises, the temporary file is removed and `path` stays as it was. `mode` is the file's permissions,
-    by default those of any new file. Raises OSError; the caller turns it into an error that names the file.
+    by default those of any new file. Raises OSError, also for a folder, a device or a pipe, which would be replaced;
+    the caller turns it into an error that names the file.
     """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EEXIST, "it is not a regular file")
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL_SUFFIX)
     try:
         with os.fdopen(handle, "wb") as file:

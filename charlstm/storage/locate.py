@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from charlstm.errors import UsageError
+from charlstm.errors import NoRunError, UsageError
 
 BEST, LAST, STATE, GOOD = (f"{name}.safetensors" for name in ("best", "last", "state", "good"))
 CONFIG, METRICS, SPOOL, LOCK_FILE = "config.toml", "metrics.jsonl", "stdin.txt", "lock"
@@ -19,7 +19,13 @@ SEARCH_JOURNAL = "journal.jsonl"
 KEPT_PATTERN = f"step-{'[0-9]' * 6}*.safetensors"
 """The models of `--keep`."""
 
-MODEL_HINT = "-m/--model takes a run folder or a .safetensors file"
+BUILTIN = "builtin"
+"""The name of the model that ships with charlstm. A path of this name takes precedence."""
+
+BUILTIN_MODEL = Path(__file__).with_name("builtin.safetensors")
+"""Its file, which `make model` writes."""
+
+MODEL_HINT = f"-m/--model takes a run folder, a .safetensors file or {BUILTIN}, the model that ships with charlstm"
 
 
 def parse_path(path: str | Path, where: str) -> Path:
@@ -32,15 +38,23 @@ def parse_path(path: str | Path, where: str) -> Path:
 def find_model(path: Path | None, environ: Mapping[str, str]) -> Path:
     """Return the model file at `path`, else at $CHARLSTM_MODEL, else of the newest run.
 
-    A path may be a model file or a run folder. Raises UsageError if there is no model, or if the variable is empty.
+    A path may be a model file, a run folder or the name of the built-in model. Raises NoRunError without a path and
+    runs, UsageError if there is no model at the path, or if the variable is empty.
     """
     if path is None and "CHARLSTM_MODEL" in environ:
         path = parse_path(environ["CHARLSTM_MODEL"], "CHARLSTM_MODEL")
     if path is None:
         return find_model_in(find_newest_run())
-    if not path.exists():
-        raise UsageError(f"there is no model at {path}", MODEL_HINT)
-    return find_model_in(path) if path.is_dir() else path
+    if path.exists():
+        return find_model_in(path) if path.is_dir() else path
+    if path == Path(BUILTIN):
+        return BUILTIN_MODEL
+    raise UsageError(f"there is no model at {path}", MODEL_HINT)
+
+
+def name_model(path: Path) -> str:
+    """Return the name under which a command takes the model file at `path`: the path, or that of the built-in model."""
+    return BUILTIN if path == BUILTIN_MODEL else str(path)
 
 
 def find_model_in(folder: Path) -> Path:
@@ -54,12 +68,13 @@ def find_model_in(folder: Path) -> Path:
 def find_newest_run() -> Path:
     """Return the run under `./runs` that was saved last; before any search of `tune`.
 
-    Raises UsageError if there is none.
+    Raises NoRunError if there is none.
     """
     saved = [path for name in (BEST, LAST) for path in Path("runs").glob(f"*/{name}")]
     if not saved:
-        raise UsageError(
-            "there is no run under ./runs", "name a model with -m/--model, or train one: charlstm train corpus.txt"
+        raise NoRunError(
+            "there is no run under ./runs",
+            f"name a model with -m/--model ({BUILTIN} ships with charlstm), or train one: charlstm train corpus.txt",
         )
     runs = [path for path in saved if not (path.parent / SEARCH_JOURNAL).exists()]
     return max(runs or saved, key=lambda path: path.stat().st_mtime_ns).parent

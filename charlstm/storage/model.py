@@ -5,22 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from charlstm.architecture import qualify_name, weight_shapes
 from charlstm.config import MAX_QUANTIZATION_LOSS, Config, DataConfig, Direction, SamplingConfig
-from charlstm.errors import ModelFileError, UsageError
+from charlstm.errors import CharlstmError, ModelFileError, UsageError
 from charlstm.settings import from_dict, resolve
 from charlstm.storage.locate import BEST, LAST
 from charlstm.storage.tensors import check_format, read_tensors, write_tensors
 from charlstm.vocabulary import Vocabulary, vocabulary_from_dict
 
 MODEL_FORMAT = 2
-READABLE_MODEL_FORMATS = (1, MODEL_FORMAT)
+HALF_MODEL_FORMAT = 3
+"""Format of files whose weights are float16. Older versions of charlstm still read files with float32 weights."""
+
+READABLE_MODEL_FORMATS = (1, MODEL_FORMAT, HALF_MODEL_FORMAT)
 """Format 1 has the metrics under `figures`, and some settings and keys under older names."""
+
+StoredWeights = Literal["fp32", "fp16"]
+"""How the weights are stored in a file. In memory they are float32."""
+
+MAX_HALF = float(np.finfo(np.float16).max)
 
 
 @dataclass(frozen=True)
@@ -49,20 +57,28 @@ class ModelFile:
             model = cls(config, vocabulary, weights, corpus, metrics, str(document.get("version", "")))
         except (LookupError, TypeError, ValueError, AttributeError, RecursionError, UsageError) as error:
             raise ModelFileError(f"{path} is not a charlstm model file: {error}") from error
-        check_weights(model, path)
-        return model
+        check_weights(model, path, np.float16 if document["format"] == HALF_MODEL_FORMAT else np.float32)
+        return replace(model, weights={name: np.asarray(weight, np.float32) for name, weight in weights.items()})
 
-    def save(self, path: Path) -> None:
-        """Replace the file at `path` with this model, without paths of its corpus. Raises CharlstmError on failure."""
+    def save(self, path: Path, stored: StoredWeights = "fp32") -> None:
+        """Replace the file at `path` with this model, without paths of its corpus.
+
+        stored: "fp16" rounds the weights to float16, which halves the file.
+
+        Raises CharlstmError on failure, or for a weight that float16 cannot represent.
+        """
         document = {
-            "format": MODEL_FORMAT,
+            "format": HALF_MODEL_FORMAT if stored == "fp16" else MODEL_FORMAT,
             "config": replace(self.config, data=without_paths(self.config.data)).to_dict(),
             "vocabulary": self.vocabulary.to_dict(),
             "corpus": dict(self.corpus),
             "metrics": dict(self.metrics),
             "version": self.version,
         }
-        write_tensors(path, self.weights, document)
+        if stored == "fp16":
+            write_tensors(path, {name: round_to_half(name, weight) for name, weight in self.weights.items()}, document)
+        else:
+            write_tensors(path, self.weights, document)
 
     def choose_weights(self, config: SamplingConfig) -> str:
         """Return the weights to sample with: "int8" or "fp32"."""
@@ -120,11 +136,21 @@ def check_kind(path: Path, document: Mapping[str, Any]) -> None:
     raise ModelFileError(f"{path} is a training state, which train --resume reads, and not a model", hint)
 
 
-def check_weights(model: ModelFile, path: Path) -> None:
-    """Raise ModelFileError unless the weights have the names, shapes and type that the settings call for."""
+def check_weights(model: ModelFile, path: Path, dtype: DTypeLike) -> None:
+    """Raise ModelFileError unless the weights have this type, and the names and shapes that the settings call for."""
     expected = weight_shapes(model.config.model, model.vocabulary.size)
     found = {name: tensor.shape for name, tensor in model.weights.items()}
-    if found != expected or any(tensor.dtype != np.float32 for tensor in model.weights.values()):
+    if found != expected or any(tensor.dtype != dtype for tensor in model.weights.values()):
         raise ModelFileError(f"{path} holds weights that do not fit its own configuration")
     if not all(np.isfinite(tensor).all() for tensor in model.weights.values()):
         raise ModelFileError(f"{path} holds weights that are not finite")
+
+
+def round_to_half(name: str, weight: NDArray[np.float32]) -> NDArray[np.float16]:
+    """Return a weight in float16. Raises CharlstmError if it is too large for that."""
+    if (largest := np.abs(weight).max()) > MAX_HALF:
+        raise CharlstmError(
+            f"{name} has a weight of magnitude {largest:,.0f}, and float16 ends at {MAX_HALF:,.0f}",
+            "store the weights in float32",
+        )
+    return weight.astype(np.float16)

@@ -19,6 +19,7 @@ from charlstm.infilling.benchmark import GapResults, HiddenGaps, characters_need
 from charlstm.infilling.context import Predictors
 from charlstm.runtime import retain_freed_memory
 from charlstm.sampling.mixture import Mixture
+from charlstm.storage.locate import name_model
 from charlstm.storage.model import ModelFile
 
 OPTIONAL_ROWS = ("characters_left_out", "characters_folded", "end_symbols")
@@ -50,7 +51,7 @@ def evaluate_model(
         file.check_same_vocabulary(files[-1])
     tokens, about = read_text_to_score(console, file, path, source)
     size_bytes = about.pop("bytes")
-    metrics = {"model": str(path), **about, **compute_metrics(file, tokens, size_bytes)}
+    metrics = {"model": name_model(path), **about, **compute_metrics(file, tokens, size_bytes)}
     if averaged and not adaptation:
         metrics |= compute_average_metrics(files, tokens, size_bytes)
     if adaptation or mix:

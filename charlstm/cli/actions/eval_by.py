@@ -19,6 +19,7 @@ from charlstm.inspection.categories import loss_by_category
 from charlstm.inspection.ngrams import MAX_ORDER, NgramModel, share_avoided
 from charlstm.inspection.text import ReadText
 from charlstm.runtime import retain_freed_memory
+from charlstm.storage.locate import name_model
 from charlstm.storage.model import ModelFile
 
 MAX_CHARACTERS = 1_000_000
@@ -40,7 +41,7 @@ def write_losses(console: Console, path: Path, source: TextSource, by: By, *, as
     else:
         rows = by_ngram(console, file, path, tokens)
     if as_json:
-        write_json(console, {"model": str(path), "text": about["text"], "by": by, "rows": rows})
+        write_json(console, {"model": name_model(path), "text": about["text"], "by": by, "rows": rows})
         return
     names = list(rows[0])
     table = [[name.replace("_", " ") for name in names], *([show_value(row[name]) for name in names] for row in rows)]

@@ -59,12 +59,15 @@ def check_page(exported: Exported, target: Path) -> None:
 
 
 def write_page(exported: Exported, target: Path) -> list[Path]:
-    """Write a page, and print what its 8-bit weights cost."""
-    name = find_name(exported.request.model)
+    """Write a page, and print its size and what its 8-bit weights cost."""
+    name = find_name(exported.request.model, exported.file)
     page = render_writing_page(exported.file, name, exported.direction or "forward").encode()
     console, loss = exported.console, exported.file.metrics.get("quantization_loss_nats")
-    if isinstance(loss, float):
-        console.note(f"8-bit weights, which the page has, change the loss by {loss:+.5f} nats per character")
+    size = f"the page has {len(page):,} bytes"
+    if not isinstance(loss, float):  # of an older model or a stopped run, it is not known
+        console.note(size)
+    else:
+        console.note(f"{size}; its 8-bit weights change the loss by {loss:+.5f} nats per character")
         if loss > MAX_QUANTIZATION_LOSS:
             console.warn("the page is less accurate than the model, whose weights do not round well to 8 bits")
     return write_file(console, target, page)
@@ -136,10 +139,26 @@ def describe_pytorch(exported: Exported, target: Path) -> str:
     )
 
 
+def check_model_file(exported: Exported, target: Path) -> None:
+    check_file("--charlstm", exported, target)
+    if exported.request.precision == "int8":
+        raise UsageError("--charlstm has no 8-bit weights", "sample rounds them itself; use --weights fp16")
+
+
+def write_model_file(exported: Exported, target: Path) -> list[Path]:
+    exported.file.save(target, "fp16" if exported.request.precision == "fp16" else "fp32")
+    return [target]
+
+
+def describe_model_file(exported: Exported, target: Path) -> str:
+    return f"With charlstm: `charlstm sample -m {target.name}`."
+
+
 EXPORT_FORMATS: Mapping[str, Format] = {
     "html": Format(check_page, write_page, usage=None),
     "onnx": Format(check_onnx, write_onnx, describe_onnx),
     "pytorch": Format(check_pytorch_folder, write_pytorch_folder, describe_pytorch, is_folder=True),
+    "charlstm": Format(check_model_file, write_model_file, describe_model_file),
 }
 """The formats by the names of their options."""
 

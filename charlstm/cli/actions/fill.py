@@ -13,6 +13,7 @@ from charlstm.console import Console, escape_controls
 from charlstm.errors import UsageError
 from charlstm.infilling.filler import Filler, Filling
 from charlstm.infilling.template import Template, parse_templates
+from charlstm.storage.locate import name_model
 from charlstm.storage.model import ModelFile
 from charlstm.text_model import draw_seed
 from charlstm.vocabulary import Ids
@@ -46,7 +47,7 @@ def write_fillings(
         encode_fixed(filler, template, unknown, number, len(templates)) for number, template in enumerate(templates, 1)
     ]
     shown_seed = f", --seed {used_seed}" if seed is None else ""
-    console.note(f"{escape_controls(str(path))}, by {filler.method}{shown_seed}", "dim")
+    console.note(f"{escape_controls(name_model(path))}, by {filler.method}{shown_seed}", "dim")
     for number, template in enumerate(templates, 1):
         fillings = fill_with_progress(console, filler, template, fixed[number - 1], num)
         write_ranked(console, filler, template, fillings, number, as_json)

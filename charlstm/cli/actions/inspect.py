@@ -32,6 +32,7 @@ from charlstm.inspection.text import ReadText
 from charlstm.inspection.trace import PredictionTrace, Trace, trace
 from charlstm.sampling.units import Unit
 from charlstm.storage.files import write_atomically
+from charlstm.storage.locate import name_model
 from charlstm.storage.model import ModelFile
 from charlstm.vocabulary import Vocabulary
 
@@ -50,7 +51,7 @@ def inspect_model(console: Console, path: Path, request: InspectRequest) -> None
     patterns = detect_patterns(text.characters, request.patterns)
     with console.progress() as bar:
         recorded = trace(file, text.ids, lambda share: bar.update(share, "reading the text"))
-    record = {"model": str(path), "text": about, "characters": len(text.characters)}
+    record = {"model": name_model(path), "text": about, "characters": len(text.characters)}
     if request.gates:
         write_gates(console, measure_gates(recorded), record, request)
     elif request.like:

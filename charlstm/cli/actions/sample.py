@@ -19,6 +19,7 @@ from charlstm.errors import UsageError
 from charlstm.sampling.fragments import Fragment
 from charlstm.sampling.mixture import Mixture
 from charlstm.sampling.network import Clamp
+from charlstm.storage.locate import name_model
 from charlstm.storage.model import ModelFile
 from charlstm.text_model import TextModel, draw_seed
 from charlstm.vocabulary import Text, Vocabulary
@@ -35,10 +36,10 @@ Result = tuple[bytes, dict[str, Any]]
 """The text of a sample, and its record for JSON."""
 
 
-def write_samples(console: Console, path: Path, request: SampleRequest, *, name_model: bool) -> None:
+def write_samples(console: Console, path: Path, request: SampleRequest, *, show_model: bool) -> None:
     """Draw the samples and write them to stdout.
 
-    name_model: print the path of the model on stderr, because the user did not name it.
+    show_model: print the name of the model on stderr, because the user did not name it.
     """
     file = ModelFile.load(path)
     writes_documents = file.vocabulary.end_of_document is not None
@@ -69,8 +70,8 @@ def write_samples(console: Console, path: Path, request: SampleRequest, *, name_
     model = TextModel(file, request.direction, clamps, mixture, averaged)
     report = make_novelty_report(console, file, path) if request.novelty else None
     seed = draw_seed() if request.seed is None else request.seed
-    if request.seed is None or name_model:
-        about = [escape_controls(str(path)), model.choose_weights(request.sampling)]
+    if request.seed is None or show_model:
+        about = [escape_controls(name_model(path)), model.choose_weights(request.sampling)]
         console.note(", ".join(about + [f"--seed {seed}"] * (request.seed is None)), "dim")
     if len(request.prompt) > LONG_PROMPT:
         console.note(f"reading a prompt of {len(request.prompt):,} characters", "dim")

@@ -23,7 +23,7 @@ from charlstm.config import AdaptationConfig, UnknownPolicy
 from charlstm.console import Console, escape_controls
 from charlstm.errors import UsageError
 from charlstm.settings import Settings, build_section, from_environment
-from charlstm.storage.locate import find_model
+from charlstm.storage.locate import find_model, name_model
 
 MAX_GAP_LENGTH = 100
 MAX_GAP_SHARE = 0.5
@@ -150,7 +150,7 @@ def eval_(
     adaptation = build_section(AdaptationConfig, given, "adaptation")
     path = find_model(model, console.environ)
     if model is None and as_json:  # the table names the model
-        console.note(escape_controls(str(path)), "dim")
+        console.note(escape_controls(name_model(path)), "dim")
 
     source = TextSource(files or [], part, unknown, encoding, errors)
     if by:

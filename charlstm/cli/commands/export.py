@@ -1,4 +1,4 @@
-"""`charlstm export`: a model for other programs."""
+"""`charlstm export`: a model in another format."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from charlstm.cli.options import PATH, JsonOption, ModelOption, command
 from charlstm.console import Console, escape_controls
 from charlstm.errors import UsageError
 from charlstm.settings import Settings
-from charlstm.storage.locate import find_model
+from charlstm.storage.locate import find_model, name_model
 
 ExportDirection = Literal["forward", "backward", "both"]
 
@@ -31,8 +31,11 @@ class ExportRequest:
 
 
 @command(
-    short="model html onnx pytorch weights as_json",
-    examples=("charlstm export --onnx model.onnx --weights int8", "charlstm export -m runs/mine --pytorch for-torch"),
+    short="model html onnx pytorch model_file weights as_json",
+    examples=(
+        "charlstm export --html page.html",
+        "charlstm export -m runs/mine --onnx model.onnx --weights int8",
+    ),
 )
 def export(
     *,
@@ -63,8 +66,8 @@ def export(
     weights: Annotated[
         Literal["fp32", "fp16", "int8"],
         typer.Option(
-            help="Weights in the ONNX file: fp16 and int8 take a half and a quarter of the space, and what the model "
-            "loses by them is printed."
+            help="Weights in the ONNX file or the model file, which has no int8: fp16 and int8 take a half and a "
+            "quarter of the space, and what the model loses by them is printed."
         ),
     ] = "fp32",
     pytorch: Annotated[
@@ -75,9 +78,18 @@ def export(
             click_type=PATH,
         ),
     ] = None,
+    model_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--charlstm",
+            help="Write a model file for charlstm, without the paths that files of version 0.1.0 have.",
+            metavar="FILE",
+            click_type=PATH,
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a model for other programs, with a model card.
+    """Write a model in another format, with a model card.
 
     Prints the paths of the files. The card, README.md in the folder of each file except a page, has what --about and
     --license of train say, the metrics, the settings and the command that trains such a model. No file has a path of
@@ -85,18 +97,20 @@ def export(
 
     How much of a sample is copied from the training text is measured and printed, if that text is available.
     """
-    named = {"html": html, "onnx": onnx, "pytorch": pytorch}
+    named = {"html": html, "onnx": onnx, "pytorch": pytorch, "charlstm": model_file}
     targets = {name: path for name, path in named.items() if path is not None}
     if not targets:
-        raise UsageError("no format is named", "give --html FILE, --onnx FILE or --pytorch FOLDER")
-    if onnx is None and (sequence or weights != "fp32"):
-        raise UsageError("--sequence and --weights are options of --onnx FILE", "add it")
+        raise UsageError("no format is named", "give --html FILE, --onnx FILE, --pytorch FOLDER or --charlstm FILE")
+    if onnx is None and sequence:
+        raise UsageError("--sequence is an option of --onnx FILE", "add it")
+    if onnx is None and model_file is None and weights != "fp32":
+        raise UsageError("--weights is an option of --onnx FILE and --charlstm FILE", "add one")
     if onnx is None and html is None and direction != "forward":
         raise UsageError("--direction is an option of --html FILE and --onnx FILE", "add one")
     check_stdout(console, targets, as_json)
     found = find_model(model, console.environ)
     if model is None:
-        console.note(escape_controls(str(found)), "dim")
+        console.note(escape_controls(name_model(found)), "dim")
 
     from charlstm.cli.actions.export import run_export
 

@@ -24,7 +24,7 @@ from charlstm.config import UnknownPolicy
 from charlstm.console import Console, escape_controls
 from charlstm.errors import UsageError
 from charlstm.settings import Settings
-from charlstm.storage.locate import find_model
+from charlstm.storage.locate import find_model, name_model
 
 DEFAULT_LENGTH = 10_000
 """Characters of the model's own validation part that are read."""
@@ -233,7 +233,7 @@ def inspect(
     check_text_source(console, file is not None, part, unknown, encoding, errors)
     path = find_model(model, console.environ)
     if model is None:
-        console.note(escape_controls(str(path)), "dim")
+        console.note(escape_controls(name_model(path)), "dim")
 
     from charlstm.cli.actions.inspect import inspect_model
 

@@ -21,10 +21,10 @@ from charlstm.cli.options import (
 from charlstm.cli.prompt import read_prompt
 from charlstm.config import AdaptationConfig, Direction, SamplingConfig, UnknownPolicy
 from charlstm.console import Console
-from charlstm.errors import UsageError
+from charlstm.errors import NoRunError, UsageError
 from charlstm.runtime import count_cores, use_one_blas_thread
 from charlstm.settings import Settings, build_section, from_environment
-from charlstm.storage.locate import find_model
+from charlstm.storage.locate import BUILTIN, BUILTIN_MODEL, find_model
 
 MIN_SAMPLES = 16
 """Fewest samples per process: fewer are drawn in less time than a process takes to start."""
@@ -133,7 +133,8 @@ def sample(
 ) -> None:
     """Write text with a trained model.
 
-    A sample is the prompt, the generated characters and one newline. Stop strings are not written.
+    A sample is the prompt, the generated characters and one newline. Stop strings are not written. If there is no run,
+    the model that ships with charlstm is used.
     """
     environment = from_environment(console.environ, "sampling", "adaptation") | settings
     sampling = build_section(SamplingConfig, environment, "sampling")
@@ -147,7 +148,7 @@ def sample(
         raise UsageError("--stop must not be empty")
     adapts_to_stdin = adapt == "-" and prompt is None and prompt_file is None
     text = "" if adapts_to_stdin else read_prompt(console, prompt, prompt_file)
-    path = find_model(model, console.environ)
+    path = find_model_to_sample(console, model)
     processes = share_samples(num)
     if processes > 1:
         use_one_blas_thread()
@@ -174,7 +175,24 @@ def sample(
         novelty=novelty,
         processes=processes,
     )
-    write_samples(console, path, request, name_model=model is None)
+    write_samples(console, path, request, show_model=model is None)
+
+
+def find_model_to_sample(console: Console, model: Path | None) -> Path:
+    """Return the model file at `model`, else the default one, else, after a note, the one that ships with charlstm.
+
+    Raises UsageError as `find_model` does; where no note is shown (--quiet), also if there is no default one.
+    """
+    try:
+        return find_model(model, console.environ)
+    except NoRunError as error:
+        if console.quiet:
+            raise
+        console.note(
+            f"{error.message}: using {BUILTIN}, the model that ships with charlstm; "
+            "train your own: charlstm train corpus.txt"
+        )
+        return BUILTIN_MODEL
 
 
 def share_samples(samples: int) -> int:

@@ -13,7 +13,7 @@ from charlstm.config import UnknownPolicy
 from charlstm.console import Console, escape_controls
 from charlstm.errors import UsageError
 from charlstm.settings import Settings
-from charlstm.storage.locate import find_model, parse_path
+from charlstm.storage.locate import find_model, name_model, parse_path
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def score(
         typer.Option(
             "-m",
             "--model",
-            help="Run folder or model file; several with names are compared line by line. "
+            help="Run folder, model file or builtin; several with names are compared line by line. "
             "(default $CHARLSTM_MODEL, else the newest run under ./runs)",
             metavar="[NAME=]MODEL",
             click_type=SOURCE,
@@ -108,7 +108,7 @@ def score(
         raise UsageError(f"score reads one file, and {source} is a folder", "cat its files together")
     found = find_models(named, console)
     if not named:
-        console.note(escape_controls(str(next(iter(found.values())))), "dim")
+        console.note(escape_controls(next(iter(found))), "dim")
 
     from charlstm.cli.actions.score import write_scores
 
@@ -119,7 +119,7 @@ def find_models(named: list[str], console: Console) -> dict[str, Path]:
     """Return the model files by name; a model without a name is named as it was typed. Raises UsageError."""
     if not named:
         path = find_model(None, console.environ)
-        return {str(path): path}
+        return {name_model(path): path}
     found: dict[str, Path] = {}
     for each in named:
         name, equals, model = each.partition("=")

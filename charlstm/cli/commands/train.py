@@ -85,7 +85,11 @@ def train(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in the folder.")] = False,
     init_from: Annotated[
         Path | None,
-        typer.Option(help="Start a new run with the weights of this model.", metavar="MODEL", click_type=PATH),
+        typer.Option(
+            help="Start a new run with the weights of this run folder, model file or builtin.",
+            metavar="MODEL",
+            click_type=PATH,
+        ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the settings, with corpus and model size on stderr, and exit.")
