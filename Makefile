@@ -69,6 +69,7 @@ bench: .venv/installed-test
 	$(BIN)/python benchmarks/sampling.py
 	$(BIN)/python benchmarks/sampling.py --batches
 	$(BIN)/python benchmarks/load.py
+	$(BIN)/python benchmarks/writing.py
 	$(BIN)/python benchmarks/saving.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/bidirectional.py

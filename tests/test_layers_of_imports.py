@@ -38,6 +38,7 @@ LAYERS = {
     "inspection": 7,
     "training": 7,
     "text_model": 8,
+    "writing": 8,
     "api": 9,
     "tuning": 8,
     "export": 8,

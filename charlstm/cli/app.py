@@ -51,6 +51,7 @@ class Program(LazyGroup):
         ),
         "sample": Entry(f"{COMMANDS}.sample:sample", "Write", "Write text with a trained model."),
         "fill": Entry(f"{COMMANDS}.fill:fill", "Write", "Fill the gaps of a text."),
+        "write": Entry(f"{COMMANDS}.write:write", "Write", "Write a text in an editor whose model continues it."),
         "eval": Entry(f"{COMMANDS}.eval:eval_", "Measure", "Measure how well a model predicts a text."),
         "score": Entry(
             f"{COMMANDS}.score:score", "Measure", "Print the log-probability of every character or line of a text."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from charlstm.architecture import JOINT_HEAD
 from charlstm.matrices import Array
 from charlstm.sampling.filters import log_softmax
-from charlstm.sampling.network import Network, OutputHead, States, select_rows
+from charlstm.sampling.network import Network, OutputHead, States, SymbolReader, select_rows
 from charlstm.storage.model import ModelFile
 from charlstm.vocabulary import Ids
 
@@ -29,14 +29,14 @@ class Predictors:
     """The ids that are never filled in: the unknown symbol and the end-of-document symbol."""
 
     @classmethod
-    def from_file(cls, file: ModelFile) -> Predictors:
-        """Build the networks of a model file."""
+    def from_file(cls, file: ModelFile, make: Callable[..., Network] = Network) -> Predictors:
+        """Build the networks of a model file: `make` is `Network` or a subclass."""
         vocabulary, config = file.vocabulary, file.config.model
         symbols = [i for i in (vocabulary.unknown, vocabulary.end_of_document) if i is not None]
         non_characters = np.array(symbols, np.int64)
 
         def build(half: ModelFile) -> Network:
-            return Network(half.config.model, half.weights, vocabulary.end_of_document)
+            return make(half.config.model, half.weights, vocabulary.end_of_document)
 
         forward = build(file.select_direction("forward"))
         if not config.bidirectional:
@@ -59,7 +59,7 @@ class Context:
     head_input: Array
     states: States
 
-    def advance(self, network: Network, ids: Ids, absent: Mask | None = None) -> Context:
+    def advance(self, network: SymbolReader, ids: Ids, absent: Mask | None = None) -> Context:
         """Read one more character per row, [N]. Rows that are `absent` read none."""
         after = Context(*network.advance(ids, self.states))
         if absent is None or not absent.any():

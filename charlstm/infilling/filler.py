@@ -129,8 +129,14 @@ class GapGroup:
 
     def make_batch(self, predictors: Predictors, count: int, random: np.random.Generator) -> GapBatch:
         """Return `count` attempts, in which only the lengths of open gaps are drawn yet."""
-        one = np.zeros(count, np.int64)
         backward = predictors.backward
+        left = Context(*prefill(predictors.forward, self.before))
+        right = Context(*prefill(backward, self.after[::-1])) if backward else None
+        return self.repeat(left, right, count, random)
+
+    def repeat(self, left: Context, right: Context | None, count: int, random: np.random.Generator) -> GapBatch:
+        """Return `count` attempts, given what the networks have read of the text on either side, one row each."""
+        one = np.zeros(count, np.int64)
         return GapBatch(
             problem=one,
             ids=np.tile(self.ids, (count, 1)),
@@ -138,8 +144,8 @@ class GapGroup:
             absent=self.draw_absent(count, random),
             before=np.tile(self.before[-SCORED_CONTEXT:], (count, 1)),
             after=np.tile(self.after[:SCORED_CONTEXT], (count, 1)),
-            left=Context(*prefill(predictors.forward, self.before)).select(one),
-            right=Context(*prefill(backward, self.after[::-1])).select(one) if backward else None,
+            left=left.select(one),
+            right=right.select(one) if right else None,
         )
 
     def draw_absent(self, count: int, random: np.random.Generator) -> Mask:
