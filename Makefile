@@ -68,6 +68,7 @@ bench: .venv/installed-test
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/sampling.py
 	$(BIN)/python benchmarks/sampling.py --batches
+	$(BIN)/python benchmarks/serving.py
 	$(BIN)/python benchmarks/load.py
 	$(BIN)/python benchmarks/writing.py
 	$(BIN)/python benchmarks/saving.py

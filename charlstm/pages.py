@@ -8,6 +8,7 @@ import re
 import zlib
 from base64 import b64encode
 from collections.abc import Mapping
+from hashlib import sha256
 
 from charlstm.console import escape_controls, escape_text
 
@@ -37,3 +38,8 @@ def escape_json(data: object) -> str:
 def compress_bytes(data: bytes) -> str:
     """Return bytes as base64, compressed by zlib: a browser has `DecompressionStream("deflate")` for it."""
     return b64encode(zlib.compress(data, 9)).decode("ascii")
+
+
+def hash_source(content: str) -> str:
+    """Return the source of a content security policy that allows this inline script or style."""
+    return f"'sha256-{b64encode(sha256(content.encode()).digest()).decode()}'"

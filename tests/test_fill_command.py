@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -259,9 +260,9 @@ def test_resampling_draws_each_row_in_proportion_to_its_weight(weights: list[flo
 def test_the_best_filling_so_far_is_the_context_of_the_next_gap(monkeypatch: pytest.MonkeyPatch) -> None:
     read, fill = [], Filler.fill_group
 
-    def spied(self: Filler, stretch: GapGroup, n: int, number: int) -> object:
+    def spied(self: Filler, stretch: GapGroup, n: int, number: int, on_sweep: Callable[[], None]) -> object:
         read.append(LETTERS.decode(stretch.before).decode())
-        return fill(self, stretch, n, number)
+        return fill(self, stretch, n, number, on_sweep)
 
     monkeypatch.setattr(Filler, "fill_group", spied)
     far = "ab" * MIN_APART

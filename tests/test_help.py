@@ -117,7 +117,7 @@ def test_completion_lists_the_commands_without_importing_them() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     listed, imported = done.stdout.splitlines()
-    assert listed == str([(n, Program.entries[n].summary) for n in ("sample", "score", "show")])
+    assert listed == str([(n, Program.entries[n].summary) for n in ("sample", "serve", "score", "show")])
     assert imported == "[]"
 
 

@@ -40,11 +40,13 @@ LAYERS = {
     "text_model": 8,
     "writing": 8,
     "api": 9,
+    "llm_plugin": 9,
     "tuning": 8,
     "export": 8,
-    "cli": 9,
-    "": 10,
-    "__main__": 10,
+    "serving": 9,
+    "cli": 10,
+    "": 11,
+    "__main__": 11,
 }
 """The layer of each module or package, which imports from lower layers only."""
 

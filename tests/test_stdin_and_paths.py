@@ -41,6 +41,7 @@ NOT_PATHS = (
     "SECTION.KEY",
     "URL",
     "SPDX",
+    "HOST",
 )
 """How the metavars of parameters begin that are no paths. Those of all others are paths, also of options to come."""
 
@@ -62,7 +63,7 @@ PATHS = list(path_parameters())
 
 
 def test_every_command_that_reads_or_writes_files_has_path_parameters() -> None:
-    names = {"train", "tune", "corpus", "sample", "fill", "write", "eval", "score", "inspect", "export"}
+    names = {"train", "tune", "corpus", "sample", "fill", "write", "serve", "eval", "score", "inspect", "export"}
     assert {name for name, _ in PATHS} == names
     assert len(PATHS) >= 16
 

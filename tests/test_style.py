@@ -32,6 +32,7 @@ PHRASES = re.compile(
 
 SHARED_NAMES = {
     "train": "the public function and the command",
+    "serve": "the command, and the loop of a worker process",
     "evaluate": "the public function and what it calls",
 }
 """Public names that are defined in two packages on purpose, and why."""

@@ -52,6 +52,7 @@ class Program(LazyGroup):
         "sample": Entry(f"{COMMANDS}.sample:sample", "Write", "Write text with a trained model."),
         "fill": Entry(f"{COMMANDS}.fill:fill", "Write", "Fill the gaps of a text."),
         "write": Entry(f"{COMMANDS}.write:write", "Write", "Write a text in an editor whose model continues it."),
+        "serve": Entry(f"{COMMANDS}.serve:serve", "Write", "Serve models over HTTP, with OpenAI's completions API."),
         "eval": Entry(f"{COMMANDS}.eval:eval_", "Measure", "Measure how well a model predicts a text."),
         "score": Entry(
             f"{COMMANDS}.score:score", "Measure", "Print the log-probability of every character or line of a text."
@@ -126,6 +127,7 @@ UNEXPECTED, MISSING = "got unexpected extra argument", "missing argument"
 HINTS = {
     ("sample", UNEXPECTED): "name a model with -m and a prompt with -p",
     ("fill", UNEXPECTED): "quote the text: charlstm fill 'To be, or ___ to be'",
+    ("serve", UNEXPECTED): "name each model with -m",
     ("score", UNEXPECTED): "it takes one file: cat them together",
     ("corpus", MISSING): "- reads stdin",
 }

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cache
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from charlstm.config import DOCUMENT_LENGTH, Direction, SamplingConfig
 from charlstm.export.card import make_title
 from charlstm.export.integers import tabulate_weights
 from charlstm.inspection.palette import PALETTES
-from charlstm.pages import compress_bytes, escape_json, escape_line, escape_prose, fill_template
+from charlstm.pages import compress_bytes, escape_json, escape_line, escape_prose, fill_template, hash_source
 from charlstm.storage.locate import BEST, CONFIG, LAST
 from charlstm.storage.model import ModelFile, without_paths
 from charlstm.storage.spool import STDIN
@@ -82,9 +80,7 @@ def page_policy() -> str:
 
     It is in the page; a server can send it as a header, too.
     """
-    style, script = (
-        f"'sha256-{b64encode(sha256(content.encode()).digest()).decode()}'" for content in (read_style(), read_script())
-    )
+    style, script = map(hash_source, (read_style(), read_script()))
     return f"default-src 'none'; style-src {style}; script-src {script}; base-uri 'none'; form-action 'none'"
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
+from functools import partial
 from heapq import nlargest
 
 import numpy as np
@@ -56,6 +58,12 @@ class Filler:
         self.predictors = Predictors.from_file(file)
         self.method = METHODS[self.predictors.backward is not None]
 
+    def with_seed(self, seed: int) -> Filler:
+        """Return a filler with the same networks and another seed."""
+        other = copy(self)
+        other.seed = seed
+        return other
+
     def encode(self, template: Template, unknown: UnknownPolicy = "error") -> list[Ids]:
         """Return the ids of the fixed texts.
 
@@ -79,19 +87,21 @@ class Filler:
 
         `fixed` is the result of `encode`. Gaps near each other are filled together. Groups are filled from left to
         right, each after the most likely filling of those before it. `on_progress` receives the share of the gaps that
-        are filled.
+        are filled, also after each sweep; what it raises ends the work.
         """
         best, before = [Filling((), 0.0)], fixed[0]
         for first, last in group_gaps(fixed, template.gaps) if template.gaps else ():
             parts = [before, *fixed[first + 1 : last + 1]]
             group = GapGroup.from_parts(parts, template.gaps[first:last], template.open)
-            fillings = self.fill_group(group, n, first)
+            fillings = self.fill_group(group, n, first, partial(on_progress, first / len(template.gaps)))
             best = best_pairs(best, [filling for filling, _ in fillings], n)
             before = np.concatenate([before, fillings[0][1], fixed[last]])[-MAX_CONTEXT:]
             on_progress(last / len(template.gaps))
         return best
 
-    def fill_group(self, group: GapGroup, n: int, number: int) -> list[tuple[Filling, Ids]]:
+    def fill_group(
+        self, group: GapGroup, n: int, number: int, on_sweep: Callable[[], None]
+    ) -> list[tuple[Filling, Ids]]:
         """Return the `n` most likely fillings of a group.
 
         Each comes with its ids from the first gap to the last, including the fixed text between them. `number` is the
@@ -99,7 +109,7 @@ class Filler:
         """
         random = np.random.default_rng([self.seed, number])
         attempts = GIBBS_ATTEMPTS if self.predictors.backward else CANDIDATES
-        ranked = fill_gaps(self.predictors, group.make_batch(self.predictors, attempts, random), random)
+        ranked = fill_gaps(self.predictors, group.make_batch(self.predictors, attempts, random), random, on_sweep)
         fillings = []
         for row, log_p in zip(ranked.rows.present_ids[:n], ranked.log_probability.tolist(), strict=False):
             gaps = (row[(group.gap == k) & (row >= 0)] for k in range(group.gap.max() + 1))

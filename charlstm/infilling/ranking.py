@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,16 +22,20 @@ class RankedFillings:
     log_probability: NDArray[np.float64]  # [N], natural
 
 
-def fill_gaps(predictors: Predictors, batch: GapBatch, random: np.random.Generator) -> RankedFillings:
+def fill_gaps(
+    predictors: Predictors, batch: GapBatch, random: np.random.Generator, on_sweep: Callable[[], None] = lambda: None
+) -> RankedFillings:
     """Fill the gaps of some texts. The batch has one row per attempt.
 
     Candidates are drawn first. With a bidirectional model Gibbs sampling starts from them, and the fillings after each
-    sweep are ranked too.
+    sweep are ranked too. `on_sweep` is called after each.
     """
     candidates = draw_candidates(predictors, batch, random)
     attempts = [candidates]
     if predictors.backward is not None:
-        attempts += [candidates.with_ids(ids) for ids in run_sweeps(predictors, candidates, random)]
+        for ids in run_sweeps(predictors, candidates, random):
+            attempts.append(candidates.with_ids(ids))
+            on_sweep()
     return rank(predictors, deduplicate(attempts))
 
 

@@ -65,6 +65,11 @@ def find_model_in(folder: Path) -> Path:
     raise UsageError(f"the folder {folder} holds no model: neither {BEST} nor {LAST}", MODEL_HINT)
 
 
+def name_run(path: Path) -> str:
+    """Return a short name for the model at a path: that of its run folder, or that of the file."""
+    return path.resolve().parent.name if path.name in (BEST, LAST) else path.stem
+
+
 def find_newest_run() -> Path:
     """Return the run under `./runs` that was saved last; before any search of `tune`.
 

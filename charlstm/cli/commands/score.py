@@ -8,12 +8,12 @@ from typing import Annotated, Literal
 
 import typer
 
+from charlstm.cli.models import find_models
 from charlstm.cli.options import SOURCE, EncodingOption, ErrorsOption, JsonLinesOption, UnknownOption, command
 from charlstm.config import UnknownPolicy
 from charlstm.console import Console, escape_controls
 from charlstm.errors import UsageError
 from charlstm.settings import Settings
-from charlstm.storage.locate import find_model, name_model, parse_path
 
 
 @dataclass(frozen=True)
@@ -113,19 +113,3 @@ def score(
     from charlstm.cli.actions.score import write_scores
 
     write_scores(console, ScoreRequest(source, found, by_line, worst, unknown, encoding, errors, as_json))
-
-
-def find_models(named: list[str], console: Console) -> dict[str, Path]:
-    """Return the model files by name; a model without a name is named as it was typed. Raises UsageError."""
-    if not named:
-        path = find_model(None, console.environ)
-        return {name_model(path): path}
-    found: dict[str, Path] = {}
-    for each in named:
-        name, equals, model = each.partition("=")
-        if not equals or Path(each).exists():
-            name, model = each, each
-        if name in found:
-            raise UsageError(f"two models are named {name!r}", "give each a different name: -m NAME=MODEL")
-        found[name] = find_model(parse_path(model, f"-m {each}: the path"), console.environ)
-    return found
