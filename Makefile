@@ -76,6 +76,7 @@ bench: .venv/installed-test
 	$(BIN)/python benchmarks/bidirectional.py
 	$(BIN)/python benchmarks/presets.py
 	$(BIN)/python benchmarks/evaluation.py
+	$(BIN)/python benchmarks/tracking.py
 	$(BIN)/python benchmarks/cells.py corpora/english.txt --time 20
 
 # The wheel is tested in an environment of its own that borrows only the dependencies of .venv.

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 FLUSH_EVERY = 0.1
 """Seconds between flushes of stdout to a pipe. A terminal is flushed at every write."""
 
-LINE_EVERY = 5.0
-"""Seconds between lines of progress if stderr is not a terminal."""
+LINE_EVERY, LINE_SHARE = 5.0, 0.01
+"""Seconds between lines of progress if stderr is not a terminal, and share of the time so far, if that is more: a task
+of a day writes hundreds of lines instead of thousands."""
 
 REFRESH_EVERY = 0.1
 """Seconds between redrawings of a progress bar."""
@@ -228,7 +229,7 @@ class ProgressBar:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.tqdm: tqdm[Never] | None = None
-        self.shown_at = monotonic()
+        self.began_at = self.shown_at = monotonic()
 
     def __enter__(self) -> ProgressBar:
         if self.console.can_animate:
@@ -257,7 +258,7 @@ class ProgressBar:
             if monotonic() - self.shown_at > REFRESH_EVERY:
                 self.shown_at = monotonic()
                 self.tqdm.refresh()
-        elif monotonic() - self.shown_at >= LINE_EVERY:
+        elif monotonic() - self.shown_at >= max(LINE_EVERY, LINE_SHARE * (monotonic() - self.began_at)):
             self.shown_at = monotonic()
             self.console.note(f"{done:4.0%}  {text}")
 

@@ -6,7 +6,7 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import cache
 from math import ceil
@@ -67,6 +67,19 @@ def parent_started_at() -> float:
     except (OSError, StopIteration):
         return 0.0
     return float(boot.split()[1]) + int(fields[START_FIELD]) / ticks
+
+
+def read_memory(pids: Iterable[int]) -> int:
+    """Return the bytes of memory that these processes use; what they share counts once. 0 where that is unknown.
+
+    The kernel walks all pages of a process for it, which takes a millisecond per gigabyte.
+    """
+    kilobytes = 0
+    with suppress(OSError, ValueError):
+        for pid in pids:
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text("ascii").splitlines()
+            kilobytes += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return 1024 * kilobytes
 
 
 @cache

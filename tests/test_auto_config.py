@@ -235,6 +235,7 @@ def stepped(done: float) -> Stepped:
         fraction_done=done,
         loss_nats=2.0,
         learning_rate=1e-3,
+        gradient_norm=1.0,
         chars_per_second=1000.0,
         seconds_left=1.0,
     )

@@ -41,7 +41,11 @@ def shell(run: Path, tmp_path: Path) -> dict[str, str]:
     """A folder that holds `letters.txt` and the run `runs/letters`, and an environment that finds the command."""
     shutil.copytree(run, tmp_path / "runs" / "letters")
     (tmp_path / "letters.txt").write_text(ENGLISH[:2500], "utf-8")
-    return {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    return {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT / "tests" / "support" / "trackers"),  # stand-ins for wandb, trackio and mlflow
+    }
 
 
 @pytest.mark.slow

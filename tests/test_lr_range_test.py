@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charlstm.cli.chart import draw_chart
+from charlstm.cli.chart import Line, draw_chart
+from charlstm.cli.ticks import decade_ticks
 from charlstm.config import Config
 from charlstm.data.corpus import Corpus
 from charlstm.errors import CharlstmError, DivergedError
@@ -170,18 +171,23 @@ def test_the_range_test_starts_with_an_untrained_model() -> None:
 losses = st.floats(0.01, 20)
 
 
+def draw_rates(rates: list[float], losses: list[float], mark: float, width: int) -> list[str]:
+    """Return the chart of a range test."""
+    return draw_chart([Line(rates, losses)], width, decade_ticks, log_x=True, arrow=(mark, f"{mark:.2g}"))
+
+
 @given(st.lists(losses, min_size=2, max_size=300), st.integers(0, 300), st.floats(1e-5, 1))
-def test_a_chart_fits_the_width_and_labels_its_extremes(ys: list[float], width: int, mark: float) -> None:
-    lines = draw_chart([(10 ** (k / 60 - 5), y) for k, y in enumerate(ys)], mark, width)
+def test_a_chart_fits_the_width_and_labels_what_it_shows(ys: list[float], width: int, mark: float) -> None:
+    lines = draw_rates([10 ** (k / 60 - 5) for k in range(len(ys))], ys, mark, width)
     assert len(lines) == 15
-    assert all(len(line) <= max(min(width, 100), 20) for line in lines)
-    assert lines[0].split("│")[0].strip() == f"{max(ys):.2f}"
-    assert lines[11].split("│")[0].strip() == f"{min(ys):.2f}"
+    assert all(len(line) <= max(width, 20) for line in lines)
+    top, bottom = (float(lines[row].split("│")[0]) for row in (0, 11))
+    assert min(ys) - 0.06 <= bottom <= top <= max(ys) + 0.06
     assert "▲" in lines[-1]
 
 
 def test_a_chart_falls_from_left_to_right_if_the_loss_does() -> None:
-    rows = draw_chart([(1e-5, 4.0), (1e-3, 3.0), (1e-1, 2.0)], 1e-3, 60)[:12]
+    rows = draw_rates([1e-5, 1e-3, 1e-1], [4.0, 3.0, 2.0], 1e-3, 60)[:12]
     columns = [[row for row in rows if len(row) > k and row[k] > "\u2800"] for k in range(7, 60)]
     assert all(columns), "the curve has no gap"
     tops = [rows.index(column[0]) for column in columns]
@@ -190,7 +196,7 @@ def test_a_chart_falls_from_left_to_right_if_the_loss_does() -> None:
 
 
 def test_an_arrow_points_at_the_marked_rate() -> None:
-    *_, axis, labels, arrow = draw_chart([(1e-5, 4.0), (1e-1, 2.0)], 1e-3, 80)
+    *_, axis, labels, arrow = draw_rates([1e-5, 1e-1], [4.0, 2.0], 1e-3, 80)
     assert labels.split() == ["1e-05", "0.0001", "0.001", "0.01", "0.1"]
     place = arrow.index("▲ 0.001")
     assert labels.index("0.001") == place

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import charlstm.console as console_module
 from charlstm.cli.app import main
 from charlstm.config import DataConfig
 from charlstm.console import Console, escape_text
@@ -119,6 +120,21 @@ def test_a_model_of_bytes_shows_whole_characters_and_escapes_other_bytes(byte_mo
     assert re.search(rb"\\x[89ab][0-9a-f]", shown)
     with pytest.raises(UnicodeDecodeError):
         charlstm(*options).text  # noqa: B018
+
+
+def test_lines_of_progress_become_rarer_in_a_long_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(console_module, "monotonic", lambda: now)
+    console = Console(None, BytesIO(), err := StringIO(), {})
+    counts = []
+    with console.progress() as bar:
+        for now in map(float, range(24 * 3600)):
+            bar.update(now / 86400, "loss 1.5")
+            if now in (60, 3599, 86399):
+                counts.append(err.getvalue().count("loss"))
+    assert counts[0] == 12
+    assert counts[1] < 320
+    assert counts[2] < 650
 
 
 def test_stderr_never_gets_control_characters_of_file_names(tmp_path: Path) -> None:

@@ -58,6 +58,8 @@ class Program(LazyGroup):
             f"{COMMANDS}.score:score", "Measure", "Print the log-probability of every character or line of a text."
         ),
         "inspect": Entry(f"{COMMANDS}.inspect:inspect", "Measure", "Find the units of a model that follow the text."),
+        "runs": Entry(f"{COMMANDS}.runs:runs", "Manage", "List runs with their size, progress and best loss."),
+        "plot": Entry(f"{COMMANDS}.plot:plot", "Manage", "Draw how the loss of one or more runs fell."),
         "export": Entry(f"{COMMANDS}.export:export", "Manage", "Write a model in another format, with a model card."),
         "show": Entry(f"{COMMANDS}.show:show", "Manage", "Show presets, recurrent cells or the cache."),
     }

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from math import log
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from charlstm.storage.model import ModelFile
 from charlstm.storage.run import RunFolder
 from charlstm.storage.spool import STDIN
 from charlstm.text_model import TextModel
+from charlstm.tracking.overview import find_best
 from charlstm.training.diagnostics import (
     MANY_PARAMETERS_PER_CHARACTER,
     MAX_PAIRS_COUNTED,
@@ -33,6 +35,9 @@ from charlstm.training.diagnostics import (
 )
 from charlstm.training.events import BestEvaluated, Event, Finished, RolledBack, Saved, Started, Stepped, Validated
 
+if TYPE_CHECKING:
+    from charlstm.tracking.tensorboard import EventFile
+
 LARGE_VOCABULARY = 1000
 """Symbols from which a warning may suggest a smaller vocabulary."""
 
@@ -41,6 +46,9 @@ MAX_VOCABULARY_SHARE = 0.5
 
 SUGGESTED_MIN_COUNT = 3
 """The --min-count that it suggests, unless that is less than twice the current one."""
+
+BAR_COLUMNS = 28
+"""Columns of a progress bar and its percentage."""
 
 BAR_SMOOTHING = 0.98
 """Decay per step of the mean that the progress bar shows."""
@@ -121,12 +129,20 @@ class Display:
         folder: RunFolder,
         samples: bool,
         chosen: Collection[str] = (),
+        event_file: EventFile | None = None,
     ) -> None:
         self.console, self.corpus, self.config, self.folder, self.samples = console, corpus, config, folder, samples
         self.chosen = chosen  # settings that were chosen for a time limit
+        self.event_file = event_file  # for TensorBoard, which gets the samples too
         self.smoothed_loss: float | None = None
         self.validation = ""
+        self.lowest: tuple[int, float] | None = None  # step and loss of the best validation
         self.best: BestEvaluated | None = None
+
+    def read_lowest(self) -> tuple[int, float] | None:
+        """Return the step and the loss of the best validation before this process."""
+        step, loss = find_best(self.folder.read_metrics(), {})
+        return None if step is None or loss is None else (step, loss)
 
     def follow(self, events: Iterable[Event]) -> Finished:
         """Show all events and return the last."""
@@ -159,6 +175,7 @@ class Display:
         step = f"{training.batch_size} x {training.seq_len} characters per step"
         self.console.note(f"training on {event.device}: {plan}, {step}")
         if event.step:
+            self.lowest = self.read_lowest()
             self.console.note(f"resumed at step {event.step:,} of {escape_controls(str(self.folder.path))}")
         if event.new_characters:
             self.console.note(
@@ -169,25 +186,42 @@ class Display:
     def update_bar(self, event: Stepped, bar: ProgressBar) -> None:
         before = event.loss_nats if self.smoothed_loss is None else self.smoothed_loss
         self.smoothed_loss = BAR_SMOOTHING * before + (1 - BAR_SMOOTHING) * event.loss_nats
-        bpc = self.smoothed_loss / log(2)
-        speed = f"{event.chars_per_second:,.0f} characters/s"
-        bar.update(
-            event.fraction_done,
-            f"loss {self.smoothed_loss:.3f}  bpc {bpc:.3f}{self.validation}  {speed}  "
+        parts = [
             f"{format_duration(event.seconds_left)} left",
-        )
+            f"loss {self.smoothed_loss:.3f}{self.validation}",
+            f"{event.chars_per_second:,.0f} chars/s",
+            f"step {event.step:,}  epoch {event.epoch + 1}",
+        ]
+        bar.update(event.fraction_done, self.join_fitting(parts))
+
+    def join_fitting(self, parts: Sequence[str]) -> str:
+        """Return the parts that fit next to a progress bar: the first ones matter most."""
+        room = self.console.width(self.console.stderr) - BAR_COLUMNS
+        text = parts[0]
+        for part in parts[1:]:
+            if len(text) + 2 + len(part) <= room:
+                text += f"  {part}"
+        return text
 
     def show_validation(self, event: Validated) -> None:
         metrics = event.metrics
-        self.validation = f"  val {metrics.loss_nats:.3f}"
-        losses = (
-            f"loss {event.train_loss_nats:.4f}  validation {metrics.loss_nats:.4f} nats/char, {metrics.bpc:.4f} bpc"
-        )
+        losses = f"loss {event.train_loss_nats:.4f}  validation {metrics.loss_nats:.4f}, {metrics.bpc:.4f} bpc"
         if metrics.backward_loss_nats is not None:
             losses += f"  backward {metrics.backward_loss_nats:.4f}, both sides {metrics.pseudo_likelihood_nats:.4f}"
-        best = "  best so far" if event.best else ""
+        best = f"  {self.compare_with_best(event)}"
         self.console.note(f"step {event.step:,}  {format_duration(event.seconds)}  {losses}{best}")
         self.show_sample(event.step)
+
+    def compare_with_best(self, event: Validated) -> str:
+        """Return whether a validation is the best so far, or where the best was; remember it for the progress bar."""
+        loss = event.metrics.loss_nats
+        if event.best:
+            self.lowest = (event.step, loss)
+        self.validation = f"  val {loss:.3f}"
+        if event.best or self.lowest is None:
+            return "best so far" if event.best else "not the best"
+        self.validation += f", best {self.lowest[1]:.3f}"
+        return f"best: {self.lowest[1]:.4f} at step {self.lowest[0]:,}"
 
     def show_save(self, event: Saved) -> None:
         loss = "" if event.train_loss_nats is None else f"  loss {event.train_loss_nats:.4f} nats/char"
@@ -197,8 +231,12 @@ class Display:
             self.show_sample(event.step)
 
     def show_sample(self, seed: int) -> None:
-        if self.samples and not self.console.quiet:
-            self.console.note(self.draw_sample(seed), "dim")
+        if not self.samples or (self.console.quiet and self.event_file is None):
+            return
+        sample = self.draw_sample(seed)
+        self.console.note("\n".join("    " + escape_text(line) for line in sample.split("\n")), "dim")
+        if self.event_file is not None:
+            self.event_file.write_text(seed, sample)
 
     def show_rollback(self, event: RolledBack) -> None:
         self.smoothed_loss = None
@@ -255,8 +293,7 @@ class Display:
     def draw_sample(self, seed: int) -> str:
         """Return a few lines from the model that was just saved, read from its file."""
         model = TextModel(ModelFile.load(self.folder.path / LAST))
-        text = "".join(model.generate("", SAMPLE, seed=seed))
-        return "\n".join("    " + escape_text(line) for line in text.strip().split("\n"))
+        return "".join(model.generate("", SAMPLE, seed=seed)).strip()
 
 
 def shorten_path(source: str) -> str:

@@ -38,3 +38,13 @@ def format_duration(seconds: float) -> str:
     if minutes >= 60:
         return f"{minutes // 60}h{minutes % 60:02}m"
     return f"{minutes}m{rest:02}s" if minutes else f"{rest}s"
+
+
+def format_count(count: float | None) -> str:
+    """Format a number in at most five characters: 950, 1.5k, 12.0M or 3.25G; a dash for None."""
+    if count is None:
+        return "-"
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= 0.9995 * size:  # which three digits round up
+            return f"{count / size:.3g}{unit}"
+    return f"{count:.3g}"

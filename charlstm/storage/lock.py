@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from charlstm.storage.files import retry_while_in_use
 
 POLL_SECONDS = 0.01
 """Seconds between two attempts to get a lock that another process has."""
+
+LOCK_ATTEMPTS = 5
+"""Attempts after which another process has the lock: for a moment, one may that only looks whether it is taken."""
 
 
 class ProcessLock:
@@ -38,7 +42,7 @@ class ProcessLock:
         """Open and lock the file. Return whether the path still names it."""
         self.handle = retry_while_in_use(lambda: os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666))
         try:
-            locked = lock_descriptor(self.handle, blocking=wait, poll_interval=POLL_SECONDS)
+            locked = self.wait_for_lock() if wait else self.try_to_lock()
         except OSError:
             return True
         if not locked:
@@ -48,6 +52,30 @@ class ProcessLock:
             return os.path.samestat(self.path.stat(), os.fstat(self.handle))
         except FileNotFoundError:
             return False
+
+    def wait_for_lock(self) -> bool:
+        return lock_descriptor(self.handle, blocking=True, poll_interval=POLL_SECONDS)
+
+    def try_to_lock(self) -> bool:
+        """Lock the open file. Return whether that succeeded. Raises OSError on a file system without locks."""
+        for attempt in range(LOCK_ATTEMPTS):
+            time.sleep(POLL_SECONDS * bool(attempt))
+            if lock_descriptor(self.handle, blocking=False):
+                return True
+        return False
+
+    def is_held(self) -> bool:
+        """Return whether a process has the lock. On a file system without locks: whether the file exists."""
+        try:
+            self.handle = os.open(self.path, os.O_RDWR)
+        except OSError:
+            return self.path.exists()  # the lock of another user
+        try:
+            return not self.try_to_lock()
+        except OSError:
+            return True
+        finally:
+            os.close(self.handle)
 
     def release(self) -> None:
         """Remove the file and release the lock.

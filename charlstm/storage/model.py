@@ -15,7 +15,7 @@ from charlstm.config import MAX_QUANTIZATION_LOSS, Config, DataConfig, Direction
 from charlstm.errors import CharlstmError, ModelFileError, UsageError
 from charlstm.settings import from_dict, resolve
 from charlstm.storage.locate import BEST, LAST
-from charlstm.storage.tensors import check_format, read_tensors, write_tensors
+from charlstm.storage.tensors import Tensors, check_format, read_document, read_tensors, write_tensors
 from charlstm.vocabulary import Vocabulary, vocabulary_from_dict
 
 MODEL_FORMAT = 2
@@ -46,6 +46,17 @@ class ModelFile:
     def load(cls, path: Path) -> ModelFile:
         """Read a model file. Raises ModelFileError if it is damaged, inconsistent or of a newer format."""
         weights, document = read_tensors(path)
+        model = cls.from_document(path, weights, document)
+        check_weights(model, path, np.float16 if document["format"] == HALF_MODEL_FORMAT else np.float32)
+        return replace(model, weights={name: np.asarray(weight, np.float32) for name, weight in weights.items()})
+
+    @classmethod
+    def load_header(cls, path: Path) -> ModelFile:
+        """Read a model file without its weights, which are not checked. Raises as `load` does."""
+        return cls.from_document(path, {}, read_document(path))
+
+    @classmethod
+    def from_document(cls, path: Path, weights: Tensors, document: Mapping[str, Any]) -> ModelFile:
         check_kind(path, document)
         check_format(path, document, READABLE_MODEL_FORMATS)
         metrics_key = "figures" if document["format"] == 1 else "metrics"
@@ -54,11 +65,9 @@ class ModelFile:
             b"a".decode(config.data.encoding, "replace")  # raises LookupError for an encoding that does not exist
             vocabulary = vocabulary_from_dict(document["vocabulary"])
             corpus, metrics = dict(document["corpus"]), dict(document[metrics_key])
-            model = cls(config, vocabulary, weights, corpus, metrics, str(document.get("version", "")))
+            return cls(config, vocabulary, weights, corpus, metrics, str(document.get("version", "")))
         except (LookupError, TypeError, ValueError, AttributeError, RecursionError, UsageError) as error:
             raise ModelFileError(f"{path} is not a charlstm model file: {error}") from error
-        check_weights(model, path, np.float16 if document["format"] == HALF_MODEL_FORMAT else np.float32)
-        return replace(model, weights={name: np.asarray(weight, np.float32) for name, weight in weights.items()})
 
     def save(self, path: Path, stored: StoredWeights = "fp32") -> None:
         """Replace the file at `path` with this model, without paths of its corpus.

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from math import inf
 from pathlib import Path
 from threading import Thread
 from time import monotonic
@@ -32,6 +31,7 @@ from charlstm.storage.files import (
 )
 from charlstm.storage.locate import BEST, CONFIG, GOOD, KEPT_PATTERN, LAST, LOCK_FILE, METRICS, RUN_FILES, SPOOL, STATE
 from charlstm.storage.lock import ProcessLock
+from charlstm.storage.metrics import LoggedLine, MetricsReader, parse_step
 from charlstm.storage.model import ModelFile
 from charlstm.storage.spool import Spool
 from charlstm.storage.state import StateTree, flatten, read_state, write_state
@@ -95,6 +95,11 @@ class RunFolder:
         finally:
             self.join_writer()
             lock.release()
+
+    @property
+    def is_training(self) -> bool:
+        """Whether a process trains in this folder now."""
+        return ProcessLock(self.path / LOCK_FILE).is_held()
 
     @contextmanager
     def advise_resuming(self) -> Iterator[None]:
@@ -267,11 +272,11 @@ class RunFolder:
         except OSError as error:
             raise write_error(self.path / METRICS, error) from error
 
-    def read_metrics(self) -> list[dict[str, Any]]:
+    def read_metrics(self) -> list[LoggedLine]:
         """Return the lines of the metrics, from the first step on. A line that was cut short is left out."""
-        path = self.path / METRICS
-        lines = path.read_text("utf-8").splitlines() if path.exists() else []
-        return [json.loads(line) for line in lines if parse_step(line) < inf]
+        reader = MetricsReader(self.path / METRICS)
+        reader.update()
+        return reader.entries
 
     def truncate_metrics(self, state: StateTree) -> None:
         """Remove the lines that were appended after this state was saved, and a line that was cut short."""
@@ -281,11 +286,3 @@ class RunFolder:
             lines = data.decode("utf-8", "replace").splitlines()
             kept = [line for line in lines if parse_step(line) <= step]
             write_atomically(path, "".join(line + "\n" for line in kept).encode())
-
-
-def parse_step(line: str) -> float:
-    """Return the step of a line of metrics, or infinity for a line that was cut short."""
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return inf

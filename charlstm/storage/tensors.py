@@ -85,6 +85,16 @@ def read_tensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
     return tensors, document
 
 
+def read_document(path: Path) -> dict[str, Any]:
+    """Return the document of a file without its tensors, which are not checked. Raises as `read_tensors` does."""
+    try:
+        return parse_header(map_or_read(path))[2]
+    except OSError as error:
+        raise CharlstmError(f"cannot read {path}: {error.strerror or error}") from error
+    except (LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise ModelFileError(f"{path} is not a charlstm model file, or it is incomplete") from error
+
+
 def check_format(path: Path, document: Mapping[str, Any], readable: tuple[int, ...]) -> None:
     """Raise ModelFileError unless the format of a document is among those that can be read, the newest last."""
     found = document.get("format")
@@ -113,16 +123,21 @@ def map_or_read(path: Path) -> mmap:
         return memory
 
 
+def parse_header(data: mmap) -> tuple[int, dict[str, Any], dict[str, Any]]:
+    """Return where the tensors begin, their entries and the document. Raises as `parse_tensors` does."""
+    begin = 8 + int.from_bytes(data[:8], "little")
+    if not 8 < begin <= min(len(data), 8 + MAX_HEADER_BYTES):
+        raise ValueError("the header does not fit into the file")
+    header = json.loads(data[8:begin])
+    return begin, header, dict(json.loads(header.pop("__metadata__")[METADATA_KEY]))
+
+
 def parse_tensors(data: mmap) -> tuple[Tensors, dict[str, Any]]:
     """Return tensors and document, whose checksum is still to be checked.
 
     Raises LookupError, ValueError, TypeError, AttributeError or RecursionError for a malformed file.
     """
-    begin = 8 + int.from_bytes(data[:8], "little")
-    if not 8 < begin <= min(len(data), 8 + MAX_HEADER_BYTES):
-        raise ValueError("the header does not fit into the file")
-    header = json.loads(data[8:begin])
-    document = json.loads(header.pop("__metadata__")[METADATA_KEY])
+    begin, header, document = parse_header(data)
     spans = sorted((tuple(entry["data_offsets"]), name) for name, entry in header.items())
     edges = [0, *(span[1] for span, _ in spans)]
     if edges != [*(span[0] for span, _ in spans), len(data) - begin]:

@@ -147,14 +147,17 @@ class Clock:
 
     def position(self) -> dict[str, float]:
         """Return the place in the training, its time and its speed, for a line of metrics.jsonl."""
-        progress = self.trainer.progress
+        progress, batches = self.trainer.progress, self.trainer.batches
         speed = {"chars_per_second": round(self.chars_per_second)} if self.seconds_per_step else {}
         return {
             "step": progress.step,
-            "epoch": self.trainer.batches.epoch,
+            "epoch": batches.epoch,
+            "passes": round(batches.epochs_read, 5),
             "characters": progress.characters,
+            "fraction_done": round_down(min(self.fraction_done, 1.0)),
             "seconds": round(progress.seconds, 3),
             "training_seconds": round(progress.training_seconds, 3),
+            "world_size": self.trainer.ranks.size,
             **speed,
         }
 
@@ -174,3 +177,8 @@ class Clock:
         progress, limit = self.trainer.progress, self.trainer.config.training.max_time
         by_steps = (self.trainer.total_steps - progress.step) * self.seconds_per_step
         return max(min(by_steps, limit - progress.seconds) if limit else by_steps, 0.0)
+
+
+def round_down(share: float) -> float:
+    """Return a share with five digits that is 1 only if all is done."""
+    return int(share * 1e5) / 1e5

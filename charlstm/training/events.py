@@ -37,6 +37,7 @@ class Stepped:
     fraction_done: share of the training done before this step, 0 to 1, by steps or by the time limit.
     loss_nats: mean training loss of this batch, nats per character (the forward loss of a bidirectional model).
     learning_rate: the rate of this step.
+    gradient_norm: norm of the gradient before clipping.
     chars_per_second: training speed, averaged over the last steps.
     seconds_left: estimated seconds until the training ends.
     """
@@ -46,6 +47,7 @@ class Stepped:
     fraction_done: float
     loss_nats: float
     learning_rate: float
+    gradient_norm: float
     chars_per_second: float
     seconds_left: float
 

@@ -29,6 +29,16 @@ class Progress:
     climbed: int = 0  # consecutive steps with a loss far above first_loss
     setbacks: int = 0  # roll backs with the learning rate setback_lr
     setback_lr: float = 0.0  # `training.lr` at the last roll back
+    learning_rate: float = 0.0  # of the last step
+    gradient_norm: float = 0.0  # of the last step, before clipping
+
+    def record_step(self, characters: int, loss: float, learning_rate: float, gradient_norm: float) -> None:
+        """Record a step that has read this many characters."""
+        self.step += 1
+        self.characters += characters
+        self.loss_sum += loss
+        self.loss_count += 1
+        self.learning_rate, self.gradient_norm = learning_rate, min(gradient_norm, MAX_VALUE - 1)
 
     def record_validation(self, loss: float) -> bool:
         """Record a validation loss. Returns whether it is the best so far."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from time import monotonic
@@ -267,7 +267,7 @@ class TrainingRun:
         if progress.step % LOG_EVERY == 0:
             clock.update()
             if not self.is_validation_due():  # which logs a line of its own
-                self.folder.append_metrics({**clock.position(), "loss_nats": loss, "learning_rate": lr})
+                self.log({"loss_nats": loss})
         if self.is_save_due():
             self.folder.save_in_background(
                 trainer.model_file({}), trainer.state_dict(), best=not trainer.config.validates
@@ -279,9 +279,17 @@ class TrainingRun:
             fraction_done=done,
             loss_nats=loss,
             learning_rate=lr,
+            gradient_norm=progress.gradient_norm,
             chars_per_second=clock.chars_per_second,
             seconds_left=clock.seconds_left,
         )
+
+    def log(self, values: Mapping[str, float]) -> None:
+        """Append a line to the metrics: the place in the training, what the last step did, and these values."""
+        progress = self.trainer.progress
+        last_step = {"learning_rate": progress.learning_rate, "gradient_norm": progress.gradient_norm}
+        known = last_step if progress.learning_rate else {}  # not in a state of version 0.1.0
+        self.folder.append_metrics({**self.clock.position(), **values, **known})
 
     def validate(self) -> Validated | None:
         """Evaluate the model on the validation part, log its metrics and save the run. None if `stop()` interrupted it.
@@ -310,7 +318,7 @@ class TrainingRun:
             "validation_characters": metrics.characters,
         }
         two_sided = {f"validation_{key}": value for key, value in metrics.two_sided().items()}
-        folder.append_metrics({**self.clock.position(), **losses, **two_sided})
+        self.log({**losses, **two_sided, **trainer.measure_memory()})
         save_run(trainer, folder, metrics, best=best, keep=trainer.config.training.keep)
         folder.mark_good()
         return Validated(
@@ -378,7 +386,7 @@ class TrainingRun:
         self.prepare_folder()
         self.clock.begin_validation()
         progress.validated_step, train_loss = progress.step, progress.pop_mean_loss()
-        folder.append_metrics({**self.clock.position(), "loss_nats": train_loss})
+        self.log({"loss_nats": train_loss, **trainer.measure_memory()})
         save_run(trainer, folder, keep=trainer.config.training.keep)
         folder.mark_good()
         return Saved(step=progress.step, seconds=progress.seconds, train_loss_nats=train_loss)

@@ -186,6 +186,11 @@ class ShardedGradient:
             torch._foreach_add_(own, theirs)
         return loss
 
+    @property
+    def pids(self) -> list[int]:
+        """The ids of the other processes."""
+        return self.workers.pids if self.workers else []
+
     def use_core(self) -> AbstractContextManager[None]:
         """Return the context of a step: the core of this process, or one that another process lends to it."""
         return self.workers.cores.use_core(0) if self.workers else nullcontext()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from math import isfinite
 from typing import Any
@@ -21,7 +22,7 @@ from charlstm.evaluation.streams import Streams
 from charlstm.model.bidirectional import build_model
 from charlstm.model.device import choose_device, use_threads
 from charlstm.model.ranks import Ranks, checksum
-from charlstm.runtime import MAX_CORES, count_cores
+from charlstm.runtime import MAX_CORES, count_cores, read_memory
 from charlstm.storage.model import ModelFile
 from charlstm.training.averaging import WeightAverage
 from charlstm.training.optimizer import Optimizer, weight_matrices
@@ -89,6 +90,14 @@ class Trainer:
         processes = self.ranks.size * self.gradient.processes
         return f"{self.device}, {processes} processes" if processes > 1 else str(self.device)
 
+    def measure_memory(self) -> dict[str, int]:
+        """Return the memory that this rank uses, for a line of metrics.jsonl; empty where that is unknown."""
+        used = read_memory([os.getpid(), *self.gradient.pids])
+        memory = {"memory_bytes": used} if used else {}
+        if self.device.name == "cuda":
+            memory["gpu_memory_bytes"] = torch.cuda.max_memory_reserved()
+        return memory
+
     def streams_of(self, part: str, limit: int) -> Streams:
         """Return the streams in which `evaluate_part` reads a part of the corpus."""
         return Streams.for_evaluation(len(self.tokens.part(part)), limit)
@@ -140,10 +149,7 @@ class Trainer:
                 raise DivergedError(f"training diverged at step {self.progress.step + 1}: the loss is not finite")
             self.optimizer.step(learning_rate)
             self.average.update()
-        self.progress.step += 1
-        self.progress.characters += self.batches.seq_len * self.batches.batch_size
-        self.progress.loss_sum += loss
-        self.progress.loss_count += 1
+        self.progress.record_step(self.batches.seq_len * self.batches.batch_size, loss, learning_rate, norm)
         return loss
 
     def clip_gradients(self) -> float:

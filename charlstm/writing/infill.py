@@ -16,10 +16,10 @@ from charlstm.sampling.network import Network, States
 from charlstm.storage.model import ModelFile
 from charlstm.vocabulary import Ids
 
-WIDTH = 12
+MAX_FILLING = 12
 """Most characters of a filling."""
 
-ATTEMPTS = WIDTH
+ATTEMPTS = MAX_FILLING
 """Attempts at the gap, one of each length: fewer than `charlstm fill` makes, since they are made after every key."""
 
 MAX_FILLINGS = 8
@@ -49,7 +49,7 @@ def never() -> bool:
 
 
 class Infiller:
-    """Fills the place of the cursor with 1 to `WIDTH` characters. The fillings depend on the seed and the text only."""
+    """Fills the place of the cursor with 1 to `MAX_FILLING` characters, which depend on the seed and the text only."""
 
     def __init__(self, file: ModelFile, seed: int) -> None:
         self.vocabulary, self.seed = file.vocabulary, seed
@@ -81,9 +81,9 @@ class Infiller:
         Raises KeypressError as soon as `is_interrupted` is true.
         """
         random = np.random.default_rng(self.seed)
-        group = GapGroup.from_parts([before, after], [WIDTH], open=False)
-        lengths = np.arange(ATTEMPTS) % WIDTH + 1
-        batch = replace(group.repeat(left, right, ATTEMPTS, random), absent=np.arange(WIDTH) >= lengths[:, None])
+        group = GapGroup.from_parts([before, after], [MAX_FILLING], open=False)
+        lengths = np.arange(ATTEMPTS) % MAX_FILLING + 1
+        batch = replace(group.repeat(left, right, ATTEMPTS, random), absent=np.arange(MAX_FILLING) >= lengths[:, None])
         for network in self.networks:
             network.is_interrupted = is_interrupted
         try:

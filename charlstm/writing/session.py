@@ -13,7 +13,7 @@ from charlstm.writing.buffer import Position, TextBuffer
 from charlstm.writing.continuation import Drawing, take_character, take_word
 from charlstm.writing.encoding import TextEncoder
 from charlstm.writing.graphemes import mark_whole_clusters
-from charlstm.writing.infill import WIDTH, Infiller, KeypressError, never
+from charlstm.writing.infill import MAX_FILLING, Infiller, KeypressError, never
 from charlstm.writing.reader import Reader
 from charlstm.writing.suggestions import Suggestions
 from charlstm.writing.window import ReadWindow
@@ -30,7 +30,7 @@ class Session:
 
     def __init__(self, buffer: TextBuffer, drawing: Drawing, encoder: TextEncoder, infiller: Infiller | None) -> None:
         self.buffer, self.drawing, self.encoder, self.infiller = buffer, drawing, encoder, infiller
-        length = min(drawing.config.length, WIDTH)
+        length = min(drawing.config.length, MAX_FILLING)
         self.short_drawing = replace(drawing, config=replace(drawing.config, length=length))  # within a text
         bos = drawing.vocabulary.bos
         self.reader = Reader(drawing.network, bos)

@@ -154,11 +154,11 @@ class Reference:
 
 
 def metrics_without_time(run: Path) -> list[dict[str, float]]:
-    """Return the lines of the metrics without the keys that depend on the clock.
+    """Return the lines of the metrics without the keys that depend on the machine.
 
     The line of the best model is left out: a run that was killed after its last save does not evaluate it again.
     """
-    timed = ("seconds", "training_seconds", "chars_per_second")
+    timed = ("seconds", "training_seconds", "chars_per_second", "memory_bytes")
     return [
         {key: value for key, value in line.items() if key not in timed}
         for line in RunFolder(run).read_metrics()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from contextlib import closing
 
-from charlstm.cli.chart import draw_chart
+from charlstm.cli.chart import Line, draw_chart
 from charlstm.cli.output import write_json
+from charlstm.cli.ticks import decade_ticks
 from charlstm.config import Config
 from charlstm.console import Console
 from charlstm.data.corpus import Corpus
@@ -32,7 +33,13 @@ def run_lr_range_test(console: Console, corpus: Corpus, config: Config, *, as_js
     console.note("smoothed loss in nats/char over the learning rate:")
     console.note(
         "\n".join(
-            draw_chart([(point.learning_rate, point.loss_nats) for point in curve], rate, console.width(console.stderr))
+            draw_chart(
+                [Line([point.learning_rate for point in curve], [point.loss_nats for point in curve])],
+                console.width(console.stderr),
+                decade_ticks,
+                log_x=True,
+                arrow=(rate, f"{rate:.2g}"),
+            )
         )
     )
     if as_json:

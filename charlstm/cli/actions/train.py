@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, fields, replace
+from math import log
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar
@@ -13,6 +14,7 @@ from charlstm import presets
 from charlstm.cli.actions.lr_range import run_lr_range_test
 from charlstm.cli.commands.train import TrainRequest
 from charlstm.cli.display import Display, show_plan
+from charlstm.cli.event_file import check_tensorboard, follow_metrics, open_event_file
 from charlstm.cli.interrupt import Interrupt
 from charlstm.cli.output import format_duration, quantity, write_json
 from charlstm.cli.shared_input import move_pipe_to_stdin, share_spool
@@ -83,6 +85,8 @@ def run_train(console: Console, request: TrainRequest, save: Callable[[], bool])
 
     save: called between steps. Whenever it returns True, the run is saved and training continues.
     """
+    if request.tensorboard:
+        check_tensorboard("train --tensorboard")
     rendezvous = Rendezvous.from_environ(console.environ)
     if rendezvous is None and request.processes > 1:
         from charlstm.training.launch import launch
@@ -283,8 +287,9 @@ def run_plan(
 ) -> int:
     """Train and write the path of the run folder (with --json, the events). Returns the exit status."""
     retain_freed_memory()
-    from charlstm.training.run import run_training
+    from charlstm.training.run import LOG_EVERY, run_training
 
+    event_file = open_event_file(plan.folder, plan.config) if request.tensorboard and not console.rank else None
     copies_within = SIGNAL_COPIES_SECONDS if ranks else 0.0
     with Interrupt(console, copies_within=copies_within) as interrupt, plan.folder.advise_resuming():
         events: Iterable[Event] = run_training(
@@ -303,11 +308,13 @@ def run_plan(
             events = note_slowness(console, events, plan.choice.best.chars_per_second)
         elif not plan.config.training.max_time:
             events = note_length(console, events)
+        if event_file:
+            events = follow_metrics(events, event_file, plan.folder, LOG_EVERY)
         if request.as_json:
             events = write_events(console, events, plan.folder.path)
-        finished = Display(
-            console, corpus, plan.config, plan.folder, request.samples, plan.chosen_settings(request.given)
-        ).follow(events)
+        chosen = plan.chosen_settings(request.given)
+        display = Display(console, corpus, plan.config, plan.folder, request.samples, chosen, event_file)
+        finished = display.follow(events)
     show_end(console, plan, finished)
     if finished.reason == "stopped":
         return interrupt.status if interrupt.signal else STOPPED_BY_ANOTHER_RANK
@@ -375,7 +382,7 @@ def describe_event(event: Event) -> dict[str, Any]:
 
 
 def show_end(console: Console, plan: Plan, finished: Finished) -> None:
-    """Print why a run ended early, or that there was nothing left to do."""
+    """Print why a run ended early or that there was nothing left to do, and what training has reached."""
     if finished.reason == "stopped":
         path = escape_controls(shlex.quote(plan.folder.path.as_posix()))
         saved = f"saved in {path}; resume with: charlstm train --resume -o {path}"
@@ -387,6 +394,10 @@ def show_end(console: Console, plan: Plan, finished: Finished) -> None:
         console.note(
             f"the run was already complete at step {finished.step:,}; continue it with a higher --epochs or --max-time"
         )
+    if finished.reason != "stopped" and finished.steps:
+        loss = finished.best_loss_nats
+        best = "" if loss is None else f"; lowest validation loss {loss:.4f} nats/char, {loss / log(2):.4f} bpc"
+        console.note(f"{quantity(finished.step, 'step')} in {format_duration(finished.seconds)}{best}")
 
 
 def update_resumed(config: Config, given: Settings, corpus: list[str]) -> Config:

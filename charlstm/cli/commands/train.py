@@ -40,6 +40,7 @@ class TrainRequest:
     dry_run: bool
     find_lr: bool
     samples: bool
+    tensorboard: bool
     as_json: bool
 
 
@@ -101,6 +102,12 @@ def train(
     no_samples: Annotated[
         bool, typer.Option("--no-samples", help="Do not show a sample after each validation.")
     ] = False,
+    tensorboard: Annotated[
+        bool,
+        typer.Option(
+            "--tensorboard", help="Also write metrics, settings and samples for TensorBoard, in the run folder."
+        ),
+    ] = False,
     as_json: JsonLinesOption = False,
 ) -> int:
     """Train a model on text.
@@ -135,6 +142,7 @@ def train(
             dry_run=dry_run,
             find_lr=find_lr,
             samples=not no_samples,
+            tensorboard=tensorboard,
             as_json=as_json,
         )
         return run_train(console, request, save_signal)

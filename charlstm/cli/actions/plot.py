@@ -1,0 +1,125 @@
+"""Draw the curves of runs on the terminal, or write them as an image, as CSV or for TensorBoard."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from charlstm.cli.commands.plot import PlotRequest
+from charlstm.cli.event_file import check_tensorboard
+from charlstm.cli.plot_view import AXIS_LABELS, draw_panels
+from charlstm.cli.ticks import count_ticks, duration_ticks
+from charlstm.console import Console, escape_controls
+from charlstm.errors import CharlstmError, UsageError
+from charlstm.storage.files import write_atomically
+from charlstm.storage.locate import find_newest_run
+from charlstm.tracking.curves import Curve, RunLog, group_panels, smooth, write_csv
+from charlstm.tracking.quantities import QUANTITIES, AxisName
+
+REDRAW_SECONDS = 2.0
+"""Seconds between two looks at the metrics with --follow."""
+
+MIN_FOLLOW_ROWS = 12
+"""Rows that --follow needs."""
+
+
+def plot_runs(console: Console, request: PlotRequest) -> None:
+    """Do what `charlstm plot` was asked for. Raises UsageError for a folder without a run or without what to draw."""
+    logs = open_logs(console, request.runs)
+    if request.as_csv:
+        quantities = [QUANTITIES[name] for name in request.what or QUANTITIES]
+        for line in write_csv(logs, quantities):
+            console.write(line.encode("utf-8", "surrogateescape"))
+    elif request.tensorboard:
+        convert(console, logs, request.tensorboard)
+    elif request.output:
+        write_image(console, read_curves(logs, request), request.axis, request.output)
+    elif request.follow:
+        follow_runs(console, logs, request)
+    else:
+        rows = draw_panels(console, read_curves(logs, request), request.axis)
+        write_rows(console, rows)
+
+
+def open_logs(console: Console, paths: Sequence[Path]) -> dict[str, RunLog]:
+    """Return the runs, by the shortest names that distinguish them; of none, the newest under ./runs."""
+    if not paths:
+        paths = [find_newest_run()]
+        console.note(f"run {escape_controls(str(paths[0]))}")
+    folders = list(dict.fromkeys(Path(os.path.normpath(path)) for path in paths))
+    absolute = [folder.absolute() for folder in folders]
+    shared = os.path.commonpath([folder.parent for folder in absolute])
+    names = (str(folder.relative_to(shared)) for folder in absolute)
+    return {escape_controls(name): RunLog(folder) for name, folder in zip(names, folders, strict=True)}
+
+
+def read_curves(logs: Mapping[str, RunLog], request: PlotRequest) -> list[Curve]:
+    """Return the curves to draw. Raises UsageError if none of the runs has logged any of it."""
+    curves = read_all(
+        logs, request.what or (["validation", "train"] if len(logs) == 1 else ["validation"]), request.axis
+    )
+    if not curves and not request.what:
+        curves = read_all(logs, ["train"], request.axis)  # runs without a validation part
+    if not curves:
+        what = " or ".join(QUANTITIES[name].label for name in request.what or ["train"])
+        raise UsageError(f"{', '.join(logs)} has logged no {what} yet", "a line is logged every 50 steps")
+    return curves
+
+
+def read_all(logs: Mapping[str, RunLog], what: Sequence[str], axis: AxisName) -> list[Curve]:
+    """Return the curves of these quantities that have a point. Training losses are smoothed."""
+    found = (log.read_curve(QUANTITIES[name], axis, run) for name in what for run, log in logs.items())
+    return [smooth(curve) if curve.quantity == QUANTITIES["train"] else curve for curve in found if len(curve.xs)]
+
+
+def follow_runs(console: Console, logs: Mapping[str, RunLog], request: PlotRequest) -> None:
+    """Draw the runs over what was drawn before, until none of them trains. Raises UsageError without a terminal."""
+    if not console.stdout.isatty() or console.environ.get("TERM") == "dumb":
+        raise UsageError("--follow draws on a terminal, and stdout is none", "leave it out to draw once")
+    drawn = 0
+    while True:
+        trains = any(log.is_training for log in logs.values())  # before what it logged last is read
+        for log in logs.values():
+            log.reader.update()
+        height = os.get_terminal_size(console.stdout.fileno()).lines
+        if height < MIN_FOLLOW_ROWS:
+            raise UsageError(f"--follow needs {MIN_FOLLOW_ROWS} rows and the terminal has {height}", "make it higher")
+        rows = draw_panels(console, read_curves(logs, request), request.axis, height - 1)[: height - 1]
+        back = f"\x1b[{drawn}A\x1b[J" if drawn else ""
+        write_rows(console, rows, back)
+        drawn = len(rows)
+        if not trains:
+            break
+        time.sleep(REDRAW_SECONDS)
+    console.note("no run is in training")
+
+
+def write_rows(console: Console, rows: Sequence[str], before: str = "") -> None:
+    text = before + "".join(f"{row}\n" for row in rows)
+    console.write(text.encode("utf-8", "surrogateescape"), escaped=True)
+
+
+def write_image(console: Console, curves: Sequence[Curve], axis: AxisName, path: Path) -> None:
+    """Write the curves as an image. Raises CharlstmError without matplotlib, or if the file cannot be written."""
+    try:
+        from charlstm.tracking.figure import draw_figure
+    except ImportError as error:
+        raise CharlstmError(
+            f"plot -o needs matplotlib, and {error.name} is not installed", "pip install 'charlstm[plot]'"
+        ) from None
+    ticks = duration_ticks if axis == "time" else count_ticks
+    image = draw_figure(group_panels(curves), AXIS_LABELS[axis], path.suffix.lower().removeprefix("."), ticks)
+    write_atomically(path, image)
+    console.write(f"{path}\n".encode("utf-8", "surrogateescape"))
+
+
+def convert(console: Console, logs: Mapping[str, RunLog], folder: Path) -> None:
+    """Write the metrics of runs for TensorBoard. Raises CharlstmError without it, or if that fails."""
+    check_tensorboard("plot --tensorboard")
+    from charlstm.tracking.tensorboard import EventFile
+
+    for name, log in logs.items():
+        EventFile(folder / name, log.header.config).rewrite(log.entries)
+    console.write(f"{folder}\n".encode("utf-8", "surrogateescape"))

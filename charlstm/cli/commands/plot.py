@@ -1,0 +1,105 @@
+"""`charlstm plot`: the curves of runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from charlstm.cli.options import PATH, command
+from charlstm.console import Console
+from charlstm.errors import UsageError
+from charlstm.settings import Settings, suggest_name
+from charlstm.tracking.quantities import QUANTITIES, AxisName
+
+IMAGE_FORMATS = ("svg", "png", "pdf")
+
+
+@dataclass(frozen=True)
+class PlotRequest:
+    """Which curves of which runs, and where they go: to the terminal unless one of the last four is given."""
+
+    runs: list[Path]
+    what: list[str]
+    axis: AxisName
+    output: Path | None
+    tensorboard: Path | None
+    as_csv: bool
+    follow: bool
+
+
+@command(
+    short="runs what axis output as_csv follow",
+    examples=("charlstm plot runs/book --follow", "charlstm plot runs/* --x time -o losses.svg"),
+)
+def plot(
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Run folders. (default: the newest run under ./runs)",
+            metavar="[RUN ...]",
+            click_type=PATH,
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    console: Console,
+    settings: Settings,
+    what: Annotated[
+        str,
+        typer.Option(
+            "--what",
+            help=f"What to draw, separated by commas: {', '.join(QUANTITIES)}. (default validation; of one run also "
+            "train)",
+            metavar="NAMES",
+            show_default=False,
+        ),
+    ] = "",
+    axis: Annotated[AxisName, typer.Option("--x", help="What to draw it over.")] = "step",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="Write an image instead, in the format that its name ends with: .svg, .png or .pdf.",
+            metavar="FILE",
+            click_type=PATH,
+        ),
+    ] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Write the numbers as CSV instead.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Draw again and again while one of the runs trains.")
+    ] = False,
+    tensorboard: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the metrics as files for TensorBoard instead, each run in its own folder in this one.",
+            metavar="FOLDER",
+            click_type=PATH,
+        ),
+    ] = None,
+) -> None:
+    """Draw how the loss of one or more runs fell.
+
+    The chart is drawn on the terminal. Where a run has logged more than fits, a point is the mean of several. The
+    first twentieth of each run may reach above the chart of a loss. Nothing in the run folders is changed, so the
+    command can be used while they train.
+    """
+    outputs = {"-o": output, "--csv": as_csv, "--follow": follow, "--tensorboard": tensorboard}
+    given = [name for name, value in outputs.items() if value]
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} cannot be combined", "use one at a time")
+    if tensorboard and what:
+        raise UsageError("--tensorboard writes everything that is logged and cannot be combined with --what")
+    if output and output.suffix.lower().removeprefix(".") not in IMAGE_FORMATS:
+        raise UsageError(f"-o {output}: the format is unknown", "the name must end with .svg, .png or .pdf")
+    names = [name.strip() for name in what.split(",")] if what else []
+    for name in names:
+        if name not in QUANTITIES:
+            raise UsageError(f"--what: unknown quantity {name!r}", suggest_name(name, QUANTITIES))
+
+    from charlstm.cli.actions.plot import plot_runs
+
+    plot_runs(console, PlotRequest(runs or [], list(dict.fromkeys(names)), axis, output, tensorboard, as_csv, follow))
