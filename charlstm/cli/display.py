@@ -164,6 +164,7 @@ class Display:
                         self.show_best(event)
                     case Finished():
                         if event.reason != "stopped" and event.steps:
+                            self.show_reached(event)
                             self.show_advice(started)
                         return event
         raise AssertionError("training ended without a Finished event")
@@ -236,7 +237,7 @@ class Display:
         sample = self.draw_sample(seed)
         self.console.note("\n".join("    " + escape_text(line) for line in sample.split("\n")), "dim")
         if self.event_file is not None:
-            self.event_file.write_text(seed, sample)
+            self.event_file.add_text(seed, sample)
 
     def show_rollback(self, event: RolledBack) -> None:
         self.smoothed_loss = None
@@ -247,9 +248,9 @@ class Display:
     def show_best(self, event: BestEvaluated) -> None:
         """Print the losses of the best model, if the validations before read a part of the validation text only."""
         self.best = event
-        whole = len(self.corpus.split(self.config.data.split).part("val"))
-        if not 0 < self.config.training.validation_chars < whole:
+        if not self.validates_partly:
             return
+        whole = self.validation_length
         read = (
             "the validation part"
             if event.validation_characters == whole
@@ -259,6 +260,21 @@ class Display:
             f"best model, step {event.step:,}: {event.validation_loss_nats:.4f} nats/char, "
             f"{event.validation_loss_nats / log(2):.4f} bpc on {read}; {event.train_loss_nats:.4f} on training text"
         )
+
+    def show_reached(self, event: Finished) -> None:
+        """Print the steps and the time, with the lowest loss where validations read the whole validation part."""
+        loss = None if self.validates_partly else event.best_loss_nats
+        best = "" if loss is None else f"; lowest validation loss {loss:.4f} nats/char, {loss / log(2):.4f} bpc"
+        self.console.note(f"{quantity(event.step, 'step')} in {format_duration(event.seconds)}{best}")
+
+    @property
+    def validation_length(self) -> int:
+        return len(self.corpus.split(self.config.data.split).part("val"))
+
+    @property
+    def validates_partly(self) -> bool:
+        """Whether validations read a part of the validation part only."""
+        return 0 < self.config.training.validation_chars < self.validation_length
 
     def show_advice(self, started: Started) -> None:
         """Print the one setting to change, if any. Metrics that cannot be read must not fail a run that is saved."""

@@ -82,7 +82,7 @@ class EventFile:
             raise write_error(path, error) from error
         self.path = path
 
-    def write_text(self, step: int, text: str) -> None:
+    def add_text(self, step: int, text: str) -> None:
         """Append a sample that was drawn at a step."""
         indented = "".join(f"    {line}\n" for line in text.split("\n"))  # a block of code in Markdown
         self.append(

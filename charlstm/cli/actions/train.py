@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, fields, replace
-from math import log
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar
@@ -382,7 +381,7 @@ def describe_event(event: Event) -> dict[str, Any]:
 
 
 def show_end(console: Console, plan: Plan, finished: Finished) -> None:
-    """Print why a run ended early or that there was nothing left to do, and what training has reached."""
+    """Print why a run ended early, or that there was nothing left to do."""
     if finished.reason == "stopped":
         path = escape_controls(shlex.quote(plan.folder.path.as_posix()))
         saved = f"saved in {path}; resume with: charlstm train --resume -o {path}"
@@ -394,10 +393,6 @@ def show_end(console: Console, plan: Plan, finished: Finished) -> None:
         console.note(
             f"the run was already complete at step {finished.step:,}; continue it with a higher --epochs or --max-time"
         )
-    if finished.reason != "stopped" and finished.steps:
-        loss = finished.best_loss_nats
-        best = "" if loss is None else f"; lowest validation loss {loss:.4f} nats/char, {loss / log(2):.4f} bpc"
-        console.note(f"{quantity(finished.step, 'step')} in {format_duration(finished.seconds)}{best}")
 
 
 def update_resumed(config: Config, given: Settings, corpus: list[str]) -> Config:
