@@ -48,8 +48,16 @@ def shell(run: Path, tmp_path: Path) -> dict[str, str]:
     }
 
 
+SHELL_PAGES = [
+    pytest.param(page, marks=() if page.name == "README.md" else pytest.mark.long, id=name_page(page))
+    for page in PAGES
+    if page.name != "CONTRIBUTING.md"
+]
+"""The pages with shell blocks. Those of the documentation train many models, which takes minutes."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CONTRIBUTING.md"], ids=name_page)
+@pytest.mark.parametrize("page", SHELL_PAGES)
 def test_every_shell_block_of_a_page_runs_as_typed(page: Path, shell: dict[str, str]) -> None:
     if page.name in WITHOUT_RUNS:
         shutil.rmtree("runs")  # a newcomer has none
