@@ -14,7 +14,7 @@ from charlstm.errors import UsageError
 from charlstm.fields import DURATION, CheckedFields, document_fields, setting
 
 CELL_NAMES = ("lstm", "lstm-peephole", "lstm-simple", "lstm-norm", "mlstm", "gru", "gru-cho", "rnn", "jordan")
-OPTIMIZER_NAMES = ("adamw", "adam", "rmsprop", "adagrad", "sgd", "nt-asgd")
+OPTIMIZER_NAMES = ("adamw", "muon", "adam", "rmsprop", "adagrad", "sgd", "nt-asgd")
 
 
 @dataclass(frozen=True)
@@ -277,7 +277,7 @@ class TrainingConfig(CheckedFields):
     )
     weight_decay: float = setting(
         0.01,
-        "Weight decay of the matrices; an L2 penalty with optimizers other than adamw, for which 0 is recommended.",
+        "Weight decay of the matrices; an L2 penalty except with adamw and muon, and 0 is recommended for the others.",
         minimum=0.0,
         maximum=10.0,
     )

@@ -85,6 +85,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"ema": 0.99, "l1": 1e-6},
     {"cell": "gru", "precision": "bf16"},
     {"optimizer": "nt-asgd"},
+    {"optimizer": "muon"},
 ]
 
 

@@ -472,7 +472,7 @@ def test_training_does_not_import_the_compiler_of_torch(tmp_path: Path) -> None:
 
 def test_weight_decay_leaves_biases_and_embedding_alone() -> None:
     model = Trainer(CORPUS, make_config()).model
-    (decayed, decay), (undecayed, none) = Optimizer(model, TRAINING).groups
+    (decayed, decay, _), (undecayed, none, _) = Optimizer(model, TRAINING).groups
     assert decay == TRAINING.weight_decay
     assert none == 0
     assert {p.ndim for p in decayed} == {2}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,8 @@ from torch.optim.rmsprop import rmsprop
 from torch.optim.sgd import sgd
 
 from charlstm.config import TrainingConfig
+from charlstm.model.stack import Stack
+from charlstm.training.muon import update_muon
 
 
 @dataclass(frozen=True)
@@ -109,18 +111,47 @@ def update_sgd(update: Update) -> None:
     )
 
 
-OPTIMIZERS: dict[str, tuple[Callable[[Update], None], tuple[str, ...]]] = {
-    "adamw": (update_adamw, ("step", "exp_avg", "exp_avg_sq")),
-    "adam": (update_adam, ("step", "exp_avg", "exp_avg_sq")),
-    "rmsprop": (update_rmsprop, ("step", "square_avg")),
-    "adagrad": (update_adagrad, ("step", "sum")),
-    "sgd": (update_sgd, ("momentum_buffer",)),
-    "nt-asgd": (update_sgd, ()),
+class Rule(NamedTuple):
+    """An update rule, and the moments that it has for a weight; `step` counts its updates."""
+
+    update: Callable[[Update], None]
+    moment_names: tuple[str, ...]
+
+
+ADAMW = Rule(update_adamw, ("step", "exp_avg", "exp_avg_sq"))
+
+RULES: dict[str, Rule] = {
+    "adamw": ADAMW,
+    "muon": ADAMW,
+    "adam": Rule(update_adam, ("step", "exp_avg", "exp_avg_sq")),
+    "rmsprop": Rule(update_rmsprop, ("step", "square_avg")),
+    "adagrad": Rule(update_adagrad, ("step", "sum")),
+    "sgd": Rule(update_sgd, ("momentum_buffer",)),
+    "nt-asgd": Rule(update_sgd, ()),
 }
-"""Update rules by the name of the optimizer, and the moments that each has for a weight; `step` counts its updates.
+"""Update rules by the name of the optimizer.
 
 NT-ASGD (Merity et al. 2017) is plain SGD; `averaging.py` averages its weights once the validation loss stops falling.
+Muon is for the matrices of the layers; this is its rule for all other weights.
 """
+
+
+def make_muon_rule(hidden: int) -> Rule:
+    """Return the rule of Muon for matrices of layers with this many units."""
+
+    def update(update: Update) -> None:
+        buffers, decay = update.moments["momentum_buffer"], update.weight_decay
+        update_muon(update.weights, update.gradients, buffers, hidden=hidden, lr=update.lr, weight_decay=decay)
+
+    return Rule(update, ("momentum_buffer",))
+
+
+class WeightGroup(NamedTuple):
+    """Weights that are updated by the same rule with the same weight decay."""
+
+    weights: list[nn.Parameter]
+    weight_decay: float
+    rule: Rule
 
 
 class Optimizer:
@@ -131,26 +162,33 @@ class Optimizer:
 
     def __init__(self, model: nn.Module, config: TrainingConfig) -> None:
         self.config = config
-        self.update, self.moment_names = OPTIMIZERS[config.optimizer]
+        rule, decay = RULES[config.optimizer], config.weight_decay
         decayed = weight_matrices(model)
         undecayed = [p for name, p in model.named_parameters() if p.ndim < 2 or name.startswith("embedding")]
-        self.groups = ((decayed, config.weight_decay), (undecayed, 0.0))
+        stacks = [module for module in model.modules() if isinstance(module, Stack) and config.optimizer == "muon"]
+        layers = [p for stack in stacks for p in stack.parameters() if p.ndim == 2]
+        others = [p for p in decayed if not any(p is each for each in layers)]
+        self.groups = [WeightGroup(others, decay, rule), WeightGroup(undecayed, 0.0, rule)]
+        if layers:  # matrices of layers and of the highways between them
+            self.groups.append(WeightGroup(layers, decay, make_muon_rule(stacks[0].config.hidden)))
         self.fused = next(model.parameters()).device.type in ("cpu", "cuda")
         self.moments: dict[nn.Parameter, dict[str, Tensor]] = {}
 
     @torch.no_grad()
     def step(self, lr: float) -> None:
         """Update the weights that have a gradient, with this learning rate."""
-        for group, weight_decay in self.groups:
+        for group, weight_decay, rule in self.groups:
             weights = [weight for weight in group if weight.grad is not None]
+            if not weights:
+                continue
             for weight in weights:
                 if weight not in self.moments:
-                    self.moments[weight] = {name: initial_moment(name, weight) for name in self.moment_names}
-            self.update(
+                    self.moments[weight] = {name: initial_moment(name, weight) for name in rule.moment_names}
+            rule.update(
                 Update(
                     weights=[*weights],
                     gradients=[weight.grad for weight in weights if weight.grad is not None],
-                    moments={name: [self.moments[weight][name] for weight in weights] for name in self.moment_names},
+                    moments={name: [self.moments[weight][name] for weight in weights] for name in rule.moment_names},
                     lr=lr,
                     weight_decay=weight_decay,
                     config=self.config,
@@ -171,11 +209,12 @@ class Optimizer:
         if unknown := moments.keys() - parameters.keys():
             raise ValueError(f"optimizer moments of unknown parameters: {', '.join(sorted(unknown))}")
         self.moments.clear()
+        rules = {parameter: group.rule for group in self.groups for parameter in group.weights}
         for name, parameter in parameters.items():
             saved = moments.get(name)
             if not saved:
                 continue
-            initial = {key: initial_moment(key, parameter) for key in self.moment_names}
+            initial = {key: initial_moment(key, parameter) for key in rules[parameter].moment_names}
             if saved.keys() != initial.keys() or any(saved[key].shape != initial[key].shape for key in initial):
                 raise ValueError(f"optimizer moments of {name} with other names or shapes")
             self.moments[parameter] = {
