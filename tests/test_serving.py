@@ -220,6 +220,7 @@ REJECTED = [
     ({"temperature": -1}, "temperature", 400),
     ({"temperature": "hot"}, "temperature", 400),
     ({"temperature": float("nan")}, "temperature", 400),
+    ({"temperature": 10**400}, "temperature", 400),
     ({"top_p": 1.5}, "top_p", 400),
     ({"top_k": -1}, "top_k", 400),
     ({"min_p": 2}, "min_p", 400),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any, get_args
 
 from charlstm.config import SamplingConfig, UnknownPolicy
@@ -55,9 +54,9 @@ class Fields:
 
     def get_number(self, name: str, default: float, low: float, high: float) -> float:
         value = self.values.get(name, default)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise invalid(name, "a number", value)
-        if not low <= value <= high:
+        if not low <= value <= high:  # NaN is not, and an integer may be too long for a float
             raise invalid(name, f"between {low:g} and {high:g}", value)
         return float(value)
 
