@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import socket
@@ -13,6 +14,8 @@ from pathlib import Path
 from threading import Event
 
 import pytest
+from starlette.responses import Response
+from starlette.types import Message
 
 from charlstm.export.page import page_policy, render_writing_page
 from charlstm.infilling import ranking
@@ -69,6 +72,9 @@ def count_open_files() -> int:
         {"Host": "localhost.example.com"},
         {"Host": "[::1"},
         {"Host": ""},
+        {"Host": "localhost/health?"},
+        {"Host": "me@localhost"},
+        {"Origin": "http://["},
         {"Origin": "https://example.com"},
         {"Origin": "null"},
         {"Origin": "http://127.0.0.1:1"},
@@ -99,6 +105,15 @@ def test_no_response_can_be_framed_sniffed_or_read_by_another_site(server: Runni
     assert server.request("OPTIONS", "/v1/completions", headers=preflight).status in (403, 405)
 
 
+def test_an_internal_error_has_the_headers_of_every_response(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server.models["letters"], "describe", None)
+    reply = server.request("GET", "/v1/models")
+    assert (reply.status, reply.json["error"]["type"]) == (500, "server_error")
+    assert reply.headers.items() >= guard.SECURITY_HEADERS.items()
+
+
 def test_a_page_lists_the_models_and_allows_only_its_own_style(server: RunningServer) -> None:
     page = server.request("GET", "/models")
     assert page.headers["content-type"].startswith("text/html")
@@ -125,6 +140,7 @@ def test_a_key_is_required_of_everyone_if_there_is_one(run: Path) -> None:
             ("Bearer wrong", 401),
             (f"Basic {basic['wrong']}", 401),
             ("Basic ???", 401),
+            ("Basic \xe9", 401),
             ("secret", 401),
             ("", 401),
         ):
@@ -134,6 +150,42 @@ def test_a_key_is_required_of_everyone_if_there_is_one(run: Path) -> None:
                 assert reply.status == status, authorization
             assert server.request("GET", "/health", headers=headers).status == 200
         assert reply.json["error"]["code"] == "invalid_api_key"
+
+
+@pytest.mark.parametrize(
+    "host", [b"localhost/health?", b"localhost/health#", b"localhost\\", b"a b", b"[::1]a", b"a:b"]
+)
+@pytest.mark.parametrize("names", [frozenset({"localhost"}), None], ids=["this machine", "any name"])
+def test_a_host_with_more_than_a_name_and_a_port_reaches_nothing(host: bytes, names: frozenset[str] | None) -> None:
+    """The frameworks build a URL from it, in which the path of another request can appear."""
+    assert answer_from_guard({"host": host}, names=names, key="secret") == 403
+
+
+def test_the_key_is_asked_for_by_the_path_that_is_routed() -> None:
+    for headers, status in (({"host": b"localhost"}, 401), ({}, 401), ({"authorization": b"Bearer secret"}, 200)):
+        assert answer_from_guard(headers, names=None, key="secret") == status
+
+
+def answer_from_guard(headers: Mapping[str, bytes], names: frozenset[str] | None, key: str) -> int:
+    """Return the status of a request for /v1/models that no server has parsed, with an application that accepts all."""
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/v1/models",
+        "query_string": b"",
+        "headers": [(name.encode(), value) for name, value in headers.items()],
+    }
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    asyncio.run(guard.Guard(Response(), names, key)(scope, receive, send))
+    status: int = sent[0]["status"]
+    return status
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def build_application(service: Service, names: frozenset[str] | None, key: str |
     return Starlette(
         routes=service.routes,
         middleware=[Middleware(Guard, names=names, key=key)],
-        exception_handlers={ApiError: answer_error, HTTPException: answer_http_error, Exception: answer_failure},
+        exception_handlers={ApiError: answer_error, HTTPException: answer_http_error},
     )
 
 
@@ -108,9 +108,5 @@ async def answer_error(request: Request, error: Exception) -> Response:
 async def answer_http_error(request: Request, error: Exception) -> Response:
     """Answer a path that does not exist, or one that has another method."""
     assert isinstance(error, HTTPException)
-    message = f"there is no {request.method} {request.url.path}"
+    message = f"there is no {request.method} {request.scope['path']}"
     return ApiError(message, status=error.status_code, headers=error.headers).to_response()
-
-
-async def answer_failure(request: Request, error: Exception) -> Response:
-    return ApiError(f"internal error: {type(error).__name__}: {error}", status=500).to_response()

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from base64 import b64decode
-from binascii import Error as Base64Error
 from hmac import compare_digest
 from typing import Any
-from urllib.parse import urlsplit
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -23,6 +22,9 @@ BODY_WAIT = 30.0
 
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 """Names of this machine in the Host header."""
+
+HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::[0-9]*)?")
+"""A Host header: a name or an address, and a port."""
 
 PUBLIC_PATHS = ("/health",)
 """Answered without the API key, as by llama-server."""
@@ -55,29 +57,36 @@ class Guard:
             await self.app(scope, receive, send)
             return
 
+        has_started = False
+
         async def send_with_headers(message: Message) -> None:
+            nonlocal has_started
             if message["type"] == "http.response.start":
-                present = {name for name, _ in message["headers"]}
-                added = [(name.encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
-                message["headers"] = [*message["headers"], *(pair for pair in added if pair[0] not in present)]
+                has_started = True
+                add_headers(message)
             await send(message)
 
         try:
             self.check(Request(scope))
+            await self.app(scope, receive, send_with_headers)
         except ApiError as error:
             await error.to_response()(scope, receive, send_with_headers)
-        else:
-            await self.app(scope, receive, send_with_headers)
+        except Exception as error:  # here, because Starlette's handler of it sends past the middleware
+            if not has_started:
+                failure = ApiError(f"internal error: {type(error).__name__}: {error}", status=500)
+                await failure.to_response()(scope, receive, send_with_headers)
+            raise  # uvicorn logs it and closes the connection
 
     def check(self, request: Request) -> None:
         """Raise ApiError for a request that a page of another site may have made, or one without the API key."""
         host = request.headers.get("host", "")
-        if self.names is not None and parse_host(host) not in self.names:
+        name = parse_host(host)
+        if (host and not name) or (self.names is not None and name not in self.names):
             raise ApiError(f"this server has no name {host!r}; use http://127.0.0.1", status=403, headers=CLOSING)
         origin = request.headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
             raise ApiError(f"requests by pages of {origin} are not allowed", status=403, headers=CLOSING)
-        if self.key is not None and request.url.path not in PUBLIC_PATHS and not has_key(request, self.key):
+        if self.key is not None and request.scope["path"] not in PUBLIC_PATHS and not has_key(request, self.key):
             raise ApiError(
                 "the API key is missing or wrong: send it as Authorization: Bearer KEY",
                 status=401,
@@ -86,12 +95,17 @@ class Guard:
             )
 
 
+def add_headers(message: Message) -> None:
+    """Add the security headers that the start of a response does not set itself."""
+    present = {name for name, _ in message["headers"]}
+    added = [(name.encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
+    message["headers"] = [*message["headers"], *(pair for pair in added if pair[0] not in present)]
+
+
 def parse_host(host: str) -> str:
     """Return the name of a Host header, without the port and in lower case; "" if it is malformed."""
-    try:
-        return urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return ""
+    match = HOST.fullmatch(host)
+    return (match[1] or match[2]).lower() if match else ""
 
 
 def has_key(request: Request, key: str) -> bool:
@@ -100,7 +114,7 @@ def has_key(request: Request, key: str) -> bool:
     if scheme.lower() == "basic":
         try:
             value = b64decode(value, validate=True).decode().partition(":")[2]
-        except (Base64Error, UnicodeDecodeError):
+        except ValueError:  # not ASCII, not Base64 or not UTF-8
             return False
     elif scheme.lower() != "bearer":
         return False
