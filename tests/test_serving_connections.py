@@ -288,6 +288,16 @@ def test_connections_beyond_the_limit_get_503(run: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.usefixtures("impatient")
+def test_a_client_that_never_ends_a_body_that_nothing_reads_is_dropped(server: RunningServer) -> None:
+    with connect(server) as connection:
+        connection.settimeout(3)
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+        connection.sendall(b"a")
+        read_all(connection)  # until the server closes it
+
+
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(
     "sent",
     [

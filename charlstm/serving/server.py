@@ -9,7 +9,6 @@ from ipaddress import ip_address
 from itertools import chain
 from typing import Any
 
-import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -42,22 +41,25 @@ class PatientProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.last_look: tuple[object, int] = (None, -1)
-        self.look_timer = self.loop.call_later(PATIENCE, self.look)
+        self.look_timer = self.loop.call_later(PATIENCE, self.close_if_silent)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.look_timer.cancel()
         super().connection_lost(exc)
 
-    def look(self) -> None:
-        """Close the connection if it waits for the client and nothing has happened since the last look."""
+    def close_if_silent(self) -> None:
+        """Close the connection if it waits for the client and nothing has happened since the last look.
+
+        It waits for the client also if the body of a request that has its answer does not end.
+        """
         unread = self.transport.get_write_buffer_size()
-        awaits_request = self.conn.their_state is h11.IDLE and (self.cycle is None or self.cycle.response_complete)
+        awaits_client = self.cycle is None or self.cycle.response_complete
         now = (self.cycle, unread)
-        if (unread or awaits_request or self.transport.is_closing()) and now == self.last_look:
+        if (unread or awaits_client or self.transport.is_closing()) and now == self.last_look:
             self.transport.abort()
             return
         self.last_look = now
-        self.look_timer = self.loop.call_later(PATIENCE, self.look)
+        self.look_timer = self.loop.call_later(PATIENCE, self.close_if_silent)
 
 
 def open_socket(host: str, port: int) -> socket.socket:
