@@ -260,9 +260,9 @@ def test_resampling_draws_each_row_in_proportion_to_its_weight(weights: list[flo
 def test_the_best_filling_so_far_is_the_context_of_the_next_gap(monkeypatch: pytest.MonkeyPatch) -> None:
     read, fill = [], Filler.fill_group
 
-    def spied(self: Filler, stretch: GapGroup, n: int, number: int, on_sweep: Callable[[], None]) -> object:
+    def spied(self: Filler, stretch: GapGroup, n: int, number: int, on_step: Callable[[], None]) -> object:
         read.append(LETTERS.decode(stretch.before).decode())
-        return fill(self, stretch, n, number, on_sweep)
+        return fill(self, stretch, n, number, on_step)
 
     monkeypatch.setattr(Filler, "fill_group", spied)
     far = "ab" * MIN_APART

@@ -12,16 +12,22 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from threading import Event
+from time import sleep
+from types import ModuleType
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from starlette.responses import Response
 from starlette.types import Message
 
 from charlstm.export.page import page_policy, render_writing_page
-from charlstm.infilling import ranking
+from charlstm.infilling import candidates, context, ranking
 from charlstm.infilling.gaps import GapBatch
+from charlstm.matrices import Array
 from charlstm.serving import guard
 from charlstm.serving import server as server_module
+from charlstm.serving.filling import FillingThread
 from charlstm.storage.model import ModelFile
 from charlstm.vocabulary import Ids
 from tests.support.server import RunningServer, running_server, wait_until
@@ -253,6 +259,36 @@ def test_a_filling_ends_when_its_client_leaves(bidirectional_run: Path, monkeypa
             connection.sendall(post("/v1/completions", json.dumps(request).encode()))
             assert started.wait(30)
         assert server.complete(**request).json["choices"][0]["text"] == "o"
+
+
+@pytest.mark.parametrize("stage", [candidates, context], ids=["drawing", "ranking"])
+def test_a_filling_with_a_model_of_one_direction_ends_when_its_client_leaves(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch, stage: ModuleType
+) -> None:
+    started, softmax = Event(), context.log_softmax
+    steps = 0
+
+    def step_slowly(logits: Array) -> NDArray[np.float64]:
+        nonlocal steps
+        steps += 1
+        started.set()
+        sleep(0.02)
+        return softmax(logits)
+
+    async def abandon() -> None:
+        filling = FillingThread()
+        filled = filling.fill(server.models["letters"], "The ", " clock", 300, 1, seed=1, unknown="error")
+        task = asyncio.create_task(filled)
+        await asyncio.to_thread(started.wait, 30)
+        task.cancel()
+        await asyncio.to_thread(filling.pool.shutdown)
+
+    monkeypatch.setattr(context, "log_softmax", step_slowly)
+    monkeypatch.setattr(candidates, "draw_ids", lambda logits, *_: step_slowly(logits).argmax(1))
+    if stage is context:
+        monkeypatch.setattr(ranking, "draw_candidates", lambda predictors, batch, *_: batch)
+    asyncio.run(abandon())
+    assert steps < 30
 
 
 def test_more_samples_than_the_batch_has_rows_wait_for_their_turn(server: RunningServer) -> None:

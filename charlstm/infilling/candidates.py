@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,11 +13,13 @@ from charlstm.sampling.filters import log_softmax
 from charlstm.vocabulary import Ids
 
 
-def draw_candidates(predictors: Predictors, batch: GapBatch, random: np.random.Generator) -> GapBatch:
+def draw_candidates(
+    predictors: Predictors, batch: GapBatch, random: np.random.Generator, on_step: Callable[[], None] = lambda: None
+) -> GapBatch:
     """Fill the gaps from left to right (sequential importance resampling, Gordon et al. 1993).
 
     At the start of each gap but the first, rows are resampled by the likelihood of the fixed text since the gap before:
-    the rows whose fillings the text contradicts die out.
+    the rows whose fillings the text contradicts die out. `on_step` is called after each place.
     """
     forward, context = predictors.forward, batch.left
     ids, ancestors = batch.ids.copy(), np.arange(len(batch.ids))  # ancestors: the row of `batch` that each row is from
@@ -31,6 +35,7 @@ def draw_candidates(predictors: Predictors, batch: GapBatch, random: np.random.G
         else:
             log_weights = log_weights + log_softmax(logits)[np.arange(len(logits)), ids[:, t]]
         context = context.advance(forward, ids[:, t], batch.absent[ancestors, t])
+        on_step()
     return batch.select(ancestors).with_ids(ids)
 
 

@@ -93,15 +93,20 @@ def initial_context(network: Network, count: int) -> Context:
 
 
 def log_likelihood(
-    network: Network, context: Context, columns: Iterable[tuple[Ids, Mask | None]]
+    network: Network,
+    context: Context,
+    columns: Iterable[tuple[Ids, Mask | None]],
+    on_step: Callable[[], None] = lambda: None,
 ) -> NDArray[np.float64]:
     """Return the natural log-probability of the characters in `columns` after a context, [N].
 
-    A column is the ids of the next character of each row, [N], and the rows where it is absent.
+    A column is the ids of the next character of each row, [N], and the rows where it is absent. `on_step` is called
+    after each.
     """
     total = np.zeros(len(context.head_input))
     for ids, absent in columns:
         log_p = log_softmax(network.head.logits(context.head_input))[np.arange(len(ids)), ids]
         total += log_p if absent is None else np.where(absent, 0, log_p)
         context = context.advance(network, ids, absent)
+        on_step()
     return total

@@ -87,7 +87,7 @@ class Filler:
 
         `fixed` is the result of `encode`. Gaps near each other are filled together. Groups are filled from left to
         right, each after the most likely filling of those before it. `on_progress` receives the share of the gaps that
-        are filled, also after each sweep; what it raises ends the work.
+        are filled, also after each character drawn or ranked and after each sweep; what it raises ends the work.
         """
         best, before = [Filling((), 0.0)], fixed[0]
         for first, last in group_gaps(fixed, template.gaps) if template.gaps else ():
@@ -100,7 +100,7 @@ class Filler:
         return best
 
     def fill_group(
-        self, group: GapGroup, n: int, number: int, on_sweep: Callable[[], None]
+        self, group: GapGroup, n: int, number: int, on_step: Callable[[], None]
     ) -> list[tuple[Filling, Ids]]:
         """Return the `n` most likely fillings of a group.
 
@@ -109,7 +109,7 @@ class Filler:
         """
         random = np.random.default_rng([self.seed, number])
         attempts = GIBBS_ATTEMPTS if self.predictors.backward else CANDIDATES
-        ranked = fill_gaps(self.predictors, group.make_batch(self.predictors, attempts, random), random, on_sweep)
+        ranked = fill_gaps(self.predictors, group.make_batch(self.predictors, attempts, random), random, on_step)
         fillings = []
         for row, log_p in zip(ranked.rows.present_ids[:n], ranked.log_probability.tolist(), strict=False):
             gaps = (row[(group.gap == k) & (row >= 0)] for k in range(group.gap.max() + 1))

@@ -23,20 +23,20 @@ class RankedFillings:
 
 
 def fill_gaps(
-    predictors: Predictors, batch: GapBatch, random: np.random.Generator, on_sweep: Callable[[], None] = lambda: None
+    predictors: Predictors, batch: GapBatch, random: np.random.Generator, on_step: Callable[[], None] = lambda: None
 ) -> RankedFillings:
     """Fill the gaps of some texts. The batch has one row per attempt.
 
     Candidates are drawn first. With a bidirectional model Gibbs sampling starts from them, and the fillings after each
-    sweep are ranked too. `on_sweep` is called after each.
+    sweep are ranked too. `on_step` is called after each sweep, and after each character that is drawn or ranked.
     """
-    candidates = draw_candidates(predictors, batch, random)
+    candidates = draw_candidates(predictors, batch, random, on_step)
     attempts = [candidates]
     if predictors.backward is not None:
         for ids in run_sweeps(predictors, candidates, random):
             attempts.append(candidates.with_ids(ids))
-            on_sweep()
-    return rank(predictors, deduplicate(attempts))
+            on_step()
+    return rank(predictors, deduplicate(attempts), on_step)
 
 
 def deduplicate(attempts: list[GapBatch]) -> GapBatch:
@@ -49,22 +49,25 @@ def deduplicate(attempts: list[GapBatch]) -> GapBatch:
     return replace(attempts[0].select(row), ids=ids, absent=absent)
 
 
-def rank(predictors: Predictors, batch: GapBatch) -> RankedFillings:
+def rank(predictors: Predictors, batch: GapBatch, on_step: Callable[[], None]) -> RankedFillings:
     """Sort the rows by text and log-probability."""
-    log_p = log_probability(predictors, batch)
+    log_p = log_probability(predictors, batch, on_step)
     order = np.lexsort((-log_p, batch.problem))
     return RankedFillings(batch.select(order), log_p[order])
 
 
-def log_probability(predictors: Predictors, batch: GapBatch) -> NDArray[np.float64]:
+def log_probability(
+    predictors: Predictors, batch: GapBatch, on_step: Callable[[], None] = lambda: None
+) -> NDArray[np.float64]:
     """Return the natural log-probability of each row with the fixed text after it, given the text before, [N].
 
     With a bidirectional model it is the mean of that and of the row with the text before it, given the text after.
     """
     columns = list(zip(batch.ids.T, batch.absent.T, strict=True))
     after = [(ids, None) for ids in batch.after.T]
-    forward = log_likelihood(predictors.forward, batch.left, [*columns, *after])
+    forward = log_likelihood(predictors.forward, batch.left, [*columns, *after], on_step)
     if predictors.backward is None or batch.right is None:
         return forward
     before = [(ids, None) for ids in batch.before.T[::-1]]
-    return (forward + log_likelihood(predictors.backward, batch.right, [*reversed(columns), *before])) / 2
+    backward = log_likelihood(predictors.backward, batch.right, [*reversed(columns), *before], on_step)
+    return (forward + backward) / 2
