@@ -31,9 +31,10 @@ class FillingThread:
     ) -> list[str]:
         """Return the `n` best texts of 1 to `longest` symbols found for the place between two texts, best first.
 
-        Fewer are returned if fewer are found. If the task is cancelled, the work ends after the current sweep.
+        Fewer are returned if fewer are found. If the task is cancelled, the work ends after the current character or,
+        with a bidirectional model, the current sweep.
         """
-        template = Template((before[-MAX_CONTEXT:], after[:MAX_CONTEXT]), (longest,), open=True)
+        template = Template(cut_context(before, after), (longest,), open=True)
         cancelled = Event()
 
         def check(share: float) -> None:
@@ -49,6 +50,11 @@ class FillingThread:
             return await asyncio.wrap_future(self.pool.submit(find))
         finally:
             cancelled.set()
+
+
+def cut_context(before: str, after: str) -> tuple[str, str]:
+    """Return the end of the text before a gap and the start of the text after it: what a filling reads."""
+    return before[-MAX_CONTEXT:], after[:MAX_CONTEXT]
 
 
 def cut_at_stop(text: str, stops: Sequence[str]) -> str:

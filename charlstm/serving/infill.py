@@ -8,10 +8,9 @@ from time import monotonic
 from typing import Any
 
 from charlstm.config import SamplingConfig, UnknownPolicy
-from charlstm.infilling.filler import MAX_CONTEXT
 from charlstm.infilling.template import MAX_GAP
 from charlstm.serving.errors import ApiError
-from charlstm.serving.filling import DEFAULT_GAP, FillingThread, cut_at_stop
+from charlstm.serving.filling import DEFAULT_GAP, FillingThread, cut_at_stop, cut_context
 from charlstm.serving.jobs import Job, make_samples
 from charlstm.serving.models import ServedModel
 from charlstm.serving.parameters import Fields
@@ -63,7 +62,7 @@ class Infilling:
         self, stepping: BatchThread, filling: FillingThread, model: ServedModel, request: InfillRequest
     ) -> None:
         self.stepping, self.filling, self.model, self.request = stepping, filling, model, request
-        self.before, self.after = request.before[-MAX_CONTEXT:], request.after[:MAX_CONTEXT]
+        self.before, self.after = cut_context(request.before, request.after)
         self.ids = model.encode(self.before, request.unknown, "input_prefix")
         model.encode(self.after, request.unknown, "input_suffix")
         self.seed = draw_seed() if request.seed is None else request.seed
