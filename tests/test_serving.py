@@ -10,7 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from charlstm.config import DataConfig
+from charlstm.data.normalize import normalize_text
+from charlstm.serving.offsets import locate_characters
 from charlstm.text_model import load
 from tests.support.command_line import charlstm
 from tests.support.server import RunningServer, running_server
@@ -141,6 +146,47 @@ def test_log_probabilities_of_a_text_of_bytes_name_its_bytes(tmp_path: Path) -> 
         streamed = server.complete(max_tokens=200, seed=1, stream=True).events
         whole = server.complete(max_tokens=200, seed=1).json["choices"][0]["text"]
         assert "".join(event["choices"][0]["text"] for event in streamed) == whole
+
+
+def test_offsets_are_those_in_the_prompt_that_was_sent_also_if_the_model_skips_characters(
+    server: RunningServer,
+) -> None:
+    request = {"prompt": "a☃b", "unknown": "skip", "echo": True, "logprobs": 0, "max_tokens": 2, "seed": 1}
+    choice = server.complete(**request).json["choices"][0]
+    assert choice["text"].startswith("a☃b")
+    assert choice["logprobs"]["tokens"][:2] == ["a", "b"]
+    assert choice["logprobs"]["text_offset"] == [0, 2, 3, 4]
+    replaced = server.complete(**{**request, "unknown": "replace"}).json["choices"][0]
+    assert replaced["logprobs"]["text_offset"] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("text", "settings", "offsets"),
+    [
+        ("a\r\nb\rc", {}, [0, 1, 3, 4, 5]),
+        ("a\r\nb", {"newlines": "keep"}, [0, 1, 2, 3]),
+        ("e\u0301b", {"normalize": "nfc"}, [0, 2]),
+        ("\u0958b", {"normalize": "nfc"}, [0, 0, 1]),
+        ("ﬁn", {"normalize": "nfkc"}, [0, 0, 1]),
+        ("İS", {"lower": True}, [0, 0, 1]),
+        ("\u1100\u1161\u11a8b", {"normalize": "nfc"}, [0, 3]),
+        ("", {}, []),
+    ],
+)
+def test_each_character_of_a_normalized_text_has_its_offset_before(
+    text: str, settings: dict[str, Any], offsets: list[int]
+) -> None:
+    config = DataConfig(**settings)
+    assert locate_characters(text, config) == offsets
+    assert len(normalize_text(text, config)) == len(offsets)
+
+
+@given(st.text(), st.sampled_from(["none", "nfc", "nfkc"]), st.booleans())
+def test_every_character_of_a_normalized_text_has_an_offset(text: str, form: Any, lower: bool) -> None:
+    config = DataConfig(normalize=form, lower=lower)
+    offsets = locate_characters(text, config)
+    assert len(offsets) == len(normalize_text(text, config))
+    assert offsets == sorted(offsets)
 
 
 def test_a_document_ends_where_the_model_ends_it(tmp_path: Path) -> None:

@@ -29,11 +29,11 @@ class Choice:
         self.held_back: deque[SymbolScore] = deque()  # of symbols that may be the start of a stop string
         self.written = 0  # bytes that were written and are not yet accounted for by a score
 
-    def add_prompt(self, text: str, scores: list[SymbolScore]) -> None:
-        """Begin the text with the prompt."""
+    def add_prompt(self, text: str, scores: list[SymbolScore], offsets: list[int]) -> None:
+        """Begin the text with the prompt, as it was sent. `offsets` are those of the symbols that the model read."""
         self.text += text
-        for score in scores:
-            self.add_score(score)
+        self.added += zip(scores, offsets, strict=True)
+        self.offset = len(text)
 
     def add(self, fragment: Fragment, score: SymbolScore | None) -> None:
         """Add what was drawn."""

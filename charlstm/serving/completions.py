@@ -15,6 +15,7 @@ from charlstm.serving.errors import ApiError
 from charlstm.serving.filling import DEFAULT_GAP, FillingThread, cut_at_stop
 from charlstm.serving.jobs import Job, make_samples
 from charlstm.serving.models import ServedModel
+from charlstm.serving.offsets import locate_symbols
 from charlstm.serving.parameters import CompletionRequest
 from charlstm.serving.responses import DelayedJSON, EventStream
 from charlstm.serving.thread import BatchThread
@@ -154,11 +155,13 @@ class Completion:
             await self.fill_choices()
             return
         await self.scoring.finish()
-        scores = [job.prompt_scores for job in self.scoring.jobs] or [[]] * len(self.prompts)
+        scores = [job.prompt_scores for job in self.scoring.jobs]
+        offsets = [locate_symbols(text, self.model, self.request.unknown) for text in self.request.prompts if scores]
         for choice in self.choices:
             prompt = choice.index // self.request.n
             if self.request.echo:
-                choice.add_prompt(self.request.prompts[prompt], scores[prompt])
+                scored = (scores[prompt], offsets[prompt]) if scores else ([], [])
+                choice.add_prompt(self.request.prompts[prompt], *scored)
             if not self.sampling.jobs:
                 choice.finish_reason = "length"
 
