@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import llm
-from llm.parts import TextPart
 from pydantic import Field, create_model
 
 from charlstm.config import DOCUMENT_LENGTH, SamplingConfig
@@ -63,7 +62,15 @@ class CharlstmModel(llm.Model):
 
 
 def join_turns(prompt: llm.Prompt) -> str:
-    """Return the texts of the conversation, one after the other, without instructions, which no model here follows."""
+    """Return the texts of the conversation, one after the other, without instructions, which no model here follows.
+
+    Raises llm.ModelError for an older llm than this needs, which has no messages. It is imported here, because llm ends
+    if a plugin cannot be imported.
+    """
+    try:
+        from llm.parts import TextPart
+    except ImportError:
+        raise llm.ModelError("the models of charlstm need llm 0.32 or newer") from None
     parts = (part for message in prompt.messages if message.role in ("user", "assistant") for part in message.parts)
     return "".join(part.text for part in parts if isinstance(part, TextPart))
 

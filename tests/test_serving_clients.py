@@ -142,6 +142,21 @@ def test_llm_runs_a_model_by_the_name_of_its_run(run: Path) -> None:
         assert message in failed.stderr
 
 
+def test_an_older_llm_imports_the_plugin_and_names_the_version_that_it_needs() -> None:
+    code = """
+import sys
+import llm
+sys.modules["llm.parts"] = None  # llm before 0.32 does not have it
+from charlstm import llm_plugin
+try:
+    llm_plugin.join_turns(None)
+except llm.ModelError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("the models of charlstm need llm 0.32 or newer\n", "")
+
+
 def test_the_plugin_is_not_imported_without_llm() -> None:
     assert not {"llm", "pydantic"} & loaded_modules_after("import charlstm, charlstm.text_model, charlstm.cli.app")
 
