@@ -15,9 +15,7 @@ from threading import Event
 from time import sleep
 from types import ModuleType
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 from starlette.responses import Response
 from starlette.types import Message
 
@@ -25,9 +23,11 @@ from charlstm.export.page import page_policy, render_writing_page
 from charlstm.infilling import candidates, context, ranking
 from charlstm.infilling.gaps import GapBatch
 from charlstm.matrices import Array
+from charlstm.sampling.filters import log_softmax
 from charlstm.serving import guard
 from charlstm.serving import server as server_module
 from charlstm.serving.filling import FillingThread
+from charlstm.serving.page import render_home
 from charlstm.storage.model import ModelFile
 from charlstm.vocabulary import Ids
 from tests.support.server import RunningServer, running_server, wait_until
@@ -128,6 +128,13 @@ def test_a_page_lists_the_models_and_allows_only_its_own_style(server: RunningSe
     assert "style-src 'sha256-" in page.headers["content-security-policy"]
     assert "script-src" not in page.headers["content-security-policy"]
     assert server.request("GET", "/write/none").status == 404
+
+
+def test_the_name_of_a_model_can_neither_end_an_element_nor_turn_the_text_around(server: RunningServer) -> None:
+    page = render_home({"<b>\u202e{url}": server.models["letters"]}, "http://localhost")
+    assert "\u202e" not in page
+    assert page.count("<b>") == 0
+    assert page.count("{url}") == 1
 
 
 def test_the_only_model_writes_on_the_page_at_the_root(server: RunningServer, run: Path) -> None:
@@ -265,15 +272,14 @@ def test_a_filling_ends_when_its_client_leaves(bidirectional_run: Path, monkeypa
 def test_a_filling_with_a_model_of_one_direction_ends_when_its_client_leaves(
     server: RunningServer, monkeypatch: pytest.MonkeyPatch, stage: ModuleType
 ) -> None:
-    started, softmax = Event(), context.log_softmax
-    steps = 0
+    started, steps = Event(), 0
 
-    def step_slowly(logits: Array) -> NDArray[np.float64]:
+    def step_slowly(logits: Array) -> Array:
         nonlocal steps
         steps += 1
         started.set()
         sleep(0.02)
-        return softmax(logits)
+        return log_softmax(logits)
 
     async def abandon() -> None:
         filling = FillingThread()

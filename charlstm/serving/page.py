@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import cache
-from html import escape
-from string import Template
 from urllib.parse import quote
 
 from charlstm.export.page import render_writing_page
-from charlstm.pages import hash_source
+from charlstm.pages import escape_line, fill_template, hash_source
 from charlstm.serving.models import ServedModel
 
 HOME_STYLE = """
@@ -22,25 +20,25 @@ pre { padding: .9rem 1rem; overflow-x: auto; border: 1px solid color-mix(in srgb
 table { border-collapse: collapse; } td { padding: .2rem 1rem .2rem 0; vertical-align: top; }
 """
 
-HOME = Template("""\
+HOME = """\
 <!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>charlstm</title>
-<style>$style</style>
+<style>{style}</style>
 <main>
 <h1>charlstm</h1>
 <p>This server writes text with character-level models.</p>
 <h2>Models</h2>
-<table>$models</table>
+<table>{models}</table>
 <h2>Endpoints</h2>
-<table>$endpoints</table>
+<table>{endpoints}</table>
 <h2>Try it</h2>
-<pre tabindex="0">curl $url/v1/completions -d '{"prompt": "The "}'</pre>
+<pre tabindex="0">curl {url}/v1/completions -d '{"prompt": "The "}'</pre>
 </main>
 </html>
-""")
+"""
 
 ENDPOINTS = {
     "GET /v1/models": "the models",
@@ -53,16 +51,15 @@ ENDPOINTS = {
 
 def render_home(models: Mapping[str, ServedModel], url: str) -> str:
     """Return the page of all models and endpoints, as HTML with everything in it. `url` is that of the server."""
-    links = ((f'<a href="/write/{quote(name)}">{escape(name)}</a>', model.title) for name, model in models.items())
-    endpoints = ((escape(name), text) for name, text in ENDPOINTS.items())
-    return HOME.substitute(
-        style=HOME_STYLE, models=format_rows(links), endpoints=format_rows(endpoints), url=escape(url)
-    )
+    links = ((f'<a href="/write/{quote(name)}">{escape_line(name)}</a>', model.title) for name, model in models.items())
+    endpoints = ((escape_line(name), text) for name, text in ENDPOINTS.items())
+    parts = {"models": format_rows(links), "endpoints": format_rows(endpoints), "url": escape_line(url)}
+    return fill_template(HOME, {"style": HOME_STYLE, **parts})
 
 
 def format_rows(rows: Iterable[tuple[str, str]]) -> str:
     """Return the rows of a table, each from the HTML of a name and a text."""
-    return "".join(f"<tr><td><code>{name}</code><td>{escape(text)}" for name, text in rows)
+    return "".join(f"<tr><td><code>{name}</code><td>{escape_line(text)}" for name, text in rows)
 
 
 @cache
