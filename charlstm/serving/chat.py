@@ -10,7 +10,7 @@ from typing import Any
 
 from charlstm.serving.completions import Completion
 from charlstm.serving.errors import ApiError
-from charlstm.serving.parameters import CompletionRequest, invalid
+from charlstm.serving.parameters import CompletionRequest, reject_value
 
 UNAVAILABLE = ("tools", "tool_choice", "functions", "function_call", "response_format", "audio", "logprobs", "suffix")
 """Fields that a client relies on. The rest is as for /v1/completions."""
@@ -43,7 +43,7 @@ def parse_chat(values: Mapping[str, Any]) -> CompletionRequest:
 def join_messages(messages: Any) -> str:
     """Return the texts of the messages, one after the other, without instructions, which no model here follows."""
     if not isinstance(messages, list) or not messages:
-        raise invalid("messages", "a list of messages", messages)
+        reject_value("messages", "a list of messages", messages)
     return "".join(read_message(message) for message in messages if not is_instruction(message))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, NoReturn, get_args
 
 from charlstm.config import SamplingConfig, UnknownPolicy
 from charlstm.infilling.template import MAX_GAP
@@ -41,23 +41,23 @@ class Fields:
     def get_flag(self, name: str) -> bool:
         value = self.values.get(name, False)
         if not isinstance(value, bool):
-            raise invalid(name, "true or false", value)
+            reject_value(name, "true or false", value)
         return value
 
     def get_integer(self, name: str, default: int, low: int, high: int) -> int:
         value = self.values.get(name, default)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value // 1:
-            raise invalid(name, "an integer", value)
+            reject_value(name, "an integer", value)
         if not low <= value <= high:
-            raise invalid(name, f"between {low:,} and {high:,}", value)
+            reject_value(name, f"between {low:,} and {high:,}", value)
         return int(value)
 
     def get_number(self, name: str, default: float, low: float, high: float) -> float:
         value = self.values.get(name, default)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise invalid(name, "a number", value)
+            reject_value(name, "a number", value)
         if not low <= value <= high:  # NaN is not, and an integer may be too long for a float
-            raise invalid(name, f"between {low:g} and {high:g}", value)
+            reject_value(name, f"between {low:g} and {high:g}", value)
         return float(value)
 
     def get_text(self, name: str, default: str = "", longest: int = MAX_PROMPT_LENGTH) -> str:
@@ -73,10 +73,10 @@ class Fields:
 
     def get_unknown(self) -> UnknownPolicy:
         value = self.get_text("unknown", "error")
-        for policy in UNKNOWN:
-            if value == policy:
-                return policy
-        raise invalid("unknown", f"one of {', '.join(UNKNOWN)}", value)
+        policy = next((policy for policy in UNKNOWN if policy == value), None)
+        if policy is None:
+            reject_value("unknown", f"one of {', '.join(UNKNOWN)}", value)
+        return policy
 
     def get_stops(self) -> tuple[str, ...]:
         stops = self.get_texts("stop", MAX_STOPS, MAX_STOP_LENGTH)
@@ -101,7 +101,7 @@ class Fields:
 def check_text(name: str, value: Any, longest: int) -> str:
     """Return a text. Raises ApiError for something else, one that is too long, or one that is not Unicode."""
     if not isinstance(value, str):
-        raise invalid(name, "a text", value)
+        reject_value(name, "a text", value)
     if len(value) > longest:
         raise ApiError(f"{name} has {len(value):,} characters, more than {longest:,}", param=name)
     if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
@@ -109,9 +109,10 @@ def check_text(name: str, value: Any, longest: int) -> str:
     return value
 
 
-def invalid(name: str, wanted: str, value: Any) -> ApiError:
+def reject_value(name: str, wanted: str, value: Any) -> NoReturn:
+    """Raise ApiError for the value of a field that must be something else."""
     shown = repr(value)
-    return ApiError(f"{name} must be {wanted}, not {shown if len(shown) <= 40 else shown[:40] + '…'}", param=name)
+    raise ApiError(f"{name} must be {wanted}, not {shown if len(shown) <= 40 else shown[:40] + '…'}", param=name)
 
 
 @dataclass(frozen=True)
@@ -186,5 +187,5 @@ def parse_stream_options(fields: Fields) -> bool:
     """Return whether the stream ends with the usage."""
     options = fields.values.get("stream_options", {})
     if not isinstance(options, dict):
-        raise invalid("stream_options", "an object", options)
+        reject_value("stream_options", "an object", options)
     return Fields(options).get_flag("include_usage")

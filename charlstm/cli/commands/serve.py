@@ -46,7 +46,7 @@ def serve(
         typer.Option(
             "-m",
             "--model",
-            help="Run folder or model file, named after its folder or as given. Repeatable. "
+            help="Run folder, model file or builtin, named after its folder or as given. Repeatable. "
             "(default $CHARLSTM_MODEL, else the newest run under ./runs)",
             metavar="[NAME=]MODEL",
             click_type=SOURCE,
