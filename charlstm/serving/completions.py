@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import time
@@ -15,7 +16,7 @@ from charlstm.serving.errors import ApiError
 from charlstm.serving.filling import DEFAULT_GAP, FillingThread, cut_at_stop
 from charlstm.serving.jobs import Job, make_samples
 from charlstm.serving.models import ServedModel
-from charlstm.serving.offsets import locate_symbols
+from charlstm.serving.offsets import find_prompt_offsets
 from charlstm.serving.parameters import CompletionRequest
 from charlstm.serving.responses import DelayedJSON, EventStream
 from charlstm.serving.thread import BatchThread
@@ -156,7 +157,7 @@ class Completion:
             return
         await self.scoring.finish()
         scores = [job.prompt_scores for job in self.scoring.jobs]
-        offsets = [locate_symbols(text, self.model, self.request.unknown) for text in self.request.prompts if scores]
+        offsets = await asyncio.to_thread(self.locate_prompts) if scores else []
         for choice in self.choices:
             prompt = choice.index // self.request.n
             if self.request.echo:
@@ -164,6 +165,11 @@ class Completion:
                 choice.add_prompt(self.request.prompts[prompt], *scored)
             if not self.sampling.jobs:
                 choice.finish_reason = "length"
+
+    def locate_prompts(self) -> list[list[int]]:
+        """Return the offsets of the symbols of each prompt, in its text."""
+        unknown = self.request.unknown
+        return [find_prompt_offsets(prompt, self.model, unknown) for prompt in self.request.prompts]
 
     async def fill_choices(self) -> None:
         """Fill what is between each prompt and the suffix. There are fewer choices if fewer fillings are found."""

@@ -11,7 +11,7 @@ from charlstm.data.normalize import never_combines, normalize_text
 from charlstm.serving.models import ServedModel
 
 
-def locate_symbols(text: str, model: ServedModel, unknown: UnknownPolicy) -> list[int]:
+def find_prompt_offsets(text: str, model: ServedModel, unknown: UnknownPolicy) -> list[int]:
     """Return the offset in a text of each symbol that `ServedModel.encode` returns for it."""
     config = model.file.config.data
     if config.level == "byte":
@@ -25,6 +25,9 @@ def locate_symbols(text: str, model: ServedModel, unknown: UnknownPolicy) -> lis
 
 def locate_characters(text: str, config: DataConfig) -> list[int]:
     """Return the offset in a text of each character of the normalized text."""
+    normalized = normalize_text(text, config)
+    if normalized == text or (text.isascii() and len(normalized) == len(text)):
+        return list(range(len(text)))  # at once: the rest takes seconds for a million characters
     offsets: list[int] = []
     for start, piece in split_text(text):
         last = start + len(piece) - 1
