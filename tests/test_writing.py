@@ -217,6 +217,50 @@ def test_ghost_text_ends_before_a_stop_string_and_at_the_end_of_a_document() -> 
     )
 
 
+def test_a_sample_that_ends_at_once_does_not_hide_the_other_candidates() -> None:
+    stop = sample("abc")[0]
+    session = make_session(FORWARD, "abc", stops=[stop])
+    assert session.ghost and not session.ghost.startswith(stop)
+    first = session.ghost
+    assert session.choose_next()
+    finish(session)
+    assert session.ghost and take_word(session.ghost) != take_word(first)
+
+
+def test_a_candidate_that_is_accepted_to_its_end_is_followed_by_new_ones() -> None:
+    stop = sample("abc", replace(SHORT, length=500))[5:7]
+    session = make_session(FORWARD, "abc", stops=[stop], config=replace(SHORT, length=100))
+    while len(session.ghost) > 1:
+        session.accept_character()
+    session.accept_character()
+    finish(session)
+    assert session.ghost
+
+
+def test_a_filling_that_is_accepted_to_its_end_is_followed_by_a_new_one() -> None:
+    session = make_session(MODELS[True], "abc\ndef", (0, 1))
+    session.summon()
+    finish(session)
+    filling = session.ghost
+    for _ in filling:
+        session.accept_character()
+    finish(session)
+    assert session.ghost
+
+
+def test_where_every_sample_ends_at_once_there_are_no_candidates_and_summoning_looks_again() -> None:
+    session = make_session(make_chain_model(12), CHAIN)
+    assert session.suggestions and session.suggestions.is_empty
+    looking = [session.is_looking]
+    assert not session.choose_next()
+    kept = session.suggestions
+    session.summon()
+    assert session.suggestions is not kept
+    looking.append(session.is_looking)
+    finish(session)
+    assert not session.ghost and looking == [False, True]
+
+
 def test_characters_that_the_model_does_not_know_are_marked_and_read_as_a_space() -> None:
     session = make_session(SPACED, "ab\u00e9")
     assert session.find_unknown_before() == "\u00e9"

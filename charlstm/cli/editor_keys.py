@@ -35,14 +35,14 @@ def press_tab(editor: Editor) -> None:
         return
     if editor.session.suggests and editor.session.is_reading:
         editor.message = "the model is still reading"
+    elif editor.session.is_looking:
+        editor.message = "the model is still looking for a candidate"
     else:
         editor.session.type_text("\t")
 
 
 def press_down(editor: Editor) -> None:
-    if editor.session.ghost:
-        editor.session.choose_next()
-    else:
+    if not editor.session.choose_next():
         editor.view.move_rows(1)
 
 

@@ -10,6 +10,8 @@ from charlstm.writing.textfile import TextFile
 
 NEW_TEXT = "new text"
 SAVE_KEYS = "^S save  ^Q quit"
+GHOST_KEYS = f"Tab word  → character  ↓ other  {SAVE_KEYS}", f"Tab word  ↓ other  {SAVE_KEYS}"
+"""The keys that are useful where there is ghost text: all of them, or if they do not fit, some."""
 
 
 def format_status(session: Session, file: TextFile | None, message: str, width: int) -> str:
@@ -18,7 +20,8 @@ def format_status(session: Session, file: TextFile | None, message: str, width: 
     left = f" {name}{'*' if session.buffer.is_modified else ''}  {session.buffer.cursor.line + 1:,}"
     left += f":{session.buffer.cursor.column + 1:,}"
     middle = draw_clusters(message) or draw_model(session)
-    for parts in ((left, middle, describe_keys(session)), (left, middle, SAVE_KEYS), (left, middle), (middle or left,)):
+    keys = [*(GHOST_KEYS if session.ghost else ()), SAVE_KEYS]
+    for parts in (*((left, middle, each) for each in keys), (left, middle), (middle or left,)):
         line = "  ".join(part for part in parts if part)
         if count_cells(line) < width:
             break
@@ -36,12 +39,9 @@ def draw_model(session: Session) -> str:
             return "looking for another candidate"
         if suggestions.chosen:
             return f"candidate {suggestions.chosen + 1}"
+        if suggestions.is_empty and not session.has_work:  # which may find what fits before other text
+            return "the model suggests nothing here"
     return ""
-
-
-def describe_keys(session: Session) -> str:
-    """Return the keys that are useful now."""
-    return f"Tab word  → character  ↓ other  {SAVE_KEYS}" if session.ghost else SAVE_KEYS
 
 
 def fit(line: str, width: int) -> str:

@@ -73,6 +73,12 @@ class Session:
             return True
         return self.is_summoned and (self.infiller is not None or not self.has_text_after)
 
+    @property
+    def is_looking(self) -> bool:
+        """Whether ghost text is still looked for."""
+        is_empty = self.suggestions is not None and self.suggestions.is_empty
+        return self.suggests and self.has_work and not self.ghost and not is_empty
+
     def refresh(self) -> None:
         """Take notice of the text and the cursor as they are now."""
         self.window.follow(self.buffer, self.visible_end)
@@ -184,8 +190,10 @@ class Session:
             self.refresh()
 
     def summon(self) -> None:
-        """Show ghost text where the cursor is."""
+        """Show ghost text where the cursor is. If there is none, it is looked for from the beginning."""
         self.is_summoned, self.is_dismissed = True, False
+        if not self.ghost:
+            self.suggestions = None
         self.refresh()
 
     def dismiss(self) -> None:
@@ -216,11 +224,16 @@ class Session:
             self.type_text(text, typed=False)
         return bool(text)
 
-    def choose_next(self) -> None:
-        """Choose the next candidate for the ghost text; the search for it is left to `work`."""
-        if self.suggestions:
-            self.suggestions.choose_next()
-            self.start_jobs()
+    def choose_next(self) -> bool:
+        """Choose the next candidate for the ghost text; the search for it is left to `work`.
+
+        Returns whether there is ghost text or may be some.
+        """
+        if self.suggestions is None or self.suggestions.is_empty:
+            return False
+        self.suggestions.choose_next()
+        self.start_jobs()
+        return True
 
     def choose_previous(self) -> bool:
         """Choose the candidate before. Returns whether there is one."""

@@ -54,6 +54,11 @@ class Suggestions:
         """The chosen candidate."""
         return self.candidates[self.chosen].text
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no text and none will be found."""
+        return self.is_exhausted and not any(map(is_usable, self.candidates))
+
     def choose_next(self) -> None:
         """Choose the next candidate; if it is not found yet, when `work` has found it."""
         self.is_touched = True
@@ -81,10 +86,24 @@ class Suggestions:
             yield from self.find_another(context)
             self.is_seeking = False
             self.chosen = len(self.candidates) - 1
+        yield from self.draw_chosen()
+        if not self.text:
+            yield from self.replace_empty(context)
+
+    def draw_chosen(self) -> Iterator[None]:
+        """Draw what is missing of the chosen candidate. Yields after each draw."""
         chosen = self.candidates[self.chosen]
         while not chosen.is_complete:
             chosen.draw()
             yield
+
+    def replace_empty(self, context: Context) -> Iterator[None]:
+        """Leave out candidates that ended before their first character, if there is or can be found another one."""
+        if not any(map(is_usable, self.candidates)):
+            yield from self.find_another(context)
+        if usable := list(filter(is_usable, self.candidates)):
+            self.candidates, self.chosen = usable, min(self.chosen, len(usable) - 1)
+            yield from self.draw_chosen()
 
     def look_ahead(self, context: Context) -> Iterator[None]:
         """Find the candidate after the chosen one before it is asked for. Yields as `work` does."""
@@ -106,13 +125,17 @@ class Suggestions:
         self.is_exhausted = True
 
     def consume(self, typed: str) -> bool:
-        """Keep the candidates that begin with a text that was typed or accepted, without it. Returns whether any do."""
-        kept = [candidate for candidate in self.candidates if candidate.text.startswith(typed)]
+        """Keep the candidates that begin with a text that was typed or accepted, without it.
+
+        Returns whether anything is left of any: otherwise new ones are needed.
+        """
+        begun = [candidate for candidate in self.candidates if candidate.text.startswith(typed)]
+        chosen = self.candidates[self.chosen]
+        for candidate in begun:
+            candidate.text = candidate.text[len(typed) :]
+        kept = list(filter(is_usable, begun))
         if not kept:
             return False
-        chosen = self.candidates[self.chosen]
-        for candidate in kept:
-            candidate.text = candidate.text[len(typed) :]
         self.candidates, self.chosen = kept, kept.index(chosen) if chosen in kept else 0
         self.next_index = 0  # of the samples at the new place
         self.is_seeking, self.is_exhausted = False, self.drawing.config.temperature == 0
@@ -124,3 +147,8 @@ class Suggestions:
         if fillings and not self.is_touched:
             self.candidates = [FillingText(text) for text in fillings]
             self.chosen = 0
+
+
+def is_usable(candidate: GhostText) -> bool:
+    """Return whether a candidate has text or may still get some."""
+    return bool(candidate.text) or not candidate.is_complete
