@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import io
 import os
 import pty
 import select
@@ -24,12 +26,16 @@ from prompt_toolkit.data_structures import Size
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
+from charlstm.cli.actions import write as actions
 from charlstm.cli.commands import write
 from charlstm.cli.editor import Editor
 from charlstm.cli.editor_keys import KEYS, before_key
 from charlstm.cli.status_line import format_status
 from charlstm.config import DataConfig
+from charlstm.console import Console
+from charlstm.errors import CharlstmError, OutputClosedError
 from charlstm.vocabulary import ByteVocabulary, CharVocabulary
+from charlstm.writing.buffer import Position
 from charlstm.writing.continuation import take_word
 from charlstm.writing.graphemes import count_cells
 from charlstm.writing.session import Session
@@ -190,6 +196,90 @@ def test_the_end_of_the_terminal_ends_the_editor() -> None:
         assert editor.was_ended and editor.session.buffer.text == "abc"
 
 
+class BrokenStream(io.BytesIO):
+    """A stdout that takes nothing once it is flushed."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__()
+        self.code = code
+
+    def flush(self) -> None:
+        raise OSError(self.code, os.strerror(self.code))
+
+
+def edit_new_text(monkeypatch: pytest.MonkeyPatch, model: Path, stdout: io.BytesIO, keys: str) -> str:
+    """Press keys in an editor without a file, write the text to `stdout`, and return what stderr reports."""
+    monkeypatch.setattr(actions, "check_size", lambda: None)
+    monkeypatch.setattr(actions, "create_output", lambda _: Screen())
+    stderr = io.StringIO()
+    with create_pipe_input() as keyboard:
+        monkeypatch.setattr(actions, "create_input", lambda: keyboard)
+        keyboard.send_text(keys)
+        request = write.WriteRequest(None, SHORT, 1, [], "replace")
+        try:
+            actions.edit_text(Console(None, stdout, stderr, {}), model, request, name_model=False)
+        except (CharlstmError, OutputClosedError):
+            stderr.write("raised")
+    return stderr.getvalue()
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EPIPE])
+def test_a_text_that_stdout_does_not_take_is_kept_in_a_file(
+    monkeypatch: pytest.MonkeyPatch, model: Path, code: int
+) -> None:
+    reported = edit_new_text(monkeypatch, model, BrokenStream(code), "abc" + QUIT)
+    assert "it is in text.txt.unsaved\n" in reported and reported.endswith("raised")
+    assert Path("text.txt.unsaved").read_text() == "abc\n"
+
+
+def test_a_text_that_stdout_takes_is_flushed_and_not_kept_in_a_file(
+    monkeypatch: pytest.MonkeyPatch, model: Path
+) -> None:
+    stdout = io.BytesIO()
+    assert not edit_new_text(monkeypatch, model, stdout, "abc" + QUIT)
+    assert stdout.getvalue() == b"abc\n" and not Path("text.txt.unsaved").exists()
+
+
+@pytest.mark.parametrize("name", ["a.txt", None])
+def test_unsaved_text_of_an_earlier_time_is_mentioned_at_the_start(
+    monkeypatch: pytest.MonkeyPatch, model: Path, name: str | None
+) -> None:
+    file = TextFile(Path(name or "text.txt"))
+    assert actions.describe_unsaved([file.keep_unsaved("abc")]) == f"{file.path}.unsaved has unsaved text"
+    messages: list[str] = []
+
+    def run(editor: Editor) -> int:
+        messages.append(editor.message)
+        return 0
+
+    monkeypatch.setattr(Editor, "run", run)
+    monkeypatch.setattr(actions, "check_size", lambda: None)
+    monkeypatch.setattr(actions, "create_output", lambda _: Screen())
+    for _ in range(2):
+        with create_pipe_input() as keyboard:
+            monkeypatch.setattr(actions, "create_input", lambda keyboard=keyboard: keyboard)
+            request = write.WriteRequest(Path(name) if name else None, SHORT, 1, [], "replace")
+            actions.edit_text(Console(None, io.BytesIO(), io.StringIO(), {}), model, request, name_model=False)
+        os.utime(file.path.with_name(f"{file.path}.unsaved"), (0, 0))
+        file.keep_unsaved("def")
+    assert messages == [
+        f"{file.path}.unsaved has unsaved text",
+        f"{file.path}.unsaved.1 and 1 other file have unsaved text",
+    ]
+
+
+def test_down_looks_for_a_candidate_where_the_first_one_is_not_found_yet() -> None:
+    with create_pipe_input() as keyboard:
+        editor = open_editor(keyboard, "abc\n\n")
+        editor.session.move_to(Position(1, 0))
+        editor.session.summon()
+        while editor.session.suggestions is None:
+            editor.session.work(0)
+        editor.session.suggestions.candidates[0].text = ""
+        KEYS["down"](editor)
+        assert editor.session.buffer.cursor == Position(1, 0)
+
+
 @pytest.mark.parametrize("width", [20, 40, 80, 200])
 def test_the_status_line_fills_the_width_and_names_what_the_model_does_not_know(width: int) -> None:
     session = make_session(MODEL, "ab\u00e9")
@@ -197,6 +287,16 @@ def test_the_status_line_fills_the_width_and_names_what_the_model_does_not_know(
     assert count_cells(line) == width
     assert "the model does not" in line
     assert count_cells(format_status(session, None, "message", width)) == width
+
+
+def test_the_status_line_names_the_keys_of_the_ghost_text_that_it_has_room_for() -> None:
+    session = make_session(MODEL, "abc ")
+    lines = {width: format_status(session, None, "", width) for width in (80, 60, 40)}
+    assert [("Tab word" in line, "→ character" in line, "^Q quit" in line) for line in lines.values()] == [
+        (True, True, True),
+        (True, False, True),
+        (False, False, True),
+    ]
 
 
 def test_what_is_not_a_terminal_is_a_usage_error(model: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from dataclasses import replace
@@ -283,6 +284,29 @@ def test_a_new_file_gets_a_newline_at_its_end_and_an_old_one_keeps_its_permissio
     assert Path("link.txt").is_symlink()
     assert Path("new.txt").read_bytes() == b"abcd\n"
     assert stat.S_IMODE(Path("new.txt").stat().st_mode) == 0o600
+
+
+def test_unsaved_text_replaces_no_earlier_one_and_nothing_that_a_link_points_to() -> None:
+    Path("other.txt").write_text("other\n")
+    Path("a.txt.unsaved").symlink_to("other.txt")
+    Path("a.txt.unsaved.2").symlink_to("nothing")
+    file = TextFile(Path("a.txt"))
+    kept = [file.keep_unsaved(text) for text in ("one", "two")]
+    assert list(map(str, kept)) == ["a.txt.unsaved.1", "a.txt.unsaved.3"]
+    assert [path.read_text() for path in kept] == ["one\n", "two\n"]
+    assert Path("other.txt").read_text() == "other\n" and not Path("nothing").exists()
+    Path("a.txt.unsaved.old").touch()
+    assert sorted(map(str, file.find_unsaved())) == ["a.txt.unsaved", *(f"a.txt.unsaved.{k}" for k in (1, 2, 3))]
+
+
+def test_unsaved_text_that_cannot_be_written_leaves_no_empty_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> bytes:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(TextFile, "encode", fail)
+    with pytest.raises(CharlstmError, match=r"cannot write a\.txt\.unsaved: No space left"):
+        TextFile(Path("a.txt")).keep_unsaved("abc")
+    assert not list(Path().iterdir())
 
 
 def test_a_file_that_another_program_changed_is_noticed() -> None:

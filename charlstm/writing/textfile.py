@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import codecs
 import os
+import re
 import stat
 from contextlib import suppress
 from pathlib import Path
 
 from charlstm.decoding import CONVERT_HINT, MARK, TextDecoder
 from charlstm.errors import CharlstmError, UsageError
-from charlstm.storage.files import open_atomically, write_error
+from charlstm.storage.files import open_atomically, remove_file, write_error
 
 MAX_FILE_BYTES = 100_000_000
 """Bytes of the largest file that is opened. The text takes a few times as much memory."""
@@ -88,17 +89,45 @@ class TextFile:
         except OSError as error:
             raise write_error(self.path, error) from error
 
-    @property
-    def unsaved_path(self) -> Path:
-        """Where the text goes if the editor is ended before it is saved."""
-        return self.path.with_name(self.path.name + UNSAVED_SUFFIX)
+    def find_unsaved(self) -> list[Path]:
+        """Return the files in which `keep_unsaved` has left text, the oldest first."""
+        name = re.compile(re.escape(self.path.name + UNSAVED_SUFFIX) + r"(\.[0-9]+)?")
+        with suppress(OSError):
+            found = [path for path in self.path.parent.iterdir() if name.fullmatch(path.name)]
+            return sorted(found, key=lambda path: path.lstat().st_mtime_ns)
+        return []
 
     def keep_unsaved(self, text: str) -> Path:
-        """Write a text next to the file, and return where. Raises CharlstmError if that fails."""
-        copy = TextFile(self.unsaved_path)
-        copy.mark, copy.newline, copy.final_newline, copy.mode = self.mark, self.newline, self.final_newline, self.mode
-        copy.save(text)
-        return copy.path
+        """Write a text next to the file, where nothing is yet, and return where. Raises CharlstmError if that fails."""
+        path = self.path.with_name(self.path.name + UNSAVED_SUFFIX)
+        try:
+            path = reserve_free_path(path)
+            try:
+                with open_atomically(path, self.mode) as file:
+                    file.write(self.encode(text))
+            except BaseException:
+                remove_file(path)
+                raise
+        except OSError as error:
+            raise write_error(path, error) from error
+        return path
+
+
+def reserve_free_path(path: Path) -> Path:
+    """Create an empty file at a path, or with a number behind its name if that exists, and return where.
+
+    The name is taken at once, because a terminal that closes ends all editors on it. Neither a file nor what a symbolic
+    link points to is replaced. Raises OSError.
+    """
+    free, number = path, 0
+    while True:
+        try:
+            free.touch(exist_ok=False)
+        except FileExistsError:
+            number += 1
+            free = path.with_name(f"{path.name}.{number}")
+        else:
+            return free
 
 
 def read_stamp(path: Path) -> Stamp:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from prompt_toolkit.input import create_input
@@ -25,7 +26,7 @@ from charlstm.writing.session import Session
 from charlstm.writing.textfile import TextFile
 
 SCRATCH = Path("text.txt")
-"""Next to which a text without a file is kept if the editor is ended before it could be written to stdout."""
+"""Next to which a text without a file is kept if it could not be written to stdout."""
 
 
 def edit_text(console: Console, path: Path, request: WriteRequest, *, name_model: bool) -> int:
@@ -43,20 +44,32 @@ def edit_text(console: Console, path: Path, request: WriteRequest, *, name_model
         console.note(", ".join(about), "dim")
     screen = create_output(sys.stdout if console.stdout.isatty() else sys.stderr)
     editor = Editor(session, file, create_input(), screen)
-    if file and file.unsaved_path.exists():
-        editor.message = f"{file.unsaved_path} has text that was not saved"
+    if unsaved := (file or TextFile(SCRATCH)).find_unsaved():
+        editor.message = describe_unsaved(unsaved)
     elif unknown := count_unknown(session):
         editor.message = f"{quantity(unknown, 'unknown character')} (underlined)"
     try:
         status = editor.run()
+        if file is None and not editor.was_ended:
+            write_text(console, session.buffer.text)
     except BaseException:
         keep_unsaved(console, session, file)
         raise
     if editor.was_ended:
         keep_unsaved(console, session, file)
-    elif file is None:
-        console.write(session.buffer.text.encode() + b"\n" * bool(session.buffer.text))
     return status
+
+
+def describe_unsaved(files: Sequence[Path]) -> str:
+    """Return the message about files of unsaved text, which names the newest."""
+    name, others = files[-1].name, len(files) - 1
+    return f"{name} and {quantity(others, 'other file')} have unsaved text" if others else f"{name} has unsaved text"
+
+
+def write_text(console: Console, text: str) -> None:
+    """Write a text to stdout, and flush it: what fails then would fail after the text is gone. Raises as `write`."""
+    console.write(text.encode() + b"\n" * bool(text))
+    console.flush()
 
 
 def count_unknown(session: Session) -> int:
