@@ -29,7 +29,7 @@ from prompt_toolkit.output import DummyOutput
 from charlstm.cli.actions import write as actions
 from charlstm.cli.commands import write
 from charlstm.cli.editor import Editor
-from charlstm.cli.editor_keys import KEYS, before_key
+from charlstm.cli.editor_keys import KEYS, prepare_key
 from charlstm.cli.status_line import format_status
 from charlstm.config import DataConfig
 from charlstm.console import Console
@@ -114,7 +114,7 @@ def test_down_and_up_choose_candidates_where_there_is_ghost_text_and_move_elsewh
 def press_key(editor: Editor, name: str) -> None:
     """Do what a key does, and all the work that it causes."""
     editor.view.draw(60, 10)
-    before_key(editor, name)
+    prepare_key(editor, name)
     KEYS[name](editor)
     while editor.session.work(10):
         pass
@@ -444,7 +444,7 @@ def test_any_keys_on_any_terminal_leave_the_cursor_visible_and_the_rows_in_place
             if key == "text":
                 session.type_text(random.choice(PIECES), typed=random.random() < 0.5)
             elif key not in ("c-q", "c-c", "c-l"):
-                before_key(editor, key)
+                prepare_key(editor, key)
                 KEYS[key](editor)
             session.work(random.choice([0, 0.001, 0.1]))
             width, height = random.choice([(60, 10), (12, 3), (9, 1), (200, 50), (19, 7)])

@@ -86,7 +86,7 @@ def test_tab_waits_for_the_end_of_the_word() -> None:
     whole = session.ghost
     session.dismiss()
     session.summon()
-    while session.reader.context(session.place) is None or not session.ghost:
+    while session.reader.find_context(session.place) is None or not session.ghost:
         session.work(0)
     assert len(session.ghost) < 3
     session.accept_word()
@@ -196,7 +196,7 @@ def test_a_key_interrupts_a_filling_which_is_then_computed_from_the_beginning() 
     calls = iter([False, False, True])
     session.is_interrupted = lambda: next(calls, False)
     infiller = session.infiller
-    left, right = session.reader.context(session.place), session.reader.context(0)
+    left, right = session.reader.find_context(session.place), session.reader.find_context(0)
     assert infiller and left and right
     with pytest.raises(KeypressError):
         infiller.fill(session.reader.ids[:2], session.reader.ids[:2], left, right, lambda: True)
@@ -306,10 +306,10 @@ def test_what_was_read_is_the_same_after_any_edits(edits: list[tuple[int, str]])
         elif kind == "remove":
             session.remove_before()
         finish(session)
-    before = session.buffer.between(Position(0, 0), session.buffer.cursor)
+    before = session.buffer.get_text(Position(0, 0), session.buffer.cursor)
     ids = np.concatenate([[LETTERS.bos], LETTERS.encode(before)])
     head_input, states = prefill(TextModel(FORWARD).network, ids)
-    context = session.reader.context(session.place)
+    context = session.reader.find_context(session.place)
     assert context is not None
     assert np.array_equal(context.head_input, head_input)
     for found, expected in zip(context.states, states, strict=True):
@@ -322,7 +322,7 @@ def test_backspace_and_left_read_nothing_again() -> None:
     finish(session)
     steps = count_steps(session)
     for _ in range(100):
-        session.move_to(session.buffer.previous(session.buffer.cursor))
+        session.move_to(session.buffer.find_previous(session.buffer.cursor))
         finish(session)
     assert not steps
     session.remove_before()
@@ -341,7 +341,7 @@ def test_memory_and_the_way_back_are_bounded() -> None:
     assert len(reader.recent) <= MAX_RECENT
     assert len(reader.sparse) == len(ids) // SPARSE + 1
     assert sum(1 for _ in reader.read_to(99)) == 99 % SPARSE
-    assert reader.context(99) is not None
+    assert reader.find_context(99) is not None
 
 
 def test_in_a_long_text_only_what_is_near_is_read() -> None:

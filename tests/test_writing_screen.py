@@ -177,9 +177,9 @@ def test_home_and_end_are_those_of_the_row() -> None:
     session = make_session(MODELS[False], "abcdefgh abcd", (0, 4))
     view = View(session)
     view.draw(10, 10)
-    assert view.row_edges() == ((0, 0), (0, 8))
+    assert view.find_row_edges() == ((0, 0), (0, 8))
     session.move_to(Position(0, 10))
-    assert view.row_edges() == ((0, 9), (0, 13))
+    assert view.find_row_edges() == ((0, 9), (0, 13))
 
 
 def test_a_line_of_megabytes_is_drawn_without_reading_all_of_it() -> None:
@@ -209,13 +209,13 @@ def test_edits_change_the_text_as_they_would_a_string_and_undo_takes_all_of_them
         if kind in ("type", "insert"):
             place = buffer.clip(Position(number % len(buffer.lines), number))
             buffer.cursor = place
-            offset = len(buffer.between(Position(0, 0), place))
+            offset = len(buffer.get_text(Position(0, 0), place))
             buffer.insert(piece, typed=kind == "type")
             assert buffer.text == before[:offset] + piece + before[offset:]
-            assert len(buffer.between(Position(0, 0), buffer.cursor)) == offset + len(piece)
+            assert len(buffer.get_text(Position(0, 0), buffer.cursor)) == offset + len(piece)
         elif kind == "remove":
             start, end = sorted(buffer.clip(Position(k % len(buffer.lines), k)) for k in (number, 3 * number))
-            removed = buffer.between(start, end)
+            removed = buffer.get_text(start, end)
             buffer.remove(start, end)
             assert len(buffer.text) == len(before) - len(removed)
         else:

@@ -169,7 +169,7 @@ class Editor:
             return bool(select.select([self.app.input.fileno()], [], [], 0)[0])
         return False
 
-    def after_key(self) -> None:
+    def finish_key(self) -> None:
         """Work a little, so that what is drawn next has the start of the ghost text, and have the rest done later."""
         if not self.app.key_processor.input_queue:
             self.session.work(FIRST_WORK)

@@ -27,7 +27,7 @@ def move(target: Callable[[Editor], Position]) -> Action:
 
 def press_right(editor: Editor) -> None:
     if not editor.session.accept_character():
-        editor.session.move_to(editor.session.buffer.next(editor.session.buffer.cursor))
+        editor.session.move_to(editor.session.buffer.find_next(editor.session.buffer.cursor))
 
 
 def press_tab(editor: Editor) -> None:
@@ -56,11 +56,11 @@ KEYS: dict[str, Action] = {
     "tab": press_tab,
     "down": press_down,
     "up": press_up,
-    "left": move(lambda editor: editor.session.buffer.previous(editor.session.buffer.cursor)),
-    "c-right": move(lambda editor: editor.session.buffer.next_word(editor.session.buffer.cursor)),
-    "c-left": move(lambda editor: editor.session.buffer.previous_word(editor.session.buffer.cursor)),
-    "home": move(lambda editor: editor.view.row_edges()[0]),
-    "end": move(lambda editor: editor.view.row_edges()[1]),
+    "left": move(lambda editor: editor.session.buffer.find_previous(editor.session.buffer.cursor)),
+    "c-right": move(lambda editor: editor.session.buffer.find_next_word(editor.session.buffer.cursor)),
+    "c-left": move(lambda editor: editor.session.buffer.find_previous_word(editor.session.buffer.cursor)),
+    "home": move(lambda editor: editor.view.find_row_edges()[0]),
+    "end": move(lambda editor: editor.view.find_row_edges()[1]),
     "c-home": move(lambda editor: Position(0, 0)),
     "c-end": move(lambda editor: editor.session.buffer.end),
     "pageup": lambda editor: editor.view.move_rows(-max(editor.view.height - 1, 1)),
@@ -95,10 +95,10 @@ def bind_keys(editor: Editor) -> KeyBindings:
     def handle(name: str, act: Action) -> None:
         @bindings.add(name)
         def _(event: KeyPressEvent) -> None:
-            before_key(editor, name)
+            prepare_key(editor, name)
             act(editor)
             if not editor.app.is_done:
-                editor.after_key()
+                editor.finish_key()
 
     for name, action in KEYS.items():
         handle(name, action)
@@ -106,16 +106,16 @@ def bind_keys(editor: Editor) -> KeyBindings:
     @bindings.add("<any>")
     def _(event: KeyPressEvent) -> None:
         if text := clean_text(event.data):  # of the other keys, it is an escape sequence
-            before_key(editor, "")
+            prepare_key(editor, "")
             editor.session.type_text(text)
-            editor.after_key()
+            editor.finish_key()
 
     @bindings.add("<bracketed-paste>")
     def _(event: KeyPressEvent) -> None:
-        before_key(editor, "")
+        prepare_key(editor, "")
         lines = event.data.replace("\r\n", "\n").replace("\r", "\n").split("\n")
         editor.session.type_text("\n".join(map(clean_text, lines)), typed=False)
-        editor.after_key()
+        editor.finish_key()
 
     return bindings
 
@@ -127,7 +127,7 @@ def clean_text(text: str) -> str:
     return "".join(c for c in text if c == "\t" or unicodedata.category(c) not in ("Cc", "Cs"))
 
 
-def before_key(editor: Editor, name: str) -> None:
+def prepare_key(editor: Editor, name: str) -> None:
     """Forget what only the last key was about."""
     editor.message = ""
     if name not in CONFIRMING:

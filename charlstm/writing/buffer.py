@@ -9,7 +9,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from charlstm.writing.graphemes import next_boundary, previous_boundary
+from charlstm.writing.graphemes import find_next_boundary, find_previous_boundary
 
 MAX_UNDO_CHARACTERS = 20_000_000
 """Characters that are kept for undo. The oldest edits are forgotten first."""
@@ -91,7 +91,7 @@ class TextBuffer:
         changes, self.changes = self.changes, []
         return changes
 
-    def between(self, start: Position, end: Position) -> str:
+    def get_text(self, start: Position, end: Position) -> str:
         """Return the text between two places."""
         if start.line == end.line:
             return self.lines[start.line][start.column : end.column]
@@ -118,7 +118,7 @@ class TextBuffer:
 
     def apply(self, start: Position, end: Position, text: str) -> None:
         """Replace the text between two places, and remember it for undo."""
-        removed = self.between(start, end)
+        removed = self.get_text(start, end)
         self.replace(start, end, text)
         self.number += 1
         self.undone.clear()
@@ -166,30 +166,30 @@ class TextBuffer:
         self.done_characters += len(edit.removed) + len(edit.inserted)
         return True
 
-    def previous(self, place: Position) -> Position:
+    def find_previous(self, place: Position) -> Position:
         """Return the place one character (grapheme cluster) before another one."""
         if place.column:
-            return Position(place.line, previous_boundary(self.lines[place.line], place.column))
+            return Position(place.line, find_previous_boundary(self.lines[place.line], place.column))
         return Position(place.line - 1, len(self.lines[place.line - 1])) if place.line else place
 
-    def next(self, place: Position) -> Position:
+    def find_next(self, place: Position) -> Position:
         """Return the place one character after another one."""
         if place.column < len(self.lines[place.line]):
-            return Position(place.line, next_boundary(self.lines[place.line], place.column))
+            return Position(place.line, find_next_boundary(self.lines[place.line], place.column))
         return Position(place.line + 1, 0) if place.line + 1 < len(self.lines) else place
 
-    def previous_word(self, place: Position) -> Position:
+    def find_previous_word(self, place: Position) -> Position:
         """Return the start of the word before a place, or the end of the line before it."""
         if not place.column:
-            return self.previous(place)
+            return self.find_previous(place)
         before = self.lines[place.line][: place.column].rstrip()
         return Position(place.line, len(before) - len((before.rsplit(None, 1) or [""])[-1]))
 
-    def next_word(self, place: Position) -> Position:
+    def find_next_word(self, place: Position) -> Position:
         """Return the end of the word after a place, or the start of the next line."""
         line, column = self.lines[place.line], place.column
         if column == len(line):
-            return self.next(place)
+            return self.find_next(place)
         while column < len(line) and line[column].isspace():
             column += 1
         while column < len(line) and not line[column].isspace():

@@ -17,7 +17,7 @@ from charlstm.sampling.fragments import Sample
 from charlstm.sampling.network import SymbolReader
 from charlstm.sampling.stop_strings import StopMatcher
 from charlstm.vocabulary import Vocabulary
-from charlstm.writing.graphemes import next_boundary
+from charlstm.writing.graphemes import find_next_boundary
 
 WORD = re.compile(r"\n|[^\S\n]*\S*")
 """A newline, or white space and what follows it up to the next white space."""
@@ -68,7 +68,7 @@ class Continuation:
 
 def take_character(text: str) -> str:
     """Return the first character (grapheme cluster) of a text."""
-    return text[: next_boundary(text, 0)]
+    return text[: find_next_boundary(text, 0)]
 
 
 def take_word(text: str) -> str:

@@ -39,12 +39,12 @@ def iterate_clusters(text: str) -> Iterator[str]:
             yield cluster[start : start + MAX_CLUSTER]
 
 
-def next_boundary(text: str, column: int) -> int:
+def find_next_boundary(text: str, column: int) -> int:
     """Return the end of the cluster that begins at a column."""
     return column + len(next(iterate_clusters(text[column : column + MAX_CLUSTER]), ""))
 
 
-def previous_boundary(text: str, column: int) -> int:
+def find_previous_boundary(text: str, column: int) -> int:
     """Return the beginning of the cluster that ends at a column."""
     start = max(column - MAX_CLUSTER, 0)
     piece = text[start:column]

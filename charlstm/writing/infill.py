@@ -35,7 +35,7 @@ class InterruptibleNetwork(Network):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.is_interrupted: Callable[[], bool] = never
+        self.is_interrupted: Callable[[], bool] = ignore_keys
 
     def advance(self, ids: Ids, states: States) -> tuple[Array, States]:
         """Read as `Network.advance` does. Raises KeypressError."""
@@ -44,7 +44,8 @@ class InterruptibleNetwork(Network):
         return super().advance(ids, states)
 
 
-def never() -> bool:
+def ignore_keys() -> bool:
+    """Report that no key was pressed."""
     return False
 
 
@@ -90,7 +91,7 @@ class Infiller:
             ranked = fill_gaps(self.predictors, batch, random)
         finally:
             for network in self.networks:
-                network.is_interrupted = never
+                network.is_interrupted = ignore_keys
         rows = ranked.rows.present_ids
         means = ranked.log_probability / ((rows >= 0).sum(1) + SCORED_CONTEXT)
         rows = rows[np.argsort(-means, kind="stable")[:MAX_FILLINGS]]

@@ -51,7 +51,7 @@ class Reader:
         surprises[:common] = self.surprises[:common]
         self.ids, self.surprises, self.scored = ids, surprises, min(self.scored, common)
 
-    def context(self, place: int) -> Context | None:
+    def find_context(self, place: int) -> Context | None:
         """Return what the network has read at a place; None before `read_to` has read it."""
         if place in self.recent:
             self.recent.move_to_end(place)
@@ -64,7 +64,7 @@ class Reader:
         ahead: the cursor is not there: keep the state of every `SPARSE`-th place only.
         """
         at = max(known for contexts in (self.recent, self.sparse) for known in contexts if known <= place)
-        context = self.context(at)
+        context = self.find_context(at)
         assert context is not None
         while at < place:
             symbol = self.ids[at : at + 1]

@@ -13,7 +13,7 @@ from charlstm.writing.buffer import Position, TextBuffer
 from charlstm.writing.continuation import Drawing, take_character, take_word
 from charlstm.writing.encoding import TextEncoder
 from charlstm.writing.graphemes import mark_whole_clusters
-from charlstm.writing.infill import MAX_FILLING, Infiller, KeypressError, never
+from charlstm.writing.infill import MAX_FILLING, Infiller, KeypressError, ignore_keys
 from charlstm.writing.reader import Reader
 from charlstm.writing.suggestions import Suggestions
 from charlstm.writing.window import ReadWindow
@@ -39,7 +39,7 @@ class Session:
         self.visible_end = buffer.cursor
         self.suggestions: Suggestions | None = None
         self.is_summoned = self.is_dismissed = False
-        self.is_interrupted: Callable[[], bool] = never
+        self.is_interrupted: Callable[[], bool] = ignore_keys
         self.jobs: Iterator[None] = iter(())
         self.has_work = False
         self.refresh()
@@ -52,7 +52,7 @@ class Session:
     @property
     def is_reading(self) -> bool:
         """Whether the model has not read the text up to the cursor yet."""
-        return self.reader.context(self.place) is None
+        return self.reader.find_context(self.place) is None
 
     @property
     def has_text_after(self) -> bool:
@@ -96,7 +96,7 @@ class Session:
         """Do what there is to do, the most urgent first. Yields after each step of the network."""
         yield from self.reader.read_to(self.place)
         if self.suggests:
-            context = self.reader.context(self.place)
+            context = self.reader.find_context(self.place)
             assert context is not None
             is_inside = self.has_text_after
             self.suggestions = self.suggestions or Suggestions(
@@ -111,12 +111,12 @@ class Session:
 
     def fill(self, infiller: Infiller, suggestions: Suggestions) -> Iterator[None]:
         """Offer what fits between the texts on both sides of the cursor."""
-        reader, left = self.backward_reader, self.reader.context(self.place)
+        reader, left = self.backward_reader, self.reader.find_context(self.place)
         assert reader is not None and left is not None
         before, after = self.reader.ids[: self.place], self.encoder.encode(self.window.after)
         reader.replace_text(after[::-1])
         yield from reader.read_to(len(after))
-        right = reader.context(len(after))
+        right = reader.find_context(len(after))
         bos: Ids = np.array([self.drawing.vocabulary.bos])
         while right is not None and not suggestions.is_touched:
             yield
@@ -133,7 +133,7 @@ class Session:
         self.has_work = any(monotonic() >= end or self.is_interrupted() for _ in self.jobs)
         return self.has_work
 
-    def after_edit(self, *, keeps_ghost: bool = False) -> None:
+    def handle_edit(self, *, keeps_ghost: bool = False) -> None:
         self.is_summoned, self.is_dismissed = True, False
         if not keeps_ghost:
             self.suggestions = None
@@ -142,37 +142,37 @@ class Session:
     def type_text(self, text: str, *, typed: bool = True) -> None:
         """Insert a text at the cursor. Ghost text that begins with it stays, without it."""
         self.buffer.insert(text, typed=typed)
-        self.after_edit(keeps_ghost=self.suggestions is not None and self.suggestions.consume(text))
+        self.handle_edit(keeps_ghost=self.suggestions is not None and self.suggestions.consume(text))
 
     def remove(self, start: Position, end: Position) -> None:
         """Remove the text between two places."""
         if start != end:
             self.buffer.remove(start, end)
-            self.after_edit()
+            self.handle_edit()
 
     def remove_before(self) -> None:
         """Remove the character before the cursor."""
-        self.remove(self.buffer.previous(self.buffer.cursor), self.buffer.cursor)
+        self.remove(self.buffer.find_previous(self.buffer.cursor), self.buffer.cursor)
 
     def remove_after(self) -> None:
         """Remove the character after the cursor."""
-        self.remove(self.buffer.cursor, self.buffer.next(self.buffer.cursor))
+        self.remove(self.buffer.cursor, self.buffer.find_next(self.buffer.cursor))
 
     def remove_word(self) -> None:
         """Remove the word before the cursor."""
-        self.remove(self.buffer.previous_word(self.buffer.cursor), self.buffer.cursor)
+        self.remove(self.buffer.find_previous_word(self.buffer.cursor), self.buffer.cursor)
 
     def undo(self) -> bool:
         """Take back the last edit. Returns whether there was one."""
-        return self.after_undo(self.buffer.undo())
+        return self.handle_undo(self.buffer.undo())
 
     def redo(self) -> bool:
         """Repeat the edit that was taken back last. Returns whether there was one."""
-        return self.after_undo(self.buffer.redo())
+        return self.handle_undo(self.buffer.redo())
 
-    def after_undo(self, has_changed: bool) -> bool:
+    def handle_undo(self, has_changed: bool) -> bool:
         if has_changed:
-            self.after_edit()
+            self.handle_edit()
         return has_changed
 
     def move_to(self, place: Position) -> None:

@@ -77,16 +77,16 @@ class View:
     def draw(self, width: int, height: int) -> Screen:
         """Return the screen of this size around the cursor."""
         self.width, self.height = max(width, 1), max(height, 1)
-        block = self.rows_of(self.buffer.cursor)
+        block = self.make_rows(self.buffer.cursor)
         at = self.find_cursor_row(block)
-        above = [*self.rows_above(block[0].start, self.height), *block[:at]]
+        above = [*self.collect_rows_above(block[0].start, self.height), *block[:at]]
         self.scroll([row.start for row in above], block[at].start)
         rows = [row for row in above if row.start >= self.top] + block[at:]
         cursor_row = len(rows) - len(block[at:])
-        rows += self.rows_below(self.end_of(block), self.height - len(rows))
-        row, column = rows[cursor_row], self.cursor_column()
+        rows += self.collect_rows_below(self.find_end(block), self.height - len(rows))
+        row, column = rows[cursor_row], self.find_cursor_column()
         shown = rows[: self.height]
-        self.session.show_until(self.end_of(shown))
+        self.session.show_until(self.find_end(shown))
         index = len(draw_clusters(row.text[row.first : column]))
         return Screen(tuple(tuple(each.draw()) for each in shown), cursor_row, index)
 
@@ -100,18 +100,18 @@ class View:
         else:
             self.top = max((start for start in [*nearest, cursor] if start <= self.top), default=cursor)
 
-    def rows_of(self, place: Position, *, plain: bool = False) -> list[ScreenRow]:
+    def make_rows(self, place: Position, *, plain: bool = False) -> list[ScreenRow]:
         """Return the rows of the block of a line in which a place is, with the ghost text unless `plain`."""
         line = self.buffer.lines[place.line]
         first = min(place.column, max(len(line) - 1, 0)) // MAX_BLOCK * MAX_BLOCK
         text, begin = line[first : first + MAX_BLOCK], Position(place.line, first)
         marked = [(a, b, "marked") for a, b in self.session.find_marked(place.line, first, first + len(text))]
         cursor = self.buffer.cursor
-        if plain or not self.session.ghost or self.block_of(cursor) != begin:
+        if plain or not self.session.ghost or self.find_block(cursor) != begin:
             return cut_rows(begin, text, find_row_starts(text, self.width), marked)
-        return self.rows_with_ghost(begin, text, cursor.column - first, marked)
+        return self.make_ghost_rows(begin, text, cursor.column - first, marked)
 
-    def rows_with_ghost(self, begin: Position, text: str, column: int, marked: list[Span]) -> list[ScreenRow]:
+    def make_ghost_rows(self, begin: Position, text: str, column: int, marked: list[Span]) -> list[ScreenRow]:
         """Return the rows of a block in which the ghost text is inserted."""
         pieces = self.session.ghost.split("\n")
         rows: list[ScreenRow] = []
@@ -132,34 +132,34 @@ class View:
                 rows.append(replace(row, start=place, is_before_newline=k == 0))
         return rows
 
-    def block_of(self, place: Position) -> Position:
+    def find_block(self, place: Position) -> Position:
         """Return where the block of a place begins."""
         length = len(self.buffer.lines[place.line])
         return Position(place.line, min(place.column, max(length - 1, 0)) // MAX_BLOCK * MAX_BLOCK)
 
-    def cursor_column(self) -> int:
+    def find_cursor_column(self) -> int:
         """Return the column of the cursor in the text of its rows."""
-        return self.buffer.cursor.column - self.block_of(self.buffer.cursor).column
+        return self.buffer.cursor.column - self.find_block(self.buffer.cursor).column
 
     def find_cursor_row(self, block: list[ScreenRow]) -> int:
         """Return the index of the row with the cursor in the rows of its block."""
-        column = self.cursor_column()
+        column = self.find_cursor_column()
         return max(k for k, row in enumerate(block) if row.is_before_newline and row.first <= column)
 
-    def rows_above(self, begin: Position, count: int) -> list[ScreenRow]:
+    def collect_rows_above(self, begin: Position, count: int) -> list[ScreenRow]:
         """Return the rows before a block, the nearest `count` or a few more."""
         rows: list[ScreenRow] = []
         while len(rows) < count:
             if begin.column:
                 begin = Position(begin.line, begin.column - MAX_BLOCK)
             elif begin.line:
-                begin = self.block_of(Position(begin.line - 1, len(self.buffer.lines[begin.line - 1])))
+                begin = self.find_block(Position(begin.line - 1, len(self.buffer.lines[begin.line - 1])))
             else:
                 break
-            rows = self.rows_of(begin, plain=True) + rows
+            rows = self.make_rows(begin, plain=True) + rows
         return rows
 
-    def rows_below(self, end: Position, count: int) -> list[ScreenRow]:
+    def collect_rows_below(self, end: Position, count: int) -> list[ScreenRow]:
         """Return the rows after the end of a block, `count` or a few more."""
         rows: list[ScreenRow] = []
         while len(rows) < count:
@@ -169,11 +169,11 @@ class View:
                 begin = Position(end.line + 1, 0)
             else:
                 break
-            rows += self.rows_of(begin, plain=True)
-            end = self.end_of(rows)
+            rows += self.make_rows(begin, plain=True)
+            end = self.find_end(rows)
         return rows
 
-    def end_of(self, rows: list[ScreenRow]) -> Position:
+    def find_end(self, rows: list[ScreenRow]) -> Position:
         """Return where the text of some rows ends."""
         last = rows[-1]
         ghost = sum(min(b, last.last) - max(a, last.first) for a, b, s in last.spans if s == "ghost" and b > last.first)
@@ -182,7 +182,7 @@ class View:
 
     def move_rows(self, count: int) -> None:
         """Move the cursor down by this many rows, up if negative. It keeps to its cell where rows are long enough."""
-        rows, at = self.plain_rows(abs(count))
+        rows, at = self.collect_plain_rows(abs(count))
         cursor = self.buffer.cursor
         here = rows[at]
         if self.goal is None:
@@ -198,18 +198,18 @@ class View:
         self.session.move_to(place)
         self.goal = goal
 
-    def plain_rows(self, count: int) -> tuple[list[ScreenRow], int]:
+    def collect_plain_rows(self, count: int) -> tuple[list[ScreenRow], int]:
         """Return the rows around the cursor, `count` or more on either side, and the index of its own."""
         cursor = self.buffer.cursor
-        block = self.rows_of(cursor, plain=True)
-        column = self.cursor_column()
+        block = self.make_rows(cursor, plain=True)
+        column = self.find_cursor_column()
         at = max(k for k, row in enumerate(block) if row.first <= column)
-        above = self.rows_above(block[0].start, count)
-        return [*above, *block, *self.rows_below(self.end_of(block), count)], len(above) + at
+        above = self.collect_rows_above(block[0].start, count)
+        return [*above, *block, *self.collect_rows_below(self.find_end(block), count)], len(above) + at
 
-    def row_edges(self) -> tuple[Position, Position]:
+    def find_row_edges(self) -> tuple[Position, Position]:
         """Return the first and the last place of the row with the cursor."""
-        rows, at = self.plain_rows(1)
+        rows, at = self.collect_plain_rows(1)
         row = rows[at]
         return row.start, find_cell(row, self.width + 1)
 

@@ -42,10 +42,10 @@ class ReadWindow:
             self.start = find_before(buffer, cursor, READ_BEFORE)
         if self.stop is None or not is_within(buffer, cursor, self.stop, 8 * READ_AFTER):
             self.stop = find_after(buffer, cursor, READ_AFTER)
-        self.before = buffer.between(self.start, cursor)
-        self.after = buffer.between(cursor, self.stop)
+        self.before = buffer.get_text(self.start, cursor)
+        self.after = buffer.get_text(cursor, self.stop)
         end = min(max(buffer.clip(visible_end), cursor), find_after(buffer, cursor, MAX_AHEAD))
-        self.ahead = buffer.between(cursor, end)
+        self.ahead = buffer.get_text(cursor, end)
         text, at = self.before + self.ahead, -1
         self.line_starts = [0]
         while (at := text.find("\n", at + 1)) >= 0:
