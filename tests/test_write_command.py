@@ -280,6 +280,16 @@ def test_down_looks_for_a_candidate_where_the_first_one_is_not_found_yet() -> No
         assert editor.session.buffer.cursor == Position(1, 0)
 
 
+def test_summoning_before_other_text_says_which_models_suggest_some_there() -> None:
+    with create_pipe_input() as keyboard:
+        editor = open_editor(keyboard, "abc\nabc ")
+        messages = []
+        for key in ("c-@", "up", "c-@"):
+            press_key(editor, key)
+            messages.append(editor.message)
+        assert messages == ["", "", "only a bidirectional model suggests text here"]
+
+
 @pytest.mark.parametrize("width", [20, 40, 80, 200])
 def test_the_status_line_fills_the_width_and_names_what_the_model_does_not_know(width: int) -> None:
     session = make_session(MODEL, "ab\u00e9")

@@ -51,6 +51,12 @@ def press_up(editor: Editor) -> None:
         editor.view.move_rows(-1)
 
 
+def press_summon(editor: Editor) -> None:
+    editor.session.summon()
+    if not editor.session.suggests:
+        editor.message = "only a bidirectional model suggests text here"
+
+
 KEYS: dict[str, Action] = {
     "right": press_right,
     "tab": press_tab,
@@ -72,7 +78,7 @@ KEYS: dict[str, Action] = {
     "c-w": lambda editor: editor.session.remove_word(),
     "c-z": lambda editor: editor.session.undo(),
     "c-y": lambda editor: editor.session.redo(),
-    "c-@": lambda editor: editor.session.summon(),
+    "c-@": press_summon,
     "escape": lambda editor: editor.session.dismiss(),
     "c-s": lambda editor: editor.save(),
     "c-q": lambda editor: editor.quit(0),
