@@ -129,6 +129,15 @@ def test_csv_has_a_row_per_line_with_the_numbers_of_the_metrics(run: Path) -> No
     assert len(only) - 1 == len([line for line in lines if "validation_loss_nats" in line])
 
 
+def test_runs_outside_the_current_folder_have_names_without_dots(ten: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`plot --tensorboard` joins the names to its folder, and nothing may be written outside it."""
+    (ten / "inside").mkdir()
+    shutil.copytree(ten / "run-1", ten / "inside/run-3")
+    monkeypatch.chdir(ten / "inside")
+    rows = csv.DictReader(StringIO(charlstm("plot", "../run-1", "run-3", "../inside/run-3", "--csv").text))
+    assert list(dict.fromkeys(row["run"] for row in rows)) == ["run-1", "inside/run-3"]
+
+
 def test_what_a_run_logs_is_complete(run: Path) -> None:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     for line in lines[:-1]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,14 @@ def test_a_run_that_began_without_it_has_its_whole_history(corpus: Path) -> None
     resumed = charlstm("train", "--resume", "-o", "run", "--epochs", 2, "--tensorboard", "--no-samples", "-q")
     assert resumed.code == 0, resumed.err
     assert_has_every_scalar(Path("run/tensorboard"), Path("run"))
+
+
+def test_runs_in_other_folders_are_converted_inside_the_folder(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("project/runs/a", "other/b"):
+        shutil.copytree(run, name)
+    monkeypatch.chdir("project")
+    assert charlstm("plot", "runs/a", "../other/b", "--tensorboard", "logs").code == 0
+    assert sorted(str(path.parent) for path in Path().rglob("events.*")) == ["logs/other/b", "logs/project/runs/a"]
 
 
 def test_finished_runs_are_converted(run: Path) -> None:

@@ -48,11 +48,9 @@ def open_logs(console: Console, paths: Sequence[Path]) -> dict[str, RunLog]:
     if not paths:
         paths = [find_newest_run()]
         console.note(f"run {escape_controls(str(paths[0]))}")
-    folders = list(dict.fromkeys(Path(os.path.normpath(path)) for path in paths))
-    absolute = [folder.absolute() for folder in folders]
-    shared = os.path.commonpath([folder.parent for folder in absolute])
-    names = (str(folder.relative_to(shared)) for folder in absolute)
-    return {escape_controls(name): RunLog(folder) for name, folder in zip(names, folders, strict=True)}
+    folders = {Path(os.path.abspath(path)): path for path in paths}  # noqa: PTH100 - no .. and no link followed
+    shared = os.path.commonpath([folder.parent for folder in folders])
+    return {escape_controls(str(folder.relative_to(shared))): RunLog(path) for folder, path in folders.items()}
 
 
 def read_curves(logs: Mapping[str, RunLog], request: PlotRequest) -> list[Curve]:
