@@ -140,6 +140,15 @@ def test_an_onnx_file_can_be_piped(run: Path) -> None:
     assert list(Path().iterdir()) == []
 
 
+@pytest.mark.parametrize("weights", ["fp32", "fp16"])
+def test_a_model_file_can_be_piped(weights: str) -> None:
+    path = save_random_model()
+    piped = charlstm("export", "-m", path, "--charlstm", "-", "--weights", weights)
+    assert list(Path().iterdir()) == [path], piped.err
+    assert charlstm("export", "-m", path, "--charlstm", "copy.safetensors", "--weights", weights).code == 0
+    assert piped.out == Path("copy.safetensors").read_bytes()
+
+
 @pytest.mark.parametrize("options", [(), ("--sequence",)], ids=["step", "sequence"])
 def test_the_program_of_the_card_runs(run: Path, options: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     assert charlstm("export", "-m", run, "--onnx", "model.onnx", *options).code == 0
@@ -221,7 +230,7 @@ def test_a_damaged_model_and_a_missing_folder_are_one_sentence() -> None:
     assert_fails(charlstm("export", "-m", "nowhere", "--onnx", "m.onnx"), 2, "there is no model at nowhere")
 
 
-@pytest.mark.parametrize("option", ["--html", "--onnx"])
+@pytest.mark.parametrize("option", ["--html", "--onnx", "--charlstm"])
 def test_a_file_is_not_written_to_a_terminal(option: str) -> None:
     save_random_model()
     err = io.StringIO()

@@ -15,7 +15,14 @@ from charlstm.config import MAX_QUANTIZATION_LOSS, Config, DataConfig, Direction
 from charlstm.errors import CharlstmError, ModelFileError, UsageError
 from charlstm.settings import from_dict, resolve
 from charlstm.storage.locate import BEST, LAST
-from charlstm.storage.tensors import Tensors, check_format, read_document, read_tensors, write_tensors
+from charlstm.storage.tensors import (
+    Tensors,
+    check_format,
+    read_document,
+    read_tensors,
+    serialize_tensors,
+    write_tensors,
+)
 from charlstm.vocabulary import Vocabulary, vocabulary_from_dict
 
 MODEL_FORMAT = 2
@@ -70,11 +77,19 @@ class ModelFile:
             raise ModelFileError(f"{path} is not a charlstm model file: {error}") from error
 
     def save(self, path: Path, stored: StoredWeights = "fp32") -> None:
-        """Replace the file at `path` with this model, without paths of its corpus.
+        """Replace the file at `path` with this model, as `serialize` returns it. Raises CharlstmError on failure."""
+        write_tensors(path, *self.prepare_content(stored))
+
+    def serialize(self, stored: StoredWeights = "fp32") -> list[bytes | memoryview]:
+        """Return the bytes of the file in pieces. Raises CharlstmError as `prepare_content` does."""
+        return serialize_tensors(*self.prepare_content(stored))
+
+    def prepare_content(self, stored: StoredWeights) -> tuple[Tensors, dict[str, Any]]:
+        """Return the weights and the document of the file, without paths of the corpus.
 
         stored: "fp16" rounds the weights to float16, which halves the file.
 
-        Raises CharlstmError on failure, or for a weight that float16 cannot represent.
+        Raises CharlstmError for a weight that float16 cannot represent.
         """
         document = {
             "format": HALF_MODEL_FORMAT if stored == "fp16" else MODEL_FORMAT,
@@ -85,9 +100,8 @@ class ModelFile:
             "version": self.version,
         }
         if stored == "fp16":
-            write_tensors(path, {name: round_to_half(name, weight) for name, weight in self.weights.items()}, document)
-        else:
-            write_tensors(path, self.weights, document)
+            return {name: round_to_half(name, weight) for name, weight in self.weights.items()}, document
+        return dict(self.weights), document
 
     def choose_weights(self, config: SamplingConfig) -> str:
         """Return the weights to sample with: "int8" or "fp32"."""

@@ -81,12 +81,12 @@ def check_file(option: str, exported: Exported, target: Path) -> None:
         raise UsageError(f"{option} {target} would replace the model itself", "name another file")
 
 
-def write_file(console: Console, target: Path, data: bytes) -> list[Path]:
+def write_file(console: Console, target: Path, *pieces: bytes | memoryview) -> list[Path]:
     """Write a file, or stdout, and return the paths of the files that were written."""
     if str(target) == "-":
-        console.write(data)
+        console.write(b"".join(pieces))
         return []
-    write_atomically(target, data)
+    write_atomically(target, *pieces)
     return [target]
 
 
@@ -146,8 +146,8 @@ def check_model_file(exported: Exported, target: Path) -> None:
 
 
 def write_model_file(exported: Exported, target: Path) -> list[Path]:
-    exported.file.save(target, "fp16" if exported.request.precision == "fp16" else "fp32")
-    return [target]
+    pieces = exported.file.serialize("fp16" if exported.request.precision == "fp16" else "fp32")
+    return write_file(exported.console, target, *pieces)
 
 
 def describe_model_file(exported: Exported, target: Path) -> str:

@@ -82,7 +82,7 @@ def export(
         Path | None,
         typer.Option(
             "--charlstm",
-            help="Write a model file for charlstm, without the paths that files of version 0.1.0 have.",
+            help="Write a model file for charlstm, without the paths that files of version 0.1.0 have; - is stdout.",
             metavar="FILE",
             click_type=PATH,
         ),
