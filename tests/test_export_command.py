@@ -192,6 +192,25 @@ def test_a_module_of_the_user_is_not_replaced(run: Path) -> None:
     assert not Path("model.safetensors").exists()
 
 
+@pytest.mark.parametrize("content", ['{"model_type": "gpt2"}', "[]", "{", "[" * 100_000, None])
+def test_weights_and_settings_of_another_program_are_not_replaced(content: str | None) -> None:
+    path, folder = save_random_model(), Path("other")
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"mine")
+    if content is not None:
+        (folder / "config.json").write_text(content)
+    name = "model.safetensors" if content is None else "config.json"
+    failed = charlstm("export", "-m", path, "--pytorch", folder)
+    assert_fails(failed, 2, f"other/{name} was not written by charlstm export", "name another folder")
+    assert (folder / "model.safetensors").read_bytes() == b"mine"
+
+
+def test_a_folder_of_an_earlier_export_is_replaced() -> None:
+    path = save_random_model()
+    for _ in range(2):
+        assert charlstm("export", "-m", path, "--pytorch", "out").code == 0
+
+
 @pytest.mark.parametrize(
     ("model", "options", "parts"),
     [

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import charlstm
 from charlstm.config import Direction
+from charlstm.errors import CharlstmError
 from charlstm.storage.model import ModelFile
 
 DESCRIPTION_FORMAT = 1
+
+MODEL_TYPE = "charlstm"
+"""By the key model_type, programs tell a description from that of another kind of model."""
 
 
 def describe_model(file: ModelFile) -> dict[str, Any]:
     """Return the description of a model. It has no path and no name of a folder."""
     vocabulary, data, card = file.vocabulary, file.config.data, file.config.card
     return {
-        "model_type": "charlstm",
+        "model_type": MODEL_TYPE,
         "format": DESCRIPTION_FORMAT,
         "exported_by": f"charlstm {charlstm.__version__}",
         "trained_by": f"charlstm {file.version}" if file.version else None,
@@ -33,6 +39,17 @@ def describe_model(file: ModelFile) -> dict[str, Any]:
         "about": card.about,
         "license": card.license,
     }
+
+
+def is_description(path: Path) -> bool:
+    """Return whether a file is the description of a model as JSON. Raises CharlstmError if it cannot be read."""
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise CharlstmError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and content.get("model_type") == MODEL_TYPE
 
 
 def list_rules(file: ModelFile) -> list[str]:

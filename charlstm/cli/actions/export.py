@@ -15,6 +15,7 @@ from charlstm.config import MAX_QUANTIZATION_LOSS, Direction
 from charlstm.console import Console, escape_controls
 from charlstm.errors import CharlstmError, UsageError
 from charlstm.export.card import CARD_MARK, CARD_NAME, Measurements, format_card
+from charlstm.export.description import is_description
 from charlstm.export.page import find_name, render_writing_page
 from charlstm.export.pytorch import MODULE, check_pytorch, write_pytorch
 from charlstm.export.usage import onnx_program, torch_program
@@ -120,10 +121,16 @@ def check_pytorch_folder(exported: Exported, target: Path) -> None:
     check_pytorch(exported.file)
     if target.exists() and not target.is_dir():
         raise UsageError(f"--pytorch writes a folder, and {target} is a file")
-    module = target / "model.py"
+    module, config, weights = (target / name for name in ("model.py", "config.json", "model.safetensors"))
     first_line = MODULE.read_text("utf-8").partition("\n")[0]
-    if module.exists() and not read_start(module).startswith(first_line):
-        raise UsageError(f"{module} was not written by charlstm export", "name another folder")
+    is_foreign = {
+        module: module.exists() and not read_start(module).startswith(first_line),
+        config: config.exists() and not is_description(config),
+        weights: weights.exists() and not config.exists(),  # nothing says whose they are
+    }
+    for path, foreign in is_foreign.items():
+        if foreign:
+            raise UsageError(f"{path} was not written by charlstm export", "name another folder")
 
 
 def write_pytorch_folder(exported: Exported, target: Path) -> list[Path]:
