@@ -18,10 +18,9 @@ from charlstm.data.split import Tokens, default_shares
 from charlstm.errors import UsageError
 from charlstm.evaluation.metrics import Metrics, sum_nats, with_symbols
 from charlstm.settings import check_resumable, updated
-from charlstm.storage.locate import find_newest_run, parse_path
+from charlstm.storage.locate import STDIN, find_newest_run, parse_path
 from charlstm.storage.model import ModelFile
 from charlstm.storage.run import RunFolder
-from charlstm.storage.spool import STDIN
 from charlstm.text_model import TextModel, load
 from charlstm.training.events import Event
 from charlstm.vocabulary import Text

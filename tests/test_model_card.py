@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,10 +23,14 @@ from charlstm.config import (
     TrainingConfig,
     is_license,
 )
+from charlstm.export.card import Measurements, format_card
+from charlstm.export.page import render_writing_page
 from charlstm.export.training_command import training_command
 from charlstm.settings import from_dict, resolve
 from charlstm.storage.model import ModelFile
+from charlstm.tracking.overview import describe_run
 from tests.support.command_line import assert_fails, charlstm
+from tests.support.onnx_models import make_random_model
 from tests.support.texts import ENGLISH, SMALL
 
 TINY = (*SMALL, "--hidden", 8, "--epochs", 1, "-q", "--no-samples")
@@ -81,6 +86,17 @@ def test_no_exported_file_has_a_path_of_this_machine() -> None:
             assert SECRET.encode() not in content, path
             assert str(Path().absolute()).encode() not in content, path
     assert "charlstm train FOLDER" in Path("README.md").read_text("utf-8")
+
+
+def test_a_model_that_was_trained_from_stdin_says_so_in_its_card_page_and_overview(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    config = Config(data=DataConfig(corpus=("-",)), model=ModelConfig(hidden=8, embedding=4))
+    file = replace(make_random_model(config.model), config=config)
+    file.save(folder / "best.safetensors")
+    assert "Training text: `stdin`" in format_card(file, Measurements(), "")
+    assert "<dd>stdin</dd>" in render_writing_page(file, "run")
+    assert describe_run(folder).corpus == ("stdin",)
 
 
 configs = st.builds(

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 import charlstm as package
 from charlstm.config import DataConfig
 from charlstm.data.corpus import read_corpus
+from charlstm.storage.locate import STDIN
 from charlstm.storage.model import ModelFile
-from charlstm.storage.spool import STDIN, Spool
+from charlstm.storage.spool import Spool
 from charlstm.vocabulary import Vocabulary
 from tests.support.command_line import assert_fails, charlstm
 from tests.support.texts import ENGLISH, SMALL

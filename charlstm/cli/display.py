@@ -18,10 +18,9 @@ from charlstm.config import Config, SamplingConfig
 from charlstm.console import Console, ProgressBar, escape_controls, escape_text
 from charlstm.data.corpus import Corpus
 from charlstm.data.split import Split, Tokens
-from charlstm.storage.locate import LAST
+from charlstm.storage.locate import LAST, STDIN
 from charlstm.storage.model import ModelFile
 from charlstm.storage.run import RunFolder
-from charlstm.storage.spool import STDIN
 from charlstm.text_model import TextModel
 from charlstm.tracking.overview import find_best
 from charlstm.training.diagnostics import (

@@ -18,10 +18,10 @@ from charlstm.data.split import Tokens, default_shares
 from charlstm.errors import CharlstmError, UsageError
 from charlstm.presets import bundled_corpus
 from charlstm.settings import Setting, Settings
-from charlstm.storage.locate import BUILTIN_MODEL
+from charlstm.storage.locate import BUILTIN_MODEL, STDIN
 from charlstm.storage.model import ModelFile
 from charlstm.storage.run import RunFolder
-from charlstm.storage.spool import STDIN, Spool
+from charlstm.storage.spool import Spool
 from charlstm.vocabulary import Vocabulary
 
 READING_CHECK_SECONDS = 0.5

@@ -21,7 +21,8 @@ from charlstm.data.split import Split, TokenIds
 from charlstm.data.text import CorpusReader
 from charlstm.errors import CharlstmError
 from charlstm.storage import cache
-from charlstm.storage.spool import MAX_IN_MEMORY, STDIN, Spool
+from charlstm.storage.locate import STDIN
+from charlstm.storage.spool import MAX_IN_MEMORY, Spool
 from charlstm.vocabulary import END_OF_DOCUMENT, ByteVocabulary, CharVocabulary, Codes, Text, Vocabulary
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from charlstm.data.compression import Compression, detect_compression
 from charlstm.errors import CharlstmError
-from charlstm.storage.spool import STDIN
+from charlstm.storage.locate import STDIN
 
 
 @dataclass(frozen=True)

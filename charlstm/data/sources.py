@@ -13,7 +13,8 @@ from pathlib import Path
 from charlstm.data.compression import MAGIC_BYTES, Compression, decompress, detect_compression, peek
 from charlstm.data.formats import reject_other_formats
 from charlstm.errors import UsageError
-from charlstm.storage.spool import STDIN, Spool
+from charlstm.storage.locate import STDIN
+from charlstm.storage.spool import Spool
 
 READ_BYTES = 1 << 20
 """Bytes per read, small enough for the decoded text to stay in the processor's cache."""

@@ -15,7 +15,8 @@ from charlstm.data.records import RecordReader, describe_omissions, join_values
 from charlstm.data.sources import expand_sources, read_source, source_bytes
 from charlstm.decoding import Changes, TextDecoder, describe_changes
 from charlstm.errors import UsageError
-from charlstm.storage.spool import STDIN, Spool
+from charlstm.storage.locate import STDIN
+from charlstm.storage.spool import Spool
 from charlstm.vocabulary import Text
 
 DECODING_HINT = (

@@ -12,7 +12,8 @@ from charlstm.architecture import count_parameters
 from charlstm.config import CardConfig
 from charlstm.export.rounding import Precision
 from charlstm.export.training_command import training_command
-from charlstm.storage.model import ModelFile, without_paths
+from charlstm.storage.locate import STDIN
+from charlstm.storage.model import ModelFile, name_sources, without_paths
 
 CARD_NAME = "README.md"
 
@@ -73,13 +74,8 @@ def front_matter(card: CardConfig) -> Iterator[str]:
 
 def make_title(file: ModelFile) -> str:
     """Return the name of the first file of the corpus, without its ending."""
-    names = corpus_names(file)
-    return Path(names[0]).stem if len(names) == 1 and "*" not in names[0] and names[0] != "-" else "A model of text"
-
-
-def corpus_names(file: ModelFile) -> tuple[str, ...]:
-    """Return the names of the corpus, without their folders."""
-    return without_paths(file.config.data).corpus
+    names = without_paths(file.config.data).corpus
+    return Path(names[0]).stem if len(names) == 1 and "*" not in names[0] and names[0] != STDIN else "A model of text"
 
 
 def describe_size(file: ModelFile) -> str:
@@ -145,7 +141,7 @@ def describe_memorization(found: Memorization | None) -> str:
 
 
 def describe_training(file: ModelFile) -> str:
-    names = ", ".join(f"`{name}`" for name in corpus_names(file)) or "an unnamed text"
+    names = ", ".join(f"`{name}`" for name in name_sources(file.config.data)) or "an unnamed text"
     about = file.corpus
     size = f" ({about['characters']:,} symbols)" if "characters" in about else ""
     fingerprint = f", SHA-256 fingerprint {about['fingerprint']}" if "fingerprint" in about else ""

@@ -17,8 +17,7 @@ from charlstm.export.integers import tabulate_weights
 from charlstm.inspection.palette import PALETTES
 from charlstm.pages import compress_bytes, escape_json, escape_line, escape_prose, fill_template, hash_source
 from charlstm.storage.locate import BEST, CONFIG, LAST
-from charlstm.storage.model import ModelFile, without_paths
-from charlstm.storage.spool import STDIN
+from charlstm.storage.model import ModelFile, name_sources
 from charlstm.vocabulary import CharVocabulary, Vocabulary
 
 SOURCES = Path(__file__).with_name("web")
@@ -121,9 +120,8 @@ def state_facts(file: ModelFile, direction: Direction) -> Iterator[tuple[str, st
     yield "Network", f"{model.cell}, {layers}, {parameters:,} parameters, {describe_symbols(vocabulary)}"
     if loss := describe_loss(file.metrics, direction, vocabulary.level):
         yield "Loss", loss
-    names = ["stdin" if name == STDIN else name for name in without_paths(file.config.data).corpus]
     size = file.corpus.get("characters")
-    text = [", ".join(names), f"{size:,} characters" if isinstance(size, int) else ""]
+    text = [", ".join(name_sources(file.config.data)), f"{size:,} characters" if isinstance(size, int) else ""]
     if any(text):
         yield "Trained on", ", ".join(filter(None, text))
     if file.config.card.license:

@@ -19,6 +19,9 @@ SEARCH_JOURNAL = "journal.jsonl"
 KEPT_PATTERN = f"step-{'[0-9]' * 6}*.safetensors"
 """The models of `--keep`."""
 
+STDIN = "-"
+"""The name of stdin and stdout where a file is expected."""
+
 BUILTIN = "builtin"
 """The name of the model that ships with charlstm. A path of this name takes precedence."""
 

@@ -14,7 +14,7 @@ from charlstm.architecture import qualify_name, weight_shapes
 from charlstm.config import MAX_QUANTIZATION_LOSS, Config, DataConfig, Direction, SamplingConfig
 from charlstm.errors import CharlstmError, ModelFileError, UsageError
 from charlstm.settings import from_dict, resolve
-from charlstm.storage.locate import BEST, LAST
+from charlstm.storage.locate import BEST, LAST, STDIN
 from charlstm.storage.tensors import (
     Tensors,
     check_format,
@@ -148,6 +148,11 @@ def without_paths(data: DataConfig) -> DataConfig:
     """
     names = (data.glob if Path(source).is_dir() else Path(source).name for source in data.corpus)
     return replace(data, corpus=tuple(names))
+
+
+def name_sources(data: DataConfig) -> list[str]:
+    """Return the names of the corpus for a reader, as `without_paths` has them: stdin is "stdin"."""
+    return ["stdin" if name == STDIN else name for name in without_paths(data).corpus]
 
 
 def check_kind(path: Path, document: Mapping[str, Any]) -> None:

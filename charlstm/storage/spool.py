@@ -20,8 +20,7 @@ from charlstm.storage.files import (
     write_atomically,
     write_error,
 )
-
-STDIN = "-"
+from charlstm.storage.locate import STDIN
 
 MAX_IN_MEMORY = 64 << 20
 """Bytes of a corpus that are kept in memory; a larger one is kept on disk."""

@@ -14,7 +14,7 @@ from charlstm.config import Config
 from charlstm.errors import UsageError
 from charlstm.storage.locate import BEST, LAST, METRICS, SEARCH_JOURNAL
 from charlstm.storage.metrics import LoggedLine, MetricsReader
-from charlstm.storage.model import ModelFile
+from charlstm.storage.model import ModelFile, name_sources
 from charlstm.storage.run import RunFolder
 
 RunState = Literal["training", "ended", "stopped"]
@@ -128,7 +128,7 @@ def describe_run(folder: Path) -> Overview:
         state=state,
         config=header.config,
         parameters=count_parameters(header.config.model, header.vocabulary.size),
-        corpus=tuple("stdin" if source == "-" else Path(source).name for source in header.config.data.corpus),
+        corpus=tuple(name_sources(header.config.data)),
         step=int(last.get("step", header.metrics.get("step", 0))),
         characters=last.get("characters", header.metrics.get("characters")),
         passes=last.get("passes", count_passes(header, last.get("characters"))),

@@ -27,10 +27,10 @@ from charlstm.errors import UsageError
 from charlstm.rendezvous import START_VARIABLE, Rendezvous
 from charlstm.runtime import bind_to_cores, end_with_parent, parent_started_at, retain_freed_memory
 from charlstm.settings import Setting, Settings, check_resumable, from_dict, resolve, updated
-from charlstm.storage.locate import STATE, find_model, find_newest_run
+from charlstm.storage.locate import STATE, STDIN, find_model, find_newest_run
 from charlstm.storage.model import ModelFile
 from charlstm.storage.run import RunFolder
-from charlstm.storage.spool import STDIN, Spool
+from charlstm.storage.spool import Spool
 from charlstm.training.events import BestEvaluated, Event, Finished, RolledBack, Saved, Started, Stepped, Validated
 
 if TYPE_CHECKING:
