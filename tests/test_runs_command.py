@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,15 @@ def two(run: Path) -> Path:
     lines[-1]["best_validation_loss_nats"] = 0.5
     metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return Path("many")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege")
+def test_a_link_to_a_run_is_listed_and_other_links_are_not_followed(two: Path) -> None:
+    Path("runs/deep").mkdir(parents=True)
+    Path("runs/deep/linked").symlink_to(two.absolute() / "first", target_is_directory=True)
+    Path("runs/back").symlink_to(two.absolute(), target_is_directory=True)
+    Path("runs/circle").symlink_to(Path("runs").absolute(), target_is_directory=True)
+    assert [Path(run["run"]) for run in list_runs()] == [Path("runs/deep/linked")]
 
 
 def test_a_run_is_in_training_while_it_is_locked_then_stopped_then_ended(tmp_path: Path) -> None:

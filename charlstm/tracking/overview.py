@@ -102,11 +102,16 @@ class Overview:
 
 
 def find_runs(folder: Path) -> Iterator[Path]:
-    """Yield the runs in a folder and in its subfolders, by name, and the folder itself. Hidden ones are left out."""
+    """Yield the runs in a folder and in its subfolders, by name, and the folder itself. Hidden ones are left out.
+
+    A link to a run is one, too. Other links are not followed: they could lead back to the folder.
+    """
     for name, subfolders, files in os.walk(folder):
         subfolders[:] = sorted(each for each in subfolders if not each.startswith("."))
         if {BEST, LAST} & {*files}:
             yield Path(name)
+        links = (path for each in subfolders if (path := Path(name, each)).is_symlink())
+        yield from (path for path in links if any((path / model).is_file() for model in (BEST, LAST)))
 
 
 def describe_run(folder: Path) -> Overview:
