@@ -16,12 +16,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from charlstm.cli.app import main
 from charlstm.cli.chart import BLANK, Line, draw_chart
 from charlstm.cli.ticks import count_ticks, duration_ticks
+from charlstm.console import Console
 from charlstm.storage.metrics import MetricsReader
 from charlstm.tracking.curves import Curve, smooth
 from charlstm.tracking.quantities import QUANTITIES
-from tests.support.command_line import assert_fails, charlstm
+from tests.support.command_line import Terminal, assert_fails, charlstm
 from tests.test_runs_command import OLD
 
 LETTERS = "abcdefghij"
@@ -129,6 +131,34 @@ def test_csv_has_a_row_per_line_with_the_numbers_of_the_metrics(run: Path) -> No
     assert len(only) - 1 == len([line for line in lines if "validation_loss_nats" in line])
 
 
+def test_json_has_an_object_per_line_with_the_numbers_of_the_csv(ten: Path) -> None:
+    options = ("plot", ten / "run-1", ten / "run-2", "--what", "validation,lr,gpu-memory")
+    rows = list(csv.DictReader(StringIO(charlstm(*options, "--csv").text)))
+    records = [json.loads(line) for line in charlstm(*options, "--json").text.splitlines()]
+    assert [{key: str(value) for key, value in record.items()} for record in records] == [
+        {key: value for key, value in row.items() if value} for row in rows
+    ]
+    assert list(records[0]) == [
+        "run",
+        "step",
+        "seconds",
+        "passes",
+        "characters",
+        "validation_loss_nats",
+        "learning_rate",
+    ]
+
+
+@pytest.mark.slow
+def test_an_image_can_be_piped_and_is_not_written_to_a_terminal(ten: Path) -> None:
+    piped = charlstm("plot", ten / "run-1", "-o", "-")
+    assert piped.out.startswith(b"<?xml"), piped.err
+    assert not Path("-").exists()
+    err = StringIO()
+    assert main(["plot", str(ten / "run-1"), "-o", "-"], Console(Terminal(), Terminal(), err, {})) == 2
+    assert "redirect stdout" in err.getvalue()
+
+
 def test_runs_outside_the_current_folder_have_names_without_dots(ten: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`plot --tensorboard` joins the names to its folder, and nothing may be written outside it."""
     (ten / "inside").mkdir()
@@ -158,6 +188,10 @@ def test_what_a_run_logs_is_complete(run: Path) -> None:
         (("--follow",), ("terminal",)),
         (("--x", "hours"), ("--x", "hours")),
         (("--tensorboard", "tb", "--what", "lr"), ("--what",)),
+        (("--tensorboard", "tb", "--x", "time"), ("--x",)),
+        (("--csv", "--x", "step"), ("--x",)),
+        (("--json", "--x", "time"), ("--x",)),
+        (("--json", "--csv"), ("--csv and --json",)),
     ],
 )
 def test_bad_options_are_usage_errors(run: Path, options: tuple[str, ...], parts: tuple[str, ...]) -> None:

@@ -9,6 +9,7 @@ from functools import cached_property
 from io import StringIO
 from math import isfinite
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,14 +121,23 @@ def is_number(value: object) -> bool:
 
 
 def write_csv(logs: Mapping[str, RunLog], quantities: Sequence[Quantity]) -> Iterator[str]:
-    """Yield a header and a line for each line of the metrics of some runs, by name, that has one of the quantities."""
+    """Yield a header and a line for each of the points. What a point does not have is an empty cell."""
+    yield format_csv_row(["run", *AXES.values(), *(quantity.key for quantity in quantities)])
+    for point in list_points(logs, quantities):
+        yield format_csv_row([*point.values()])
+
+
+def list_points(logs: Mapping[str, RunLog], quantities: Sequence[Quantity]) -> Iterator[dict[str, Any]]:
+    """Yield a record for each line of the metrics of some runs, by name, that has one of the quantities.
+
+    It has the name of the run, the places on all axes and the quantities, None for those that the line does not have.
+    """
     keys = [quantity.key for quantity in quantities]
-    yield format_csv_row(["run", *AXES.values(), *keys])
     for name, log in logs.items():
         for entry in log.entries:
             if not entry.keys().isdisjoint(keys):
-                places = (log.place(entry, axis) for axis in AXES)
-                yield format_csv_row([name, *places, *map(entry.get, keys)])
+                places = {key: log.place(entry, axis) for axis, key in AXES.items()}
+                yield {"run": name, **places, **{key: entry.get(key) for key in keys}}
 
 
 def format_csv_row(cells: Sequence[object]) -> str:

@@ -1,4 +1,4 @@
-"""Draw the curves of runs on the terminal, or write them as an image, as CSV or for TensorBoard."""
+"""Draw the curves of runs on the terminal, or write them as an image, as CSV, as JSON or for TensorBoard."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from pathlib import Path
 
 from charlstm.cli.commands.plot import PlotRequest
 from charlstm.cli.event_file import check_tensorboard
+from charlstm.cli.output import write_json
 from charlstm.cli.plot_view import AXIS_LABELS, draw_panels
 from charlstm.cli.ticks import count_ticks, duration_ticks
 from charlstm.console import Console, escape_controls
 from charlstm.errors import CharlstmError, UsageError
 from charlstm.storage.files import write_atomically
 from charlstm.storage.locate import find_newest_run
-from charlstm.tracking.curves import Curve, RunLog, group_panels, smooth, write_csv
+from charlstm.tracking.curves import Curve, RunLog, group_panels, list_points, smooth, write_csv
 from charlstm.tracking.quantities import QUANTITIES, AxisName
 
 REDRAW_SECONDS = 2.0
@@ -28,10 +29,13 @@ MIN_FOLLOW_ROWS = 12
 def plot_runs(console: Console, request: PlotRequest) -> None:
     """Do what `charlstm plot` was asked for. Raises UsageError for a folder without a run or without what to draw."""
     logs = open_logs(console, request.runs)
+    quantities = [QUANTITIES[name] for name in request.what or QUANTITIES]
     if request.as_csv:
-        quantities = [QUANTITIES[name] for name in request.what or QUANTITIES]
         for line in write_csv(logs, quantities):
             console.write(line.encode("utf-8", "surrogateescape"))
+    elif request.as_json:
+        for record in list_points(logs, quantities):
+            write_json(console, {key: value for key, value in record.items() if value is not None})
     elif request.tensorboard:
         convert(console, logs, request.tensorboard)
     elif request.output:
@@ -100,7 +104,10 @@ def write_rows(console: Console, rows: Sequence[str], before: str = "") -> None:
 
 
 def write_image(console: Console, curves: Sequence[Curve], axis: AxisName, path: Path) -> None:
-    """Write the curves as an image. Raises CharlstmError without matplotlib, or if the file cannot be written."""
+    """Write the curves as an image; to stdout as SVG.
+
+    Raises CharlstmError without matplotlib, or if the file cannot be written.
+    """
     try:
         from charlstm.tracking.figure import draw_figure
     except ImportError as error:
@@ -108,9 +115,14 @@ def write_image(console: Console, curves: Sequence[Curve], axis: AxisName, path:
             f"plot -o needs matplotlib, and {error.name} is not installed", "pip install 'charlstm[plot]'"
         ) from None
     ticks = duration_ticks if axis == "time" else count_ticks
-    image = draw_figure(group_panels(curves), AXIS_LABELS[axis], path.suffix.lower().removeprefix("."), ticks)
-    write_atomically(path, image)
-    console.write(f"{path}\n".encode("utf-8", "surrogateescape"))
+    to_stdout = str(path) == "-"
+    image_format = "svg" if to_stdout else path.suffix.lower().removeprefix(".")
+    image = draw_figure(group_panels(curves), AXIS_LABELS[axis], image_format, ticks)
+    if to_stdout:
+        console.write(image)
+    else:
+        write_atomically(path, image)
+        console.write(f"{path}\n".encode("utf-8", "surrogateescape"))
 
 
 def convert(console: Console, logs: Mapping[str, RunLog], folder: Path) -> None:

@@ -19,19 +19,21 @@ IMAGE_FORMATS = ("svg", "png", "pdf")
 
 @dataclass(frozen=True)
 class PlotRequest:
-    """Which curves of which runs, and where they go: to the terminal unless one of the last four is given."""
+    """Which curves of which runs, and where they go: to the terminal unless one of the last five is given."""
 
     runs: list[Path]
     what: list[str]
     axis: AxisName
     output: Path | None
+    """- is stdout."""
     tensorboard: Path | None
     as_csv: bool
+    as_json: bool
     follow: bool
 
 
 @command(
-    short="runs what axis output as_csv follow",
+    short="runs what axis output as_csv as_json follow",
     examples=("charlstm plot runs/book --follow", "charlstm plot runs/* --x time -o losses.svg"),
 )
 def plot(
@@ -57,18 +59,24 @@ def plot(
             show_default=False,
         ),
     ] = "",
-    axis: Annotated[AxisName, typer.Option("--x", help="What to draw it over.")] = "step",
+    axis: Annotated[
+        AxisName | None, typer.Option("--x", help="What to draw it over. (default step)", show_default=False)
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
             "-o",
             "--output",
-            help="Write an image instead, in the format that its name ends with: .svg, .png or .pdf.",
+            help="Write an image instead, in the format that its name ends with: .svg, .png or .pdf; - is stdout, as "
+            "SVG.",
             metavar="FILE",
             click_type=PATH,
         ),
     ] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Write the numbers as CSV instead.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Write the numbers as JSON instead: one object per logged line.")
+    ] = False,
     follow: Annotated[
         bool, typer.Option("--follow", help="Draw again and again while one of the runs trains.")
     ] = False,
@@ -87,14 +95,16 @@ def plot(
     first twentieth of each run may reach above the chart of a loss. Nothing in the run folders is changed, so the
     command can be used while they train.
     """
-    outputs = {"-o": output, "--csv": as_csv, "--follow": follow, "--tensorboard": tensorboard}
+    outputs = {"-o": output, "--csv": as_csv, "--json": as_json, "--follow": follow, "--tensorboard": tensorboard}
     given = [name for name, value in outputs.items() if value]
     if len(given) > 1:
         raise UsageError(f"{' and '.join(given)} cannot be combined", "use one at a time")
     if tensorboard and what:
         raise UsageError("--tensorboard writes everything that is logged and cannot be combined with --what")
-    if output and output.suffix.lower().removeprefix(".") not in IMAGE_FORMATS:
-        raise UsageError(f"-o {output}: the format is unknown", "the name must end with .svg, .png or .pdf")
+    if axis and (tensorboard or as_csv or as_json):
+        raise UsageError(f"{given[0]} writes the values of every x axis and cannot be combined with --x")
+    if output:
+        check_image(console, output)
     names = [name.strip() for name in what.split(",")] if what else []
     for name in names:
         if name not in QUANTITIES:
@@ -102,4 +112,15 @@ def plot(
 
     from charlstm.cli.actions.plot import plot_runs
 
-    plot_runs(console, PlotRequest(runs or [], list(dict.fromkeys(names)), axis, output, tensorboard, as_csv, follow))
+    quantities = list(dict.fromkeys(names))
+    request = PlotRequest(runs or [], quantities, axis or "step", output, tensorboard, as_csv, as_json, follow)
+    plot_runs(console, request)
+
+
+def check_image(console: Console, path: Path) -> None:
+    """Raise UsageError for a name of no image format, or if stdout is to have an image and is a terminal."""
+    if str(path) == "-":
+        if console.stdout.isatty():
+            raise UsageError("the image is not for reading, and stdout is a terminal", "redirect stdout to a file")
+    elif path.suffix.lower().removeprefix(".") not in IMAGE_FORMATS:
+        raise UsageError(f"-o {path}: the format is unknown", "the name must end with .svg, .png or .pdf")
