@@ -132,6 +132,12 @@ def count_parameters(config: ModelConfig, vocabulary_size: int) -> int:
     return sum(prod(weight.shape) for weight in list_weights(config, vocabulary_size))
 
 
+def describe_architecture(config: ModelConfig) -> str:
+    """Return the cell, the layers and the units, as "lstm 2x512" or "bidirectional lstm 2x512"."""
+    direction = "bidirectional " if config.bidirectional else ""
+    return f"{direction}{config.cell} {config.layers}x{config.hidden}"
+
+
 def count_recurrent_weights(config: ModelConfig) -> int:
     """Return the weights of the recurrent layers of one direction."""
     return sum(prod(weight.shape) for weight in list_layer_weights(config))

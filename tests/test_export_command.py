@@ -182,7 +182,7 @@ def test_a_readme_of_the_user_is_left_as_it_is(run: Path) -> None:
 def test_a_card_is_replaced_by_the_next_export(run: Path, bidirectional_run: Path) -> None:
     for model in (run, bidirectional_run):
         assert "README.md" in charlstm("export", "-m", model, "--onnx", "model.onnx").text
-    assert "in both directions" in Path("README.md").read_text("utf-8")
+    assert "(bidirectional lstm 1x" in Path("README.md").read_text("utf-8")
 
 
 def test_a_module_of_the_user_is_not_replaced(run: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import charlstm
-from charlstm.architecture import count_parameters
+from charlstm.architecture import count_parameters, describe_architecture
 from charlstm.config import CardConfig
 from charlstm.export.rounding import Precision
 from charlstm.export.training_command import training_command
@@ -80,14 +80,12 @@ def make_title(file: ModelFile) -> str:
 
 def describe_size(file: ModelFile) -> str:
     model, vocabulary = file.config.model, file.vocabulary
-    directions = "in both directions, " if model.bidirectional else ""
     symbols = "bytes" if vocabulary.level == "byte" else f"{vocabulary.size:,} symbols"
     parameters = count_parameters(model, vocabulary.size)
     trained_by = f"charlstm {file.version}" if file.version else "charlstm"
     return (
-        f"A character-level recurrent network ({model.cell}, {model.layers} x {model.hidden} units, {directions}"
-        f"{parameters:,} parameters) over {symbols}, trained by {trained_by} and "
-        f"exported by charlstm {charlstm.__version__}."
+        f"A character-level recurrent network ({describe_architecture(model)} units, {parameters:,} parameters) over "
+        f"{symbols}, trained by {trained_by} and exported by charlstm {charlstm.__version__}."
     )
 
 

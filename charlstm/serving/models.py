@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 
+from charlstm.architecture import describe_architecture
 from charlstm.config import DOCUMENT_LENGTH, SamplingConfig, UnknownPolicy
 from charlstm.data.normalize import normalize_text
 from charlstm.errors import UsageError
@@ -74,9 +75,7 @@ class ServedModel:
     @property
     def title(self) -> str:
         """What the model is, in a few words."""
-        model = self.file.config.model
-        direction = "bidirectional " if model.bidirectional else ""
-        return f"{direction}{model.cell} {model.layers}x{model.hidden}, {self.weights}"
+        return f"{describe_architecture(self.file.config.model)}, {self.weights}"
 
     def describe(self) -> dict[str, object]:
         """Return the entry of /v1/models."""

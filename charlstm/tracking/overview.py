@@ -65,13 +65,6 @@ class Overview:
         """The lowest validation loss in bits per character."""
         return None if self.best_loss_nats is None else self.best_loss_nats / log(2)
 
-    @property
-    def size(self) -> str:
-        """The cell, the layers and the units, as "lstm 2x512"."""
-        model = self.config.model
-        both = " both ways" if model.bidirectional else ""
-        return f"{model.cell} {model.layers}x{model.hidden}{both}"
-
     def to_dict(self) -> dict[str, Any]:
         """Return the overview as JSON values."""
         model, training = self.config.model, self.config.training

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from rich.cells import cell_len
 
+from charlstm.architecture import describe_architecture
 from charlstm.cli.columns import shorten
 from charlstm.cli.commands.runs import SortKey
 from charlstm.cli.output import format_count, format_duration, write_json
@@ -95,7 +96,7 @@ def make_columns(folder: Path) -> list[Column]:
     return [
         Column("run", lambda run: format_name(run, folder)),
         Column("state", describe_state),
-        Column("model", lambda run: run.size),
+        Column("model", lambda run: describe_architecture(run.config.model)),
         Column("weights", lambda run: format_count(run.parameters), to_right=True, priority=3),
         Column("corpus", lambda run: escape_controls(", ".join(run.corpus)), priority=4),
         Column("passes", lambda run: "-" if run.passes is None else f"{run.passes:.3g}", to_right=True, priority=2),
