@@ -39,6 +39,16 @@ class ModelFileError(CharlstmError):
     """A model file or training state that is damaged, incomplete or not supported."""
 
 
+class MissingExtraError(CharlstmError):
+    """A package is not installed, because the extra of charlstm that installs it is not.
+
+    what: what needs the extra, as "serve needs Starlette and uvicorn".
+    """
+
+    def __init__(self, what: str, extra: str, error: ImportError) -> None:
+        super().__init__(f"{what}, and {error.name} is not installed", f"pip install 'charlstm[{extra}]'")
+
+
 class OutputClosedError(Exception):
     """The reader of stdout closed it, as `| head` does. The command ends without an error message."""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from charlstm.config import Config
-from charlstm.errors import CharlstmError
+from charlstm.errors import MissingExtraError
 from charlstm.storage.locate import METRICS
 from charlstm.storage.metrics import MetricsReader
 from charlstm.storage.run import RunFolder
@@ -20,13 +20,11 @@ EVENT_FOLDER = "tensorboard"
 
 
 def check_tensorboard(option: str) -> None:
-    """Raise CharlstmError, with the command that installs it, if TensorBoard is missing."""
+    """Raise MissingExtraError, with the command that installs it, if TensorBoard is missing."""
     try:
         import tensorboard  # noqa: F401
-    except ImportError:
-        raise CharlstmError(
-            f"{option} needs tensorboard, which is not installed", "pip install 'charlstm[tensorboard]'"
-        ) from None
+    except ImportError as error:
+        raise MissingExtraError(f"{option} needs TensorBoard", "tensorboard", error) from None
 
 
 def open_event_file(folder: RunFolder, config: Config) -> EventFile:

@@ -13,7 +13,7 @@ from charlstm.cli.commands.export import ExportRequest
 from charlstm.cli.output import write_json
 from charlstm.config import MAX_QUANTIZATION_LOSS, Direction
 from charlstm.console import Console, escape_controls
-from charlstm.errors import CharlstmError, UsageError
+from charlstm.errors import CharlstmError, MissingExtraError, UsageError
 from charlstm.export.card import CARD_MARK, CARD_NAME, Measurements, format_card
 from charlstm.export.description import is_description
 from charlstm.export.page import find_name, render_writing_page
@@ -95,9 +95,7 @@ def check_onnx(exported: Exported, target: Path) -> None:
     try:
         from charlstm.export.onnx_file import OnnxOptions
     except ImportError as error:
-        raise CharlstmError(
-            f"--onnx needs onnx, and {error.name} is not installed", "pip install 'charlstm[onnx]'"
-        ) from None
+        raise MissingExtraError("--onnx needs onnx", "onnx", error) from None
     check_file("--onnx", exported, target)
     request = exported.request
     OnnxOptions(exported.direction, request.sequence, request.precision).check(exported.file)

@@ -13,7 +13,7 @@ from charlstm.cli.output import write_json
 from charlstm.cli.plot_view import AXIS_LABELS, draw_panels
 from charlstm.cli.ticks import count_ticks, duration_ticks
 from charlstm.console import Console, escape_controls
-from charlstm.errors import CharlstmError, UsageError
+from charlstm.errors import MissingExtraError, UsageError
 from charlstm.storage.files import write_atomically
 from charlstm.storage.locate import find_newest_run
 from charlstm.tracking.curves import Curve, RunLog, group_panels, list_points, smooth, write_csv
@@ -111,9 +111,7 @@ def write_image(console: Console, curves: Sequence[Curve], axis: AxisName, path:
     try:
         from charlstm.tracking.figure import draw_figure
     except ImportError as error:
-        raise CharlstmError(
-            f"plot -o needs matplotlib, and {error.name} is not installed", "pip install 'charlstm[plot]'"
-        ) from None
+        raise MissingExtraError("plot -o needs matplotlib", "plot", error) from None
     ticks = duration_ticks if axis == "time" else count_ticks
     to_stdout = str(path) == "-"
     image_format = "svg" if to_stdout else path.suffix.lower().removeprefix(".")

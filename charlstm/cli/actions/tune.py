@@ -15,7 +15,7 @@ from charlstm.cli.options import with_dashes
 from charlstm.cli.output import format_duration, quantity, write_json
 from charlstm.cli.texts import fit_to_text, read_with_progress, with_default_split
 from charlstm.console import Console, escape_controls
-from charlstm.errors import CharlstmError, UsageError
+from charlstm.errors import CharlstmError, MissingExtraError, UsageError
 from charlstm.runtime import retain_freed_memory
 from charlstm.settings import Setting, resolve, updated
 from charlstm.training.events import Event, Stepped
@@ -96,14 +96,12 @@ def follow_search(console: Console, search: Search, request: TuneRequest, save: 
 
 
 def check_optuna() -> None:
-    """Raise CharlstmError, with the command that installs it, if Optuna or a library that it needs is missing."""
+    """Raise MissingExtraError, with the command that installs it, if Optuna or a library that it needs is missing."""
     try:
         import optuna  # noqa: F401
         import scipy  # type: ignore[import-untyped]  # noqa: F401 - Optuna's sampler imports it
     except ImportError as error:
-        raise CharlstmError(
-            f"tune needs Optuna and SciPy, and {error.name} is not installed", "pip install 'charlstm[tune]'"
-        ) from None
+        raise MissingExtraError("tune needs Optuna and SciPy", "tune", error) from None
 
 
 def show_search(console: Console, search: Search, trials: int) -> None:

@@ -12,7 +12,7 @@ from charlstm.cli.models import find_models
 from charlstm.cli.options import SOURCE, command
 from charlstm.config import SamplingConfig
 from charlstm.console import Console
-from charlstm.errors import CharlstmError, UsageError
+from charlstm.errors import MissingExtraError, UsageError
 from charlstm.runtime import use_one_blas_thread
 from charlstm.settings import Settings, build_section, from_environment
 from charlstm.storage.locate import name_run
@@ -87,9 +87,7 @@ def serve(
     except ModuleNotFoundError as error:
         if error.name and error.name.startswith("charlstm"):
             raise
-        raise CharlstmError(
-            f"serve needs Starlette and uvicorn, and {error.name} is not installed", "pip install 'charlstm[serve]'"
-        ) from None
+        raise MissingExtraError("serve needs Starlette and uvicorn", "serve", error) from None
 
     return serve_models(console, ServeRequest(found, sampling.weights, host, port, api_key))
 

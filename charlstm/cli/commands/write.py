@@ -11,7 +11,7 @@ import typer
 from charlstm.cli.options import PATH, ModelOption, SampleSeedOption, command
 from charlstm.config import SamplingConfig
 from charlstm.console import Console
-from charlstm.errors import CharlstmError, UsageError
+from charlstm.errors import MissingExtraError, UsageError
 from charlstm.runtime import use_one_blas_thread
 from charlstm.settings import Settings, build_section, from_environment
 from charlstm.storage.locate import find_model
@@ -102,11 +102,9 @@ def check_terminal(console: Console) -> None:
 
 
 def check_library() -> None:
-    """Raise CharlstmError, with the command that installs it, if the library for terminals is missing."""
+    """Raise MissingExtraError, with the command that installs it, if the library for terminals is missing."""
     try:
         import prompt_toolkit  # noqa: F401
         import wcwidth  # noqa: F401
     except ImportError as error:
-        raise CharlstmError(
-            f"write needs prompt_toolkit, and {error.name} is not installed", "pip install 'charlstm[write]'"
-        ) from None
+        raise MissingExtraError("write needs prompt_toolkit", "write", error) from None
