@@ -19,7 +19,7 @@ import pytest
 import charlstm as package
 from charlstm.architecture import weight_shapes
 from charlstm.config import CELL_NAMES, CardConfig, Config, DataConfig, Direction, ModelConfig, SamplingConfig
-from charlstm.export.page import find_name, page_policy, render_writing_page
+from charlstm.export.page import find_name, format_page_policy, render_writing_page
 from charlstm.matrices import Array
 from charlstm.sampling.generate import generate
 from charlstm.sampling.network import Network
@@ -67,7 +67,7 @@ def test_a_page_is_named_after_the_run_the_file_or_the_corpus_but_not_after_anot
 
 def test_the_page_asks_nothing_of_the_network() -> None:
     page = render_writing_page(make_model(), "model")
-    page = page.replace(read_script_element(page, "weights"), "").replace(page_policy(), "")
+    page = page.replace(read_script_element(page, "weights"), "").replace(format_page_policy(), "")
     assert not re.search(r"https?:|//[a-z]|@import|url\(|<link|<img|src=|fetch\(|XMLHttp", page)
 
 
@@ -76,11 +76,11 @@ def test_the_policy_of_the_page_allows_its_own_style_and_script_only() -> None:
     (script,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
     (style,) = re.findall(r"<style>(.*?)</style>", page, re.DOTALL)
     hashes = [b64encode(sha256(each.encode()).digest()).decode() for each in (style, script)]
-    assert page_policy() == (
+    assert format_page_policy() == (
         f"default-src 'none'; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'; "
         "base-uri 'none'; form-action 'none'"
     )
-    assert f'<meta http-equiv="Content-Security-Policy" content="{page_policy()}">' in page
+    assert f'<meta http-equiv="Content-Security-Policy" content="{format_page_policy()}">' in page
     assert not re.search(r"\sstyle=|\son[a-z]+=", page.partition("<script")[0])
 
 

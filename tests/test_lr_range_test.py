@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charlstm.cli.chart import Line, draw_chart
-from charlstm.cli.ticks import decade_ticks
+from charlstm.cli.ticks import choose_decade_ticks
 from charlstm.config import Config
 from charlstm.data.corpus import Corpus
 from charlstm.errors import CharlstmError, DivergedError
@@ -173,7 +173,7 @@ losses = st.floats(0.01, 20)
 
 def draw_rates(rates: list[float], losses: list[float], mark: float, width: int) -> list[str]:
     """Return the chart of a range test."""
-    return draw_chart([Line(rates, losses)], width, decade_ticks, log_x=True, arrow=(mark, f"{mark:.2g}"))
+    return draw_chart([Line(rates, losses)], width, choose_decade_ticks, log_x=True, arrow=(mark, f"{mark:.2g}"))
 
 
 @given(st.lists(losses, min_size=2, max_size=300), st.integers(0, 300), st.floats(1e-5, 1))

@@ -25,7 +25,7 @@ from charlstm.config import (
 )
 from charlstm.export.card import Measurements, format_card
 from charlstm.export.page import render_writing_page
-from charlstm.export.training_command import training_command
+from charlstm.export.training_command import format_training_command
 from charlstm.settings import from_dict, resolve
 from charlstm.storage.model import ModelFile
 from charlstm.tracking.overview import describe_run
@@ -139,7 +139,7 @@ configs = st.builds(
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_training_command_gives_the_same_settings(config: Config) -> None:
     Path("a b.txt").write_text(ENGLISH[:4000], "utf-8")
-    words = shlex.split(training_command(config))
+    words = shlex.split(format_training_command(config))
     planned = charlstm(*words[1:], "--dry-run", "--json", "-q")
     expected = config.to_dict()
     expected["data"]["corpus"] = [str(Path("a b.txt").absolute())]
@@ -155,7 +155,7 @@ def test_the_training_command_of_a_time_limit_leaves_nothing_to_choose(corpus: P
 
 def settings_of(chosen: dict[str, dict[str, object]]) -> list[str]:
     """Return the options of the training command of these settings."""
-    return shlex.split(training_command(resolve(from_dict(chosen, "test"))))[3:]
+    return shlex.split(format_training_command(resolve(from_dict(chosen, "test"))))[3:]
 
 
 @pytest.mark.parametrize("license", ["CC BY", "MIT or", "proprietary!", "MIT AND"])

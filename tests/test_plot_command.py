@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from charlstm.cli.app import main
 from charlstm.cli.chart import BLANK, Line, draw_chart
-from charlstm.cli.ticks import count_ticks, duration_ticks
+from charlstm.cli.ticks import choose_count_ticks, choose_duration_ticks
 from charlstm.console import Console
 from charlstm.storage.metrics import MetricsReader
 from charlstm.tracking.curves import Curve, smooth
@@ -248,7 +248,7 @@ finite = st.floats(0, 1e6)
     st.lists(st.lists(finite, min_size=1, max_size=60), min_size=1, max_size=12),
     st.integers(20, 200),
     st.integers(4, 24),
-    st.sampled_from([count_ticks, duration_ticks]),
+    st.sampled_from([choose_count_ticks, choose_duration_ticks]),
 )
 def test_a_chart_of_any_lines_fits_its_size_and_shows_each(
     curves: list[list[float]], width: int, rows: int, ticks: object

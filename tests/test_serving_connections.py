@@ -19,7 +19,7 @@ import pytest
 from starlette.responses import Response
 from starlette.types import Message
 
-from charlstm.export.page import page_policy, render_writing_page
+from charlstm.export.page import format_page_policy, render_writing_page
 from charlstm.infilling import candidates, context, ranking
 from charlstm.infilling.gaps import GapBatch
 from charlstm.matrices import Array
@@ -141,7 +141,7 @@ def test_the_only_model_writes_on_the_page_at_the_root(server: RunningServer, ru
     page = server.request("GET", "/")
     assert page.body.decode() == render_writing_page(ModelFile.load(run / MODEL), "letters")
     assert server.request("GET", "/write/letters").body == page.body
-    assert page.headers["content-security-policy"].startswith(page_policy())
+    assert page.headers["content-security-policy"].startswith(format_page_policy())
 
 
 def test_a_key_is_required_of_everyone_if_there_is_one(run: Path) -> None:

@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from charlstm.cli.chart import ROWS, Line, draw_chart, paint
 from charlstm.cli.columns import shorten
 from charlstm.cli.output import format_count, format_duration
-from charlstm.cli.ticks import count_ticks, duration_ticks
+from charlstm.cli.ticks import choose_count_ticks, choose_duration_ticks
 from charlstm.console import Console
 from charlstm.tracking.curves import Curve, find_top, group_panels
 from charlstm.tracking.quantities import AxisName, is_loss
@@ -71,7 +71,7 @@ def draw_titled_chart(
     marks = [MARKS[k % len(MARKS)] for k in range(len(curves))] if len(curves) > 1 else [""]
     colors = [LINE_COLORS[k % len(LINE_COLORS)] if colored else "" for k in range(len(curves))]
     lines = [Line(curve.xs, curve.ys, *look) for curve, *look in zip(curves, marks, colors, strict=True)]
-    ticks = duration_ticks if axis == "time" else count_ticks
+    ticks = choose_duration_ticks if axis == "time" else choose_count_ticks
     chart = draw_chart(
         lines, width, ticks, rows=rows, bottom=None if is_loss(curves[0].quantity) else 0.0, top=find_top(curves)
     )

@@ -11,7 +11,7 @@ import charlstm
 from charlstm.architecture import count_parameters, describe_architecture
 from charlstm.config import CardConfig
 from charlstm.export.rounding import Precision
-from charlstm.export.training_command import training_command
+from charlstm.export.training_command import format_training_command
 from charlstm.storage.locate import STDIN
 from charlstm.storage.model import ModelFile, name_sources, without_paths
 
@@ -48,7 +48,7 @@ class Measurements:
 def format_card(file: ModelFile, measured: Measurements, usage: str) -> str:
     """Return the card. `usage` is Markdown that shows how to use the exported files."""
     parts = [
-        "\n".join(["---", *front_matter(file.config.card), "---", "", CARD_MARK]),
+        "\n".join(["---", *list_front_matter(file.config.card), "---", "", CARD_MARK]),
         f"# {make_title(file)}",
         file.config.card.about,
         describe_size(file),
@@ -63,7 +63,7 @@ def format_card(file: ModelFile, measured: Measurements, usage: str) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def front_matter(card: CardConfig) -> Iterator[str]:
+def list_front_matter(card: CardConfig) -> Iterator[str]:
     """Yield the fields by which model hubs find a model, in YAML."""
     if " " in card.license or "(" in card.license:
         yield from ("license: other", f'license_name: "{card.license}"')
@@ -145,7 +145,7 @@ def describe_training(file: ModelFile) -> str:
     fingerprint = f", SHA-256 fingerprint {about['fingerprint']}" if "fingerprint" in about else ""
     return (
         f"Training text: {names}{size}{fingerprint}. It is not part of the model. This command trains with the same "
-        f"settings:\n\n```sh\n{training_command(file.config)}\n```"
+        f"settings:\n\n```sh\n{format_training_command(file.config)}\n```"
     )
 
 

@@ -37,7 +37,7 @@ def render_writing_page(file: ModelFile, name: str, direction: Direction = "forw
     half, about = file.select_direction(direction), file.config.card.about
     table = tabulate_weights(half)
     parts = {
-        "policy": page_policy(),
+        "policy": format_page_policy(),
         "version": charlstm.__version__,
         "name": escape_line(name),
         "about": f'<p class="about" dir="auto">{escape_prose(about)}</p>' if about else "",
@@ -74,7 +74,7 @@ def read_script() -> str:
     return "".join((SOURCES / name).read_text("utf-8") for name in SCRIPTS)
 
 
-def page_policy() -> str:
+def format_page_policy() -> str:
     """Return the content security policy of the page: its own style and script run, and nothing is loaded.
 
     It is in the page; a server can send it as a header, too.

@@ -19,7 +19,7 @@ CHOSEN_FOR_TIME = (
 """Settings that `train --max-time` chooses."""
 
 
-def training_command(config: Config) -> str:
+def format_training_command(config: Config) -> str:
     """Return the command, with every setting that has not its default or could be chosen otherwise.
 
     It has no path: files are named without their folders, and a folder is FOLDER.

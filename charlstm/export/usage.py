@@ -69,21 +69,21 @@ print({printed})
 """
 
 
-def onnx_program(file: ModelFile, name: str, direction: Direction | None, *, sequence: bool) -> str:
+def format_onnx_program(file: ModelFile, name: str, direction: Direction | None, *, sequence: bool) -> str:
     """Return a program for an ONNX file of this name: it writes a text, or scores one."""
-    start = ONNX_START.format(name=name, characters=characters_expression(file))
+    start = ONNX_START.format(name=name, characters=format_characters(file))
     if not sequence:
-        return start + ONNX_STEP.format() + write_program(file, direction)
+        return start + ONNX_STEP.format() + format_writing_program(file, direction)
     end = ', about["bos"]' if direction is None else ""
-    return start + ONNX_SEQUENCE.format(text="".join(known_characters(file))[:20], end=end)
+    return start + ONNX_SEQUENCE.format(text="".join(find_known_characters(file))[:20], end=end)
 
 
-def torch_program(file: ModelFile) -> str:
+def format_torch_program(file: ModelFile) -> str:
     """Return a program that writes a text with the exported folder, in which it runs."""
-    return TORCH_START.format(characters=characters_expression(file), backward="") + write_program(file, "forward")
+    return TORCH_START.format(characters=format_characters(file), backward="") + format_writing_program(file, "forward")
 
 
-def write_program(file: ModelFile, direction: Direction | None) -> str:
+def format_writing_program(file: ModelFile, direction: Direction | None) -> str:
     vocabulary = file.vocabulary
     text = "text[::-1]" if direction == "backward" else "text"
     if vocabulary.level == "byte":
@@ -96,12 +96,12 @@ def write_program(file: ModelFile, direction: Direction | None) -> str:
     )
 
 
-def characters_expression(file: ModelFile) -> str:
+def format_characters(file: ModelFile) -> str:
     """Return the expression for the characters by their ids; those of a model of bytes are 0 to 255."""
     return '"".join(map(chr, range(256)))' if file.vocabulary.level == "byte" else 'about["vocabulary"]["characters"]'
 
 
-def known_characters(file: ModelFile) -> list[str]:
+def find_known_characters(file: ModelFile) -> list[str]:
     """Return characters that a model knows, for an example: letters and spaces before others."""
     symbols = [
         symbol.decode("latin-1" if file.vocabulary.level == "byte" else "utf-8")

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from charlstm.export.page import page_policy
+from charlstm.export.page import format_page_policy
 from charlstm.serving.chat import ChatCompletion, parse_chat
 from charlstm.serving.completions import Completion
 from charlstm.serving.errors import ApiError
@@ -88,7 +88,7 @@ class Service:
 async def show_page(model: ServedModel) -> Response:
     """Answer with the page on which a model writes. Compressing its weights takes a second for a large one."""
     html = await asyncio.to_thread(render_model_page, model)
-    return HTMLResponse(html, headers={POLICY: f"{page_policy()}; {NO_FRAMES}"})
+    return HTMLResponse(html, headers={POLICY: f"{format_page_policy()}; {NO_FRAMES}"})
 
 
 def build_application(service: Service, names: frozenset[str] | None, key: str | None) -> Starlette:

@@ -18,14 +18,14 @@ from charlstm.export.card import CARD_MARK, CARD_NAME, Measurements, format_card
 from charlstm.export.description import is_description
 from charlstm.export.page import find_name, render_writing_page
 from charlstm.export.pytorch import MODULE, check_pytorch, write_pytorch
-from charlstm.export.usage import onnx_program, torch_program
+from charlstm.export.usage import format_onnx_program, format_torch_program
 from charlstm.storage.files import write_atomically
 from charlstm.storage.model import ModelFile
 
 
 @dataclass(frozen=True)
-class Exported:
-    """A model that is exported, and what was measured of it."""
+class ExportJob:
+    """A model to export, and what was measured of it."""
 
     console: Console
     file: ModelFile
@@ -46,24 +46,24 @@ class Format(NamedTuple):
     usage: returns Markdown for the model card; None if the format has no need of a card.
     """
 
-    check: Callable[[Exported, Path], None]
-    write: Callable[[Exported, Path], list[Path]]
-    usage: Callable[[Exported, Path], str] | None
+    check: Callable[[ExportJob, Path], None]
+    write: Callable[[ExportJob, Path], list[Path]]
+    usage: Callable[[ExportJob, Path], str] | None
     is_folder: bool = False
 
 
-def check_page(exported: Exported, target: Path) -> None:
-    check_file("--html", exported, target)
-    if exported.direction is None:
+def check_page(job: ExportJob, target: Path) -> None:
+    check_file("--html", job, target)
+    if job.direction is None:
         raise UsageError("--direction both: a page writes in one direction", "export one page for each")
-    exported.file.select_direction(exported.direction)
+    job.file.select_direction(job.direction)
 
 
-def write_page(exported: Exported, target: Path) -> list[Path]:
+def write_page(job: ExportJob, target: Path) -> list[Path]:
     """Write a page, and print its size and what its 8-bit weights cost."""
-    name = find_name(exported.request.model, exported.file)
-    page = render_writing_page(exported.file, name, exported.direction or "forward").encode()
-    console, loss = exported.console, exported.file.metrics.get("quantization_loss_nats")
+    name = find_name(job.request.model, job.file)
+    page = render_writing_page(job.file, name, job.direction or "forward").encode()
+    console, loss = job.console, job.file.metrics.get("quantization_loss_nats")
     size = f"the page has {len(page):,} bytes"
     if not isinstance(loss, float):  # of an older model or a stopped run, it is not known
         console.note(size)
@@ -74,11 +74,11 @@ def write_page(exported: Exported, target: Path) -> list[Path]:
     return write_file(console, target, page)
 
 
-def check_file(option: str, exported: Exported, target: Path) -> None:
+def check_file(option: str, job: ExportJob, target: Path) -> None:
     """Raise UsageError for a target that is not to be replaced by a file."""
     if target.is_dir():
         raise UsageError(f"{option} writes a file, and {target} is a folder")
-    if target.exists() and target.samefile(exported.request.model):
+    if target.exists() and target.samefile(job.request.model):
         raise UsageError(f"{option} {target} would replace the model itself", "name another file")
 
 
@@ -91,32 +91,32 @@ def write_file(console: Console, target: Path, *pieces: bytes | memoryview) -> l
     return [target]
 
 
-def check_onnx(exported: Exported, target: Path) -> None:
+def check_onnx(job: ExportJob, target: Path) -> None:
     try:
         from charlstm.export.onnx_file import OnnxOptions
     except ImportError as error:
         raise MissingExtraError("--onnx needs onnx", "onnx", error) from None
-    check_file("--onnx", exported, target)
-    request = exported.request
-    OnnxOptions(exported.direction, request.sequence, request.precision).check(exported.file)
+    check_file("--onnx", job, target)
+    request = job.request
+    OnnxOptions(job.direction, request.sequence, request.precision).check(job.file)
 
 
-def write_onnx(exported: Exported, target: Path) -> list[Path]:
+def write_onnx(job: ExportJob, target: Path) -> list[Path]:
     from charlstm.export.onnx_file import OnnxOptions, build_onnx
 
-    request = exported.request
-    options = OnnxOptions(exported.direction, request.sequence, request.precision)
-    data = build_onnx(exported.file, options, exported.measured.loss_nats)
-    return write_file(exported.console, target, data)
+    request = job.request
+    options = OnnxOptions(job.direction, request.sequence, request.precision)
+    data = build_onnx(job.file, options, job.measured.loss_nats)
+    return write_file(job.console, target, data)
 
 
-def describe_onnx(exported: Exported, target: Path) -> str:
-    program = onnx_program(exported.file, target.name, exported.direction, sequence=exported.request.sequence)
+def describe_onnx(job: ExportJob, target: Path) -> str:
+    program = format_onnx_program(job.file, target.name, job.direction, sequence=job.request.sequence)
     return f"`{target.name}` has the vocabulary and the rules in its metadata:\n\n```python\n{program}```"
 
 
-def check_pytorch_folder(exported: Exported, target: Path) -> None:
-    check_pytorch(exported.file)
+def check_pytorch_folder(job: ExportJob, target: Path) -> None:
+    check_pytorch(job.file)
     if target.exists() and not target.is_dir():
         raise UsageError(f"--pytorch writes a folder, and {target} is a file")
     module, config, weights = (target / name for name in ("model.py", "config.json", "model.safetensors"))
@@ -131,31 +131,31 @@ def check_pytorch_folder(exported: Exported, target: Path) -> None:
             raise UsageError(f"{path} was not written by charlstm export", "name another folder")
 
 
-def write_pytorch_folder(exported: Exported, target: Path) -> list[Path]:
-    return write_pytorch(exported.file, target)
+def write_pytorch_folder(job: ExportJob, target: Path) -> list[Path]:
+    return write_pytorch(job.file, target)
 
 
-def describe_pytorch(exported: Exported, target: Path) -> str:
-    both = exported.file.config.model.bidirectional
+def describe_pytorch(job: ExportJob, target: Path) -> str:
+    both = job.file.config.model.bidirectional
     other = "\n\n`load_folder(Path(), backward=True)` loads the backward direction." if both else ""
     return (
         "With charlstm: `charlstm sample -m model.safetensors`. With torch and safetensors only, in this folder:\n\n"
-        f"```python\n{torch_program(exported.file)}```{other}"
+        f"```python\n{format_torch_program(job.file)}```{other}"
     )
 
 
-def check_model_file(exported: Exported, target: Path) -> None:
-    check_file("--charlstm", exported, target)
-    if exported.request.precision == "int8":
+def check_model_file(job: ExportJob, target: Path) -> None:
+    check_file("--charlstm", job, target)
+    if job.request.precision == "int8":
         raise UsageError("--charlstm has no 8-bit weights", "sample rounds them itself; use --weights fp16")
 
 
-def write_model_file(exported: Exported, target: Path) -> list[Path]:
-    pieces = exported.file.serialize("fp16" if exported.request.precision == "fp16" else "fp32")
-    return write_file(exported.console, target, *pieces)
+def write_model_file(job: ExportJob, target: Path) -> list[Path]:
+    pieces = job.file.serialize("fp16" if job.request.precision == "fp16" else "fp32")
+    return write_file(job.console, target, *pieces)
 
 
-def describe_model_file(exported: Exported, target: Path) -> str:
+def describe_model_file(job: ExportJob, target: Path) -> str:
     return f"With charlstm: `charlstm sample -m {target.name}`."
 
 
@@ -170,17 +170,17 @@ EXPORT_FORMATS: Mapping[str, Format] = {
 
 def run_export(console: Console, request: ExportRequest) -> None:
     """Write the files of the request, and their paths to stdout."""
-    exported = Exported(console, ModelFile.load(request.model), request, Measurements())
+    job = ExportJob(console, ModelFile.load(request.model), request, Measurements())
     for name, target in request.targets.items():
-        EXPORT_FORMATS[name].check(exported, target)
-    measured, record = measure_export(console, exported.file, request)
-    exported = replace(exported, measured=measured)
+        EXPORT_FORMATS[name].check(job, target)
+    measured, record = measure_export(console, job.file, request)
+    job = replace(job, measured=measured)
     written: list[Path] = []
     for name, target in request.targets.items():
         if EXPORT_FORMATS[name].is_folder:
             make_folder(target)
-        written += EXPORT_FORMATS[name].write(exported, target)
-    written += write_cards(exported)
+        written += EXPORT_FORMATS[name].write(job, target)
+    written += write_cards(job)
     show_measurements(console, measured)
     if request.as_json:
         write_json(console, {"files": list(map(str, written)), **record})
@@ -195,21 +195,21 @@ def make_folder(path: Path) -> None:
         raise CharlstmError(f"cannot make the folder {path}: {error.strerror}") from error
 
 
-def write_cards(exported: Exported) -> list[Path]:
+def write_cards(job: ExportJob) -> list[Path]:
     """Write a card to each folder that a file was written to, unless it holds a README.md of its own."""
     usages: dict[Path, list[str]] = defaultdict(list)
-    for name, target in exported.request.targets.items():
+    for name, target in job.request.targets.items():
         describe_usage = EXPORT_FORMATS[name].usage
         if describe_usage and str(target) != "-":
             folder = target if EXPORT_FORMATS[name].is_folder else target.parent
-            usages[folder].append(describe_usage(exported, target))
+            usages[folder].append(describe_usage(job, target))
     written = []
     for folder, usage in usages.items():
         card = folder / CARD_NAME
         if card.exists() and CARD_MARK not in read_start(card):
-            exported.console.note(f"{escape_controls(str(card))} is not a model card, so it was left as it is")
+            job.console.note(f"{escape_controls(str(card))} is not a model card, so it was left as it is")
             continue
-        write_atomically(card, format_card(exported.file, exported.measured, "\n\n".join(usage)).encode())
+        write_atomically(card, format_card(job.file, job.measured, "\n\n".join(usage)).encode())
         written.append(card)
     return written
 

@@ -6,7 +6,7 @@ from contextlib import closing
 
 from charlstm.cli.chart import Line, draw_chart
 from charlstm.cli.output import write_json
-from charlstm.cli.ticks import decade_ticks
+from charlstm.cli.ticks import choose_decade_ticks
 from charlstm.config import Config
 from charlstm.console import Console
 from charlstm.data.corpus import Corpus
@@ -36,7 +36,7 @@ def run_lr_range_test(console: Console, corpus: Corpus, config: Config, *, as_js
             draw_chart(
                 [Line([point.learning_rate for point in curve], [point.loss_nats for point in curve])],
                 console.width(console.stderr),
-                decade_ticks,
+                choose_decade_ticks,
                 log_x=True,
                 arrow=(rate, f"{rate:.2g}"),
             )

@@ -11,7 +11,7 @@ from charlstm.cli.commands.plot import PlotRequest
 from charlstm.cli.event_file import check_tensorboard
 from charlstm.cli.output import write_json
 from charlstm.cli.plot_view import AXIS_LABELS, draw_panels
-from charlstm.cli.ticks import count_ticks, duration_ticks
+from charlstm.cli.ticks import choose_count_ticks, choose_duration_ticks
 from charlstm.console import Console, escape_controls
 from charlstm.errors import MissingExtraError, UsageError
 from charlstm.storage.files import write_atomically
@@ -112,7 +112,7 @@ def write_image(console: Console, curves: Sequence[Curve], axis: AxisName, path:
         from charlstm.tracking.figure import draw_figure
     except ImportError as error:
         raise MissingExtraError("plot -o needs matplotlib", "plot", error) from None
-    ticks = duration_ticks if axis == "time" else count_ticks
+    ticks = choose_duration_ticks if axis == "time" else choose_count_ticks
     to_stdout = str(path) == "-"
     image_format = "svg" if to_stdout else path.suffix.lower().removeprefix(".")
     image = draw_figure(group_panels(curves), AXIS_LABELS[axis], image_format, ticks)
