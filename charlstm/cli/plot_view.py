@@ -12,7 +12,7 @@ from charlstm.cli.columns import shorten
 from charlstm.cli.output import format_count, format_duration
 from charlstm.cli.ticks import choose_count_ticks, choose_duration_ticks
 from charlstm.console import Console
-from charlstm.tracking.curves import Curve, find_top, group_panels
+from charlstm.tracking.curves import Curve, find_top, group_panels, name_curves, sort_by_end
 from charlstm.tracking.quantities import AxisName, is_loss
 
 LINE_COLORS = (
@@ -67,7 +67,7 @@ def draw_titled_chart(
     title: str, curves: Sequence[Curve], axis: AxisName, width: int, rows: int, *, colored: bool
 ) -> list[str]:
     """Return a title, a chart and its legend, in the order in which the curves end, from the top."""
-    curves = sorted(curves, key=lambda curve: -curve.ys[-1])
+    curves = sort_by_end(curves)
     marks = [MARKS[k % len(MARKS)] for k in range(len(curves))] if len(curves) > 1 else [""]
     colors = [LINE_COLORS[k % len(LINE_COLORS)] if colored else "" for k in range(len(curves))]
     lines = [Line(curve.xs, curve.ys, *look) for curve, *look in zip(curves, marks, colors, strict=True)]
@@ -90,15 +90,6 @@ def draw_legend(
         f"  {paint(mark or '─', color)} {name}{' ' * (column - cell_len(name))}  {end}"
         for mark, color, name, end in zip(marks, colors, names, ends, strict=True)
     ]
-
-
-def name_curves(curves: Sequence[Curve]) -> list[str]:
-    """Return what distinguishes each curve: the run, the quantity or both."""
-    if len({curve.quantity for curve in curves}) == 1:
-        return [curve.run for curve in curves]
-    if len({curve.run for curve in curves}) == 1:
-        return [curve.quantity.label for curve in curves]
-    return [f"{curve.run} {curve.quantity.label}" for curve in curves]
 
 
 def describe_end(curve: Curve, axis: AxisName) -> str:

@@ -96,6 +96,20 @@ def name_panel(quantities: Sequence[Quantity]) -> str:
     return f"{label} in {first.unit}" if first.unit else label
 
 
+def sort_by_end(curves: Sequence[Curve]) -> list[Curve]:
+    """Return the curves in the order in which they end, from the top."""
+    return sorted(curves, key=lambda curve: -curve.ys[-1])
+
+
+def name_curves(curves: Sequence[Curve]) -> list[str]:
+    """Return what distinguishes each curve: the run, the quantity or both."""
+    if len({curve.quantity for curve in curves}) == 1:
+        return [curve.run for curve in curves]
+    if len({curve.run for curve in curves}) == 1:
+        return [curve.quantity.label for curve in curves]
+    return [f"{curve.run} {curve.quantity.label}" for curve in curves]
+
+
 def smooth(curve: Curve) -> Curve:
     """Return the running mean over a fiftieth of a curve. Nearer to its ends, fewer points are averaged."""
     count = len(curve.ys)

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 from numpy.typing import NDArray
 
-from charlstm.tracking.curves import Curve, find_top
+from charlstm.tracking.curves import Curve, find_top, name_curves, sort_by_end
 from charlstm.tracking.quantities import is_loss
 
 FIGURE_WIDTH, HEIGHT, LOW_HEIGHT, DPI = 8.0, 4.2, 2.0, 200
@@ -80,19 +80,13 @@ def draw_axes(axes: Axes, curves: Sequence[Curve], runs: Sequence[str]) -> None:
     """Draw the curves of one unit, and a legend in the order in which they end, from the top."""
     colors = color_sequences["petroff10"]
     both = len({curve.quantity for curve in curves}) > 1
-    for curve in sorted(curves, key=lambda curve: -curve.ys[-1]):
+    curves = sort_by_end(curves)
+    for curve, name in zip(curves, name_curves(curves), strict=True):
         number = runs.index(curve.run)
         xs, ys = thin(curve)
         (line,) = axes.plot(xs, ys, color=colors[number % len(colors)], linestyle=DASHES[number // len(colors) % 3])
         pale = both and curve.quantity.key == "loss_nats"
         line.set(linewidth=1.0 if pale else 1.8, alpha=0.5 if pale else 1.0)
-        name = (
-            f"{curve.run} {curve.quantity.label}"
-            if both and len(runs) > 1
-            else curve.quantity.label
-            if both
-            else curve.run
-        )
         line.set_label(escape_math(f"{name}  {curve.ys[-1]:.4f}" if is_loss(curve.quantity) else name))
     set_limits(axes, curves)
     if len(curves) > 1:
