@@ -3,7 +3,7 @@
     python benchmarks/page.py [--layers 1] [--hidden 512] [--rounds 5] [--browser chromium] [--json]
 
 The page is served on this machine to a browser without a window, with random weights of the shape of a trained model.
-It is loaded anew for every round; the medians are printed, with the size of the page.
+It is loaded again for every round; the medians are printed, with the size of the page.
 """
 
 from __future__ import annotations

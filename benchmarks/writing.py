@@ -72,7 +72,7 @@ def editor(folder: Path, columns: int, rows: int) -> Iterator[int]:
 
 
 def read_until(terminal: int, wanted: bytes, seconds: float) -> bool:
-    """Read what is shown until some bytes appear. Returns whether they did in time."""
+    """Read the terminal's output until some bytes appear. Returns whether they did in time."""
     shown, end = b"", monotonic() + seconds
     while wanted not in shown:
         if monotonic() > end:
@@ -86,7 +86,7 @@ def read_until(terminal: int, wanted: bytes, seconds: float) -> bool:
 
 
 def drain(terminal: int, seconds: float) -> None:
-    """Read what is shown for some seconds."""
+    """Read the terminal's output for some seconds."""
     end = monotonic() + seconds
     while (left := end - monotonic()) > 0:
         if select.select([terminal], [], [], left)[0]:

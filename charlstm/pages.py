@@ -1,4 +1,4 @@
-"""Pages of HTML: one file, which asks nothing of the network. What is put into a page cannot run in it."""
+"""Pages of HTML: one file, which makes no network requests. Text that is inserted into a page is escaped."""
 
 from __future__ import annotations
 

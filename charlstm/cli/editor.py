@@ -170,7 +170,7 @@ class Editor:
         return False
 
     def finish_key(self) -> None:
-        """Work a little, so that what is drawn next has the start of the ghost text, and have the rest done later."""
+        """Compute the start of the ghost text for the next frame, and schedule the rest."""
         if not self.app.key_processor.input_queue:
             self.session.work(FIRST_WORK)
         self.wake.set()

@@ -65,7 +65,7 @@ def list_rules(file: ModelFile) -> list[str]:
         "normalization form, lower is lower case.",
     ]
     if vocabulary.unknown is not None:
-        rules.append("unknown stands for every character that is not in the vocabulary. Never draw it.")
+        rules.append("unknown is the id of every character that is not in the vocabulary. Never sample it.")
     if vocabulary.end_of_document is not None:
         rules.append(
             "end_of_document is bos and separates documents: it resets the state before it is read. Once it is drawn, "
@@ -78,7 +78,7 @@ def list_graph_rules(file: ModelFile, direction: Direction | None, *, sequence: 
     """Return how the graph is used. A direction of None reads both sides."""
     rules = []
     if direction == "backward":
-        rules.append("The model reads a text from its end: reverse the ids, and what is drawn.")
+        rules.append("The model reads a text from its end: reverse the ids of a prompt and those that are sampled.")
     if direction is None:
         rules.append(
             "The ids of a sequence are bos, the text and bos. Logits k are those of id k + 1, given all the others."

@@ -19,7 +19,7 @@ OPSET = 17
 TYPES = {"int64": TensorProto.INT64, "float32": TensorProto.FLOAT}
 
 Dimension = int | str
-"""The size of an array along one axis; a name stands for any size."""
+"""The size of an array along one axis, or the name of a dimension of any size."""
 
 
 @dataclass(frozen=True)

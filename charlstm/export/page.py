@@ -1,4 +1,4 @@
-"""A model as a page of HTML that writes text in a browser: one file, which asks nothing of the network."""
+"""A model as a page of HTML that writes text in a browser: one file, which makes no network requests."""
 
 from __future__ import annotations
 

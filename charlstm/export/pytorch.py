@@ -12,7 +12,7 @@ from charlstm.storage.files import write_atomically
 from charlstm.storage.model import ModelFile
 
 MODULE = Path(__file__).with_name("pytorch_model.py")
-"""What is copied as model.py. charlstm itself does not import it."""
+"""The file that is copied as model.py. charlstm itself does not import it."""
 
 
 def check_pytorch(file: ModelFile) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -34,6 +35,13 @@ class Sample:
     before: Before = ()  # the last symbols that were read or drawn
     drawn: int = 0
     log_probability: float = 0.0
+
+    @classmethod
+    def begin(
+        cls, seed: int, index: int, stops: Sequence[bytes], repeats: RepeatIndex | None = None, before: Before = ()
+    ) -> Sample:
+        """Return sample `index` of a seed before its first symbol. These two determine its random numbers."""
+        return cls(index, Random(f"{seed}/{index}"), StopMatcher(stops), repeats, before)
 
     def add(self, symbol: bytes, max_length: int, is_document_end: bool) -> Fragment:
         """Add a drawn symbol and return the fragment that it makes. `max_length` is in symbols; 0 is no limit."""

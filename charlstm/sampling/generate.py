@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from math import ceil, inf
-from random import Random
 from time import monotonic
 
 import numpy as np
@@ -18,7 +17,6 @@ from charlstm.sampling.mixture import MAX_RUN_LENGTH, Mixture, follow
 from charlstm.sampling.network import States, SymbolReader, prefill, select_rows
 from charlstm.sampling.reading_order import ReadingOrder
 from charlstm.sampling.repeats import RepeatIndex
-from charlstm.sampling.stop_strings import StopMatcher
 from charlstm.vocabulary import Ids, Vocabulary
 
 MAX_BATCH = MAX_ROWWISE
@@ -89,10 +87,7 @@ class Decoder:
         repeats = RepeatIndex(self.config.no_repeat, prompt.tolist()) if self.config.no_repeat else None
 
         def draw(indices: range) -> Iterator[Fragment]:
-            samples = [
-                Sample(index, Random(f"{seed}/{index}"), StopMatcher(stop_bytes), repeats and repeats.branch(), before)
-                for index in indices
-            ]
+            samples = [Sample.begin(seed, index, stop_bytes, repeats and repeats.branch(), before) for index in indices]
             rows = np.zeros(len(samples), np.int64)  # every sample starts from the one state after the prompt
             return self.decode(samples, logits[rows], select_rows(states, rows))
 

@@ -1,4 +1,4 @@
-"""/v1/completions: texts that continue prompts, or fill what is between a prompt and a suffix."""
+"""/v1/completions: texts that continue prompts, or fill the gap between a prompt and a suffix."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ class Completion:
         return [find_prompt_offsets(prompt, self.model, unknown) for prompt in self.request.prompts]
 
     async def fill_choices(self) -> None:
-        """Fill what is between each prompt and the suffix. There are fewer choices if fewer fillings are found."""
+        """Fill the gap between each prompt and the suffix. There are fewer choices if fewer fillings are found."""
         request, filled = self.request, []
         longest = DEFAULT_GAP if request.max_tokens is None else request.max_tokens
         for number, prompt in enumerate(request.prompts):

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from random import Random
 
 from charlstm.config import SamplingConfig
 from charlstm.sampling.fragments import Fragment, Sample
-from charlstm.sampling.stop_strings import StopMatcher
+from charlstm.sampling.reading_order import ReadingOrder
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Job:
     """
 
     symbols: Sequence[int]
-    """What is read: BOS and the prompt."""
+    """The symbols to read: BOS and the prompt."""
     config: SamplingConfig = field(default_factory=SamplingConfig)
     samples: list[Sample] = field(default_factory=list)
     targets: Sequence[int] = ()
@@ -65,5 +64,5 @@ class Job:
 
 def make_samples(seed: int, n: int, stops: Sequence[str]) -> list[Sample]:
     """Return `n` samples, drawn as those of `charlstm sample` with this seed."""
-    encoded = [stop.encode("utf-8", "surrogateescape") for stop in stops]
-    return [Sample(index, Random(f"{seed}/{index}"), StopMatcher(encoded)) for index in range(n)]
+    encoded = ReadingOrder("forward").stop_bytes(stops)
+    return [Sample.begin(seed, index, encoded) for index in range(n)]

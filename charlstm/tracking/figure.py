@@ -45,7 +45,7 @@ LOOK: dict[Any, Any] = {
 }
 
 NO_DATES = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
-"""What is left out of a file, so that the same curves lead to the same bytes."""
+"""Metadata to omit from a file, so that the same curves give the same bytes."""
 
 
 def draw_figure(

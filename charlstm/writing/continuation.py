@@ -6,7 +6,6 @@ import codecs
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from random import Random
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from charlstm.infilling.context import Context
 from charlstm.sampling.filters import mask_symbol, sample_ids
 from charlstm.sampling.fragments import Sample
 from charlstm.sampling.network import SymbolReader
-from charlstm.sampling.stop_strings import StopMatcher
+from charlstm.sampling.reading_order import ReadingOrder
 from charlstm.vocabulary import Vocabulary
 from charlstm.writing.graphemes import find_next_boundary
 
@@ -39,8 +38,7 @@ class Continuation:
 
     def __init__(self, drawing: Drawing, context: Context, index: int) -> None:
         self.drawing, self.context = drawing, context
-        stops = [stop.encode("utf-8", "surrogateescape") for stop in drawing.stops]
-        self.sample = Sample(index, Random(f"{drawing.seed}/{index}"), StopMatcher(stops))
+        self.sample = Sample.begin(drawing.seed, index, ReadingOrder("forward").stop_bytes(drawing.stops))
         self.decoder = codecs.getincrementaldecoder("utf-8")()
         self.text = ""
         self.has_ended = False

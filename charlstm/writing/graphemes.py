@@ -52,7 +52,7 @@ def find_previous_boundary(text: str, column: int) -> int:
 
 
 def draw_cluster(cluster: str, x: int) -> str:
-    """Return what is drawn for a cluster that begins in cell `x` of its row."""
+    """Return the characters to display for a cluster that begins in cell `x` of its row."""
     if cluster == "\t":
         return " " * (TAB_COLUMNS - x % TAB_COLUMNS)
     drawn = "".join(draw_character(character, k == 0) for k, character in enumerate(cluster))
@@ -60,7 +60,7 @@ def draw_cluster(cluster: str, x: int) -> str:
 
 
 def draw_character(character: str, is_first: bool) -> str:
-    """Return what is drawn for a character of a cluster."""
+    """Return the characters to display for a character of a cluster."""
     if UNSAFE.match(character) or character in "\u2028\u2029" or wcwidth(character) < 0:
         return escape_character(character)
     if ord(character) in FLAG_LETTERS:
@@ -77,7 +77,7 @@ def count_cells(drawn: str) -> int:
 
 
 def draw_clusters(text: str, x: int = 0) -> str:
-    """Return what is drawn for a text without newlines that begins in cell `x` of its row."""
+    """Return the characters to display for a text without newlines that begins in cell `x` of its row."""
     if is_plain(text):
         return text
     pieces = []

@@ -76,7 +76,7 @@ class Suggestions:
         return True
 
     def work(self, context: Context) -> Iterator[None]:
-        """Find another candidate, if one was asked for, and draw what is missing of the chosen one.
+        """Find another candidate, if one was asked for, and draw the rest of the chosen one.
 
         context: that of the place where the candidates are now.
 
@@ -91,7 +91,7 @@ class Suggestions:
             yield from self.replace_empty(context)
 
     def draw_chosen(self) -> Iterator[None]:
-        """Draw what is missing of the chosen candidate. Yields after each draw."""
+        """Draw the rest of the chosen candidate. Yields after each draw."""
         chosen = self.candidates[self.chosen]
         while not chosen.is_complete:
             chosen.draw()

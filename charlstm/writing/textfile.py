@@ -140,7 +140,7 @@ def read_stamp(path: Path) -> Stamp:
 
 
 def check_regular(path: Path) -> None:
-    """Raise UsageError for what is not a file, or for one that is too large."""
+    """Raise UsageError for a path that is not a file, or for a file that is too large."""
     found = path.stat()
     if stat.S_ISDIR(found.st_mode):
         raise UsageError(f"{path} is a folder", "name a file: charlstm write FILE")

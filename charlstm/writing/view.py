@@ -17,7 +17,7 @@ MAX_MARGIN = 3
 """Rows below the cursor that stay visible, for ghost text."""
 
 Piece = tuple[str, str]
-"""A style ("", "ghost" or "marked") and what is drawn in it."""
+"""A style ("", "ghost" or "marked") and the text displayed in it."""
 
 Span = tuple[int, int, str]
 """The first character of a text that has a style, the one after the last, and the style."""
