@@ -21,7 +21,7 @@ from charlstm.cli.chart import BLANK, Line, draw_chart
 from charlstm.cli.ticks import choose_count_ticks, choose_duration_ticks
 from charlstm.console import Console
 from charlstm.storage.metrics import MetricsReader
-from charlstm.tracking.curves import Curve, smooth
+from charlstm.tracking.curves import Curve, find_top, smooth
 from charlstm.tracking.quantities import QUANTITIES
 from tests.support.command_line import Terminal, assert_fails, charlstm
 from tests.test_runs_command import OLD
@@ -73,6 +73,16 @@ def test_long_names_are_cut_short_at_their_beginning(ten: Path, columns: int) ->
     chart = charlstm("plot", *Path().glob("experiment-*"), environ={"COLUMNS": str(columns)}).text
     assert max(map(len, chart.splitlines())) <= columns
     assert all(f"experiment-{k}  " in chart for k in (1, 2))
+
+
+def test_the_beginning_of_a_long_curve_is_cut_off_and_no_point_of_a_short_one() -> None:
+    def make_curve(ys: list[float]) -> Curve:
+        return Curve("run", QUANTITIES["validation"], np.arange(len(ys), dtype=np.float64), np.array(ys))
+
+    assert find_top([make_curve([3.0, 2.0])]) == 3
+    assert find_top([make_curve([3.0])]) == 3
+    assert find_top([make_curve([9.0, *[2.0] * 40])]) == 2
+    assert find_top([make_curve([9.0, *[2.0] * 40]), make_curve([3.0, 1.0])]) == 3
 
 
 def test_ten_runs_have_ten_colors(ten: Path) -> None:

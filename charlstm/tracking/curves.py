@@ -24,6 +24,9 @@ from charlstm.tracking.quantities import AXES, AxisName, Quantity, is_loss
 SMOOTHING = 50
 """A training loss, which is that of a single batch, is averaged over this part of its curve."""
 
+FEW_POINTS = 10
+"""Points of a curve, up to which each is drawn as a dot in an image and none is cut off."""
+
 START_SHARE = 0.05
 """Share of a curve after which its loss is no longer that of a model that knows nothing."""
 
@@ -122,12 +125,19 @@ def smooth(curve: Curve) -> Curve:
 def find_top(curves: Sequence[Curve]) -> float | None:
     """Return the highest loss after the first twentieth of each curve: the rest of a chart would be nearly empty.
 
-    None if they are no losses.
+    A curve of few points counts from its first: nothing else would be left of it. None if they are no losses.
     """
     if not all(is_loss(curve.quantity) for curve in curves):
         return None
-    settled = [curve.ys[curve.xs >= curve.xs[0] + START_SHARE * (curve.xs[-1] - curve.xs[0])] for curve in curves]
-    return float(max(ys.max() for ys in settled))
+    return float(max(find_settled(curve).max() for curve in curves))
+
+
+def find_settled(curve: Curve) -> NDArray[np.float64]:
+    """Return the values of a curve after its beginning; all of them if they are few."""
+    if len(curve.xs) <= FEW_POINTS:
+        return curve.ys
+    settled: NDArray[np.float64] = curve.ys[curve.xs >= curve.xs[0] + START_SHARE * (curve.xs[-1] - curve.xs[0])]
+    return settled
 
 
 def is_number(value: object) -> bool:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 from numpy.typing import NDArray
 
-from charlstm.tracking.curves import Curve, find_top, name_curves, sort_by_end
+from charlstm.tracking.curves import FEW_POINTS, Curve, find_top, name_curves, sort_by_end
 from charlstm.tracking.quantities import is_loss
 
 FIGURE_WIDTH, HEIGHT, LOW_HEIGHT, DPI = 8.0, 4.2, 2.0, 200
@@ -86,6 +86,8 @@ def draw_axes(axes: Axes, curves: Sequence[Curve], runs: Sequence[str]) -> None:
         xs, ys = thin(curve)
         (line,) = axes.plot(xs, ys, color=colors[number % len(colors)], linestyle=DASHES[number // len(colors) % 3])
         pale = both and curve.quantity.key == "loss_nats"
+        if len(xs) <= FEW_POINTS:
+            line.set(marker="o", markersize=4)
         line.set(linewidth=1.0 if pale else 1.8, alpha=0.5 if pale else 1.0)
         line.set_label(escape_math(f"{name}  {curve.ys[-1]:.4f}" if is_loss(curve.quantity) else name))
     set_limits(axes, curves)
