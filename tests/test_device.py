@@ -26,11 +26,11 @@ def fake_machine(monkeypatch: pytest.MonkeyPatch, *capabilities: str, cuda: bool
 @pytest.mark.parametrize(
     ("cell", "hidden", "capabilities", "expected"),
     [
-        ("lstm", 512, (), ("fp32", "torch")),
+        ("lstm", 512, (), ("fp32", "kernel")),
         ("gru", 512, (), ("fp32", "kernel")),
         ("rnn", 512, (), ("fp32", "kernel")),
         ("lstm", 512, ("avx512_bf16", "avx512_bw"), ("bf16", "kernel")),
-        ("lstm", 128, ("avx512_bf16", "avx512_bw"), ("fp32", "torch")),
+        ("lstm", 128, ("avx512_bf16", "avx512_bw"), ("fp32", "kernel")),
         ("mlstm", 128, ("amx_bf16",), ("fp32", "kernel")),
     ],
 )
@@ -54,6 +54,14 @@ def test_auto_chooses_cudnn_on_cuda_if_cudnn_has_the_cell(
     assert (chosen.name, chosen.precision, chosen.engine) == ("cuda", "bf16", engine)
 
 
+def test_without_numba_onednn_runs_an_lstm_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_machine(monkeypatch)
+    monkeypatch.setattr("charlstm.model.device.load_fused", lambda: None)
+    assert choose_device(ModelConfig()).engine == "torch"
+    assert choose_device(ModelConfig(), resets=True).engine == "kernel"
+    assert choose_device(replace(ModelConfig(), cell="gru")).engine == "kernel"
+
+
 def test_an_explicit_device_precision_or_engine_is_used_or_raises_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_machine(monkeypatch)
     assert choose_device(ModelConfig(), "cpu", "bf16", "kernel").engine == "kernel"
@@ -61,7 +69,7 @@ def test_an_explicit_device_precision_or_engine_is_used_or_raises_an_error(monke
         choose_device(ModelConfig(), "cuda")
     with pytest.raises(UsageError, match="oneDNN"):
         choose_device(ModelConfig(), "cpu", "bf16", "torch")
-    assert choose_device(ModelConfig(), "cpu", "fp32").engine == "torch"
+    assert choose_device(ModelConfig(), "cpu", "fp32").engine == "kernel"
     assert choose_device(ModelConfig(), "cpu", "fp32", resets=True).engine == "kernel"
     with pytest.raises(UsageError, match="cannot reset the state"):
         choose_device(ModelConfig(), engine="torch", resets=True)

@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from charlstm.cells import ACTIVATIONS, CELLS
 from charlstm.config import ModelConfig
 from charlstm.matrices import matvec
+from charlstm.model.device import use_threads
 from charlstm.model.kernels import pointwise
 from charlstm.model.kernels.product import RecurrentProduct
 from charlstm.model.kernels.resets import NO_RESETS, Resets
@@ -286,13 +287,117 @@ def test_the_compiled_kernels_agree_with_the_tensor_operations(
         torch.testing.assert_close(ours, theirs, atol=tolerance * largest, rtol=0)
 
 
+def run_and_differentiate(layer: Layer, x: Tensor, state: tuple[Tensor, ...], cast: bool = False) -> list[Tensor]:
+    """Return the outputs, the final state and the gradients of a layer that restarts at some places."""
+    keep = torch.rand(x.shape[:2], generator=torch.Generator().manual_seed(1)) > 0.2
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=cast):
+        y, after = layer(x, state, Resets(keep))
+    error = y.float().square().sum() + sum(part.float().sum() for part in after)
+    return [y, *after, *torch.autograd.grad(error, (*state, *layer.parameters()))]
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("cast", [False, True])
+@pytest.mark.parametrize(("batch", "hidden"), [(3, 37), (16, 400), (40, 32)], ids=str)
+def test_states_and_their_gradients_do_not_depend_on_the_number_of_threads(
+    cell: str, cast: bool, batch: int, hidden: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads share out units, or sequences; without OpenMP they are threads of Python. 7 divides nothing evenly."""
+    layer = Layer(replace(ModelConfig(), cell=cell, hidden=hidden), E, "kernel")
+    state = tuple(torch.randn(batch, hidden, requires_grad=True) for _ in layer.initial_state(batch))
+    x, found = torch.randn(T, batch, E), []
+    for threads, openmp in ((1, True), (2, True), (7, True), (3, False)):
+        if not openmp:
+            monkeypatch.setattr("charlstm.model.kernels.team.find_openmp", lambda: (0, 0, 0, 0))
+        with use_threads(threads):
+            found.append(run_and_differentiate(layer, x, state, cast)[: 1 + 2 * len(state)])
+    for others in found[1:]:
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(others, found[0], strict=True))
+
+
+def can_multiply() -> list[str]:
+    """Return the ways in which this processor multiplies bfloat16."""
+    from charlstm.model.kernels import panels
+
+    kinds = {"floats": True, "pairs": "avx512bf16" in panels.CPU, "tiles": panels.HAS_AMX}
+    return [kind for kind, is_there in kinds.items() if is_there]
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("kind", can_multiply())
+@pytest.mark.parametrize(("batch", "hidden"), [(1, 32), (5, 37), (16, 64), (39, 100)], ids=str)
+def test_every_way_to_multiply_bfloat16_agrees_with_the_tensor_operations(
+    cell: str, kind: str, batch: int, hidden: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("charlstm.model.kernels.panels.HAS_AMX", kind == "tiles")
+    monkeypatch.setattr("charlstm.model.kernels.panels.HAS_BF16", kind != "floats")
+    layer = Layer(replace(ModelConfig(), cell=cell, hidden=hidden), E, "kernel")
+    state = tuple(torch.randn(batch, hidden, requires_grad=True) for _ in layer.initial_state(batch))
+    x = torch.randn(T, batch, E)
+    compiled = run_and_differentiate(layer, x, state, cast=True)
+    monkeypatch.setattr(pointwise, "load_fused", lambda: None)
+    for ours, theirs in zip(compiled, run_and_differentiate(layer, x, state, cast=True), strict=True):
+        largest = float(theirs.detach().abs().max())
+        torch.testing.assert_close(ours.float(), theirs.float(), atol=0.03 * largest, rtol=0)
+
+
+OTHER_PROCESSOR = """
+import torch
+from charlstm.model.kernels import panels
+from charlstm.config import ModelConfig
+from charlstm.model.layers import Layer
+torch.manual_seed(1)
+layer, x = Layer(ModelConfig(hidden=37), 4, "kernel"), torch.randn(6, 13, 4)
+y, _ = layer(x, layer.initial_state(13))
+(dw,) = torch.autograd.grad(y.sum(), layer.core.weight_hh_l0)
+print(panels.TILE.lanes, y.double().square().sum().item(), dw.sum().item())
+"""
+
+
+@pytest.mark.parametrize(("lanes", "features"), [(8, "+avx2,+fma,+avx,+sse4.2,+sse2"), (4, "+sse4.2,+ssse3,+sse2")])
+def test_narrower_vectors_give_the_same_results(lanes: int, features: str, tmp_path: Path) -> None:
+    """Processors of other kinds are simulated by the features that numba may use."""
+    if not torch.cpu.get_capabilities().get("avx2"):
+        pytest.skip("needs an x86 processor with AVX2")
+    found = []
+    for environ in ({}, {"NUMBA_CPU_NAME": "x86-64-v2", "NUMBA_CPU_FEATURES": features}):
+        environ = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), **environ}
+        command = [sys.executable, "-c", OTHER_PROCESSOR]
+        found.append(subprocess.run(command, env=environ, capture_output=True, check=True).stdout.split())
+    assert int(found[1][0]) == lanes
+    ours, theirs = (np.array(each[1:], float) for each in found)
+    np.testing.assert_allclose(theirs, ours, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_gradient_of_a_look_up_is_the_sum_of_the_rows(dtype: torch.dtype, threads: int) -> None:
+    from charlstm.model.kernels.scatter import sum_rows
+
+    rows, ids = torch.randn(500, 200).to(dtype), torch.randint(7, (500,))
+    with use_threads(threads):
+        sums = sum_rows(rows, ids, 9)
+    torch.testing.assert_close(sums, torch.zeros(9, 200).index_add(0, ids, rows.float()), atol=1e-4, rtol=1e-5)
+
+
+def test_compiled_functions_are_kept_for_one_state_of_their_modules(tmp_path: Path) -> None:
+    """Else numba would load what it compiled before a change in another module whose functions it inlines."""
+    from charlstm.storage.jit import identify_modules
+
+    (tmp_path / "a.py").write_text("1")
+    before = identify_modules(tmp_path)
+    (tmp_path / "b.py").write_text("2")
+    identify_modules.cache_clear()
+    assert identify_modules(tmp_path) != before
+
+
 def test_the_compiled_sigmoid_is_accurate_to_3e_7_and_keeps_nan() -> None:
-    from charlstm.model.kernels import fused
+    from charlstm.model.kernels import arithmetic
 
     x = np.linspace(-80, 80, 2001, dtype=np.float32)
     exact = 1 / (1 + np.exp(-x.astype(np.float64)))
-    np.testing.assert_allclose([fused.fast_sigmoid(a) for a in x], exact, rtol=3e-7)
-    far = [fused.fast_sigmoid(np.float32(a)) for a in (-1e30, 1e30, np.nan)]
+    np.testing.assert_allclose([arithmetic.fast_sigmoid(a) for a in x], exact, rtol=3e-7)
+    far = [arithmetic.fast_sigmoid(np.float32(a)) for a in (-1e30, 1e30, np.nan)]
     np.testing.assert_allclose(far, [0, 1, np.nan], atol=1e-37)
 
 

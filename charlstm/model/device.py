@@ -10,6 +10,7 @@ import torch
 
 from charlstm.config import ModelConfig
 from charlstm.errors import UsageError
+from charlstm.model.kernels.pointwise import load_fused
 from charlstm.model.layers import TORCH_LAYERS, Engine
 
 MIN_BF16_HIDDEN = 192
@@ -82,10 +83,14 @@ def choose_precision(model: ModelConfig, device: str) -> str:
 
 
 def choose_engine(model: ModelConfig, device: str, precision: str) -> Engine:
-    """Return "torch" where its layers are faster (benchmarks/training.py): cuDNN, and oneDNN's LSTM in float32."""
-    if not has_torch_layer(model) or (device == "cpu" and (precision == "bf16" or model.cell != "lstm")):
-        return "kernel"
-    return "torch"
+    """Return "torch" where its layers are faster (benchmarks/training.py).
+
+    They are on CUDA (cuDNN), and on a CPU without numba for an LSTM in float32 (oneDNN).
+    """
+    if device != "cpu":
+        return "torch" if has_torch_layer(model) else "kernel"
+    is_faster = has_torch_layer(model) and model.cell == "lstm" and precision == "fp32" and not load_fused()
+    return "torch" if is_faster else "kernel"
 
 
 def has_torch_layer(model: ModelConfig) -> bool:

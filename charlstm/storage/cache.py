@@ -184,7 +184,7 @@ def clear_cache() -> int:
             remove_file(cache_folder() / name)
         except OSError as error:
             failures.append(error)
-    for folder in (cache_folder() / COMPILED).glob("*"):
+    for folder in sorted(filter(Path.is_dir, (cache_folder() / COMPILED).rglob("*")), reverse=True):
         with contextlib.suppress(OSError):  # another process has just compiled something
             folder.rmdir()
     if failures:

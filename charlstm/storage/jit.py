@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+import hashlib
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -14,17 +17,28 @@ from charlstm.storage.cache import compiled_folder
 def compile_cached(function: Any, fastmath: str = "contract") -> Any:
     """Compile a function at its first call and keep the result for later processes in the cache folder.
 
-    If the user has set NUMBA_CACHE_DIR, that is the folder. If it cannot be written to, nothing is kept.
+    If the user has set NUMBA_CACHE_DIR, that is the folder. If it cannot be written to, nothing is kept. There is a
+    folder for each state of the modules next to that of the function: numba itself would load what it has compiled
+    when another module has changed whose functions are inlined.
     """
     own = numba.config.CACHE_DIR
     folder = own or compiled_folder()
     try:
-        numba.config.CACHE_DIR = str(folder)  # read when the function is decorated, and by no other function
+        # read when the function is decorated, and by no other function
+        numba.config.CACHE_DIR = str(Path(folder or "") / identify_modules(Path(function.__code__.co_filename).parent))
         return numba.njit(cache=folder is not None, **numba_options(fastmath))(function)
     except RuntimeError:  # numba has found no folder to write to
         return numba.njit(**numba_options(fastmath))(function)
     finally:
         numba.config.CACHE_DIR = own
+
+
+@cache
+def identify_modules(folder: Path) -> str:
+    """Return a name for the present state of the modules in a folder."""
+    files = [(path.name, path.stat()) for path in sorted(folder.glob("*.py"))]
+    states = [(name, state.st_size, state.st_mtime_ns) for name, state in files]
+    return hashlib.sha256(repr(states).encode()).hexdigest()[:16]
 
 
 def compile_inline(function: Any, fastmath: str = "contract") -> Any:

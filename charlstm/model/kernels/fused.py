@@ -1,8 +1,18 @@
-"""The element-wise part of a step of the LSTM and the GRU, compiled by numba into one pass over memory.
+"""The LSTM, the GRU and Elman's network over all steps of a sequence, compiled by numba.
 
-The equations are those of `lstm.py` and `gru.py`; on a CPU this replaces their tensor operations. Each tensor operation
-is fast, but a step has ten of them, and in narrow layers and small batches calling them costs more than the matrix
-products. Arrays are read and written in their own type; the arithmetic is in float32.
+The equations are those of `lstm.py`, `gru.py` and `rnn.py`; on a CPU these functions replace their tensor operations.
+Each of those is fast, but a step has ten of them, and in narrow layers and small batches calling them costs more than
+the matrix products.
+
+Each thread computes some of the units of some of the sequences, from the first step to the last (`team.py`). The
+weights of its units then stay in the cache of its core. Threads that share sequences wait for each other once a step.
+
+Common arguments:
+    panels: the recurrent matrix, or for the backward pass its transpose, as `pack_blocks` returns it.
+    inputs: what the product of step t reads, in words [2, B, words] at t mod 2: a thread may be one step ahead.
+    keep: k_t as in `resets.py` [T, B], or empty if no sequence restarts.
+    part: the share of this thread, as in `team.py`.
+Arrays are read and written in their own type; the arithmetic is in float32.
 """
 
 # mypy: disable-error-code=untyped-decorator
@@ -11,226 +21,430 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
-from llvmlite import ir
+import torch
 from numba import types
-from numba.extending import intrinsic, overload
-from torch import Tensor, bfloat16, uint16
+from numba.extending import overload
+from torch import Tensor
 
+from charlstm.model.kernels.arithmetic import NumbaArray, f32, fast_sigmoid, fast_tanh, load_float, store_float
+from charlstm.model.kernels.panels import WIDTH, WORD_BYTES, add_product, address_of, count_words, pack
+from charlstm.model.kernels.resets import Resets
+from charlstm.model.kernels.team import SharedWork, TeamFunction, call_in_team, run_team, wait_for_team
 from charlstm.storage.jit import compile_cached, compile_inline
 
-f32 = np.float32
-NumbaArray = Any
-"""A NumPy array of float32, or of uint16 that holds the bits of bfloat16, a type that NumPy lacks."""
+TeamFunctions = tuple[TeamFunction, TeamFunction]
+"""The forward and the backward pass of a cell."""
 
 
-def to_numba_array(a: Tensor) -> NumbaArray:
-    """Return the tensor's memory as a NumPy array, without a copy."""
-    a = a.detach()
-    return (a.view(uint16) if a.dtype == bfloat16 else a).numpy()
+def run_forward(
+    functions: tuple[TeamFunction, TeamFunction], w: Tensor, resets: Resets, h: Tensor, *arrays: Tensor
+) -> None:
+    """Run the forward pass of a cell.
 
-
-@intrinsic
-def float_of_bits(context: Any, bits: Any) -> Any:
-    """Reinterpret 32 bits as a float32."""
-    return types.float32(types.uint32), lambda _context, builder, _signature, arguments: builder.bitcast(
-        arguments[0], ir.FloatType()
-    )
-
-
-@intrinsic
-def bits_of_float(context: Any, number: Any) -> Any:
-    """Reinterpret a float32 as 32 bits."""
-    return types.uint32(types.float32), lambda _context, builder, _signature, arguments: builder.bitcast(
-        arguments[0], ir.IntType(32)
-    )
-
-
-def load_float(a: NumbaArray, k: int) -> Any:
-    """Return a[k] as float32."""
-
-
-@overload(load_float, inline="always", strict=False)
-def _load_float(a: Any, k: Any) -> Any:
-    if a.dtype == types.uint16:
-        return lambda a, k: float_of_bits(np.uint32(a[k]) << np.uint32(16))
-    return lambda a, k: a[k]
-
-
-def store_float(a: NumbaArray, k: int, number: Any) -> None:
-    """Set a[k] to the number, rounded to the nearest, ties to even."""
-
-
-@overload(store_float, inline="always", strict=False)
-def _store_float(a: Any, k: Any, number: Any) -> Any:
-    if a.dtype == types.uint16:
-
-        def rounded(a: Any, k: Any, number: Any) -> None:
-            bits = bits_of_float(number)
-            a[k] = np.uint16((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
-
-        return rounded
-
-    def exact(a: Any, k: Any, number: Any) -> None:
-        a[k] = number
-
-    return exact
-
-
-@numba.njit(inline="always")
-def exp_minus(x: Any) -> Any:
-    """Return exp(-x) with relative error 3e-7. x is clamped to [-87, 87]; NaN stays NaN.
-
-    It uses only arithmetic for which there are vector instructions. exp(-x) = 2^n exp(r), with n the integer nearest to
-    -x / ln 2 and |r| <= ln(2)/2, for which seven terms of the series are enough. Adding 1.5 * 2^23 leaves n in the last
-    bits of a float32, and the float32 with the bits (n + 127) << 23 is 2^n.
+    functions: `LSTM`, `GRU` or `ELMAN`.
+    w: the recurrent matrix [G*H, H].
+    h: the states [T+1, B, H]; the first is read, the others are written.
+    arrays: the other arguments of the function.
     """
-    x = f32(87) if x > f32(87) else x
-    x = f32(-87) if x < f32(-87) else x
-    shifted = x * f32(-1.4426950408889634) + f32(12582912)
-    n = shifted - f32(12582912)
-    r = (-x - n * f32(0.693359375)) + n * f32(2.12194440e-4)  # ln 2 in two parts; the product with the first is exact
-    e = r * f32(1 / 720) + f32(1 / 120)
-    e = e * r + f32(1 / 24)
-    e = e * r + f32(1 / 6)
-    e = e * r + f32(0.5)
-    e = e * r + f32(1)
-    e = e * r + f32(1)
-    power = float_of_bits((bits_of_float(shifted) << np.uint32(23)) + np.uint32(127 << 23))
-    return e * power
+    batch, hidden = h.shape[1:]
+    panels = pack_blocks(w, hidden)
+    inputs = torch.zeros(2, batch, count_words(panels), dtype=panels.dtype)
+    first = h[0] if resets.keep is None else h[0] * resets.keep[0]
+    inputs[0].view(first.dtype if panels.dtype != torch.float32 else torch.float32)[:, :hidden] = first
+    run_team(
+        functions[0], SharedWork(batch, hidden, WIDTH, panels.nbytes), h, *arrays, panels, inputs, find_kept(resets)
+    )
 
 
-@numba.njit(inline="always")
-def fast_sigmoid(x: Any) -> Any:
-    return f32(1) / (f32(1) + exp_minus(x))
+def run_backward(
+    functions: tuple[TeamFunction, TeamFunction], w: Tensor, resets: Resets, dh: Tensor, *arrays: Tensor
+) -> None:
+    """Run the backward pass of a cell.
+
+    functions: `LSTM`, `GRU` or `ELMAN`.
+    w: the recurrent matrix [G*H, H].
+    dh: the gradient of the last state [B, H], which becomes that of the first.
+    arrays: the other arguments of the function.
+    """
+    batch, hidden = dh.shape
+    panels = pack_blocks(w.t(), hidden)
+    inputs = torch.zeros(2, batch, count_words(panels), dtype=panels.dtype)
+    run_team(
+        functions[1], SharedWork(batch, hidden, WIDTH, panels.nbytes), dh, *arrays, panels, inputs, find_kept(resets)
+    )
 
 
-@numba.njit(inline="always")
-def fast_tanh(x: Any) -> Any:
-    return f32(2) * fast_sigmoid(f32(2) * x) - f32(1)
+def pack_blocks(w: Tensor, hidden: int) -> Tensor:
+    """Return the panels of a matrix [G*H, N]. Each of the G blocks begins with a panel."""
+    if padding := -hidden % WIDTH:
+        blocks = w.reshape(-1, hidden, w.shape[1])
+        w = torch.nn.functional.pad(blocks, (0, 0, 0, padding)).flatten(0, 1)
+    return pack(w)
 
 
-# Functions of one row: its blocks are separate arguments, so that the compiler sees that they do not overlap.
+def find_kept(resets: Resets) -> Tensor:
+    return torch.empty(0, 0, dtype=torch.bool) if resets.keep is None else resets.keep[..., 0].contiguous()
+
+
+def count_numbers(inputs: NumbaArray) -> Any:
+    """Return how many numbers a row of the inputs has: one or two in each word."""
+
+
+@overload(count_numbers, inline="always", strict=False)
+def _count_numbers(inputs: Any) -> Any:
+    if inputs.dtype == types.float32:
+        return lambda inputs: inputs.shape[2]
+    return lambda inputs: 2 * inputs.shape[2]
+
+
+@compile_inline
+def kept(keep: NumbaArray, t: int, b: int) -> Any:
+    """Return k_t of a sequence as a float, 1 after the last step."""
+    return f32(0) if len(keep) > t and not keep[t, b] else f32(1)
+
+
+@compile_inline
+def clear(a: NumbaArray) -> None:
+    for k in range(a.size):
+        store_float(a, k, f32(0))
+
+
+@compile_inline
+def multiply_panels(panels: NumbaArray, inputs: NumbaArray, t: int, part: Any, product: NumbaArray) -> None:
+    """Add the products with the units of a part, of each of G blocks, to `product` [G, b, units]."""
+    blocks, rows, units = product.shape
+    words = inputs.shape[2]
+    x = address_of(inputs) + ((t % 2) * inputs.shape[1] + part.first) * words * WORD_BYTES
+    for block in range(blocks):
+        panel = block * (len(panels) // blocks) + part.start // WIDTH
+        add_product(panels, panel, units, x, rows, address_of(product) + block * rows * units * WORD_BYTES)
+
+
+# The functions of a row take the index of its first element after each array.
 
 
 @compile_inline
 def lstm_row(
-    a_i: NumbaArray, a_f: NumbaArray, a_g: NumbaArray, a_o: NumbaArray,
-    c: NumbaArray, tanh_c: NumbaArray, h: NumbaArray, cell_state: NumbaArray,
+    units: int, gates: NumbaArray, a: int, n: int, product: NumbaArray, m: int, block: int,
+    c: NumbaArray, h: NumbaArray, after: int, tanh_c: NumbaArray, now: int, cell_state: NumbaArray, own: int,
+    k_t: Any, inputs: NumbaArray, word: int, k_next: Any,
 ) -> None:  # fmt: skip
-    for k in range(len(cell_state)):
-        i, f = fast_sigmoid(load_float(a_i, k)), fast_sigmoid(load_float(a_f, k))
-        g, o = fast_tanh(load_float(a_g, k)), fast_sigmoid(load_float(a_o, k))
-        c_k = f * cell_state[k] + i * g
+    for k in range(units):
+        i = fast_sigmoid(load_float(gates, a + k) + load_float(product, m + k))
+        f = fast_sigmoid(load_float(gates, a + n + k) + load_float(product, m + block + k))
+        g = fast_tanh(load_float(gates, a + 2 * n + k) + load_float(product, m + 2 * block + k))
+        o = fast_sigmoid(load_float(gates, a + 3 * n + k) + load_float(product, m + 3 * block + k))
+        c_k = f * k_t * load_float(cell_state, own + k) + i * g
         tanh_c_k = fast_tanh(c_k)
-        store_float(a_i, k, i)
-        store_float(a_f, k, f)
-        store_float(a_g, k, g)
-        store_float(a_o, k, o)
-        cell_state[k] = c_k
-        store_float(c, k, c_k)
-        store_float(tanh_c, k, tanh_c_k)
-        store_float(h, k, o * tanh_c_k)
+        h_k = o * tanh_c_k
+        store_float(gates, a + k, i)
+        store_float(gates, a + n + k, f)
+        store_float(gates, a + 2 * n + k, g)
+        store_float(gates, a + 3 * n + k, o)
+        store_float(cell_state, own + k, c_k)
+        store_float(c, after + k, c_k)
+        store_float(tanh_c, now + k, tanh_c_k)
+        store_float(h, after + k, h_k)
+        store_float(inputs, word + k, k_next * h_k)
 
 
 @compile_cached
-def fused_lstm(a: NumbaArray, c: NumbaArray, tanh_c: NumbaArray, h: NumbaArray, cell_state: NumbaArray) -> None:
-    """Compute `lstm.apply_gates`."""
-    n = cell_state.shape[1]
-    for b in range(len(cell_state)):
-        x = a[b]
-        lstm_row(x[:n], x[n : 2 * n], x[2 * n : 3 * n], x[3 * n :], c[b], tanh_c[b], h[b], cell_state[b])
+def lstm_forward(
+    part: Any, h: NumbaArray, x: NumbaArray, c: NumbaArray, tanh_c: NumbaArray, cell_state: NumbaArray,
+    panels: NumbaArray, inputs: NumbaArray, keep: NumbaArray,
+) -> None:  # fmt: skip
+    """Compute `lstm.forward`: x becomes the gates; writes h, c and tanh(c) of all steps, and the last cell state."""
+    steps, batch, n = tanh_c.shape
+    rows, units, numbers = part.last - part.first, part.end - part.start, count_numbers(inputs)
+    product = np.empty((4, rows, units), f32)
+    for t in range(steps):
+        clear(product)
+        multiply_panels(panels, inputs, t, part, product)
+        for b in range(part.first, part.last):
+            now = (t * batch + b) * n + part.start
+            lstm_row(
+                units, x, (t * batch + b) * 4 * n + part.start, n, product, (b - part.first) * units, rows * units,
+                c, h, now + batch * n, tanh_c, now, cell_state, b * n + part.start,
+                kept(keep, t, b), inputs, ((t + 1) % 2 * batch + b) * numbers + part.start, kept(keep, t + 1, b),
+            )  # fmt: skip
+        wait_for_team(part.barrier)
 
 
 @compile_inline
 def lstm_row_backward(
-    dy: NumbaArray, gate_i: NumbaArray, gate_f: NumbaArray, gate_g: NumbaArray, gate_o: NumbaArray,
-    c_prev: NumbaArray, tanh_c: NumbaArray,
-    da_i: NumbaArray, da_f: NumbaArray, da_g: NumbaArray, da_o: NumbaArray, dh: NumbaArray, dc: NumbaArray,
+    units: int, dy: NumbaArray, now: int, gates: NumbaArray, a: int, n: int,
+    c: NumbaArray, tanh_c: NumbaArray, k_t: Any, da: NumbaArray, dh: NumbaArray, m: int, dc: NumbaArray, own: int,
+    inputs: NumbaArray, word: int,
 ) -> None:  # fmt: skip
-    for k in range(len(dc)):
-        i, f, g = load_float(gate_i, k), load_float(gate_f, k), load_float(gate_g, k)
-        o, t = load_float(gate_o, k), load_float(tanh_c, k)
-        dh_k = load_float(dh, k) + load_float(dy, k)
-        dc_k = dc[k] + dh_k * o * (f32(1) - t * t)
-        store_float(da_i, k, dc_k * g * i * (f32(1) - i))
-        store_float(da_f, k, dc_k * load_float(c_prev, k) * f * (f32(1) - f))
-        store_float(da_g, k, dc_k * i * (f32(1) - g * g))
-        store_float(da_o, k, dh_k * t * o * (f32(1) - o))
-        dc[k] = dc_k * f
+    for k in range(units):
+        i, f = load_float(gates, a + k), load_float(gates, a + n + k)
+        g, o = load_float(gates, a + 2 * n + k), load_float(gates, a + 3 * n + k)
+        t = load_float(tanh_c, now + k)
+        dh_k = load_float(dh, m + k) + load_float(dy, now + k)
+        dc_k = load_float(dc, own + k) + dh_k * o * (f32(1) - t * t)
+        da_i = dc_k * g * i * (f32(1) - i)
+        da_f = k_t * dc_k * load_float(c, now + k) * f * (f32(1) - f)
+        da_g = dc_k * i * (f32(1) - g * g)
+        da_o = dh_k * t * o * (f32(1) - o)
+        store_float(da, a + k, da_i)
+        store_float(da, a + n + k, da_f)
+        store_float(da, a + 2 * n + k, da_g)
+        store_float(da, a + 3 * n + k, da_o)
+        store_float(inputs, word + k, da_i)
+        store_float(inputs, word + n + k, da_f)
+        store_float(inputs, word + 2 * n + k, da_g)
+        store_float(inputs, word + 3 * n + k, da_o)
+        store_float(dc, own + k, k_t * dc_k * f)
+        store_float(dh, m + k, f32(0))
 
 
 @compile_cached
-def fused_lstm_backward(
-    dy: NumbaArray, gates: NumbaArray, c_prev: NumbaArray, tanh_c: NumbaArray,
-    da: NumbaArray, dh: NumbaArray, dc: NumbaArray,
+def lstm_backward(
+    part: Any, dh: NumbaArray, dy: NumbaArray, gates: NumbaArray, c: NumbaArray, tanh_c: NumbaArray, da: NumbaArray,
+    dc: NumbaArray, panels: NumbaArray, inputs: NumbaArray, keep: NumbaArray,
 ) -> None:  # fmt: skip
-    """Compute `lstm.apply_gates_backward`, except that `dh` stays as it is."""
-    n = dc.shape[1]
-    for b in range(len(dc)):
-        x, d = gates[b], da[b]
-        lstm_row_backward(
-            dy[b], x[:n], x[n : 2 * n], x[2 * n : 3 * n], x[3 * n :], c_prev[b], tanh_c[b],
-            d[:n], d[n : 2 * n], d[2 * n : 3 * n], d[3 * n :], dh[b], dc[b],
-        )  # fmt: skip
+    """Compute `lstm.backward` without the gradient of W. The gradients of the states become those of the first ones."""
+    steps, batch, n = dy.shape
+    units, numbers = part.end - part.start, count_numbers(inputs)
+    own = np.empty((1, part.last - part.first, units), f32)
+    copy_own(own, dh, part, True)
+    for t in range(steps - 1, -1, -1):
+        for b in range(part.first, part.last):
+            now, at = (t * batch + b) * n + part.start, (t * batch + b) * 4 * n + part.start
+            lstm_row_backward(
+                units, dy, now, gates, at, n, c, tanh_c, kept(keep, t, b), da, own, (b - part.first) * units,
+                dc, b * n + part.start, inputs, (t % 2 * batch + b) * numbers + part.start,
+            )  # fmt: skip
+        wait_for_team(part.barrier)
+        multiply_panels(panels, inputs, t, part, own)
+        reset_own(own, keep, t, part)
+    copy_own(own, dh, part, False)
+
+
+@compile_inline
+def copy_own(own: NumbaArray, dh: NumbaArray, part: Any, is_read: bool) -> None:
+    """Copy the gradients of the states of a part [B, H] to `own` [1, b, units], or back."""
+    rows, units, hidden = own.shape[1], own.shape[2], dh.shape[1]
+    for b in range(rows):
+        at = (part.first + b) * hidden + part.start
+        for k in range(units):
+            if is_read:
+                store_float(own, b * units + k, load_float(dh, at + k))
+            else:
+                store_float(dh, at + k, load_float(own, b * units + k))
+
+
+@compile_inline
+def reset_own(own: NumbaArray, keep: NumbaArray, t: int, part: Any) -> None:
+    """Multiply the gradients of the states before step t by k_t."""
+    if len(keep) > 0:
+        units = own.shape[2]
+        for b in range(own.shape[1]):
+            k_t = kept(keep, t, part.first + b)
+            for k in range(units):
+                store_float(own, b * units + k, k_t * load_float(own, b * units + k))
+
+
+@compile_inline
+def set_to_bias(product: NumbaArray, bias: NumbaArray, start: int) -> None:
+    """Set `product` [G, b, units] to the parts of a bias [G*H]."""
+    blocks, rows, units = product.shape
+    for block in range(blocks):
+        for b in range(rows):
+            for k in range(units):
+                bias_k = load_float(bias, block * (len(bias) // blocks) + start + k)
+                store_float(product, (block * rows + b) * units + k, bias_k)
 
 
 @compile_inline
 def gru_row(
-    x_r: NumbaArray, x_z: NumbaArray, x_n: NumbaArray, m_r: NumbaArray, m_z: NumbaArray, m_n: NumbaArray,
-    saved_m_n: NumbaArray, h: NumbaArray, hidden: NumbaArray,
+    units: int, gates: NumbaArray, a: int, n: int, product: NumbaArray, m: int, block: int,
+    m_n: NumbaArray, now: int, h: NumbaArray, after: int, hidden: NumbaArray, own: int,
+    k_t: Any, inputs: NumbaArray, word: int, k_next: Any,
 ) -> None:  # fmt: skip
-    for k in range(len(hidden)):
-        product = load_float(m_n, k)
-        r = fast_sigmoid(load_float(x_r, k) + load_float(m_r, k))
-        z = fast_sigmoid(load_float(x_z, k) + load_float(m_z, k))
-        n = fast_tanh(load_float(x_n, k) + r * product)
-        h_k = n + z * (hidden[k] - n)
-        store_float(x_r, k, r)
-        store_float(x_z, k, z)
-        store_float(x_n, k, n)
-        store_float(saved_m_n, k, product)
-        store_float(h, k, h_k)
-        hidden[k] = h_k
+    for k in range(units):
+        m_k = load_float(product, m + 2 * block + k)
+        r = fast_sigmoid(load_float(gates, a + k) + load_float(product, m + k))
+        z = fast_sigmoid(load_float(gates, a + n + k) + load_float(product, m + block + k))
+        n_k = fast_tanh(load_float(gates, a + 2 * n + k) + r * m_k)
+        h_k = n_k + z * (k_t * load_float(hidden, own + k) - n_k)
+        store_float(gates, a + k, r)
+        store_float(gates, a + n + k, z)
+        store_float(gates, a + 2 * n + k, n_k)
+        store_float(m_n, now + k, m_k)
+        store_float(h, after + k, h_k)
+        store_float(hidden, own + k, h_k)
+        store_float(inputs, word + k, k_next * h_k)
 
 
 @compile_cached
-def fused_gru(x: NumbaArray, m_n: NumbaArray, h: NumbaArray, m: NumbaArray, hidden: NumbaArray) -> None:
-    """Compute `gru.apply_gates`."""
-    n = hidden.shape[1]
-    for b in range(len(hidden)):
-        x_b, m_b = x[b], m[b]
-        gru_row(
-            x_b[:n], x_b[n : 2 * n], x_b[2 * n :], m_b[:n], m_b[n : 2 * n], m_b[2 * n :], m_n[b], h[b], hidden[b]
-        )  # fmt: skip
+def gru_forward(
+    part: Any, h: NumbaArray, x: NumbaArray, m_n: NumbaArray, hidden: NumbaArray, bias: NumbaArray,
+    panels: NumbaArray, inputs: NumbaArray, keep: NumbaArray,
+) -> None:  # fmt: skip
+    """Compute `gru.gru_forward`: x becomes the gates; writes m_n and h of all steps, and the last state."""
+    steps, batch, n = m_n.shape
+    rows, units, numbers = part.last - part.first, part.end - part.start, count_numbers(inputs)
+    product = np.empty((3, rows, units), f32)
+    for t in range(steps):
+        set_to_bias(product, bias, part.start)
+        multiply_panels(panels, inputs, t, part, product)
+        for b in range(part.first, part.last):
+            now = (t * batch + b) * n + part.start
+            gru_row(
+                units, x, (t * batch + b) * 3 * n + part.start, n, product, (b - part.first) * units, rows * units,
+                m_n, now, h, now + batch * n, hidden, b * n + part.start,
+                kept(keep, t, b), inputs, ((t + 1) % 2 * batch + b) * numbers + part.start, kept(keep, t + 1, b),
+            )  # fmt: skip
+        wait_for_team(part.barrier)
 
 
 @compile_inline
 def gru_row_backward(
-    dy: NumbaArray, gate_r: NumbaArray, gate_z: NumbaArray, gate_n: NumbaArray, h_prev: NumbaArray, m_n: NumbaArray,
-    dm_r: NumbaArray, dm_z: NumbaArray, dm_n: NumbaArray, da_n: NumbaArray, dh: NumbaArray,
+    units: int, dy: NumbaArray, now: int, gates: NumbaArray, a: int, n: int, h: NumbaArray, m_n: NumbaArray, k_t: Any,
+    dm: NumbaArray, da_n: NumbaArray, dh: NumbaArray, m: int, inputs: NumbaArray, word: int,
 ) -> None:  # fmt: skip
-    for k in range(len(dh)):
-        r, z, n = load_float(gate_r, k), load_float(gate_z, k), load_float(gate_n, k)
-        dh_k = dh[k] + load_float(dy, k)
-        da_n_k = dh_k * (f32(1) - z) * (f32(1) - n * n)
-        store_float(dm_r, k, da_n_k * load_float(m_n, k) * r * (f32(1) - r))
-        store_float(dm_z, k, dh_k * (load_float(h_prev, k) - n) * z * (f32(1) - z))
-        store_float(dm_n, k, da_n_k * r)
-        store_float(da_n, k, da_n_k)
-        dh[k] = dh_k * z
+    for k in range(units):
+        r, z, n_k = load_float(gates, a + k), load_float(gates, a + n + k), load_float(gates, a + 2 * n + k)
+        dh_k = load_float(dh, m + k) + load_float(dy, now + k)
+        da_k = dh_k * (f32(1) - z) * (f32(1) - n_k * n_k)
+        dm_r = da_k * load_float(m_n, now + k) * r * (f32(1) - r)
+        dm_z = dh_k * (k_t * load_float(h, now + k) - n_k) * z * (f32(1) - z)
+        dm_n = da_k * r
+        store_float(dm, a + k, dm_r)
+        store_float(dm, a + n + k, dm_z)
+        store_float(dm, a + 2 * n + k, dm_n)
+        store_float(da_n, now + k, da_k)
+        store_float(inputs, word + k, dm_r)
+        store_float(inputs, word + n + k, dm_z)
+        store_float(inputs, word + 2 * n + k, dm_n)
+        store_float(dh, m + k, dh_k * z)
 
 
 @compile_cached
-def fused_gru_backward(
-    dy: NumbaArray, gates: NumbaArray, h_prev: NumbaArray, m_n: NumbaArray,
-    dm: NumbaArray, da_n: NumbaArray, dh: NumbaArray,
+def gru_backward(
+    part: Any, dh: NumbaArray, dy: NumbaArray, gates: NumbaArray, h: NumbaArray, m_n: NumbaArray, dm: NumbaArray,
+    da_n: NumbaArray, panels: NumbaArray, inputs: NumbaArray, keep: NumbaArray,
 ) -> None:  # fmt: skip
-    """Compute `gru.apply_gates_backward`."""
-    n = dh.shape[1]
-    for b in range(len(dh)):
-        x, d = gates[b], dm[b]
-        gru_row_backward(
-            dy[b], x[:n], x[n : 2 * n], x[2 * n :], h_prev[b], m_n[b], d[:n], d[n : 2 * n], d[2 * n :], da_n[b], dh[b]
-        )  # fmt: skip
+    """Compute `gru.gru_backward` without the gradients of W and b. `dh` becomes the gradient of the first state."""
+    steps, batch, n = dy.shape
+    units, numbers = part.end - part.start, count_numbers(inputs)
+    own = np.empty((1, part.last - part.first, units), f32)
+    copy_own(own, dh, part, True)
+    for t in range(steps - 1, -1, -1):
+        for b in range(part.first, part.last):
+            now, at = (t * batch + b) * n + part.start, (t * batch + b) * 3 * n + part.start
+            gru_row_backward(
+                units, dy, now, gates, at, n, h, m_n, kept(keep, t, b), dm, da_n, own, (b - part.first) * units,
+                inputs, (t % 2 * batch + b) * numbers + part.start,
+            )  # fmt: skip
+        wait_for_team(part.barrier)
+        multiply_panels(panels, inputs, t, part, own)
+        reset_own(own, keep, t, part)
+    copy_own(own, dh, part, False)
+
+
+@compile_inline
+def elman_row(
+    units: int, x: NumbaArray, now: int, product: NumbaArray, m: int, h: NumbaArray, after: int,
+    inputs: NumbaArray, word: int, k_next: Any,
+) -> None:  # fmt: skip
+    for k in range(units):
+        h_k = fast_tanh(load_float(x, now + k) + load_float(product, m + k))
+        store_float(h, after + k, h_k)
+        store_float(inputs, word + k, k_next * h_k)
+
+
+@compile_cached
+def elman_forward(
+    part: Any, h: NumbaArray, x: NumbaArray, panels: NumbaArray, inputs: NumbaArray, keep: NumbaArray
+) -> None:
+    """Compute `rnn.elman_forward`: writes h of all steps."""
+    steps, batch, n = x.shape
+    rows, units, numbers = part.last - part.first, part.end - part.start, count_numbers(inputs)
+    product = np.empty((1, rows, units), f32)
+    for t in range(steps):
+        clear(product)
+        multiply_panels(panels, inputs, t, part, product)
+        for b in range(part.first, part.last):
+            now = (t * batch + b) * n + part.start
+            elman_row(
+                units, x, now, product, (b - part.first) * units, h, now + batch * n,
+                inputs, ((t + 1) % 2 * batch + b) * numbers + part.start, kept(keep, t + 1, b),
+            )  # fmt: skip
+        wait_for_team(part.barrier)
+
+
+@compile_inline
+def elman_row_backward(
+    units: int, dy: NumbaArray, da: NumbaArray, now: int, h: NumbaArray, after: int, dh: NumbaArray, m: int,
+    inputs: NumbaArray, word: int,
+) -> None:  # fmt: skip
+    for k in range(units):
+        h_k = load_float(h, after + k)
+        da_k = (load_float(dh, m + k) + load_float(dy, now + k)) * (f32(1) - h_k * h_k)
+        store_float(da, now + k, da_k)
+        store_float(inputs, word + k, da_k)
+        store_float(dh, m + k, f32(0))
+
+
+@compile_cached
+def elman_backward(
+    part: Any, dh: NumbaArray, dy: NumbaArray, h: NumbaArray, da: NumbaArray,
+    panels: NumbaArray, inputs: NumbaArray, keep: NumbaArray,
+) -> None:  # fmt: skip
+    """Compute `rnn.elman_backward` without the gradient of W. `dh` becomes the gradient of the first state."""
+    steps, batch, n = dy.shape
+    units, numbers = part.end - part.start, count_numbers(inputs)
+    own = np.empty((1, part.last - part.first, units), f32)
+    copy_own(own, dh, part, True)
+    for t in range(steps - 1, -1, -1):
+        for b in range(part.first, part.last):
+            now = (t * batch + b) * n + part.start
+            elman_row_backward(
+                units, dy, da, now, h, now + batch * n, own, (b - part.first) * units,
+                inputs, (t % 2 * batch + b) * numbers + part.start,
+            )  # fmt: skip
+        wait_for_team(part.barrier)
+        multiply_panels(panels, inputs, t, part, own)
+        reset_own(own, keep, t, part)
+    copy_own(own, dh, part, False)
+
+
+# The same on the threads of a team, which numba compiles for each function.
+
+
+@compile_cached
+def lstm_forward_team(team: Any, arguments: Any) -> None:
+    call_in_team(lstm_forward, team, arguments)
+
+
+@compile_cached
+def lstm_backward_team(team: Any, arguments: Any) -> None:
+    call_in_team(lstm_backward, team, arguments)
+
+
+@compile_cached
+def gru_forward_team(team: Any, arguments: Any) -> None:
+    call_in_team(gru_forward, team, arguments)
+
+
+@compile_cached
+def gru_backward_team(team: Any, arguments: Any) -> None:
+    call_in_team(gru_backward, team, arguments)
+
+
+@compile_cached
+def elman_forward_team(team: Any, arguments: Any) -> None:
+    call_in_team(elman_forward, team, arguments)
+
+
+@compile_cached
+def elman_backward_team(team: Any, arguments: Any) -> None:
+    call_in_team(elman_backward, team, arguments)
+
+
+LSTM = TeamFunction(lstm_forward, lstm_forward_team), TeamFunction(lstm_backward, lstm_backward_team)
+GRU = TeamFunction(gru_forward, gru_forward_team), TeamFunction(gru_backward, gru_backward_team)
+ELMAN = TeamFunction(elman_forward, elman_forward_team), TeamFunction(elman_backward, elman_backward_team)

@@ -28,12 +28,10 @@ first, which is why cuDNN has the other form.
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from torch import Tensor
 
-from charlstm.model.kernels.pointwise import KernelActivation, PointwiseOps, identity, load_fused_for, sigmoid_backward
+from charlstm.model.kernels.pointwise import KernelActivation, load_fused_for, sigmoid_backward
 from charlstm.model.kernels.product import RecurrentProduct
 from charlstm.model.kernels.resets import Resets
 from charlstm.model.kernels.sequence import (
@@ -53,16 +51,18 @@ def gru_forward(
     x: Tensor, state: TensorState, weights: TensorTuple, act: KernelActivation, resets: Resets
 ) -> tuple[Tensor, TensorState, TensorTuple]:
     w, b = weights
-    h, m = new_state_buffer(state[0].to(x.dtype), len(x)), x.new_empty(*x.shape[1:])
+    h = new_state_buffer(state[0].to(x.dtype), len(x))
     hidden, m_n = copy_for_accumulation(state[0]), torch.empty_like(h[1:])
-    ops, recurrence = choose_pointwise(x, act), RecurrentProduct(w, x.shape[1])
-    step_arrays, m_view, hidden_view = map(ops.view, (x, m_n, h[1:])), ops.view(m), ops.view(hidden)
-    for k, h_prev, *arrays in iterate_steps(resets.masks(len(x)), h[:-1], *step_arrays):
-        if k is not None:
-            h_prev = h_prev * k
-            hidden.mul_(k)
-        recurrence.add(b, h_prev, out=m)
-        ops.forward(*arrays, m_view, hidden_view)
+    if fused := load_fused_for(x, act):
+        fused.run_forward(fused.GRU, w, resets, h, x, m_n, hidden, b.float())
+    else:
+        m, recurrence = x.new_empty(*x.shape[1:]), RecurrentProduct(w, x.shape[1])
+        for k, h_prev, x_t, m_n_t, h_t in iterate_steps(resets.masks(len(x)), h[:-1], x, m_n, h[1:]):
+            if k is not None:
+                h_prev = h_prev * k
+                hidden.mul_(k)
+            recurrence.add(b, h_prev, out=m)
+            apply_gates(act, x_t, m_n_t, h_t, m, hidden)
     return h[1:], (hidden,), (x, h, m_n)
 
 
@@ -71,24 +71,21 @@ def gru_backward(
 ) -> tuple[Tensor, TensorState, TensorTuple]:
     (gates, h, m_n), (w, _) = saved, weights
     dm, dn, dh = torch.empty_like(gates), torch.empty_like(m_n), copy_for_accumulation(dstate[0])
-    h_before, product = resets.mask(h[:-1]), gates.new_empty(dh.shape)
-    ops, transposed = choose_pointwise(gates, act), RecurrentProduct(w.t(), gates.shape[1])
-    step_arrays, dh_view = map(ops.view, (dy, gates, h_before, m_n, dm, dn)), ops.view(dh)
-    for k, dm_t, *arrays in iterate_steps_reversed(resets.masks(len(dy)), dm, *step_arrays):
-        ops.backward(*arrays, dh_view)
-        dh.add_(transposed.multiply(dm_t, out=product))
-        if k is not None:
-            dh.mul_(k)
+    h_before = resets.mask(h[:-1])
+    if fused := load_fused_for(gates, act):
+        fused.run_backward(fused.GRU, w, resets, dh, dy, gates, h, m_n, dm, dn)
+    else:
+        product, transposed = gates.new_empty(dh.shape), RecurrentProduct(w.t(), gates.shape[1])
+        for k, dy_t, gates_t, h_prev, m_n_t, dm_t, dn_t in iterate_steps_reversed(
+            resets.masks(len(dy)), dy, gates, h_before, m_n, dm, dn
+        ):
+            apply_gates_backward(act, dy_t, gates_t, h_prev, m_n_t, dm_t, dn_t, dh)
+            dh.add_(transposed.multiply(dm_t, out=product))
+            if k is not None:
+                dh.mul_(k)
     dw, db = weight_gradient(dm, h_before), dm.sum((0, 1))
     dm[..., 2 * w.shape[1] :] = dn  # dm is dx from here on
     return dm, (dh,), (dw, db)
-
-
-def choose_pointwise(a: Tensor, act: KernelActivation) -> PointwiseOps:
-    """Return the element-wise part of a step for tensors like `a`: compiled, or as tensor operations."""
-    if fused := load_fused_for(a, act):
-        return PointwiseOps(fused.to_numba_array, fused.fused_gru, fused.fused_gru_backward)
-    return PointwiseOps(identity, partial(apply_gates, act), partial(apply_gates_backward, act))
 
 
 def apply_gates(act: KernelActivation, x: Tensor, m_n: Tensor, h: Tensor, m: Tensor, hidden: Tensor) -> None:

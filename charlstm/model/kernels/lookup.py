@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding
 
+from charlstm.model.kernels.pointwise import load_fused
 from charlstm.model.kernels.sequence import at_least_float32, merge_time_and_batch
 
 ATEN: Any = torch.ops.aten
@@ -33,7 +34,11 @@ class Lookup(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[None, Tensor]:
         (ids,) = ctx.saved_tensors
-        gradients, ids = merge_time_and_batch(dy), ids.flatten()
+        gradients, ids = merge_time_and_batch(dy.contiguous()), ids.flatten()
+        if load_fused() and dy.device.type == "cpu" and dy.dtype in (torch.float32, torch.bfloat16):
+            from charlstm.model.kernels.scatter import sum_rows
+
+            return None, sum_rows(gradients, ids, ctx.rows).to(ctx.dtype)
         chunk = max(CHUNK_ROWS, ctx.rows)
         sums = [
             ATEN.embedding_dense_backward(

@@ -22,15 +22,11 @@ added to a_t. The layer below, with output u, gets W_ih^T da_t, and W_ih gets su
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from torch import Tensor
 
 from charlstm.model.kernels.pointwise import (
     KernelActivation,
-    PointwiseOps,
-    identity,
     load_fused_for,
     sigmoid_backward,
     tanh_,
@@ -56,14 +52,16 @@ def forward(
     (w,) = weights
     h, c = new_state_buffer(state[0].to(x.dtype), len(x)), new_state_buffer(state[1].to(x.dtype), len(x))
     cell_state, tanh_c = copy_for_accumulation(state[1]), torch.empty_like(h[1:])
-    ops, recurrence = choose_pointwise(x, act), RecurrentProduct(w, x.shape[1])
-    step_arrays, cell_view = map(ops.view, (x, c[1:], tanh_c, h[1:])), ops.view(cell_state)
-    for k, a, h_prev, *arrays in iterate_steps(resets.masks(len(x)), x, h[:-1], *step_arrays):
-        if k is not None:
-            h_prev = h_prev * k
-            cell_state.mul_(k)
-        recurrence.add(a, h_prev, out=a)
-        ops.forward(*arrays, cell_view)
+    if fused := load_fused_for(x, act):
+        fused.run_forward(fused.LSTM, w, resets, h, x, c, tanh_c, cell_state)
+    else:
+        recurrence = RecurrentProduct(w, x.shape[1])
+        for k, a, h_prev, c_t, tanh_c_t, h_t in iterate_steps(resets.masks(len(x)), x, h[:-1], c[1:], tanh_c, h[1:]):
+            if k is not None:
+                h_prev = h_prev * k
+                cell_state.mul_(k)
+            recurrence.add(a, h_prev, out=a)
+            apply_gates(act, a, c_t, tanh_c_t, h_t, cell_state)
     return h[1:], (h[-1].clone(), cell_state), (x, h, c, tanh_c)
 
 
@@ -71,24 +69,21 @@ def backward(
     dy: Tensor, dstate: TensorState, saved: TensorTuple, weights: TensorTuple, act: KernelActivation, resets: Resets
 ) -> tuple[Tensor, TensorState, TensorTuple]:
     (gates, h, c, tanh_c), (w,) = saved, weights
-    da, dh, dc = torch.empty_like(gates), dstate[0].clone(), copy_for_accumulation(dstate[1])
-    ops, transposed = choose_pointwise(gates, act), RecurrentProduct(w.t(), gates.shape[1])
-    step_arrays = map(ops.view, (dy, gates, resets.mask(c[:-1]), tanh_c, da))
-    dh_view, dc_view = ops.view(dh), ops.view(dc)
-    for k, da_t, *arrays in iterate_steps_reversed(resets.masks(len(dy)), da, *step_arrays):
-        ops.backward(*arrays, dh_view, dc_view)
-        transposed.multiply(da_t, out=dh)
-        if k is not None:
-            dh.mul_(k)
-            dc.mul_(k)
+    da, dc = torch.empty_like(gates), copy_for_accumulation(dstate[1])
+    if fused := load_fused_for(gates, act):
+        dh = copy_for_accumulation(dstate[0])
+        fused.run_backward(fused.LSTM, w, resets, dh, dy, gates, c, tanh_c, da, dc)
+    else:
+        dh, transposed = dstate[0].clone(), RecurrentProduct(w.t(), gates.shape[1])
+        for k, dy_t, gates_t, c_prev, tanh_c_t, da_t in iterate_steps_reversed(
+            resets.masks(len(dy)), dy, gates, resets.mask(c[:-1]), tanh_c, da
+        ):
+            apply_gates_backward(act, dy_t, gates_t, c_prev, tanh_c_t, da_t, dh, dc)
+            transposed.multiply(da_t, out=dh)
+            if k is not None:
+                dh.mul_(k)
+                dc.mul_(k)
     return da, (dh, dc), (weight_gradient(da, resets.mask(h[:-1])),)
-
-
-def choose_pointwise(a: Tensor, act: KernelActivation) -> PointwiseOps:
-    """Return the element-wise part of a step for tensors like `a`: compiled, or as tensor operations."""
-    if fused := load_fused_for(a, act):
-        return PointwiseOps(fused.to_numba_array, fused.fused_lstm, fused.fused_lstm_backward)
-    return PointwiseOps(identity, partial(apply_gates, act), partial(apply_gates_backward, act))
 
 
 def apply_gates(act: KernelActivation, a: Tensor, c: Tensor, tanh_c: Tensor, h: Tensor, cell_state: Tensor) -> None:

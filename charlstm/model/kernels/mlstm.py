@@ -18,7 +18,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from charlstm.model.kernels.lstm import choose_pointwise
+from charlstm.model.kernels.lstm import apply_gates, apply_gates_backward
 from charlstm.model.kernels.pointwise import KernelActivation
 from charlstm.model.kernels.resets import Resets
 from charlstm.model.kernels.sequence import (
@@ -42,17 +42,15 @@ def forward(
     cell_state = copy_for_accumulation(state[1])
     tanh_c, v, m = (torch.empty_like(h[1:]) for _ in range(3))
     a, x_m = x[..., :gates], x[..., gates:]
-    ops = choose_pointwise(a, act)
-    step_arrays, cell_view = map(ops.view, (a, c[1:], tanh_c, h[1:])), ops.view(cell_state)
-    for k, a_t, x_m_t, v_t, m_t, h_prev, *arrays in iterate_steps(
-        resets.masks(len(x)), a, x_m, v, m, h[:-1], *step_arrays
+    for k, x_m_t, v_t, m_t, h_prev, a_t, c_t, tanh_c_t, h_t in iterate_steps(
+        resets.masks(len(x)), x_m, v, m, h[:-1], a, c[1:], tanh_c, h[1:]
     ):
         if k is not None:
             h_prev = h_prev * k
             cell_state.mul_(k)
         torch.mul(x_m_t, torch.mm(h_prev, w_m, out=v_t), out=m_t)
         a_t.addmm_(m_t, w)
-        ops.forward(*arrays, cell_view)
+        apply_gates(act, a_t, c_t, tanh_c_t, h_t, cell_state)
     return h[1:], (h[-1].clone(), cell_state), (x, h, c, tanh_c, v, m)
 
 
@@ -64,13 +62,10 @@ def backward(
     w, w_m = weights[0][:gates], weights[0][gates:]
     dx, dv, dh, dc = torch.empty_like(x), torch.empty_like(v), dstate[0].clone(), copy_for_accumulation(dstate[1])
     da, dx_m = dx[..., :gates], dx[..., gates:]
-    ops = choose_pointwise(da, act)
-    step_arrays = map(ops.view, (dy, x[..., :gates], resets.mask(c[:-1]), tanh_c, da))
-    dh_view, dc_view = ops.view(dh), ops.view(dc)
-    for k, x_m_t, v_t, da_t, dx_m_t, dv_t, *arrays in iterate_steps_reversed(
-        resets.masks(len(dy)), x[..., gates:], v, da, dx_m, dv, *step_arrays
+    for k, x_m_t, v_t, da_t, dx_m_t, dv_t, dy_t, gates_t, c_prev, tanh_c_t in iterate_steps_reversed(
+        resets.masks(len(dy)), x[..., gates:], v, da, dx_m, dv, dy, x[..., :gates], resets.mask(c[:-1]), tanh_c
     ):
-        ops.backward(*arrays, dh_view, dc_view)
+        apply_gates_backward(act, dy_t, gates_t, c_prev, tanh_c_t, da_t, dh, dc)
         dm = torch.mm(da_t, w, out=dh)
         torch.mul(dm, v_t, out=dx_m_t)
         torch.mul(dm, x_m_t, out=dv_t)

@@ -54,18 +54,6 @@ KERNEL_ACTIVATIONS = {
 }
 
 
-class PointwiseOps(NamedTuple):
-    """The element-wise part of one step of a cell, between two matrix products."""
-
-    view: Callable[[Tensor], Any]  # converts a tensor to the functions' array type, without a copy
-    forward: Callable[..., None]
-    backward: Callable[..., None]
-
-
-def identity(a: Tensor) -> Tensor:
-    return a
-
-
 @cache
 def load_fused() -> ModuleType | None:
     """Import `fused.py`. Returns None if numba is not installed or does not support the installed NumPy."""
@@ -79,8 +67,7 @@ def load_fused() -> ModuleType | None:
 def load_fused_for(a: Tensor, act: KernelActivation) -> ModuleType | None:
     """Return `fused.py` if it supports tensors like `a` and this activation, else None.
 
-    It supports contiguous float32 and bfloat16 tensors on a CPU, and tanh. For blocks of a wider array (mLSTM's) it
-    is no faster than tensor operations.
+    It supports contiguous float32 and bfloat16 tensors on a CPU, and tanh.
     """
     fits = a.device.type == "cpu" and a.dtype in (torch.float32, torch.bfloat16) and a.is_contiguous()
     return load_fused() if fits and act.apply_ == tanh_ else None

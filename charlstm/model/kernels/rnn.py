@@ -25,13 +25,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from charlstm.model.kernels.pointwise import KernelActivation, tanh_, tanh_backward
+from charlstm.model.kernels.pointwise import KernelActivation, load_fused_for, tanh_, tanh_backward
 from charlstm.model.kernels.product import RecurrentProduct
 from charlstm.model.kernels.resets import Resets
 from charlstm.model.kernels.sequence import (
     Kernel,
     TensorState,
     TensorTuple,
+    copy_for_accumulation,
     iterate_steps,
     iterate_steps_reversed,
     new_state_buffer,
@@ -43,11 +44,15 @@ def elman_forward(
     x: Tensor, state: TensorState, weights: TensorTuple, act: KernelActivation, resets: Resets
 ) -> tuple[Tensor, TensorState, TensorTuple]:
     (w,) = weights
-    h, recurrence = new_state_buffer(state[0].to(x.dtype), len(x)), RecurrentProduct(w, x.shape[1])
-    for k, x_t, h_prev, h_t in iterate_steps(resets.masks(len(x)), x, h[:-1], h[1:]):
-        if k is not None:
-            h_prev = h_prev * k
-        act.apply_(recurrence.add(x_t, h_prev, out=h_t))
+    h = new_state_buffer(state[0].to(x.dtype), len(x))
+    if fused := load_fused_for(x, act):
+        fused.run_forward(fused.ELMAN, w, resets, h, x)
+    else:
+        recurrence = RecurrentProduct(w, x.shape[1])
+        for k, x_t, h_prev, h_t in iterate_steps(resets.masks(len(x)), x, h[:-1], h[1:]):
+            if k is not None:
+                h_prev = h_prev * k
+            act.apply_(recurrence.add(x_t, h_prev, out=h_t))
     return h[1:], (h[-1].clone(),), (h,)
 
 
@@ -55,12 +60,17 @@ def elman_backward(
     dy: Tensor, dstate: TensorState, saved: TensorTuple, weights: TensorTuple, act: KernelActivation, resets: Resets
 ) -> tuple[Tensor, TensorState, TensorTuple]:
     (w,), (h,) = weights, saved
-    da, dh, transposed = torch.empty_like(dy), dstate[0].clone(), RecurrentProduct(w.t(), dy.shape[1])
-    for k, dy_t, h_t, da_t in iterate_steps_reversed(resets.masks(len(dy)), dy, h[1:], da):
-        act.backward(dh.add_(dy_t), h_t, da_t)
-        transposed.multiply(da_t, out=dh)
-        if k is not None:
-            dh.mul_(k)
+    da = torch.empty_like(dy)
+    if fused := load_fused_for(h, act):
+        dh = copy_for_accumulation(dstate[0])
+        fused.run_backward(fused.ELMAN, w, resets, dh, dy, h, da)
+    else:
+        dh, transposed = dstate[0].clone(), RecurrentProduct(w.t(), dy.shape[1])
+        for k, dy_t, h_t, da_t in iterate_steps_reversed(resets.masks(len(dy)), dy, h[1:], da):
+            act.backward(dh.add_(dy_t), h_t, da_t)
+            transposed.multiply(da_t, out=dh)
+            if k is not None:
+                dh.mul_(k)
     return da, (dh,), (weight_gradient(da, resets.mask(h[:-1])),)
 
 

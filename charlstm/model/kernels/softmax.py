@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from charlstm.model.kernels.fused import (
+from charlstm.model.kernels.arithmetic import (
     NumbaArray,
     bits_of_float,
     exp_minus,
