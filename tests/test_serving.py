@@ -246,7 +246,8 @@ def test_only_the_text_next_to_the_cursor_is_read(server: RunningServer) -> None
 REJECTED = [
     ({"model": "none"}, "model", 404),
     ({"prompt": 3}, "prompt", 400),
-    ({"prompt": [1, 2]}, "prompt", 400),
+    ({"prompt": [1, True]}, "prompt", 400),
+    ({"prompt": ["a", 2]}, "prompt", 400),
     ({"prompt": ["a"] * 65}, "prompt", 400),
     ({"prompt": "a" * 100_001}, "prompt", 400),
     ({"prompt": "\ud800"}, "prompt", 400),

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from charlstm.text_model import load
 from tests.support.command_line import charlstm
 from tests.support.modules import loaded_modules_after
 from tests.support.server import RunningServer, running_server
@@ -113,6 +114,24 @@ def test_an_evaluation_harness_finds_the_log_probabilities_of_a_continuation(ser
     tops = logprobs["top_logprobs"][len(context) : -1]
     assert len(scores) == len(continuation)
     assert all(score <= max(top.values()) for score, top in zip(scores, tops, strict=True))
+
+
+def test_an_evaluation_harness_scores_a_text_from_its_start(server: RunningServer, run: Path) -> None:
+    """As lm-eval's local-completions does with a remote tokenizer: it sends tokens, the start of a text first."""
+    headers, text = {"Authorization": f"Bearer {KEY}"}, "The clock in the hall"
+
+    def tokenize(text: str) -> list[int]:
+        body = {"prompt": text, "add_special_tokens": False}
+        tokens: list[int] = server.request("POST", "/tokenize", body, headers).json["tokens"]
+        return tokens
+
+    info = server.request("GET", "/tokenizer_info", headers=headers).json
+    assert info["eos_token"] == info["bos_token"]
+    [start] = tokenize(info["bos_token"])
+    request = {"model": "letters", "prompt": [[start, *tokenize(text)]], "echo": True, "max_tokens": 1, "logprobs": 1}
+    reply = server.request("POST", "/v1/completions", request, headers).json
+    scores = reply["choices"][0]["logprobs"]["token_logprobs"][1:-1]
+    assert sum(scores) == pytest.approx(load(run).score(text).sum(), abs=1e-3)
 
 
 @pytest.mark.long

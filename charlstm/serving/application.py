@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -21,7 +22,8 @@ from charlstm.serving.guard import Guard, read_object
 from charlstm.serving.infill import Infilling, InfillRequest
 from charlstm.serving.models import ServedModel, choose_model
 from charlstm.serving.page import HOME_POLICY, render_home, render_model_page
-from charlstm.serving.parameters import CompletionRequest
+from charlstm.serving.parameters import CompletionRequest, Fields
+from charlstm.serving.prompts import describe_tokenizer, detokenize, tokenize
 from charlstm.serving.responses import DelayedJSON
 from charlstm.serving.thread import BatchThread
 
@@ -70,6 +72,22 @@ class Service:
         work = Infilling(self.stepping, self.filling, choose_model(self.models, parsed.model), parsed)
         return DelayedJSON(work.run(), work.cancel)
 
+    async def tokenizer_info(self, request: Request) -> Response:
+        return JSONResponse(describe_tokenizer(choose_model(self.models, request.query_params.get("model"))))
+
+    async def tokenize(self, request: Request) -> Response:
+        values = await read_object(request)
+        return JSONResponse(tokenize(values, self.choose_model(values)))
+
+    async def detokenize(self, request: Request) -> Response:
+        values = await read_object(request)
+        return JSONResponse(detokenize(values, self.choose_model(values)))
+
+    def choose_model(self, values: Mapping[str, Any]) -> ServedModel:
+        """Return the model that a request names, or the first one. Raises ApiError."""
+        fields = Fields(values)
+        return choose_model(self.models, fields.get_text("model") if "model" in fields else None)
+
     @property
     def routes(self) -> list[Route]:
         return [
@@ -82,6 +100,9 @@ class Service:
             Route("/v1/completions", self.complete, methods=["POST"]),
             Route("/v1/chat/completions", self.chat, methods=["POST"]),
             Route("/infill", self.infill, methods=["POST"]),
+            Route("/tokenizer_info", self.tokenizer_info),
+            Route("/tokenize", self.tokenize, methods=["POST"]),
+            Route("/detokenize", self.detokenize, methods=["POST"]),
         ]
 
 

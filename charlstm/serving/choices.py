@@ -24,14 +24,19 @@ class Choice:
         self.index, self.model, self.with_scores = index, model, with_scores
         self.decoder, self.offset_decoder = (getincrementaldecoder("utf-8")("replace") for _ in range(2))
         self.text, self.finish_reason = "", ""
-        self.added: list[tuple[SymbolScore, int]] = []  # scores with the offset of their symbols in the text
+        self.added: list[tuple[SymbolScore | None, int]] = []  # with the offset in the text; None: the start of a text
         self.offset = 0
         self.held_back: deque[SymbolScore] = deque()  # of symbols that may be the start of a stop string
         self.written = 0  # bytes that were written and are not yet accounted for by a score
 
-    def add_prompt(self, text: str, scores: list[SymbolScore], offsets: list[int]) -> None:
-        """Begin the text with the prompt, as it was sent. `offsets` are those of the symbols that the model read."""
+    def add_prompt(self, text: str, scores: list[SymbolScore], offsets: list[int], *, starts: bool) -> None:
+        """Begin the text with the prompt, as it was sent. `offsets` are those of the symbols that the model read.
+
+        starts: the prompt begins with the token of the start of a text, which has no log-probability.
+        """
         self.text += text
+        if starts:
+            self.added.append((None, 0))
         self.added += zip(scores, offsets, strict=True)
         self.offset = len(text)
 
@@ -72,9 +77,9 @@ class Choice:
     def take_scores(self) -> dict[str, list[Any]]:
         names, (added, self.added) = self.model.token_names, (self.added, [])
         return {
-            "tokens": [names[score.symbol] for score, _ in added],
-            "token_logprobs": [round(score.log_probability, 6) for score, _ in added],
-            "top_logprobs": [name_likeliest(names, score) for score, _ in added],
+            "tokens": [names[score.symbol] if score else "" for score, _ in added],
+            "token_logprobs": [round(score.log_probability, 6) if score else None for score, _ in added],
+            "top_logprobs": [name_likeliest(names, score) if score else None for score, _ in added],
             "text_offset": [offset for _, offset in added],
         }
 

@@ -16,8 +16,8 @@ from charlstm.serving.errors import ApiError
 from charlstm.serving.filling import DEFAULT_GAP, FillingThread, cut_at_stop
 from charlstm.serving.jobs import Job, make_samples
 from charlstm.serving.models import ServedModel
-from charlstm.serving.offsets import find_prompt_offsets
 from charlstm.serving.parameters import CompletionRequest
+from charlstm.serving.prompts import parse_prompt
 from charlstm.serving.responses import DelayedJSON, EventStream
 from charlstm.serving.thread import BatchThread
 from charlstm.serving.work import Work
@@ -64,7 +64,7 @@ class Completion:
     ) -> None:
         self.filling, self.model, self.request = filling, model, request
         self.header = Header.create(model, request.seed)
-        self.prompts = [model.encode(prompt, request.unknown, "prompt") for prompt in request.prompts]
+        self.prompts = [parse_prompt(prompt, model, request.unknown) for prompt in request.prompts]
         model.encode(request.suffix, request.unknown, "suffix")
         self.length = self.choose_length()
         self.filled = 0  # characters before the suffix
@@ -86,7 +86,7 @@ class Completion:
                 f"max_tokens times the number of texts is {length * count:,}, more than {MAX_TOTAL:,}",
                 param="max_tokens",
             )
-        echoed = sum(map(len, self.prompts)) * request.n if request.echo else 0
+        echoed = sum(prompt.count for prompt in self.prompts) * request.n if request.echo else 0
         scores = (length * count + echoed) * ((request.logprobs or 0) + 1)
         if request.logprobs is not None and scores > MAX_SCORES:
             raise ApiError(
@@ -100,7 +100,8 @@ class Completion:
             return []
         bos = self.model.vocabulary.bos
         return [
-            Job([bos, *ids[:-1]], targets=ids, top=self.request.logprobs) if ids else Job([bos]) for ids in self.prompts
+            Job([bos, *prompt.ids[:-1]], targets=prompt.ids, top=self.request.logprobs) if prompt.ids else Job([bos])
+            for prompt in self.prompts
         ]
 
     def make_sampling_jobs(self) -> list[Job]:
@@ -110,8 +111,13 @@ class Completion:
             return []
         filters, bos = replace(request.filters, length=self.length), self.model.vocabulary.bos
         return [
-            Job([bos, *ids], filters, make_samples(self.header.seed, request.n, request.stops), top=request.logprobs)
-            for ids in self.prompts
+            Job(
+                [bos, *prompt.ids],
+                filters,
+                make_samples(self.header.seed, request.n, request.stops),
+                top=request.logprobs,
+            )
+            for prompt in self.prompts
         ]
 
     def respond(self) -> Response:
@@ -159,25 +165,31 @@ class Completion:
         scores = [job.prompt_scores for job in self.scoring.jobs]
         offsets = await asyncio.to_thread(self.locate_prompts) if scores else []
         for choice in self.choices:
-            prompt = choice.index // self.request.n
+            number = choice.index // self.request.n
             if self.request.echo:
-                scored = (scores[prompt], offsets[prompt]) if scores else ([], [])
-                choice.add_prompt(self.request.prompts[prompt], *scored)
+                prompt = self.prompts[number]
+                scored = (scores[number], offsets[number]) if scores else ([], [])
+                choice.add_prompt(prompt.text, *scored, starts=prompt.starts)
             if not self.sampling.jobs:
                 choice.finish_reason = "length"
 
     def locate_prompts(self) -> list[list[int]]:
         """Return the offsets of the symbols of each prompt, in its text."""
-        unknown = self.request.unknown
-        return [find_prompt_offsets(prompt, self.model, unknown) for prompt in self.request.prompts]
+        return [prompt.find_offsets(self.model, self.request.unknown) for prompt in self.prompts]
 
     async def fill_choices(self) -> None:
         """Fill the gap between each prompt and the suffix. There are fewer choices if fewer fillings are found."""
         request, filled = self.request, []
         longest = DEFAULT_GAP if request.max_tokens is None else request.max_tokens
-        for number, prompt in enumerate(request.prompts):
+        for number, prompt in enumerate(self.prompts):
             found = await self.filling.fill(
-                self.model, prompt, request.suffix, longest, request.n, seed=self.header.seed, unknown=request.unknown
+                self.model,
+                prompt.text,
+                request.suffix,
+                longest,
+                request.n,
+                seed=self.header.seed,
+                unknown=request.unknown,
             )
             for sample, text in enumerate(found):
                 choice = self.choice_of(number, sample)
@@ -190,6 +202,6 @@ class Completion:
         return self.choices[prompt * self.request.n + sample]
 
     def count_usage(self) -> dict[str, int]:
-        read = sum(map(len, self.prompts))
+        read = sum(prompt.count for prompt in self.prompts)
         written = self.filled + sum(sample.drawn for job in self.sampling.jobs for sample in job.samples)
         return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}

@@ -45,6 +45,7 @@ ENDPOINTS = {
     "POST /v1/completions": "continue a text, as OpenAI's API does",
     "POST /v1/chat/completions": "the same for clients that only chat",
     "POST /infill": "fill in at a cursor, as llama-server does",
+    "POST /tokenize": "the tokens of a text, as vLLM has it",
     "GET /health": "whether the server is up",
 }
 

@@ -71,6 +71,18 @@ class Fields:
             raise ApiError(f"{name} has {len(texts)} texts, more than {most}", param=name)
         return [check_text(name, text, longest) for text in texts]
 
+    def get_prompts(self, most: int, longest: int) -> list[str | tuple[int, ...]]:
+        """Return a text or the list of its tokens, or a list of those, as a list."""
+        value = self.values.get("prompt", [])
+        is_list = isinstance(value, list) and not (value and is_token(value[0]))
+        prompts = value if is_list else [value]
+        if len(prompts) > most:
+            raise ApiError(f"prompt has {len(prompts)} texts, more than {most}", param="prompt")
+        return [
+            check_tokens("prompt", each) if isinstance(each, list) else check_text("prompt", each, longest)
+            for each in prompts
+        ]
+
     def get_unknown(self) -> UnknownPolicy:
         value = self.get_text("unknown", "error")
         policy = next((policy for policy in UNKNOWN if policy == value), None)
@@ -98,6 +110,19 @@ class Fields:
         )
 
 
+def is_token(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def check_tokens(name: str, value: Any) -> tuple[int, ...]:
+    """Return tokens. Raises ApiError for something else, or too many."""
+    if not isinstance(value, list) or not all(map(is_token, value)):
+        reject_value(name, "tokens", value)
+    if len(value) > MAX_PROMPT_LENGTH:
+        raise ApiError(f"{name} has {len(value):,} tokens, more than {MAX_PROMPT_LENGTH:,}", param=name)
+    return tuple(value)
+
+
 def check_text(name: str, value: Any, longest: int) -> str:
     """Return a text. Raises ApiError for something else, one that is too long, or one that is not Unicode."""
     if not isinstance(value, str):
@@ -120,7 +145,8 @@ class CompletionRequest:
     """A request to /v1/completions."""
 
     model: str | None
-    prompts: tuple[str, ...]
+    prompts: tuple[str | tuple[int, ...], ...]
+    """Texts, or the tokens of texts."""
     suffix: str
     max_tokens: int | None
     filters: SamplingConfig
@@ -140,7 +166,7 @@ class CompletionRequest:
         fields = Fields(values)
         reject_unavailable(fields)
         n = fields.get_integer("n", 1, 1, MAX_ACTIVE)
-        prompts = fields.get_texts("prompt", MAX_ACTIVE, MAX_PROMPT_LENGTH) or [""]
+        prompts = fields.get_prompts(MAX_ACTIVE, MAX_PROMPT_LENGTH) or [""]
         if n * len(prompts) > MAX_ACTIVE:
             raise ApiError(f"n times the number of prompts is {n * len(prompts)}, more than {MAX_ACTIVE}", param="n")
         if fields.get_integer("best_of", n, 1, MAX_ACTIVE) != n:
@@ -167,6 +193,8 @@ class CompletionRequest:
         """Raise ApiError for fields that cannot be combined with a suffix."""
         if not self.suffix:
             return
+        if not all(isinstance(prompt, str) for prompt in self.prompts):
+            raise ApiError("with suffix, prompt must be a text", param="prompt")
         if self.echo or self.logprobs is not None:
             name = "echo" if self.echo else "logprobs"
             raise ApiError(f"{name} cannot be combined with suffix", param=name)
