@@ -1,6 +1,6 @@
 """A plugin of llm (https://llm.datasette.io): `llm -m charlstm/NAME "ROMEO:"` continues a text. Only llm imports it.
 
-NAME is a run under ./runs, or the model of $CHARLSTM_MODEL.
+NAME is a run under ./runs, the model of $CHARLSTM_MODEL, or builtin.
 """
 
 from __future__ import annotations
@@ -9,15 +9,16 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import fields
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import llm
 from pydantic import Field, create_model
 
 from charlstm.config import DOCUMENT_LENGTH, SamplingConfig
 from charlstm.errors import CharlstmError, UsageError
-from charlstm.storage.locate import find_model, find_model_in, name_run
+from charlstm.storage.locate import BUILTIN, BUILTIN_MODEL, find_model, find_model_in, name_run
 
 
 def define_options() -> type[llm.Options]:
@@ -49,7 +50,7 @@ class CharlstmModel(llm.Model):
         """Yield the characters that continue the conversation."""
         from charlstm.text_model import load  # NumPy, which other models of llm do without
 
-        text = join_turns(prompt)
+        text = join_turns(prompt, conversation)
         given = prompt.options.model_dump(exclude_none=True)
         seed, stop = given.pop("seed", None), given.pop("stop", None)
         try:
@@ -61,16 +62,14 @@ class CharlstmModel(llm.Model):
             raise llm.ModelError(error.message.removeprefix("SamplingConfig.")) from error
 
 
-def join_turns(prompt: llm.Prompt) -> str:
-    """Return the texts of the conversation, one after the other, without instructions, which no model here follows.
-
-    Raises llm.ModelError for an older llm than this needs, which has no messages. It is imported here, because llm ends
-    if a plugin cannot be imported.
-    """
+def join_turns(prompt: llm.Prompt, conversation: llm.Conversation | None) -> str:
+    """Return the texts of the conversation, one after the other, without instructions, which no model here follows."""
     try:
-        from llm.parts import TextPart
+        from llm.parts import TextPart  # not at the top: llm before 0.32 has no parts
     except ImportError:
-        raise llm.ModelError("the models of charlstm need llm 0.32 or newer") from None
+        responses = [] if conversation is None else cast("list[llm.Response]", conversation.responses)
+        turns = [*((each.prompt.prompt, each.text()) for each in responses), (prompt.prompt,)]
+        return "".join(text or "" for text in chain.from_iterable(turns))
     parts = (part for message in prompt.messages if message.role in ("user", "assistant") for part in message.parts)
     return "".join(part.text for part in parts if isinstance(part, TextPart))
 
@@ -83,8 +82,8 @@ def register_models(register: Callable[[llm.Model], None]) -> None:
 
 
 def find_named_models(runs: Path, environ: Mapping[str, str]) -> dict[str, Path]:
-    """Return the models of the runs in a folder, and that of $CHARLSTM_MODEL, by name."""
-    found = {}
+    """Return the built-in model, those of the runs in a folder, and that of $CHARLSTM_MODEL, by name."""
+    found = {BUILTIN: BUILTIN_MODEL}
     for folder in sorted(runs.iterdir()) if runs.is_dir() else ():
         with suppress(UsageError):  # it holds no model
             found[folder.name] = find_model_in(folder)

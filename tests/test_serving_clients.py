@@ -9,10 +9,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from charlstm.storage.locate import BUILTIN_MODEL
 from charlstm.text_model import load
 from tests.support.command_line import charlstm
 from tests.support.modules import loaded_modules_after
@@ -161,19 +163,25 @@ def test_llm_runs_a_model_by_the_name_of_its_run(run: Path) -> None:
         assert message in failed.stderr
 
 
-def test_an_older_llm_imports_the_plugin_and_names_the_version_that_it_needs() -> None:
-    code = """
-import sys
-import llm
-sys.modules["llm.parts"] = None  # llm before 0.32 does not have it
-from charlstm import llm_plugin
-try:
-    llm_plugin.join_turns(None)
-except llm.ModelError as error:
-    print(error)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
-    assert (done.stdout, done.stderr) == ("the models of charlstm need llm 0.32 or newer\n", "")
+def test_with_an_older_llm_a_conversation_is_one_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    from charlstm.llm_plugin import join_turns  # takes a second
+
+    monkeypatch.setitem(sys.modules, "llm.parts", None)  # llm before 0.32 does not have it
+
+    def prompt(text: str | None) -> Any:
+        return SimpleNamespace(prompt=text)
+
+    responses = [SimpleNamespace(prompt=prompt(given), text=lambda: "x") for given in ("Tomas", None)]
+    assert join_turns(prompt("Maud"), None) == "Maud"
+    assert join_turns(prompt(" end"), cast(Any, SimpleNamespace(responses=responses))) == "Tomasxx end"
+
+
+def test_the_plugin_has_the_builtin_model_unless_a_run_has_its_name(run: Path, tmp_path: Path) -> None:
+    from charlstm.llm_plugin import find_named_models  # takes a second
+
+    assert find_named_models(tmp_path / "runs", {}) == {"builtin": BUILTIN_MODEL}
+    shutil.copytree(run, tmp_path / "runs" / "builtin")
+    assert find_named_models(tmp_path / "runs", {}) == {"builtin": tmp_path / "runs" / "builtin" / "best.safetensors"}
 
 
 def test_the_plugin_is_not_imported_without_llm() -> None:
