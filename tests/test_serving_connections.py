@@ -100,6 +100,15 @@ def test_the_names_of_this_machine_are_accepted(server: RunningServer, name: str
     assert server.request("GET", "/health", headers={"Host": name, "Origin": f"http://{name}"}).status == 200
 
 
+def test_a_connection_sends_at_once_what_it_has(server: RunningServer) -> None:
+    """Otherwise the second part of a response waits for 40 ms on a connection that is used again."""
+    with connect(server):
+        wait_until(lambda: server.count_connections() > 0)
+        for connection in server.server.server_state.connections:
+            accepted = connection.transport.get_extra_info("socket")
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_no_response_can_be_framed_sniffed_or_read_by_another_site(server: RunningServer) -> None:
     for path in ("/", "/health", "/v1/models", "/none"):
         headers = server.request("GET", path).headers

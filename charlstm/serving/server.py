@@ -40,6 +40,8 @@ class PatientProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        # asyncio does this only for sockets that name the protocol, which those of socket.create_server do not
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.last_look: tuple[object, int] = (None, -1)
         self.look_timer = self.loop.call_later(PATIENCE, self.close_if_silent)
 
