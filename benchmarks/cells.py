@@ -62,7 +62,8 @@ def measure_training(corpus: Corpus, config: Config, folder: Path) -> tuple[floa
     """Train; return the loss in nats per character on the validation part, and characters per second."""
     rate, end = 0.0, None
     for event in run_training(corpus, config, RunFolder(folder), overwrite=True):
-        rate = event.chars_per_second if isinstance(event, Stepped) else rate
+        if isinstance(event, Stepped):
+            rate = event.chars_per_second or rate
         end = event
     return end.best_loss_nats, rate  # type: ignore[union-attr, return-value]
 

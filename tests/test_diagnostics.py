@@ -107,6 +107,15 @@ def test_a_run_whose_loss_was_still_falling_is_advised_to_train_longer() -> None
 
 def test_a_run_of_few_steps_is_advised_to_train_longer() -> None:
     assert "56 steps are too few" in diagnose(summary((56, 3.27, 3.12)))
+    assert "1 step is too few" in diagnose(summary((1, 3.27, 3.12)))
+
+
+def test_the_settings_are_not_blamed_if_the_first_step_took_most_of_the_time_to_compile() -> None:
+    advice = diagnose(summary((3, 3.27, 3.12), total_steps=500, first_step_share=0.8))
+    assert "the first took 80% of the time, to compile" in advice
+    assert "--overwrite" in advice
+    assert "--batch-size" not in advice
+    assert "raise --epochs" in diagnose(summary((3, 3.27, 3.12), first_step_share=0.8))
 
 
 def test_a_small_model_without_overfitting_is_advised_to_be_larger() -> None:

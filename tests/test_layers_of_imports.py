@@ -16,6 +16,7 @@ PACKAGE = Path(charlstm.__file__).parent
 LAYERS = {
     "errors": 0,
     "matrices": 0,
+    "wording": 0,
     "decoding": 1,
     "fields": 1,
     "config": 2,

@@ -236,6 +236,32 @@ def test_init_from_copies_the_model_shape_and_lists_new_characters(run: Path, tm
     assert ModelFile.load(Path("runs/x/best.safetensors")).config.model.hidden == 48
 
 
+def test_the_first_training_on_a_machine_says_that_it_compiles(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHARLSTM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    compiling = "compiling for this machine, once"
+    assert charlstm("train", corpus, *QUICK).err.count(compiling) == 1
+    compiled = tmp_path / "cache" / "numba" / "kernels_0" / "lstm.1.nbc"
+    compiled.parent.mkdir(parents=True)
+    compiled.touch()
+    assert compiling not in charlstm("train", corpus, *QUICK, "--overwrite").err
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "own"))
+    assert compiling in charlstm("train", corpus, *QUICK, "--overwrite").err
+
+
+def test_progress_estimates_nothing_from_the_first_step(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("charlstm.console.LINE_EVERY", 0.0)
+    monkeypatch.setattr("charlstm.console.LINE_SHARE", 0.0)
+    lines = charlstm("train", corpus, *QUICK, "--no-samples").err.splitlines()
+    first, second = (next(line for line in lines if f"step {step}  epoch" in line) for step in (1, 2))
+    assert "left" not in first
+    assert "chars/s" not in first
+    assert "s left" in second
+    assert "chars/s" in second
+
+
 def test_bad_input_gets_one_sentence(tmp_path: Path) -> None:
     assert_fails(charlstm("train", "missing.txt"), 2, "missing.txt")
     Path("folder").mkdir()

@@ -8,16 +8,18 @@ from contextlib import suppress
 from functools import partial
 from math import log
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from charlstm.architecture import count_parameters, vocabulary_share
-from charlstm.cli.output import format_duration, quantity
+from charlstm.cli.output import format_duration
 from charlstm.config import Config, SamplingConfig
 from charlstm.console import Console, ProgressBar, escape_controls, escape_text
 from charlstm.data.corpus import Corpus
 from charlstm.data.split import Split, Tokens
+from charlstm.storage.cache import must_compile
 from charlstm.storage.locate import LAST, STDIN
 from charlstm.storage.model import ModelFile
 from charlstm.storage.run import RunFolder
@@ -33,6 +35,7 @@ from charlstm.training.diagnostics import (
     pair_entropy,
 )
 from charlstm.training.events import BestEvaluated, Event, Finished, RolledBack, Saved, Started, Stepped, Validated
+from charlstm.wording import quantity
 
 if TYPE_CHECKING:
     from charlstm.tracking.tensorboard import EventFile
@@ -45,6 +48,9 @@ MAX_VOCABULARY_SHARE = 0.5
 
 SUGGESTED_MIN_COUNT = 3
 """The --min-count that it suggests, unless that is less than twice the current one."""
+
+TRAINING_FUNCTIONS = "kernels"
+"""The package whose functions are compiled for training."""
 
 BAR_COLUMNS = 28
 """Columns of a progress bar and its percentage."""
@@ -117,6 +123,14 @@ def show_corpus(console: Console, corpus: Corpus, config: Config) -> Split:
     return tokens
 
 
+def note_compilation(console: Console, config: Config) -> None:
+    """Print that training begins with compiling, if it needs functions that are not compiled yet."""
+    from charlstm.model.device import choose_device
+
+    if choose_device(config.model, config.training.device).name == "cpu" and must_compile(TRAINING_FUNCTIONS):
+        console.note("compiling for this machine, once: later runs start faster")
+
+
 class Display:
     """Shows the events of a training run on stderr: a progress bar, a line per validation, samples."""
 
@@ -137,6 +151,8 @@ class Display:
         self.validation = ""
         self.lowest: tuple[int, float] | None = None  # step and loss of the best validation
         self.best: BestEvaluated | None = None
+        self.began_at = 0.0  # of training
+        self.first_step_seconds = 0.0
 
     def read_lowest(self) -> tuple[int, float] | None:
         """Return the step and the loss of the best validation before this process."""
@@ -149,7 +165,7 @@ class Display:
             for event in events:
                 match event:
                     case Started():
-                        started = event
+                        started, self.began_at = event, monotonic()
                         self.show_start(event)
                     case Stepped():
                         self.update_bar(event, bar)
@@ -184,15 +200,16 @@ class Display:
             )
 
     def update_bar(self, event: Stepped, bar: ProgressBar) -> None:
+        self.first_step_seconds = self.first_step_seconds or monotonic() - self.began_at
         before = event.loss_nats if self.smoothed_loss is None else self.smoothed_loss
         self.smoothed_loss = BAR_SMOOTHING * before + (1 - BAR_SMOOTHING) * event.loss_nats
         parts = [
-            f"{format_duration(event.seconds_left)} left",
+            "" if event.seconds_left is None else f"{format_duration(event.seconds_left)} left",
             f"loss {self.smoothed_loss:.3f}{self.validation}",
-            f"{event.chars_per_second:,.0f} chars/s",
+            "" if event.chars_per_second is None else f"{event.chars_per_second:,.0f} chars/s",
             f"step {event.step:,}  epoch {event.epoch + 1}",
         ]
-        bar.update(event.fraction_done, self.join_fitting(parts))
+        bar.update(event.fraction_done, self.join_fitting([*filter(None, parts)]))
 
     def join_fitting(self, parts: Sequence[str]) -> str:
         """Return the parts that fit next to a progress bar: the first ones matter most."""
@@ -302,6 +319,7 @@ class Display:
                 pair_entropy(train.span(0, MAX_PAIRS_COUNTED)),
                 best,
                 self.chosen,
+                self.first_step_seconds / (monotonic() - self.began_at),
             )
         )
 

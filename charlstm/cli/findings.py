@@ -14,6 +14,7 @@ from charlstm.inspection.intervention import Ablation
 from charlstm.inspection.levels import to_levels
 from charlstm.inspection.ranking import Finding
 from charlstm.inspection.trace import Trace
+from charlstm.wording import quantity
 
 EXCERPT, EXCERPTS = 70, 2
 """Characters of an excerpt, and how many of a unit are shown."""
@@ -104,8 +105,8 @@ def gate_rows(statistics: Sequence[dict[str, Any]]) -> list[Row]:
                 each["series"],
                 f"{each['left_saturated']:.1%}",
                 f"{each['right_saturated']:.1%}",
-                f"{len(each['units_nearly_always_open'])} units",
-                f"{len(each['units_nearly_always_closed'])} units",
+                quantity(len(each["units_nearly_always_open"]), "unit"),
+                quantity(len(each["units_nearly_always_closed"]), "unit"),
                 f"{constants['p50']:,.1f}, {each['longest_time_constant']:,.0f} characters" if constants else "",
             )
         )

@@ -27,11 +27,6 @@ def escape_field(text: str) -> str:
     return escape_controls(text.replace("\\", "\\\\"))
 
 
-def quantity(count: int, noun: str) -> str:
-    """Return a number with its noun: "1 trial", "2,000 trials"."""
-    return f"{count:,} {noun}" + ("s" if count != 1 else "")
-
-
 def format_duration(seconds: float) -> str:
     """Format seconds as 45s, 3m20s or 2h05m."""
     minutes, rest = divmod(round(seconds), 60)

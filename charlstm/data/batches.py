@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from charlstm.config import Config
 from charlstm.data.split import Tokens
 from charlstm.errors import CharlstmError
+from charlstm.wording import quantity
 
 Window = NDArray[np.int64]
 
@@ -21,7 +22,11 @@ MIN_WINDOWS = 4
 def check_text_size(tokens: Tokens, seq_len: int, batch_size: int, look_ahead: int) -> None:
     """Raise CharlstmError unless every stream has a window, and no window overlaps its own beginning."""
     for needed, what, options in (
-        (batch_size * seq_len + 1, f"{batch_size} streams of {seq_len} need", "--batch-size or --seq-len"),
+        (
+            batch_size * seq_len + 1,
+            f"{quantity(batch_size, 'stream')} of {seq_len} need{'s' * (batch_size == 1)}",
+            "--batch-size or --seq-len",
+        ),
         (
             seq_len + look_ahead + 1,
             f"a window of {seq_len} with a look-ahead of {look_ahead} needs",
@@ -30,7 +35,7 @@ def check_text_size(tokens: Tokens, seq_len: int, batch_size: int, look_ahead: i
     ):
         if len(tokens) < needed:
             raise CharlstmError(
-                f"the training part has {len(tokens):,} characters, and {what} at least {needed:,}",
+                f"the training part has {quantity(len(tokens), 'character')}, and {what} at least {needed:,}",
                 f"lower {options}, or add more text" if seq_len * batch_size > 1 else "add more text",
             )
 

@@ -15,6 +15,7 @@ from charlstm.errors import CharlstmError
 from charlstm.storage import cache
 from charlstm.storage.spool import MAX_IN_MEMORY, Spool
 from charlstm.vocabulary import Text, Vocabulary
+from charlstm.wording import quantity
 
 
 class ExternalText:
@@ -57,7 +58,7 @@ class ExternalText:
         if not self.skipped:
             return CharlstmError(f"the text is empty: {names}", hint)
         return CharlstmError(
-            f"the model knows none of the {self.skipped:,} characters of {names}",
+            f"{names} has {quantity(self.skipped, 'character')}, and the model knows none",
             "name a text in the model's alphabet, or its --encoding",
         )
 

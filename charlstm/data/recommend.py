@@ -15,6 +15,7 @@ from charlstm.data.batches import fit_batches
 from charlstm.data.profile import Documents, Profile
 from charlstm.presets import load_preset
 from charlstm.settings import resolve, updated
+from charlstm.wording import quantity
 
 
 class PresetSize(NamedTuple):
@@ -143,7 +144,7 @@ def choose_preset(profile: Profile) -> Advice:
 
 def choose_by_size(profile: Profile) -> Advice:
     size = next(size for size in PRESET_SIZES if size.below is None or profile.characters < size.below)
-    why = f"The text has {profile.characters:,} characters; {size.name} is {size.about}."
+    why = f"The text has {quantity(profile.characters, 'character')}; {size.name} is {size.about}."
     return Advice(f"--preset {size.name}", why)
 
 
@@ -231,7 +232,8 @@ def advise_tying(profile: Profile) -> Iterator[Advice]:
 
 def advise_replacing(profile: Profile) -> Iterator[Advice]:
     if broken := profile.count_of("\N{REPLACEMENT CHARACTER}"):
-        why = f"{broken:,} characters could not be decoded and count as U+FFFD; another --encoding may read them."
+        read = quantity(broken, "character")
+        why = f"{read} could not be decoded, read as U+FFFD; another --encoding may read them."
         yield Advice("--errors replace", why)
 
 
@@ -247,7 +249,9 @@ def advise_small_batches(profile: Profile, documents: Documents | None, preset: 
     if is_short or fitted:
         size = profile.characters if profile.characters < SHORT_TEXT else training_part
         part = "text has" if profile.characters < SHORT_TEXT else "training part may have"
-        yield Advice("--batch-size 1", f"The {part} only {size:,} characters: one stream gives more steps per epoch.")
+        yield Advice(
+            "--batch-size 1", f"The {part} only {quantity(size, 'character')}: one stream gives more steps per epoch."
+        )
     if fitted.get("training.seq_len", config.training.seq_len) < config.training.seq_len:
         why = f"The windows of the preset, {config.training.seq_len} characters, are too long for the text."
         yield Advice(f"--seq-len {fitted['training.seq_len']}", why)

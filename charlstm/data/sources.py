@@ -15,6 +15,7 @@ from charlstm.data.formats import reject_other_formats
 from charlstm.errors import UsageError
 from charlstm.storage.locate import STDIN
 from charlstm.storage.spool import Spool
+from charlstm.wording import quantity
 
 READ_BYTES = 1 << 20
 """Bytes per read, small enough for the decoded text to stay in the processor's cache."""
@@ -91,7 +92,7 @@ def describe_skipped(folder: Path, glob: str, read: int, skipped: list[str]) -> 
     reasons = ", ".join(
         f"{kinds[kind]:,} {phrase.format(glob=glob)}" for kind, phrase in SKIPPED.items() if kinds[kind]
     )
-    yield f"{folder}: read {read:,} file{'s' * (read != 1)}, skipped {reasons}; --glob chooses the files"
+    yield f"{folder}: read {quantity(read, 'file')}, skipped {reasons}; --glob chooses the files"
 
 
 SKIPPED = {"other": "not matching {glob}", "hidden": "hidden", "special": "broken links or special files"}

@@ -19,6 +19,7 @@ from charlstm.pages import compress_bytes, escape_json, escape_line, escape_pros
 from charlstm.storage.locate import BEST, CONFIG, LAST
 from charlstm.storage.model import ModelFile, name_sources
 from charlstm.vocabulary import CharVocabulary, Vocabulary
+from charlstm.wording import quantity
 
 SOURCES = Path(__file__).with_name("web")
 
@@ -116,7 +117,7 @@ def state_facts(file: ModelFile, direction: Direction) -> Iterator[tuple[str, st
     model, vocabulary = file.config.model, file.vocabulary
     one_direction = replace(model, bidirectional=False)
     parameters = count_parameters(one_direction, vocabulary.size)
-    layers = f"{model.layers} layer{'s' * (model.layers > 1)} of {model.hidden:,} units"
+    layers = f"{quantity(model.layers, 'layer')} of {model.hidden:,} units"
     yield "Network", f"{model.cell}, {layers}, {parameters:,} parameters, {describe_symbols(vocabulary)}"
     if loss := describe_loss(file.metrics, direction, vocabulary.level):
         yield "Loss", loss

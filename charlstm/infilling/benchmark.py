@@ -16,6 +16,7 @@ from charlstm.infilling.ranking import fill_gaps
 from charlstm.sampling.filters import greedy
 from charlstm.sampling.network import Network
 from charlstm.vocabulary import Ids
+from charlstm.wording import quantity
 
 BENCHMARK_STREAMS = 128
 """Streams in which the text is read."""
@@ -101,7 +102,8 @@ class HiddenGaps:
         count = int(room * share / ((shortest + longest) / 2))
         if count < 1 or room // count < longest:
             raise CharlstmError(
-                f"the text has {len(ids):,} characters, too few to hide {share:g} of them in gaps of up to {longest}",
+                f"the text has {quantity(len(ids), 'character')}, too few to hide {share:g} of them in gaps of up to "
+                f"{longest}",
                 "raise --gaps, or evaluate a longer text",
             )
         lengths = random.integers(shortest, longest + 1, count)

@@ -20,6 +20,7 @@ from charlstm.sampling.reading_order import ReadingOrder
 from charlstm.sampling.units import Target, Unit
 from charlstm.storage.model import ModelFile
 from charlstm.vocabulary import Ids
+from charlstm.wording import quantity
 
 RANDOM_UNITS = 50
 """Units of similar variance that each ablated unit is compared with."""
@@ -118,7 +119,9 @@ def ablate(
     Raises UsageError for a text that is too short.
     """
     if len(recorded.ids) < MIN_LENGTH:
-        raise UsageError(f"the text is too short to fix units in its second half: {len(recorded.ids)} characters")
+        raise UsageError(
+            f"the text is too short to fix units in its second half: {quantity(len(recorded.ids), 'character')}"
+        )
     half = slice(len(recorded.ids) // 2, None)
     masks = {name: mask[half] for name, mask in categories.items() if mask[half].sum() >= MIN_CATEGORY}
     found: dict[Unit, Ablation] = {}

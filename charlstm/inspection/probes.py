@@ -17,6 +17,7 @@ from charlstm.errors import UsageError
 from charlstm.inspection.lines import LineState
 from charlstm.matrices import Array
 from charlstm.vocabulary import Ids
+from charlstm.wording import quantity
 
 SHARES = (0.6, 0.2)
 """Shares of the lines that weights and penalty are fitted to; the others are held out."""
@@ -87,7 +88,7 @@ def probe_labels(
 def check_labels(labels: Sequence[str], lines: int) -> tuple[list[str], Ids]:
     """Return the distinct labels, and the number of that of each line. Raises UsageError unless they can be probed."""
     if len(labels) != lines:
-        raise UsageError(f"there are {len(labels):,} labels, and the text has {lines:,} lines")
+        raise UsageError(f"the labels are {len(labels):,}, and the text has {quantity(lines, 'line')}")
     names, classes, counts = np.unique(labels, return_inverse=True, return_counts=True)
     if len(names) < 2:
         raise UsageError("all lines have the same label")

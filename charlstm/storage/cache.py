@@ -12,6 +12,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -158,6 +159,15 @@ def compiled_folder() -> Path | None:
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
     return folder if os.access(folder, os.W_OK) else None
+
+
+def must_compile(package: str, environ: Mapping[str, str] = os.environ) -> bool:
+    """Return whether numba has still to compile the functions of a package: of none, the result is in its folder.
+
+    package: the last part of its name, with which numba begins the name of its folder.
+    """
+    folder = Path(environ.get("NUMBA_CACHE_DIR") or cache_folder(environ) / COMPILED)
+    return find_spec("numba") is not None and not any(folder.glob(f"{package}_*/*.nbc"))
 
 
 def list_cache() -> dict[str, int]:

@@ -26,6 +26,7 @@ from charlstm.settings import updated
 from charlstm.training.diagnostics import MAX_PAIRS_COUNTED, entropy_nats, pair_entropy
 from charlstm.training.scaling import critical_batch, in_smallest_batches, predict_excess_loss
 from charlstm.training.speed import SpeedTests, size_of
+from charlstm.wording import quantity
 
 TYPICAL_PAIRS, TYPICAL_SINGLES = 2.4, 3.2
 """Entropy in nats of a character given the one before, and of a single one, in the texts of the measurements."""
@@ -136,8 +137,8 @@ class Candidate:
     def __str__(self) -> str:
         model, training = self.config.model, self.config.training
         return (
-            f"{model.cell} {model.layers} x {model.hidden}, dropout {model.dropout:g}, {training.batch_size} "
-            f"stream{'s' * (training.batch_size != 1)} of {training.seq_len}: at {self.chars_per_second:,.0f} "
+            f"{model.cell} {model.layers} x {model.hidden}, dropout {model.dropout:g}, "
+            f"{quantity(training.batch_size, 'stream')} of {training.seq_len}: at {self.chars_per_second:,.0f} "
             f"characters/s there is time for {self.epochs:.1f} passes"
         )
 

@@ -148,7 +148,7 @@ class Clock:
     def position(self) -> dict[str, float]:
         """Return the place in the training, its time and its speed, for a line of metrics.jsonl."""
         progress, batches = self.trainer.progress, self.trainer.batches
-        speed = {"chars_per_second": round(self.chars_per_second)} if self.seconds_per_step else {}
+        speed = {} if self.chars_per_second is None else {"chars_per_second": round(self.chars_per_second)}
         return {
             "step": progress.step,
             "epoch": batches.epoch,
@@ -167,13 +167,15 @@ class Clock:
         return self.trainer.batches.batch_size * self.trainer.batches.seq_len
 
     @property
-    def chars_per_second(self) -> float:
-        """Training speed, averaged over the last steps."""
-        return self.chars_per_step / max(self.seconds_per_step, 1e-9)
+    def chars_per_second(self) -> float | None:
+        """Training speed, averaged over the last steps. None before the second: the first also compiles."""
+        return self.chars_per_step / max(self.seconds_per_step, 1e-9) if self.steps > 1 else None
 
     @property
-    def seconds_left(self) -> float:
-        """Estimated seconds until the training ends, by steps or by the time limit."""
+    def seconds_left(self) -> float | None:
+        """Estimated seconds until the training ends, by steps or by the time limit. None before the second step."""
+        if self.steps < 2:
+            return None
         progress, limit = self.trainer.progress, self.trainer.config.training.max_time
         by_steps = (self.trainer.total_steps - progress.step) * self.seconds_per_step
         return max(min(by_steps, limit - progress.seconds) if limit else by_steps, 0.0)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.config import Config
+from charlstm.wording import quantity
 
 FEW_STEPS = 300
 """Below this many optimizer steps, a run is too short to learn more than the frequencies of characters."""
@@ -44,6 +45,9 @@ STALLED_THEN_FELL = 1.2
 
 MEMORIZED = 1.7
 """The validation loss is this far above the training loss: the model has memorized its text."""
+
+SLOW_FIRST_STEP = 0.5
+"""Share of the time of a run that its first step takes only if it compiles: its settings are not to blame then."""
 
 MIN_DIFFERENCE_NATS = 0.02
 """Losses closer than this count as equal, whatever their ratio."""
@@ -93,6 +97,7 @@ class RunSummary:
     pair_entropy_nats: `pair_entropy` of the training part.
     best: the losses of the best model, both without dropout; None is those of the last validation.
     chosen: the settings (`section.key`) that were chosen for a time limit. No advice contradicts them.
+    first_step_share: share of the time of the run that its first step took.
     """
 
     config: Config
@@ -103,6 +108,7 @@ class RunSummary:
     pair_entropy_nats: float | None = None
     best: Validation | None = None
     chosen: Collection[str] = ()
+    first_step_share: float = 0.0
 
     @property
     def last(self) -> Validation:
@@ -219,9 +225,15 @@ def check_few_steps(run: RunSummary) -> str:
     last = run.last
     if last.step >= FEW_STEPS or run.memorizes(GENERALIZATION_GAP) or not run.length_option:
         return ""
+    few = f"{quantity(last.step, 'step')} {'is' if last.step == 1 else 'are'} too few to learn much"
+    if run.first_step_share > SLOW_FIRST_STEP and last.step < run.total_steps:
+        return (
+            f"{few}: the first took {run.first_step_share:.0%} of the time, to compile, which happens once; train "
+            "again with --overwrite"
+        )
     can_shrink = run.config.training.batch_size > 1 and "training.batch_size" not in run.chosen
     smaller = " or lower --batch-size" if can_shrink else ""
-    return f"{last.step:,} steps are too few to learn much: raise {run.length_option}{smaller}"
+    return f"{few}: raise {run.length_option}{smaller}"
 
 
 def check_still_learning(run: RunSummary) -> str:

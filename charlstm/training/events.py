@@ -38,8 +38,9 @@ class Stepped:
     loss_nats: mean training loss of this batch, nats per character (the forward loss of a bidirectional model).
     learning_rate: the rate of this step.
     gradient_norm: norm of the gradient before clipping.
-    chars_per_second: training speed, averaged over the last steps.
-    seconds_left: estimated seconds until the training ends.
+    chars_per_second: training speed, averaged over the last steps; None at the first step of this process, which also
+        compiles.
+    seconds_left: estimated seconds until the training ends; None at the first step.
     """
 
     step: int
@@ -48,8 +49,8 @@ class Stepped:
     loss_nats: float
     learning_rate: float
     gradient_norm: float
-    chars_per_second: float
-    seconds_left: float
+    chars_per_second: float | None
+    seconds_left: float | None
 
 
 @dataclass(frozen=True, kw_only=True)

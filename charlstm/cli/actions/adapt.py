@@ -14,6 +14,7 @@ from charlstm.evaluation.metrics import with_symbols
 from charlstm.runtime import retain_freed_memory
 from charlstm.sampling.mixture import Mixture
 from charlstm.storage.model import ModelFile
+from charlstm.wording import quantity
 
 
 def adapt_model(
@@ -74,7 +75,9 @@ def read_for_direction(
     retain_freed_memory()
     tokens, about = read_files(console, file, [source], unknown)
     if about["characters_left_out"]:
-        console.note(f"left out {about['characters_left_out']:,} characters that the model does not know", "dim")
+        console.note(
+            f"left out {quantity(about['characters_left_out'], 'character')} that the model does not know", "dim"
+        )
     return one_direction, tokens.span(0, len(tokens))[:: -1 if direction == "backward" else 1]
 
 
@@ -87,4 +90,4 @@ def show_reading(
         for window in windows:
             yield window
             done += len(window)
-            bar.update(done / length, f"reading {length:,} characters")
+            bar.update(done / length, f"reading {quantity(length, 'character')}")

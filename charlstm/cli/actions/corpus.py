@@ -15,6 +15,7 @@ from charlstm.data.recommend import Advice, Recommendation, recommend
 from charlstm.data.text import CorpusReader
 from charlstm.settings import Setting, Settings
 from charlstm.storage.spool import Spool
+from charlstm.wording import quantity
 
 MAX_SCRIPTS = 6
 """Scripts and categories in the table; --json has all of them."""
@@ -47,7 +48,9 @@ def read_profile(console: Console, config: DataConfig) -> tuple[Profile, Documen
     for note in reader.notes():
         console.note(escape_controls(note))
     if broken := profile.count_of("\N{REPLACEMENT CHARACTER}"):
-        console.warn(f"{broken:,} characters are not {config.encoding} and count as U+FFFD; try another --encoding")
+        console.warn(
+            f"{quantity(broken, 'character')} not in {config.encoding}, read as U+FFFD; try another --encoding"
+        )
     records = list(reader.records.values())
     documents = Documents(sum(each.kept for each in records), max((each.longest for each in records), default=0))
     return profile, documents if config.reads_records else None
@@ -77,12 +80,12 @@ def table_rows(
     lines, characters = profile.lines, profile.characters
     yield "characters", f"{characters:,} ({profile.bytes:,} bytes in UTF-8)"
     if documents:
-        yield "documents", f"{documents.count:,}, the longest with {documents.longest:,} characters"
+        yield "documents", f"{documents.count:,}, the longest with {quantity(documents.longest, 'character')}"
     yield "distinct characters", f"{profile.distinct:,} ({profile.rarer_than(2).distinct:,} occur once)"
     yield "scripts", format_groups(profile.scripts, characters)
     yield "categories", format_groups(profile.categories, characters)
     yield "rarest", ", ".join(f"{escape_controls(each)} (U+{ord(each):04X}) {n:,}" for each, n in profile.rarest)
-    yield "lines", f"{lines.count:,} ({lines.blank:,} blank), the longest with {lines.longest:,} characters"
+    yield "lines", f"{lines.count:,} ({lines.blank:,} blank), the longest with {quantity(lines.longest, 'character')}"
     scope = f" (of the first {lines.compared:,})" if lines.compared < lines.count - lines.blank else ""
     yield "repeated lines", f"{lines.duplicates:.1%}{scope}"
     yield "order-0 entropy", f"{profile.order0:.3f} bits/char"

@@ -21,6 +21,7 @@ from charlstm.runtime import retain_freed_memory
 from charlstm.sampling.mixture import Mixture
 from charlstm.storage.locate import name_model
 from charlstm.storage.model import ModelFile
+from charlstm.wording import quantity
 
 OPTIONAL_ROWS = ("characters_left_out", "characters_folded", "end_symbols")
 """Rows that the table omits where they are 0."""
@@ -128,7 +129,7 @@ def compute_gap_metrics(console: Console, file: ModelFile, tokens: Tokens, gaps:
     results = GapResults()
     with console.progress() as bar:
         for results in fill_hidden_gaps(predictors, ids, file.vocabulary.bos, hidden, random):
-            bar.update(results.gaps / len(hidden.starts), f"filling {len(hidden.starts):,} gaps")
+            bar.update(results.gaps / len(hidden.starts), f"filling {quantity(len(hidden.starts), 'gap')}")
     return {**results.to_dict(), "gap_length": f"{gaps.shortest}..{gaps.longest}", "gap_seed": gaps.seed}
 
 

@@ -17,6 +17,7 @@ from charlstm.storage.locate import name_model
 from charlstm.storage.model import ModelFile
 from charlstm.text_model import draw_seed
 from charlstm.vocabulary import Ids
+from charlstm.wording import quantity
 
 BOLD, RESET = b"\x1b[1m", b"\x1b[0m"
 """SGR sequences around what was filled in."""
@@ -70,7 +71,9 @@ def encode_fixed(filler: Filler, template: Template, unknown: UnknownPolicy, num
 
 def fill_with_progress(console: Console, filler: Filler, template: Template, fixed: list[Ids], n: int) -> list[Filling]:
     with console.progress() as bar:
-        return filler.fill(template, fixed, n, lambda done: bar.update(done, f"filling {len(template.gaps):,} gaps"))
+        return filler.fill(
+            template, fixed, n, lambda done: bar.update(done, f"filling {quantity(len(template.gaps), 'gap')}")
+        )
 
 
 def write_ranked(

@@ -35,6 +35,7 @@ from charlstm.storage.files import write_atomically
 from charlstm.storage.locate import name_model
 from charlstm.storage.model import ModelFile
 from charlstm.vocabulary import Vocabulary
+from charlstm.wording import quantity
 
 MEMORY_SHARE = 0.4
 """Share of the memory of the machine that the states over a text may take: ranking units needs as much again."""
@@ -119,7 +120,7 @@ def write_ranking(
     findings, rare = rank_units(shown, detectors, request.seed)
     if not findings:
         raise UsageError(
-            f"nothing varies enough in a text of {len(text.characters):,} characters to find a unit for it",
+            f"nothing varies enough in a text of {quantity(len(text.characters), 'character')} to find a unit for it",
             "give a longer text",
         )
     units = list(dict.fromkeys(each.best.unit for each in findings))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 
 from charlstm.cli.chart import Line, draw_chart
+from charlstm.cli.display import note_compilation
 from charlstm.cli.output import write_json
 from charlstm.cli.ticks import choose_decade_ticks
 from charlstm.config import Config
@@ -23,6 +24,7 @@ def run_lr_range_test(console: Console, corpus: Corpus, config: Config, *, as_js
     from charlstm.training.trainer import Trainer
 
     curve = []
+    note_compilation(console, config)
     with closing(Trainer(corpus, config)) as trainer:
         console.note(f"testing learning rates on {trainer.describe_device()}; nothing is saved")
         with console.progress() as bar:

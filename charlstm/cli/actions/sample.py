@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from charlstm.cli.commands.sample import SampleRequest
 from charlstm.cli.escapes import advise_on_escapes
-from charlstm.cli.output import quantity, write_json
+from charlstm.cli.output import write_json
 from charlstm.cli.prompt import decode_prompt
 from charlstm.config import DOCUMENT_LENGTH
 from charlstm.console import Console, escape_controls
@@ -23,6 +23,7 @@ from charlstm.storage.locate import name_model
 from charlstm.storage.model import ModelFile
 from charlstm.text_model import TextModel, draw_seed
 from charlstm.vocabulary import Text, Vocabulary
+from charlstm.wording import quantity
 
 if TYPE_CHECKING:
     from charlstm.cli.actions.novelty import NoveltyReport

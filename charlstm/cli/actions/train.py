@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar
 from charlstm import presets
 from charlstm.cli.actions.lr_range import run_lr_range_test
 from charlstm.cli.commands.train import TrainRequest
-from charlstm.cli.display import Display, show_plan
+from charlstm.cli.display import Display, note_compilation, show_plan
 from charlstm.cli.event_file import check_tensorboard, follow_metrics, open_event_file
 from charlstm.cli.interrupt import Interrupt
-from charlstm.cli.output import format_duration, quantity, write_json
+from charlstm.cli.output import format_duration, write_json
 from charlstm.cli.shared_input import move_pipe_to_stdin, share_spool
 from charlstm.cli.stdin import check_unread_input
 from charlstm.cli.texts import fit_to_text, read_with_progress, with_default_split
@@ -32,6 +32,7 @@ from charlstm.storage.model import ModelFile
 from charlstm.storage.run import RunFolder
 from charlstm.storage.spool import Spool
 from charlstm.training.events import BestEvaluated, Event, Finished, RolledBack, Saved, Started, Stepped, Validated
+from charlstm.wording import quantity
 
 if TYPE_CHECKING:
     from charlstm.model.ranks import Ranks
@@ -235,6 +236,7 @@ def fit_to_time(console: Console, plan: Plan, corpus: Corpus, request: TrainRequ
     retain_freed_memory()
     from charlstm.training.auto_config import choose_config
 
+    note_compilation(console, plan.config)
     shape = {f"model.{f.name}" for f in fields(ModelConfig)} if plan.init_from else set()
     choice = choose_config(corpus, plan.config, {*request.given, *shape}, monotonic() - console.started_at, ranks)
     if request.dry_run:
@@ -288,6 +290,7 @@ def run_plan(
     retain_freed_memory()
     from charlstm.training.run import LOG_EVERY, run_training
 
+    note_compilation(console, plan.config)
     event_file = open_event_file(plan.folder, plan.config) if request.tensorboard and not console.rank else None
     copies_within = SIGNAL_COPIES_SECONDS if ranks else 0.0
     with Interrupt(console, copies_within=copies_within) as interrupt, plan.folder.advise_resuming():
@@ -326,7 +329,7 @@ def note_slowness(console: Console, events: Iterable[Event], planned: float) -> 
     """Yield the events, and note once if training is much slower than the `planned` characters/s."""
     steps, seconds_per_character, noted = 0, 0.0, False
     for event in events:
-        if isinstance(event, Stepped) and not noted:
+        if isinstance(event, Stepped) and event.chars_per_second and not noted:
             steps, seconds_per_character = steps + 1, seconds_per_character + 1 / event.chars_per_second
             speed = steps / seconds_per_character
             if noted := event.fraction_done > SLOWNESS_CHECK and speed < SLOWNESS * planned:
@@ -340,11 +343,13 @@ def note_slowness(console: Console, events: Iterable[Event], planned: float) -> 
 def note_length(console: Console, events: Iterable[Event]) -> Iterator[Event]:
     """Yield the events, and note after some steps if the run will take very long."""
     for count, event in enumerate(events):
-        if isinstance(event, Stepped) and count == LENGTH_CHECK_STEPS and event.seconds_left > LONG_RUN_SECONDS:
-            console.note(
-                f"this run takes about {format_duration(event.seconds_left)} at {event.chars_per_second:,.0f} "
-                "characters/s; --max-time 8h would choose settings for eight hours"
-            )
+        if isinstance(event, Stepped) and count == LENGTH_CHECK_STEPS:
+            seconds, speed = event.seconds_left or 0.0, event.chars_per_second or 0.0
+            if seconds > LONG_RUN_SECONDS:
+                console.note(
+                    f"this run takes about {format_duration(seconds)} at {speed:,.0f} characters/s; --max-time 8h "
+                    "would choose settings for eight hours"
+                )
         yield event
 
 

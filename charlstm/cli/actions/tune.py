@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from charlstm.cli.actions.train import choose_folder, resolve_sources
 from charlstm.cli.commands.tune import TuneRequest
-from charlstm.cli.display import show_corpus
+from charlstm.cli.display import note_compilation, show_corpus
 from charlstm.cli.interrupt import Interrupt
 from charlstm.cli.options import with_dashes
-from charlstm.cli.output import format_duration, quantity, write_json
+from charlstm.cli.output import format_duration, write_json
 from charlstm.cli.texts import fit_to_text, read_with_progress, with_default_split
 from charlstm.console import Console, escape_controls
 from charlstm.errors import CharlstmError, MissingExtraError, UsageError
@@ -21,6 +21,7 @@ from charlstm.settings import Setting, resolve, updated
 from charlstm.training.events import Event, Stepped
 from charlstm.tuning.events import TrialFinished
 from charlstm.tuning.space import Value, get_setting
+from charlstm.wording import quantity
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -57,6 +58,7 @@ def run_search(console: Console, request: TuneRequest, save: Callable[[], bool])
     retain_freed_memory()
     from charlstm.tuning.search import Search
 
+    note_compilation(console, config)
     default = choose_folder(sources)
     folder = request.output or default.with_name(f"{default.name}-tune")
     with closing(Search(folder, corpus, config, given, request.storage)) as search:

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 import charlstm
-from charlstm.cli.output import quantity
 from charlstm.console import Console
 from charlstm.runtime import count_cores, find_time_limit, retain_freed_memory
+from charlstm.wording import quantity
 
 PACKAGES = (
     "torch", "numpy", "numba", "llvmlite", "onnx", "optuna", "typer", "rich", "tqdm", "tomli-w",

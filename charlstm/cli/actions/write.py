@@ -13,11 +13,11 @@ from prompt_toolkit.output import create_output
 from charlstm.cli.commands.write import WriteRequest
 from charlstm.cli.editor import MIN_COLUMNS, MIN_ROWS, Editor
 from charlstm.cli.escapes import advise_on_escapes
-from charlstm.cli.output import quantity
 from charlstm.console import Console, escape_controls
 from charlstm.errors import CharlstmError, UsageError
 from charlstm.storage.model import ModelFile
 from charlstm.text_model import TextModel, draw_seed
+from charlstm.wording import quantity
 from charlstm.writing.buffer import TextBuffer
 from charlstm.writing.continuation import Drawing
 from charlstm.writing.encoding import TextEncoder
