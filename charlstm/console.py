@@ -48,6 +48,13 @@ STYLES = {"dim": "2", "bold": "1", "warning": "33", "error": "31"}
 """SGR codes of ANSI terminals."""
 
 
+class ClosedOutput(BytesIO):
+    """A stdout that was closed before the start: nothing can be written to it."""
+
+    def write(self, _: object, /) -> int:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+
 class Console:
     """Standard streams and environment of a command, as one object that a test can replace."""
 
@@ -63,8 +70,8 @@ class Console:
 
     @classmethod
     def from_process(cls) -> Console:
-        """Return the console of this process. A stream that was closed before the start counts as empty."""
-        stdout = sys.stdout.buffer if sys.stdout else BytesIO()
+        """Return the console of this process. A stdin that was closed before the start counts as empty."""
+        stdout = sys.stdout.buffer if sys.stdout else ClosedOutput()
         return cls(sys.stdin.buffer if sys.stdin else None, stdout, sys.stderr or StringIO(), os.environ)
 
     def take_rank(self, rank: int) -> None:

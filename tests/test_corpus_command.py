@@ -150,12 +150,12 @@ def test_a_binary_file_can_be_described(tmp_path: Path) -> None:
     shown = charlstm("corpus", tmp_path / "picture")
     assert shown.code == 0
     assert "--level byte" in shown.text
-    assert "characters are not utf-8 and count as U+FFFD; try another --encoding" in shown.err
+    assert "characters not in utf-8, read as U+FFFD; try another --encoding" in shown.err
 
 
 def test_undecodable_bytes_are_counted_in_a_warning(tmp_path: Path) -> None:
     (tmp_path / "latin.txt").write_bytes("Grüße ".encode("latin-1") * 100)
-    assert "200 characters are not utf-8" in charlstm("corpus", tmp_path / "latin.txt").err
+    assert "200 characters not in utf-8" in charlstm("corpus", tmp_path / "latin.txt").err
     decoded = charlstm("corpus", tmp_path / "latin.txt", "--encoding", "latin-1", "--json")
     assert decoded.err == ""
     assert json.loads(decoded.text)["bytes"] == 800

@@ -43,7 +43,7 @@ def test_eval_without_json_prints_a_table(run: Path) -> None:
 
 def test_a_text_without_a_known_character_is_not_called_empty(run: Path, bidirectional_run: Path) -> None:
     Path("x.txt").write_text("漢字\n".replace("\n", "，"), "utf-8")
-    message = "the model knows none of the 3 characters of x.txt"
+    message = "x.txt has 3 characters, and the model knows none"
     assert_fails(charlstm("eval", "-m", run, "x.txt", "--unknown", "skip"), 1, message, "--encoding")
     assert_fails(charlstm("score", "-m", run, "x.txt", "--unknown", "skip"), 1, message)
     assert_fails(charlstm("sample", "-m", run, "--adapt", "x.txt", "--unknown", "skip"), 1, message)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,6 +42,16 @@ def test_a_command_that_exits_keeps_its_status(
 ) -> None:
     monkeypatch.setattr(app, "build_program", lambda: Exiting(status))
     assert charlstm("sample").code == expected
+
+
+@pytest.mark.parametrize("command", ["show presets", "show cells", "corpus x.txt", "--version", "runs", "plot"])
+def test_a_closed_stdout_is_a_failure(run: Path, command: str) -> None:
+    Path("x.txt").write_text("some text\n")
+    Path("runs").symlink_to(run.parent)
+    line = f"{sys.executable} -m charlstm {command} >&-"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "charlstm: cannot write to stdout: Bad file descriptor" in done.stderr
 
 
 def test_a_closed_pipe_is_a_success(monkeypatch: pytest.MonkeyPatch) -> None:

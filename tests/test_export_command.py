@@ -179,6 +179,30 @@ def test_a_readme_of_the_user_is_left_as_it_is(run: Path) -> None:
     assert Path("README.md").read_text("utf-8") == "# Mine\n"
 
 
+def test_a_card_that_replaces_that_of_another_export_says_so() -> None:
+    model = save_random_model()
+    replaced = "README.md replaces the model card of an earlier export"
+    assert replaced not in charlstm("export", "-m", model, "--onnx", "a.onnx").err
+    assert replaced in charlstm("export", "-m", model, "--onnx", "b.onnx").err
+
+
+@pytest.mark.parametrize("option", ["--html", "--onnx", "--charlstm"])
+def test_a_file_that_is_no_export_is_not_replaced(option: str) -> None:
+    model = save_random_model()
+    Path("x.txt").write_text(ENGLISH[:200], "utf-8")
+    assert_fails(charlstm("export", "-m", model, option, "x.txt"), 2, f"{option} x.txt would replace a file that is")
+    assert Path("x.txt").read_text("utf-8") == ENGLISH[:200]
+    Path("x.txt").write_bytes(b"")
+    for _ in range(2):
+        assert charlstm("export", "-m", model, option, "x.txt").code == 0
+
+
+def test_messages_of_an_export_name_no_file_of_the_documentation() -> None:
+    exported = charlstm("export", "-m", save_random_model(), "--onnx", "a.onnx")
+    assert "docs/" not in exported.err
+    assert "check that you may give away its training text" in exported.err
+
+
 def test_a_card_is_replaced_by_the_next_export(run: Path, bidirectional_run: Path) -> None:
     for model in (run, bidirectional_run):
         assert "README.md" in charlstm("export", "-m", model, "--onnx", "model.onnx").text

@@ -132,6 +132,11 @@ def test_bad_input_gets_one_sentence(
     assert_fails(charlstm("fill", "-m", bidirectional_run, *arguments), 2, *parts)
 
 
+def test_the_name_of_a_file_in_place_of_a_text_gets_the_command_that_fills_the_file() -> None:
+    Path("my text.txt").write_text("to be or ___ to be")
+    assert_fails(charlstm("fill", "my text.txt"), 2, "is a file; to fill it: charlstm fill < 'my text.txt'")
+
+
 def test_no_text_at_all_gets_one_sentence(bidirectional_run: Path) -> None:
     assert_fails(charlstm("fill", "-m", bidirectional_run), 2, "no text to fill", "pipe")
 

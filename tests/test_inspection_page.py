@@ -19,7 +19,7 @@ from charlstm.inspection.trace import Series, trace
 from charlstm.storage.model import ModelFile
 from charlstm.vocabulary import CharVocabulary
 from tests.support.browser import browse
-from tests.support.command_line import charlstm
+from tests.support.command_line import assert_fails, charlstm
 from tests.support.models import make_untrained_model
 from tests.support.planted import HIDDEN, QUOTE, planted_model, planted_text
 
@@ -33,6 +33,14 @@ def write_page(file: ModelFile, text: str, *options: object, model: str = "model
     result = charlstm("inspect", "-m", model, "-", "--html", "page.html", *options, stdin=text.encode())
     assert result.code == 0, result.err
     return Path("page.html").read_text("utf-8")
+
+
+def test_a_file_that_is_no_page_is_not_replaced() -> None:
+    make_untrained_model(CharVocabulary("ab")).save(Path("model.safetensors"))
+    Path("x.txt").write_text("mine")
+    result = charlstm("inspect", "-m", "model.safetensors", "-", "--html", "x.txt", stdin=b"ab" * 100)
+    assert_fails(result, 2, "--html x.txt would replace a file that is not a web page")
+    assert Path("x.txt").read_text() == "mine"
 
 
 def read_data(page: str) -> dict[str, Any]:

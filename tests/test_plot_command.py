@@ -215,6 +215,13 @@ def test_a_folder_without_a_run_is_named(run: Path) -> None:
     assert_fails(charlstm("plot"), 2, "there is no run under ./runs")
 
 
+def test_a_model_or_a_file_in_place_of_a_run_is_named(run: Path) -> None:
+    assert_fails(charlstm("plot"), 2, "there is no run under ./runs; name a run folder, or train one")
+    assert_fails(charlstm("plot", "builtin"), 2, "builtin is a model without a run: it has no training history")
+    Path("x.txt").touch()
+    assert_fails(charlstm("plot", "x.txt"), 2, "x.txt is a file, not the folder of a run")
+
+
 def test_a_run_that_has_logged_nothing_yet_is_an_error(run: Path) -> None:
     Path("new").mkdir()
     shutil.copy(run / "last.safetensors", "new")

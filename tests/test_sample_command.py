@@ -164,7 +164,7 @@ def test_an_endless_prompt_is_rejected_without_reading_it_all(run: Path) -> None
 def test_a_prompt_with_invalid_utf8_is_echoed_unchanged(run: Path) -> None:
     out = charlstm("sample", "-m", run, "-l", 3, *SEED, "--unknown", "skip", stdin=b"Ida\xff").out
     assert out.startswith(b"Ida\xff")
-    assert_fails(charlstm("sample", "-m", run, stdin=b"Ida\xff"), 2, "the byte 0xff, which is not UTF-8")
+    assert_fails(charlstm("sample", "-m", run, stdin=b"Ida\xff"), 1, "the prompt: byte 0xff at offset 3 is not utf-8")
 
 
 def test_a_closed_pipe_ends_sampling_quietly(run: Path) -> None:
@@ -179,11 +179,18 @@ def test_help_into_a_closed_pipe_succeeds() -> None:
     assert (result.returncode, result.stderr) == (0, b"")
 
 
-def test_sample_works_with_stdin_or_stdout_closed(run: Path) -> None:
+def test_sample_works_with_stdin_closed_and_fails_with_stdout_closed(run: Path) -> None:
     sample = f"{sys.executable} -m charlstm sample -m {run} -l 5 --seed 1"
     closed = subprocess.run(["bash", "-c", f"{sample} <&-"], capture_output=True, text=True, timeout=60)
     assert (closed.returncode, len(closed.stdout), closed.stderr) == (0, 6, "")
-    assert subprocess.run(["bash", "-c", f"{sample} >&-"], timeout=60).returncode == 0
+    unwritten = subprocess.run(["bash", "-c", f"{sample} >&-"], capture_output=True, text=True, timeout=60)
+    assert (unwritten.returncode, unwritten.stderr) == (1, "charlstm: cannot write to stdout: Bad file descriptor\n")
+
+
+def test_an_error_of_the_prompt_comes_before_the_seed(run: Path) -> None:
+    unknown = charlstm("sample", "-p", "漢", environ={"CHARLSTM_MODEL": str(run)})
+    assert_fails(unknown, 2, "漢")
+    assert "--seed" not in unknown.err
 
 
 def test_a_full_disk_behind_stdout_gets_one_sentence(run: Path) -> None:

@@ -82,6 +82,13 @@ def test_a_port_in_use_is_one_sentence(run: Path) -> None:
         assert_fails(charlstm("serve", "-m", run, "--port", port), 1, f"port {port}", "in use", "--port")
 
 
+def test_a_host_of_another_machine_is_named_without_advice_on_the_port(run: Path) -> None:
+    result = charlstm("serve", "-m", run, "--host", "192.0.2.1", "--port", 0, "--api-key", "0123456789abcdef")
+    assert_fails(result, 2, "--host 192.0.2.1 is not an address of this machine: Cannot assign requested address")
+    assert "--port" not in result.err
+    assert "('" not in result.err
+
+
 def test_a_host_that_others_can_reach_requires_a_key(run: Path) -> None:
     assert_fails(charlstm("serve", "-m", run, "--host", "0.0.0.0"), 2, "--host 0.0.0.0", "--api-key")
     assert_fails(charlstm("serve", "-m", run, "--host", ""), 2, "--host must not be empty")

@@ -200,3 +200,37 @@ def test_the_training_state_in_place_of_a_model_is_named_with_the_model(name: st
     Path("alone").mkdir()
     Path("alone", name).write_bytes(Path("r", name).read_bytes())
     assert_fails(charlstm("sample", "-m", f"alone/{name}"), 1, "the model of a run is its best.safetensors")
+
+
+@pytest.mark.parametrize("command", [("eval", "--json"), ("eval", "--by", "reset"), ("score",), ("inspect",)])
+def test_a_text_that_does_not_exist_is_the_only_thing_printed(run: Path, command: tuple[str, ...]) -> None:
+    failed = charlstm(*command, "nofile", environ={"CHARLSTM_MODEL": str(run)})
+    assert_fails(failed, 2, "corpus not found: nofile")
+    assert len(failed.err.splitlines()) == 1
+
+
+def test_a_text_in_another_encoding_has_the_same_status_in_every_command(run: Path, bidirectional_run: Path) -> None:
+    Path("latin.txt").write_bytes("Grüße _".encode("latin-1"))
+    for command in (("train",), ("eval", "-m", run), ("score", "-m", run)):
+        assert_fails(charlstm(*command, "latin.txt"), 1, "byte 0xfc at offset 2 is not utf-8")
+    for command in (("sample", "-m", run), ("fill", "-m", bidirectional_run)):
+        assert_fails(charlstm(*command, stdin=b"Gr\xfc\xdfe _"), 1, "byte 0xfc at offset 2 is not utf-8")
+
+
+def test_a_file_where_a_folder_is_named_is_rejected_before_the_text_is_read(run: Path) -> None:
+    Path("x.txt").write_text(ENGLISH[:4000], "utf-8")
+    for command in ("train", "tune"):
+        failed = charlstm(command, "x.txt", "-o", "x.txt")
+        assert_fails(failed, 2, "x.txt is a file; -o names a folder")
+        assert len(failed.err.splitlines()) == 1
+    assert_fails(charlstm("train", "x.txt", "-o", "x.txt", "--overwrite"), 2, "-o names a folder")
+    assert_fails(charlstm("plot", run, "--tensorboard", "x.txt"), 2, "x.txt is a file; --tensorboard names a folder")
+
+
+def test_a_folder_that_cannot_be_written_to_is_rejected_before_the_text_is_read() -> None:
+    Path("x.txt").write_text(ENGLISH[:4000], "utf-8")
+    failed = charlstm("train", "x.txt", "-o", "/proc/nothing/here", "--max-time", "1m")
+    assert_fails(failed, 1, "cannot write /proc/nothing/here")
+    assert len(failed.err.splitlines()) == 1
+    assert charlstm("train", "missing.txt", "-o", "a/b/c").code == 2
+    assert not Path("a").exists()

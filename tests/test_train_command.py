@@ -227,6 +227,10 @@ def test_resume_accepts_more_epochs_and_rejects_another_model(corpus: Path) -> N
     assert_fails(charlstm("train", corpus, "--resume", "--overwrite"), 2, "--resume", "--overwrite")
 
 
+def test_resume_without_a_run_names_the_option_for_one() -> None:
+    assert_fails(charlstm("train", "--resume"), 2, "there is no run under ./runs; name the folder of a run with -o")
+
+
 def test_init_from_copies_the_model_shape_and_lists_new_characters(run: Path, tmp_path: Path) -> None:
     Path("x.txt").write_text(ENGLISH[50_000:54_000].replace("a", "å"), "utf-8")
     result = charlstm("train", "x.txt", "--init-from", run, "--batch-size", 4, "--seq-len", 16, "--epochs", 1)

@@ -28,7 +28,7 @@ from prompt_toolkit.output import DummyOutput
 
 from charlstm.cli.actions import write as actions
 from charlstm.cli.commands import write
-from charlstm.cli.editor import Editor
+from charlstm.cli.editor import MIN_COLUMNS, Editor
 from charlstm.cli.editor_keys import KEYS, prepare_key
 from charlstm.cli.status_line import format_status
 from charlstm.config import DataConfig
@@ -156,13 +156,25 @@ def test_quitting_with_unsaved_text_needs_the_key_twice() -> None:
     assert press(QUIT, "abc")[0] == 0
 
 
+def test_messages_begin_with_their_keys_which_the_narrowest_terminal_shows() -> None:
+    with create_pipe_input() as keyboard:
+        editor = open_editor(keyboard)
+        editor.session.type_text("abc")
+        editor.quit(0)
+        shown = format_status(editor.session, editor.file, editor.message, MIN_COLUMNS)
+        assert "^S save" in shown and "^Q discard" in shown
+        editor.file = None
+        editor.save()
+        assert "^Q" in format_status(editor.session, None, editor.message, MIN_COLUMNS)
+
+
 def test_a_file_that_another_program_changed_is_overwritten_at_the_second_request_only() -> None:
     with create_pipe_input() as keyboard:
         editor = open_editor(keyboard)
         editor.session.type_text("mine")
         Path("a.txt").write_text("theirs")
         editor.save()
-        assert "changed by another program" in editor.message and Path("a.txt").read_text() == "theirs"
+        assert "another program wrote to a.txt" in editor.message and Path("a.txt").read_text() == "theirs"
         editor.save()
         assert Path("a.txt").read_text() == "mine\n"
 
@@ -217,7 +229,7 @@ def edit_new_text(monkeypatch: pytest.MonkeyPatch, model: Path, stdout: io.Bytes
         keyboard.send_text(keys)
         request = write.WriteRequest(None, SHORT, 1, [], "replace")
         try:
-            actions.edit_text(Console(None, stdout, stderr, {}), model, request, name_model=False)
+            actions.edit_text(Console(None, stdout, stderr, {}), model, request, show_model=False)
         except (CharlstmError, OutputClosedError):
             stderr.write("raised")
     return stderr.getvalue()
@@ -259,7 +271,7 @@ def test_unsaved_text_of_an_earlier_time_is_mentioned_at_the_start(
         with create_pipe_input() as keyboard:
             monkeypatch.setattr(actions, "create_input", lambda keyboard=keyboard: keyboard)
             request = write.WriteRequest(Path(name) if name else None, SHORT, 1, [], "replace")
-            actions.edit_text(Console(None, io.BytesIO(), io.StringIO(), {}), model, request, name_model=False)
+            actions.edit_text(Console(None, io.BytesIO(), io.StringIO(), {}), model, request, show_model=False)
         os.utime(file.path.with_name(f"{file.path}.unsaved"), (0, 0))
         file.keep_unsaved("def")
     assert messages == [

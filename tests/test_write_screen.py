@@ -103,7 +103,7 @@ def test_what_was_on_the_terminal_comes_back_and_unsaved_text_is_not_lost_silent
     terminal.wait_for("before\n")
     terminal.write("a.txt")
     terminal.press("abc", "C-q")
-    terminal.wait_for("not saved: Ctrl-S saves")
+    terminal.wait_for(r"\^S save  \^Q discard")
     terminal.quit()
     assert "--seed" in terminal.wait_for("status 0\n")
     assert not Path("a.txt").exists()

@@ -91,6 +91,7 @@ class Editor:
         self.file: TextFile | None = file
         self.view: View = View(session)
         self.message: str = ""
+        """Shown below the text. It begins with the keys that it names: a narrow terminal shows its beginning only."""
         self.was_ended = False
         """Whether a signal or the end of the terminal ended the editor."""
         self.warned = ""
@@ -178,9 +179,9 @@ class Editor:
     def save(self) -> None:
         """Save the text; if another program has changed the file, at the second request only."""
         if self.file is None:
-            self.message = "no FILE was named: Ctrl-Q writes the text to stdout"
+            self.message = "^Q writes to stdout: no FILE was named"
         elif self.file.has_changed() and self.warned != "changed":
-            self.message = f"{self.file.path} was changed by another program; Ctrl-S again overwrites it"
+            self.message = f"^S overwrites what another program wrote to {self.file.path}"
             self.warned = "changed"
         else:
             self.save_to(self.file)
@@ -197,6 +198,6 @@ class Editor:
     def quit(self, status: int) -> None:
         """Quit; with text that is not saved, at the second request only."""
         if self.file is not None and self.session.buffer.is_modified and self.warned != "unsaved":
-            self.message, self.warned = "not saved: Ctrl-S saves, Ctrl-Q again quits without saving", "unsaved"
+            self.message, self.warned = "^S save  ^Q discard: the text is not saved", "unsaved"
         else:
             self.app.exit(result=status)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import BinaryIO
 
+from charlstm.config import UnknownPolicy
 from charlstm.console import Console
 from charlstm.decoding import LONGEST_BOM, TextDecoder, describe_changes
 from charlstm.errors import UsageError
@@ -43,21 +44,24 @@ def read_bytes(file: BinaryIO, kind: str) -> bytes:
     return data
 
 
-def decode_prompt(console: Console, prompt: str | bytes, level: str, kind: str = "prompt") -> str:
+def decode_prompt(
+    console: Console, prompt: str | bytes, level: str, unknown: UnknownPolicy, kind: str = "prompt"
+) -> str:
     """Return a prompt as text: the bytes of a file or pipe are decoded, and lose the newline that echo and editors add.
 
-    level: of the model. One of bytes reads the bytes as they are. Bytes that are not text become surrogate escapes,
-        which a model of bytes reads as those bytes, and another model as unknown characters.
+    level: of the model. One of bytes reads the bytes as they are: those that are not text become surrogate escapes.
+    unknown: what happens to such bytes for another model. Unless they are an error, they are unknown characters.
     kind: what error messages call the prompt.
 
-    Raises UsageError if the prompt is too long, CharlstmError if it is not in the encoding of its byte order mark.
+    Raises UsageError if the prompt is too long, CharlstmError if it is not UTF-8, or not in the encoding of its byte
+    order mark.
     """
     if isinstance(prompt, str):
         return prompt
     if level == "byte":
         text = prompt.decode("utf-8", "surrogateescape")
     else:
-        decoder = TextDecoder(f"the {kind}", errors="surrogateescape")
+        decoder = TextDecoder(f"the {kind}", errors="strict" if unknown == "error" else "surrogateescape")
         text = decoder.decode(prompt, final=True)
         for note in describe_changes([decoder.changes]):
             console.note(note, "dim")

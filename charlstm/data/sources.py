@@ -13,7 +13,7 @@ from pathlib import Path
 from charlstm.data.compression import MAGIC_BYTES, Compression, decompress, detect_compression, peek
 from charlstm.data.formats import reject_other_formats
 from charlstm.errors import UsageError
-from charlstm.storage.locate import STDIN
+from charlstm.storage.locate import STDIN, check_exists
 from charlstm.storage.spool import Spool
 from charlstm.wording import quantity
 
@@ -36,12 +36,11 @@ def expand_sources(sources: Iterable[str], glob: str) -> tuple[list[str], list[s
             inside = find_files(path, glob)
             files += inside
             notes += describe_skipped(path, glob, len(inside), find_skipped(path, set(inside)))
-        elif source != STDIN and not path.exists():
-            raise UsageError(f"corpus not found: {source}")
-        elif source != STDIN and not path.is_file():
+            continue
+        check_exists(source)
+        if source != STDIN and not path.is_file():
             raise UsageError(f"{source} is neither a file nor a folder", f"pipe it in with cat {source}, and name it -")
-        else:
-            files.append(source)
+        files.append(source)
     return files, notes
 
 

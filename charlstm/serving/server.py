@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import socket
 from collections.abc import Mapping
 from ipaddress import ip_address
@@ -75,9 +77,19 @@ def open_socket(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server(address[:2], family=family, backlog=MAX_CONNECTIONS)
     except OSError as error:
-        raise CharlstmError(
-            f"cannot listen on {host} port {port}: {error.strerror}", "choose another --port; 0 takes a free one"
-        ) from error
+        raise explain_listen_error(host, port, error.errno or 0) from error
+
+
+def explain_listen_error(host: str, port: int, code: int) -> CharlstmError:
+    """Return the error for an address on which this process cannot listen, for the reason of an `errno`."""
+    reason = os.strerror(code)
+    if code == errno.EADDRNOTAVAIL:
+        return UsageError(f"--host {host} is not an address of this machine: {reason}", "0.0.0.0 is all of them")
+    hints = {
+        errno.EADDRINUSE: "choose another --port; 0 takes a free one",
+        errno.EACCES: "ports below 1024 may need more rights; choose a higher --port",
+    }
+    return CharlstmError(f"cannot listen on {host} port {port}: {reason}", hints.get(code, ""))
 
 
 def is_local(host: str) -> bool:

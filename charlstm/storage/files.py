@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -17,7 +18,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from charlstm.errors import CharlstmError
+from charlstm.errors import CharlstmError, UsageError
+
+MAX_START = 100
+"""Bytes of a file by which its kind is known."""
+
+HTML_START = rb"\s*<!doctype html"
+"""How a web page begins, as a regular expression that ignores case."""
 
 PARTIAL_SUFFIX = ".part"
 """End of the names of temporary files, which are hidden: `.best.safetensors.x1y2.part`."""
@@ -168,6 +175,42 @@ def sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(handle)
+
+
+def check_folder(path: Path, option: str) -> None:
+    """Raise UsageError if the path of an option is a file, CharlstmError if no file can be written to such a folder.
+
+    A folder that does not exist yet is made and removed again, with those above it.
+    """
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"{path} is a file; {option} names a folder")
+    missing = [folder for folder in (path, *path.parents) if not os.path.lexists(folder)]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise write_error(path, error) from error
+    finally:
+        for folder in missing:
+            with contextlib.suppress(OSError):  # another process has just written to it
+                folder.rmdir()
+
+
+def check_replaceable(path: Path, option: str, start: bytes, kind: str) -> None:
+    """Raise UsageError if writing the file of an option would replace one of another kind.
+
+    start: how files of this kind begin, as a regular expression. An empty file is replaced, too.
+    """
+    if not path.is_file():
+        return
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_START)
+    except OSError as error:
+        raise write_error(path, error) from error
+    if data and not re.match(start, data, re.DOTALL | re.IGNORECASE):
+        raise UsageError(f"{option} {path} would replace a file that is not {kind}", "name another file")
 
 
 def check_free_space(folder: Path, needed: int) -> None:

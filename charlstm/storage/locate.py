@@ -38,6 +38,12 @@ def parse_path(path: str | Path, where: str) -> Path:
     return Path(path)
 
 
+def check_exists(source: str) -> None:
+    """Raise UsageError if the text that is named on a command line does not exist."""
+    if source != STDIN and not Path(source).exists():
+        raise UsageError(f"corpus not found: {source}")
+
+
 def find_model(path: Path | None, environ: Mapping[str, str]) -> Path:
     """Return the model file at `path`, else at $CHARLSTM_MODEL, else of the newest run.
 
@@ -73,16 +79,16 @@ def name_run(path: Path) -> str:
     return path.resolve().parent.name if path.name in (BEST, LAST) else path.stem
 
 
-def find_newest_run() -> Path:
+def find_newest_run(alternative: str = f"name a model with -m/--model ({BUILTIN} ships with charlstm)") -> Path:
     """Return the run under `./runs` that was saved last; before any search of `tune`.
 
-    Raises NoRunError if there is none.
+    Raises NoRunError if there is none. Its hint begins with the `alternative`: how to name what is read instead.
     """
     saved = [path for name in (BEST, LAST) for path in Path("runs").glob(f"*/{name}")]
     if not saved:
         raise NoRunError(
             "there is no run under ./runs",
-            f"name a model with -m/--model ({BUILTIN} ships with charlstm), or train one: charlstm train corpus.txt",
+            f"{alternative}, or train one: charlstm train corpus.txt",
         )
     runs = [path for path in saved if not (path.parent / SEARCH_JOURNAL).exists()]
     return max(runs or saved, key=lambda path: path.stat().st_mtime_ns).parent

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from charlstm.architecture import count_parameters
 from charlstm.config import Config
 from charlstm.errors import UsageError
-from charlstm.storage.locate import BEST, LAST, METRICS, SEARCH_JOURNAL
+from charlstm.storage.locate import BEST, BUILTIN, LAST, METRICS, SEARCH_JOURNAL
 from charlstm.storage.metrics import LoggedLine, MetricsReader
 from charlstm.storage.model import ModelFile, name_sources
 from charlstm.storage.run import RunFolder
@@ -146,9 +146,14 @@ def find_header(folder: Path) -> Path:
     for name in (LAST, BEST):  # a search of `tune` has the best model only
         if (folder / name).is_file():
             return folder / name
+    hint = "name the folder of a run, as in charlstm plot runs/*"
+    if folder.is_file():
+        raise UsageError(f"{folder} is a file, not the folder of a run", hint)
+    if folder == Path(BUILTIN) and not folder.exists():
+        raise UsageError(f"{BUILTIN} is a model without a run: it has no training history", hint)
     if not folder.exists():
         raise UsageError(f"there is no run at {folder}", "charlstm runs lists those that there are")
-    raise UsageError(f"the folder {folder} holds no run", "name the folder of a run, as in charlstm plot runs/*")
+    raise UsageError(f"the folder {folder} holds no run", hint)
 
 
 def load_run_header(folder: Path) -> ModelFile:

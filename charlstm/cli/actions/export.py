@@ -19,8 +19,11 @@ from charlstm.export.description import is_description
 from charlstm.export.page import find_name, render_writing_page
 from charlstm.export.pytorch import MODULE, check_pytorch, write_pytorch
 from charlstm.export.usage import format_onnx_program, format_torch_program
-from charlstm.storage.files import write_atomically
+from charlstm.storage.files import HTML_START, check_replaceable, write_atomically
 from charlstm.storage.model import ModelFile
+
+CARD_START = 1000
+"""Bytes of a file within which a model card has its mark."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +77,21 @@ def write_page(job: ExportJob, target: Path) -> list[Path]:
     return write_file(console, target, page)
 
 
+FILE_STARTS: Mapping[str, tuple[bytes, str]] = {
+    "--html": (HTML_START, "a web page"),
+    "--onnx": (rb"\x08.\x12", "an ONNX file"),  # its fields 1 and 2: the version of the format, and its producer
+    "--charlstm": (rb".{8}\{", "a model file"),
+}
+"""How the files of an option begin, as a pattern, and what they are: other files are not replaced."""
+
+
 def check_file(option: str, job: ExportJob, target: Path) -> None:
     """Raise UsageError for a target that is not to be replaced by a file."""
     if target.is_dir():
         raise UsageError(f"{option} writes a file, and {target} is a folder")
     if target.exists() and target.samefile(job.request.model):
         raise UsageError(f"{option} {target} would replace the model itself", "name another file")
+    check_replaceable(target, option, *FILE_STARTS[option])
 
 
 def write_file(console: Console, target: Path, *pieces: bytes | memoryview) -> list[Path]:
@@ -120,7 +132,7 @@ def check_pytorch_folder(job: ExportJob, target: Path) -> None:
     if target.exists() and not target.is_dir():
         raise UsageError(f"--pytorch writes a folder, and {target} is a file")
     module, config, weights = (target / name for name in ("model.py", "config.json", "model.safetensors"))
-    first_line = MODULE.read_text("utf-8").partition("\n")[0]
+    first_line = MODULE.read_bytes().partition(b"\n")[0]
     is_foreign = {
         module: module.exists() and not read_start(module).startswith(first_line),
         config: config.exists() and not is_description(config),
@@ -206,18 +218,22 @@ def write_cards(job: ExportJob) -> list[Path]:
     written = []
     for folder, usage in usages.items():
         card = folder / CARD_NAME
-        if card.exists() and CARD_MARK not in read_start(card):
+        before = read_start(card, None) if card.exists() else b""
+        if before and CARD_MARK.encode() not in before[:CARD_START]:
             job.console.note(f"{escape_controls(str(card))} is not a model card, so it was left as it is")
             continue
-        write_atomically(card, format_card(job.file, job.measured, "\n\n".join(usage)).encode())
+        text = format_card(job.file, job.measured, "\n\n".join(usage)).encode()
+        if before not in (b"", text):
+            job.console.note(f"{escape_controls(str(card))} replaces the model card of an earlier export")
+        write_atomically(card, text)
         written.append(card)
     return written
 
 
-def read_start(path: Path) -> str:
-    """Return the first 1,000 characters of a file."""
+def read_start(path: Path, size: int | None = CARD_START) -> bytes:
+    """Return the first bytes of a file: this many, or all."""
     try:
         with path.open("rb") as file:
-            return file.read(1000).decode("utf-8", "replace")
+            return file.read(size)
     except OSError as error:
         raise CharlstmError(f"cannot read {path}: {error.strerror}") from error

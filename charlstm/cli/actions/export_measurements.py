@@ -29,7 +29,8 @@ SAMPLED_CHARACTERS = 2000
 MAX_SAMPLES = 100
 """Documents that are sampled at most, if they are short."""
 
-PAGE = 'docs/export.md, "Training on other people\'s text"'
+ADVICE = "before you give the model away, check that you may give away its training text"
+"""What both notes about memorization end with: who has a model can extract text that it has memorized."""
 
 
 def measure_export(console: Console, file: ModelFile, request: ExportRequest) -> tuple[Measurements, dict[str, Any]]:
@@ -57,10 +58,7 @@ def find_corpus(console: Console, file: ModelFile, path: Path) -> Corpus | None:
     try:
         return read_own_corpus(console, file, path)[0]
     except CharlstmError as error:
-        console.note(
-            f"how much of a sample is training text is not known: {escape_controls(error.message)}; {PAGE}, says why "
-            "it matters"
-        )
+        console.note(f"how much of a sample is training text is not known: {escape_controls(error.message)}; {ADVICE}")
         return None
 
 
@@ -121,5 +119,5 @@ def show_measurements(console: Console, measured: Measurements) -> None:
     if found := measured.memorization:
         console.note(
             f"{found.copied_share:.1%} of a sample of {found.characters:,} characters is copied from the training text "
-            f"in runs of {found.min_run} or more (longest: {found.longest_run:,}); see {PAGE}"
+            f"in runs of {found.min_run} or more (longest: {found.longest_run:,}); {ADVICE}"
         )

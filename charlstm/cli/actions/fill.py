@@ -42,7 +42,7 @@ def write_fillings(
         advise_on_escapes(console, "the text", text, filler.vocabulary)
     data = filler.file.config.data
     templates = parse_templates(
-        split_documents(decode_prompt(console, text, data.level, "text"), data), gap, any_length
+        split_documents(decode_prompt(console, text, data.level, unknown, "text"), data), gap, any_length
     )
     fixed = [
         encode_fixed(filler, template, unknown, number, len(templates)) for number, template in enumerate(templates, 1)

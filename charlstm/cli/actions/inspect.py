@@ -31,7 +31,7 @@ from charlstm.inspection.similar import find_similar
 from charlstm.inspection.text import ReadText
 from charlstm.inspection.trace import PredictionTrace, Trace, trace
 from charlstm.sampling.units import Unit
-from charlstm.storage.files import write_atomically
+from charlstm.storage.files import HTML_START, check_replaceable, write_atomically
 from charlstm.storage.locate import name_model
 from charlstm.storage.model import ModelFile
 from charlstm.vocabulary import Vocabulary
@@ -46,6 +46,8 @@ TYPICAL_MEMORY = 8 * 2**30
 
 def inspect_model(console: Console, path: Path, request: InspectRequest) -> None:
     """Read the text with the model and write what the request asks for."""
+    if request.html:
+        check_replaceable(request.html, "--html", HTML_START, "a web page")
     file = ModelFile.load(path)
     unit = Unit.parse(request.unit, file.config.model) if request.unit else None
     text, about = read_text(console, file, path, request)

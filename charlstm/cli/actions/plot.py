@@ -14,7 +14,7 @@ from charlstm.cli.plot_view import AXIS_LABELS, draw_panels
 from charlstm.cli.ticks import choose_count_ticks, choose_duration_ticks
 from charlstm.console import Console, escape_controls
 from charlstm.errors import MissingExtraError, UsageError
-from charlstm.storage.files import write_atomically
+from charlstm.storage.files import check_folder, write_atomically
 from charlstm.storage.locate import find_newest_run
 from charlstm.tracking.curves import Curve, RunLog, group_panels, list_points, smooth, write_csv
 from charlstm.tracking.quantities import QUANTITIES, AxisName
@@ -28,6 +28,8 @@ MIN_FOLLOW_ROWS = 12
 
 def plot_runs(console: Console, request: PlotRequest) -> None:
     """Do what `charlstm plot` was asked for. Raises UsageError for a folder without a run or without what to draw."""
+    if request.tensorboard:
+        check_folder(request.tensorboard, "--tensorboard")
     logs = open_logs(console, request.runs)
     quantities = [QUANTITIES[name] for name in request.what or QUANTITIES]
     if request.as_csv:
@@ -50,7 +52,7 @@ def plot_runs(console: Console, request: PlotRequest) -> None:
 def open_logs(console: Console, paths: Sequence[Path]) -> dict[str, RunLog]:
     """Return the runs, by the shortest names that distinguish them; of none, the newest under ./runs."""
     if not paths:
-        paths = [find_newest_run()]
+        paths = [find_newest_run("name a run folder")]
         console.note(f"run {escape_controls(str(paths[0]))}")
     folders = {Path(os.path.abspath(path)): path for path in paths}  # noqa: PTH100 - no .. and no link followed
     shared = os.path.commonpath([folder.parent for folder in folders])

@@ -53,10 +53,9 @@ def write_samples(console: Console, path: Path, request: SampleRequest, *, show_
     for where, text in typed:
         if isinstance(text, str):
             advise_on_escapes(console, where, text, file.vocabulary)
-    request = replace(request, prompt=decode_prompt(console, request.prompt, file.config.data.level))
-    if request.adapt is not None or request.mix is not None:
-        # an unknown character of the prompt is reported before the wait, not after
-        file.vocabulary.encode(normalize_text(request.prompt, file.config.data), request.unknown)
+    request = replace(request, prompt=decode_prompt(console, request.prompt, file.config.data.level, request.unknown))
+    # An unknown character of the prompt is reported first: before the seed, and before a text is read.
+    file.vocabulary.encode(normalize_text(request.prompt, file.config.data), request.unknown)
     averaged = None if request.average is None else ModelFile.load(request.average)
     if averaged:
         file.check_same_vocabulary(averaged)  # before a text is read

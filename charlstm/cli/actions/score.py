@@ -43,10 +43,8 @@ def write_scores(console: Console, request: ScoreRequest) -> None:
     retain_freed_memory()
     spool = Spool.from_stdin([request.file], console.stdin)
     files = {name: ModelFile.load(path) for name, path in request.models.items()}
-    scored = {}
-    for name, file in files.items():
-        text = locate_symbols(console, file, request, spool)
-        scored[name] = (text, score_text(file, text))
+    texts = {name: locate_symbols(console, file, request, spool) for name, file in files.items()}
+    scored = {name: (text, score_text(files[name], text)) for name, text in texts.items()}
     if len(scored) > 1:
         write_comparison(console, scored, request.as_json)
         return

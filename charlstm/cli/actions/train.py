@@ -27,6 +27,7 @@ from charlstm.errors import UsageError
 from charlstm.rendezvous import START_VARIABLE, Rendezvous
 from charlstm.runtime import bind_to_cores, end_with_parent, parent_started_at, retain_freed_memory
 from charlstm.settings import Setting, Settings, check_resumable, from_dict, resolve, updated
+from charlstm.storage.files import check_folder
 from charlstm.storage.locate import STATE, STDIN, find_model, find_newest_run
 from charlstm.storage.model import ModelFile
 from charlstm.storage.run import RunFolder
@@ -113,7 +114,7 @@ def train_on_rank(console: Console, request: TrainRequest, save: Callable[[], bo
     """Do what `run_train` does, together with the other ranks if there are any."""
     plan = plan_resumed(request, ranks) if request.resume else plan_new(console, request, ranks)
     if not (request.resume or request.dry_run or request.find_lr):
-        from_first(ranks, lambda: plan.folder.check_unused(overwrite=request.overwrite))
+        from_first(ranks, lambda: check_output(plan.folder, overwrite=request.overwrite))
 
     def read() -> Corpus:
         return read_with_progress(console, plan.config.data, plan.stdin, max_time=plan.config.training.max_time)
@@ -133,6 +134,12 @@ def train_on_rank(console: Console, request: TrainRequest, save: Callable[[], bo
     if request.find_lr:
         return run_lr_range_test(console, corpus, plan.config, as_json=request.as_json)
     return run_plan(console, plan, corpus, request, save, ranks)
+
+
+def check_output(folder: RunFolder, *, overwrite: bool) -> None:
+    """Raise UsageError or CharlstmError for a folder that a new run cannot be written to."""
+    check_folder(folder.path, "-o")
+    folder.check_unused(overwrite=overwrite)
 
 
 def from_first(ranks: Ranks | None, compute: Callable[[], Planned]) -> Planned:
@@ -177,7 +184,9 @@ def plan_resumed(request: TrainRequest, ranks: Ranks | None) -> Plan:
 
 def find_resumed(request: TrainRequest) -> Path:
     """Return the folder of the run to continue."""
-    return request.output or (choose_folder(request.corpus) if request.corpus else find_newest_run())
+    if request.output or request.corpus:
+        return request.output or choose_folder(request.corpus)
+    return find_newest_run("name the folder of a run with -o")
 
 
 def choose_folder(sources: Sequence[str]) -> Path:

@@ -18,6 +18,7 @@ from charlstm.console import Console, escape_controls
 from charlstm.errors import CharlstmError, MissingExtraError, UsageError
 from charlstm.runtime import retain_freed_memory
 from charlstm.settings import Setting, resolve, updated
+from charlstm.storage.files import check_folder
 from charlstm.training.events import Event, Stepped
 from charlstm.tuning.events import TrialFinished
 from charlstm.tuning.space import Value, get_setting
@@ -50,6 +51,9 @@ def run_search(console: Console, request: TuneRequest, save: Callable[[], bool])
         raise UsageError(
             f"tune compares settings by their validation loss, and {split.where} leaves no validation part"
         )
+    default = choose_folder(sources)
+    folder = request.output or default.with_name(f"{default.name}-tune")
+    check_folder(folder, "-o")
     corpus = read_with_progress(console, config.data, stdin)
     config = with_default_split(config, request.given, corpus)
     show_corpus(console, corpus, config)
@@ -59,8 +63,6 @@ def run_search(console: Console, request: TuneRequest, save: Callable[[], bool])
     from charlstm.tuning.search import Search
 
     note_compilation(console, config)
-    default = choose_folder(sources)
-    folder = request.output or default.with_name(f"{default.name}-tune")
     with closing(Search(folder, corpus, config, given, request.storage)) as search:
         return follow_search(console, search, request, save)
 

@@ -15,6 +15,7 @@ from charlstm.cli.editor import MIN_COLUMNS, MIN_ROWS, Editor
 from charlstm.cli.escapes import advise_on_escapes
 from charlstm.console import Console, escape_controls
 from charlstm.errors import CharlstmError, UsageError
+from charlstm.storage.locate import name_model
 from charlstm.storage.model import ModelFile
 from charlstm.text_model import TextModel, draw_seed
 from charlstm.wording import quantity
@@ -29,18 +30,18 @@ SCRATCH = Path("text.txt")
 """Next to which a text without a file is kept if it could not be written to stdout."""
 
 
-def edit_text(console: Console, path: Path, request: WriteRequest, *, name_model: bool) -> int:
+def edit_text(console: Console, path: Path, request: WriteRequest, *, show_model: bool) -> int:
     """Edit a text, and return the exit status: that of the signal, if one ended the editor.
 
-    name_model: print the path of the model on stderr, because the user did not name it.
+    show_model: print the name of the model on stderr, because the user did not name it.
     """
     check_size()
     file = TextFile(request.file) if request.file else None
     text = file.read() if file else ""
     seed = draw_seed() if request.seed is None else request.seed
     session, weights = open_session(console, ModelFile.load(path), TextBuffer(text), request, seed)
-    if request.seed is None or name_model:
-        about = [escape_controls(str(path)), weights] + [f"--seed {seed}"] * (request.seed is None)
+    if request.seed is None or show_model:
+        about = [escape_controls(name_model(path)), weights] + [f"--seed {seed}"] * (request.seed is None)
         console.note(", ".join(about), "dim")
     screen = create_output(sys.stdout if console.stdout.isatty() else sys.stderr)
     editor = Editor(session, file, create_input(), screen)

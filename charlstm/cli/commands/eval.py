@@ -23,7 +23,7 @@ from charlstm.config import AdaptationConfig, UnknownPolicy
 from charlstm.console import Console, escape_controls
 from charlstm.errors import UsageError
 from charlstm.settings import Settings, build_section, from_environment
-from charlstm.storage.locate import find_model, name_model
+from charlstm.storage.locate import check_exists, find_model, name_model
 
 MAX_GAP_LENGTH = 100
 MAX_GAP_SHARE = 0.5
@@ -148,6 +148,8 @@ def eval_(
     gap_options = parse_gap_options(gaps, gap_length, seed)
     given = from_environment(console.environ, "adaptation") | settings
     adaptation = build_section(AdaptationConfig, given, "adaptation")
+    for each in files or []:
+        check_exists(each)
     path = find_model(model, console.environ)
     if model is None and as_json:  # the table names the model
         console.note(escape_controls(name_model(path)), "dim")

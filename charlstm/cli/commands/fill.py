@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -57,6 +59,8 @@ def fill(
     advise_on_escapes(console, "--gap", gap)
     if template in EMPTY:
         raise UsageError("no text to fill", "charlstm fill 'To be, or ___ to be', or pipe one in")
+    if text and gap not in text and os.path.isfile(text):  # noqa: PTH113 - a long text is no error here
+        raise UsageError(f"the text {text!r} has no gap and is a file", f"to fill it: charlstm fill < {quote(text)}")
     path = find_model(model, console.environ)
 
     from charlstm.cli.actions.fill import write_fillings

@@ -24,7 +24,7 @@ from charlstm.config import UnknownPolicy
 from charlstm.console import Console, escape_controls
 from charlstm.errors import UsageError
 from charlstm.settings import Settings
-from charlstm.storage.locate import find_model, name_model
+from charlstm.storage.locate import check_exists, find_model, name_model
 
 DEFAULT_LENGTH = 10_000
 """Characters of the model's own validation part that are read."""
@@ -231,6 +231,8 @@ def inspect(
         raise UsageError("--all has no effect without --html")
     span = parse_span(like)
     check_text_source(console, file is not None, part, unknown, encoding, errors)
+    if file is not None:
+        check_exists(file)
     path = find_model(model, console.environ)
     if model is None:
         console.note(escape_controls(name_model(path)), "dim")

@@ -14,6 +14,7 @@ from charlstm.config import UnknownPolicy
 from charlstm.console import Console, escape_controls
 from charlstm.errors import UsageError
 from charlstm.settings import Settings
+from charlstm.storage.locate import check_exists
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ def score(
     source = "-" if file is None else file
     if source == "-" and not console.piped:
         raise UsageError("no text to score", "name a FILE, or pipe one in")
+    check_exists(source)
     if Path(source).is_dir():
         raise UsageError(f"score reads one file, and {source} is a folder", "cat its files together")
     found = find_models(named, console)

@@ -88,7 +88,7 @@ def write(
 
     from charlstm.cli.actions.write import edit_text
 
-    return edit_text(console, path, WriteRequest(file, sampling, seed, stop or [], unknown), name_model=model is None)
+    return edit_text(console, path, WriteRequest(file, sampling, seed, stop or [], unknown), show_model=model is None)
 
 
 def check_terminal(console: Console) -> None:
