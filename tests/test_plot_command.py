@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import json
+import os
 import re
 import shutil
+import struct
 import sys
+import termios
+import time
 import xml.etree.ElementTree as ElementTree
 from io import StringIO
 from pathlib import Path
@@ -16,10 +21,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from charlstm.cli.actions.plot import POLL_SECONDS
 from charlstm.cli.app import main
 from charlstm.cli.chart import BLANK, Line, draw_chart
 from charlstm.cli.ticks import choose_count_ticks, choose_duration_ticks
 from charlstm.console import Console
+from charlstm.storage.lock import ProcessLock
 from charlstm.storage.metrics import MetricsReader
 from charlstm.tracking.curves import Curve, find_top, smooth
 from charlstm.tracking.quantities import QUANTITIES
@@ -82,7 +89,21 @@ def test_the_beginning_of_a_long_curve_is_cut_off_and_no_point_of_a_short_one() 
     assert find_top([make_curve([3.0, 2.0])]) == 3
     assert find_top([make_curve([3.0])]) == 3
     assert find_top([make_curve([9.0, *[2.0] * 40])]) == 2
-    assert find_top([make_curve([9.0, *[2.0] * 40]), make_curve([3.0, 1.0])]) == 3
+    assert find_top([make_curve([9.0, *[2.0] * 40]), make_curve([4.0, 3.0, 2.0, 1.0])]) == 4
+
+
+def test_a_run_that_ended_at_the_very_start_does_not_stretch_the_axis_of_long_ones(ten: Path) -> None:
+    shutil.copytree(ten / "run-1", "early")
+    Path("early/metrics.jsonl").write_text('{"step": 50, "validation_loss_nats": 5.5}\n')
+    highest = max(float(row.split("│")[0] or 0) for row in plot_rows(ten / "run-0", ten / "run-1", "early"))
+    assert highest < 2
+    assert "early      5.5000" in charlstm("plot", ten / "run-1", "early").text
+    assert float(plot_rows("early")[0].split("│")[0]) == 5.5
+
+
+def plot_rows(*runs: object) -> list[str]:
+    """Return the rows of a chart that have a number at the left."""
+    return [row for row in charlstm("plot", *runs).text.splitlines() if re.match(r" *[\d.]+│", row)]
 
 
 def test_ten_runs_have_ten_colors(ten: Path) -> None:
@@ -121,12 +142,110 @@ def test_an_image_is_written_in_the_format_of_its_name_and_is_the_same_each_time
 
 
 @pytest.mark.slow
+def test_an_image_names_a_single_run_and_shows_the_lowest_loss(ten: Path) -> None:
+    metrics = ten / "run-1/metrics.jsonl"
+    with metrics.open("a") as file:
+        file.write('{"step": 10050, "validation_loss_nats": 1.9, "loss_nats": 1.1}\n')
+    texts = read_image_texts(ten / "run-1")
+    assert "run-1" in texts
+    assert any(text.startswith("validation loss  1.9000, lowest 1.2100") for text in texts)
+    texts = read_image_texts(ten / "run-1", ten / "run-2")
+    assert any(text.startswith("run-1  1.9000, lowest 1.2100") for text in texts)
+
+
+def read_image_texts(*runs: Path) -> list[str]:
+    assert charlstm("plot", *runs, "-o", "texts.svg").code == 0
+    return [e.text or "" for e in ElementTree.parse("texts.svg").iter() if e.tag.endswith("}text")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("points", [3, 100])
+def test_thirty_runs_of_an_image_look_different_and_all_are_in_its_legend(points: int) -> None:
+    from charlstm.tracking.figure import draw_figure
+
+    xs = np.arange(float(points))
+    curves = [Curve(f"run-{k}", QUANTITIES["validation"], xs, xs * 0 + k) for k in range(30)]
+    image = draw_figure([("loss", curves)], "steps", "svg", choose_count_ticks)
+    assert len(set(re.findall(rb'style="fill: none; (.*?)stroke-width: 1.8', image))) == 30
+    markers = re.findall(rb'<path id="(\w+)"[^>]*style="stroke: #(?!000000)', image)
+    assert len(set(markers)) == (30 if points == 3 else 0)
+    height = float(ElementTree.fromstring(image).attrib["viewBox"].split()[3])
+    places = [float(y) for y in re.findall(rb'<text[^>]* y="([\d.-]+)"[^>]*>run-', image)]
+    assert len(places) == 30 and min(places) > 0 and max(places) < height
+
+
+@pytest.mark.slow
 def test_names_with_characters_that_matplotlib_interprets_are_shown_as_they_are(ten: Path) -> None:
     for name in ("_hidden", "a$b$c", "100 % & <x>"):
         shutil.copytree(ten / "run-1", name)
     assert charlstm("plot", "_hidden", "a$b$c", "100 % & <x>", "-o", "out.svg").code == 0
     texts = " ".join(e.text or "" for e in ElementTree.parse("out.svg").iter() if e.tag.endswith("}text"))
     assert all(name in texts.replace("\u200b", "") for name in ("_hidden", "a$b$c", "100 % & <x>"))
+
+
+def test_loss_is_the_name_of_both_losses(run: Path) -> None:
+    assert charlstm("plot", run, "--what", "loss").text == charlstm("plot", run, "--what", "validation,train").text
+
+
+def test_a_run_has_the_name_that_runs_prints_unless_a_path_has_it(ten: Path) -> None:
+    shutil.copytree(ten / "run-1", "runs/deep/guide")
+    (name,) = [line.split()[0] for line in charlstm("runs").text.splitlines()[1:]]
+    assert "lowest 1.2100" in charlstm("plot", name).text
+    shutil.copytree(ten / "run-2", name)
+    assert "lowest 1.3100" in charlstm("plot", name).text
+    assert_fails(charlstm("plot", "../guide"), 2, "no run at ../guide")
+    assert_fails(charlstm("sample", "-m", "deep/missing"), 2, "there is no model at deep/missing", "run folder")
+    shutil.rmtree(name)
+    assert_fails(charlstm("sample", "-m", name), 2, f"did you mean runs/{name}?")
+
+
+def test_a_run_that_is_about_to_start_is_waited_for(ten: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("charlstm.cli.actions.plot.START_SECONDS", 0.0)
+    assert follow("new") == (2, "charlstm: there is no run at new; charlstm runs lists those that there are\n")
+    monkeypatch.setattr("charlstm.cli.actions.plot.START_SECONDS", 60.0)
+    monkeypatch.setattr(time, "sleep", lambda seconds: shutil.copytree(ten / "run-1", "new"))
+    code, err = follow("new")
+    assert code == 0
+    assert err == "there is no run at new; waiting for it\nno run is in training\n"
+
+
+def test_a_run_that_has_logged_nothing_yet_is_waited_for_while_it_trains(
+    ten: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metrics = ten / "run-1/metrics.jsonl"
+    logged = metrics.read_text()
+    metrics.unlink()
+    lock = ProcessLock(ten / "run-1/lock")
+    lock.acquire()
+
+    def log(seconds: float) -> None:
+        if seconds == POLL_SECONDS and not metrics.exists():
+            metrics.write_text(logged)
+            lock.release()
+
+    monkeypatch.setattr(time, "sleep", log)
+    assert follow(ten / "run-1") == (
+        0,
+        "run-1 has logged no training loss yet; waiting for it\nno run is in training\n",
+    )
+    metrics.unlink()
+    assert follow(ten / "run-1")[0] == 2
+
+
+def follow(run: object) -> tuple[int, str]:
+    """Follow a run on a terminal. Return the exit status and what is written to stderr."""
+    terminal, follower = os.openpty()
+    err = StringIO()
+    with os.fdopen(follower, "wb", 0) as out, os.fdopen(terminal, "rb", 0):
+        fcntl.ioctl(out, termios.TIOCSWINSZ, struct.pack("4H", 30, 80, 0, 0))
+        return main(["plot", "--follow", str(run)], Console(Terminal(), out, err, {})), err.getvalue()
+
+
+@pytest.mark.parametrize("content", [b"garbage", b"\xff\x00\n\n", b'{"loss_nats": 1}\n'])
+def test_a_file_of_metrics_without_any_is_reported_as_damaged(ten: Path, content: bytes) -> None:
+    (ten / "run-1/metrics.jsonl").write_bytes(content)
+    assert_fails(charlstm("plot", ten / "run-1"), 1, "ten/run-1/metrics.jsonl is damaged")
+    assert_fails(charlstm("plot", ten / "run-1", ten / "run-2", "--csv"), 1, "ten/run-1/metrics.jsonl is damaged")
 
 
 def test_csv_has_a_row_per_line_with_the_numbers_of_the_metrics(run: Path) -> None:
@@ -192,7 +311,7 @@ def test_what_a_run_logs_is_complete(run: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "parts"),
     [
-        (("--what", "los"), ("unknown quantity 'los'",)),
+        (("--what", "los"), ("unknown quantity 'los'", "'loss'")),
         (("-o", "out.gif"), ("out.gif", ".svg, .png or .pdf")),
         (("-o", "out.svg", "--csv"), ("-o and --csv",)),
         (("--follow",), ("terminal",)),

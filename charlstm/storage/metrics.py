@@ -37,6 +37,11 @@ class MetricsReader:
         self.last_line = lines[-1] if lines else b""
         return replaced
 
+    @property
+    def is_damaged(self) -> bool:
+        """Whether the file has something in it and no line of metrics. Raises OSError."""
+        return not self.entries and bool(self.read_from(0))
+
     def read_from(self, start: int) -> bytes:
         """Return the bytes of the file from here on."""
         try:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from charlstm.errors import CharlstmError
 from charlstm.storage.locate import METRICS
 from charlstm.storage.metrics import LoggedLine, MetricsReader
 from charlstm.storage.model import ModelFile
@@ -44,7 +45,7 @@ class Curve:
 class RunLog:
     """What one run has logged, read again and again while it trains.
 
-    Raises UsageError for a folder without a run, CharlstmError for one that cannot be read.
+    Raises UsageError for a folder without a run, CharlstmError for one that is damaged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -52,6 +53,8 @@ class RunLog:
         self.reader = MetricsReader(path / METRICS)
         self.header  # noqa: B018 - raises for a folder without a run
         self.reader.update()
+        if self.reader.is_damaged:
+            raise CharlstmError(f"{path / METRICS} is damaged: none of its lines has metrics", "restore it from a copy")
 
     @cached_property
     def header(self) -> ModelFile:
@@ -125,11 +128,13 @@ def smooth(curve: Curve) -> Curve:
 def find_top(curves: Sequence[Curve]) -> float | None:
     """Return the highest loss after the first twentieth of each curve: the rest of a chart would be nearly empty.
 
-    A curve of few points counts from its first: nothing else would be left of it. None if they are no losses.
+    A curve of few points counts from its first: nothing else would be left of it. One that ends within the first
+    twentieth of the longest does not count. None if they are no losses.
     """
     if not all(is_loss(curve.quantity) for curve in curves):
         return None
-    return float(max(find_settled(curve).max() for curve in curves))
+    begin = START_SHARE * max(float(curve.xs[-1]) for curve in curves)
+    return float(max(find_settled(curve).max() for curve in curves if curve.xs[-1] >= begin))
 
 
 def find_settled(curve: Curve) -> NDArray[np.float64]:

@@ -19,14 +19,17 @@ from charlstm.tracking.quantities import is_loss
 FIGURE_WIDTH, HEIGHT, LOW_HEIGHT, DPI = 8.0, 4.2, 2.0, 200
 """Inches of the first chart, the height of those below it, and dots per inch of a PNG."""
 
+LEGEND_ROW = 0.19
+"""Inches of a row of the legend, which makes the chart higher if there are many."""
+
 MANY = 1e4
 """From here on, numbers on an axis are written as 20k or 1.5M."""
 
 MAX_FIGURE_POINTS = 400
 """Points of a line: of more, several are averaged."""
 
-DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)))
-"""Of the first ten runs, the next ten and so on."""
+DASHES, MARKERS = ("-", (0, (4, 2)), (0, (1, 1))), ("o", "s", "^")
+"""Of the first ten runs, the next ten and so on. Only curves of few points have markers."""
 
 LABEL_SPACE = 84
 """Width of an axis in characters, by which its labels are chosen."""
@@ -39,6 +42,9 @@ LOOK: dict[Any, Any] = {
     "font.size": 10,
     "legend.frameon": False,
     "legend.fontsize": 9,
+    "legend.handlelength": 2.6,  # two dashes
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "charlstm",  # the same curves lead to the same bytes
     "pdf.fonttype": 42,
@@ -56,16 +62,19 @@ def draw_figure(
 ) -> bytes:
     """Return an image with a chart for each unit, in a format of matplotlib: svg, png or pdf.
 
-    A run has the same color in all of them; its training loss is paler than its validation loss.
+    A run has the same color in all of them; its training loss is paler than its validation loss. A single run is named
+    by the title.
     """
     runs = list(dict.fromkeys(curve.run for _, curves in panels for curve in curves))
-    heights = [HEIGHT, *[LOW_HEIGHT] * (len(panels) - 1)]
+    heights = [max(LOW_HEIGHT if k else HEIGHT, LEGEND_ROW * (len(curves) + 1)) for k, (_, curves) in enumerate(panels)]
     with rc_context(LOOK):
         figure = Figure(figsize=(FIGURE_WIDTH, sum(heights)), layout="constrained")
         grid = figure.subplots(len(panels), squeeze=False, sharex=True, height_ratios=heights)[:, 0]
         for axes, (label, curves) in zip(grid, panels, strict=True):
             draw_axes(axes, curves, runs)
             axes.set_ylabel(label)
+        if len(runs) == 1:
+            grid[0].set_title(escape_math(runs[0]))
         first, last = grid[-1].get_xlim()
         ticks = choose_ticks(max(first, 0.0), last, LABEL_SPACE)
         grid[-1].set_xticks(list(ticks), list(ticks.values()))
@@ -82,14 +91,15 @@ def draw_axes(axes: Axes, curves: Sequence[Curve], runs: Sequence[str]) -> None:
     both = len({curve.quantity for curve in curves}) > 1
     curves = sort_by_end(curves)
     for curve, name in zip(curves, name_curves(curves), strict=True):
-        number = runs.index(curve.run)
+        group, place = divmod(runs.index(curve.run), len(colors))
         xs, ys = thin(curve)
-        (line,) = axes.plot(xs, ys, color=colors[number % len(colors)], linestyle=DASHES[number // len(colors) % 3])
+        (line,) = axes.plot(xs, ys, color=colors[place], linestyle=DASHES[group % len(DASHES)])
         pale = both and curve.quantity.key == "loss_nats"
         if len(xs) <= FEW_POINTS:
-            line.set(marker="o", markersize=4)
+            line.set(marker=MARKERS[group % len(MARKERS)], markersize=4)
         line.set(linewidth=1.0 if pale else 1.8, alpha=0.5 if pale else 1.0)
-        line.set_label(escape_math(f"{name}  {curve.ys[-1]:.4f}" if is_loss(curve.quantity) else name))
+        end = f"  {curve.ys[-1]:.4f}, lowest {curve.ys.min():.4f}" if is_loss(curve.quantity) else ""
+        line.set_label(escape_math(f"{name}{end}"))
     set_limits(axes, curves)
     if len(curves) > 1:
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -37,7 +37,11 @@ QUANTITIES: Mapping[str, Quantity] = {
     "memory": Quantity("memory_bytes", "memory", "bytes", "memory"),
     "gpu-memory": Quantity("gpu_memory_bytes", "GPU memory", "bytes", "memory"),
 }
-"""What can be drawn, by the names that --what has."""
+"""What can be drawn, by name."""
+
+
+CHOICES: Mapping[str, tuple[str, ...]] = {"loss": ("validation", "train"), **{name: (name,) for name in QUANTITIES}}
+"""The quantities that each name of --what draws."""
 
 
 def is_loss(quantity: Quantity) -> bool:

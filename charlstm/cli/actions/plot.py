@@ -15,12 +15,18 @@ from charlstm.cli.ticks import choose_count_ticks, choose_duration_ticks
 from charlstm.console import Console, escape_controls
 from charlstm.errors import MissingExtraError, UsageError
 from charlstm.storage.files import check_folder, write_atomically
-from charlstm.storage.locate import find_newest_run
+from charlstm.storage.locate import find_newest_run, find_run
 from charlstm.tracking.curves import Curve, RunLog, group_panels, list_points, smooth, write_csv
 from charlstm.tracking.quantities import QUANTITIES, AxisName
 
 REDRAW_SECONDS = 2.0
 """Seconds between two looks at the metrics with --follow."""
+
+START_SECONDS = 20.0
+"""How long --follow waits for a run to appear: a training that was just started loads torch first."""
+
+POLL_SECONDS = 0.5
+"""Seconds between two looks for it."""
 
 MIN_FOLLOW_ROWS = 12
 """Rows that --follow needs."""
@@ -30,7 +36,9 @@ def plot_runs(console: Console, request: PlotRequest) -> None:
     """Do what `charlstm plot` was asked for. Raises UsageError for a folder without a run or without what to draw."""
     if request.tensorboard:
         check_folder(request.tensorboard, "--tensorboard")
-    logs = open_logs(console, request.runs)
+    logs = wait_for_runs(console, request) if request.follow else open_logs(request.runs)
+    if not request.runs:
+        console.note(f"run {escape_controls(', '.join(str(log.path) for log in logs.values()))}")
     quantities = [QUANTITIES[name] for name in request.what or QUANTITIES]
     if request.as_csv:
         for line in write_csv(logs, quantities):
@@ -49,12 +57,10 @@ def plot_runs(console: Console, request: PlotRequest) -> None:
         write_rows(console, rows)
 
 
-def open_logs(console: Console, paths: Sequence[Path]) -> dict[str, RunLog]:
+def open_logs(paths: Sequence[Path]) -> dict[str, RunLog]:
     """Return the runs, by the shortest names that distinguish them; of none, the newest under ./runs."""
-    if not paths:
-        paths = [find_newest_run("name a run folder")]
-        console.note(f"run {escape_controls(str(paths[0]))}")
-    folders = {Path(os.path.abspath(path)): path for path in paths}  # noqa: PTH100 - no .. and no link followed
+    found = map(find_run, paths or [find_newest_run("name a run folder")])
+    folders = {Path(os.path.abspath(path)): path for path in found}  # noqa: PTH100 - no .. and no link followed
     shared = os.path.commonpath([folder.parent for folder in folders])
     return {escape_controls(str(folder.relative_to(shared))): RunLog(path) for folder, path in folders.items()}
 
@@ -78,10 +84,32 @@ def read_all(logs: Mapping[str, RunLog], what: Sequence[str], axis: AxisName) ->
     return [smooth(curve) if curve.quantity == QUANTITIES["train"] else curve for curve in found if len(curve.xs)]
 
 
-def follow_runs(console: Console, logs: Mapping[str, RunLog], request: PlotRequest) -> None:
-    """Draw the runs over what was drawn before, until none of them trains. Raises UsageError without a terminal."""
+def wait_for_runs(console: Console, request: PlotRequest) -> dict[str, RunLog]:
+    """Return the runs once there is something to draw: a training that was just started has not logged anything.
+
+    Raises UsageError without a terminal, or if a run does not appear, or has nothing to draw and is not in training.
+    """
     if not console.stdout.isatty() or console.environ.get("TERM") == "dumb":
         raise UsageError("--follow draws on a terminal, and stdout is none", "leave it out to draw once")
+    deadline, is_waiting = time.monotonic() + START_SECONDS, False
+    while True:
+        can_appear = time.monotonic() < deadline
+        try:
+            logs = open_logs(request.runs)
+            can_appear = any(log.is_training for log in logs.values())
+            read_curves(logs, request)
+            return logs
+        except UsageError as error:
+            if not can_appear:
+                raise
+            if not is_waiting:
+                console.note(f"{escape_controls(error.message)}; waiting for it")
+            is_waiting = True
+        time.sleep(POLL_SECONDS)
+
+
+def follow_runs(console: Console, logs: Mapping[str, RunLog], request: PlotRequest) -> None:
+    """Draw the runs over what was drawn before, until none of them trains."""
     drawn = 0
     while True:
         trains = any(log.is_training for log in logs.values())  # before what it logged last is read

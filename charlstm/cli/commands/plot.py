@@ -12,7 +12,7 @@ from charlstm.cli.options import PATH, command
 from charlstm.console import Console
 from charlstm.errors import UsageError
 from charlstm.settings import Settings, suggest_name
-from charlstm.tracking.quantities import QUANTITIES, AxisName
+from charlstm.tracking.quantities import CHOICES, AxisName
 
 IMAGE_FORMATS = ("svg", "png", "pdf")
 
@@ -40,7 +40,7 @@ def plot(
     runs: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Run folders. (default: the newest run under ./runs)",
+            help="Run folders, or names of runs under ./runs. (default: the newest of them)",
             metavar="[RUN ...]",
             click_type=PATH,
             show_default=False,
@@ -53,8 +53,8 @@ def plot(
         str,
         typer.Option(
             "--what",
-            help=f"What to draw, separated by commas: {', '.join(QUANTITIES)}. (default validation; of one run also "
-            "train)",
+            help=f"What to draw, separated by commas: {', '.join(CHOICES)}. loss is validation and train. (default "
+            "validation; of one run loss)",
             metavar="NAMES",
             show_default=False,
         ),
@@ -78,7 +78,7 @@ def plot(
         bool, typer.Option("--json", help="Write the numbers as JSON instead: one object per logged line.")
     ] = False,
     follow: Annotated[
-        bool, typer.Option("--follow", help="Draw again and again while one of the runs trains.")
+        bool, typer.Option("--follow", help="Draw again and again while one of the runs trains or is about to start.")
     ] = False,
     tensorboard: Annotated[
         Path | None,
@@ -92,8 +92,8 @@ def plot(
     """Draw how the loss of one or more runs fell.
 
     The chart is drawn on the terminal. Where a run has logged more than fits, a point is the mean of several. The
-    first twentieth of each run may reach above the chart of a loss. Nothing in the run folders is changed, so the
-    command can be used while they train.
+    first twentieth of each run may reach above the chart of a loss, and so may a run that ended within the first
+    twentieth of the longest. Nothing in the run folders is changed, so the command can be used while they train.
     """
     outputs = {"-o": output, "--csv": as_csv, "--json": as_json, "--follow": follow, "--tensorboard": tensorboard}
     given = [name for name, value in outputs.items() if value]
@@ -107,12 +107,12 @@ def plot(
         check_image(console, output)
     names = [name.strip() for name in what.split(",")] if what else []
     for name in names:
-        if name not in QUANTITIES:
-            raise UsageError(f"--what: unknown quantity {name!r}", suggest_name(name, QUANTITIES))
+        if name not in CHOICES:
+            raise UsageError(f"--what: unknown quantity {name!r}", suggest_name(name, CHOICES))
 
     from charlstm.cli.actions.plot import plot_runs
 
-    quantities = list(dict.fromkeys(names))
+    quantities = list(dict.fromkeys(quantity for name in names for quantity in CHOICES[name]))
     request = PlotRequest(runs or [], quantities, axis or "step", output, tensorboard, as_csv, as_json, follow)
     plot_runs(console, request)
 
