@@ -21,7 +21,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charlstm.cli.actions.plot import POLL_SECONDS
+from charlstm.cli.actions.plot import START_POLL_SECONDS
 from charlstm.cli.app import main
 from charlstm.cli.chart import BLANK, Line, draw_chart
 from charlstm.cli.ticks import choose_count_ticks, choose_duration_ticks
@@ -219,7 +219,7 @@ def test_a_run_that_has_logged_nothing_yet_is_waited_for_while_it_trains(
     lock.acquire()
 
     def log(seconds: float) -> None:
-        if seconds == POLL_SECONDS and not metrics.exists():
+        if seconds == START_POLL_SECONDS and not metrics.exists():
             metrics.write_text(logged)
             lock.release()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from io import BytesIO, StringIO
@@ -116,12 +117,55 @@ def test_runs_of_every_earlier_version_are_listed() -> None:
     assert not any("/" in name for run in found.values() for name in run["corpus"])
 
 
-def test_a_damaged_run_is_left_out_with_a_warning(two: Path) -> None:
-    (two / "first" / "last.safetensors").write_bytes(b"not a model")
+@pytest.mark.parametrize("name", ["last.safetensors", "best.safetensors", "state.safetensors"])
+@pytest.mark.parametrize("length", [0, 1000, -1])
+def test_a_run_with_a_model_or_a_state_that_was_cut_short_is_marked_as_damaged(
+    two: Path, name: str, length: int
+) -> None:
+    file = two / "first" / name
+    file.write_bytes(file.read_bytes()[:length])
+    assert_damaged(two, name)
+
+
+def assert_damaged(two: Path, name: str) -> None:
+    """Assert that the first of two runs is listed as damaged, with the file on stderr and in the JSON."""
+    listed = charlstm("runs", two)
+    assert listed.code == 0
+    states = {row.split()[0]: row.split()[1] for row in listed.text.splitlines()[1:]}
+    assert states == {"first": "damaged", "second": "ended"}
+    assert re.search(f"warning: many/first is damaged: .*many/first/{name}", listed.err)
+    damage = {Path(run["run"]).name: run["damage"] for run in list_runs(two)}
+    assert name in damage["first"] and damage["second"] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("config.toml", "not = [toml"), ("config.toml", "hidden = 3"), ("metrics.jsonl", "garbage\n")]
+)
+def test_a_run_with_garbage_in_a_text_file_is_marked_as_damaged(two: Path, name: str, content: str) -> None:
+    (two / "first" / name).write_text(content)
+    assert_damaged(two, name)
+
+
+def test_a_run_without_a_readable_model_is_left_out_with_a_warning(two: Path) -> None:
+    for name in ("last", "best"):
+        (two / "first" / f"{name}.safetensors").write_bytes(b"not a model")
     listed = charlstm("runs", two)
     assert listed.code == 0
     assert "first" not in listed.text
     assert "warning: many/first is left out" in listed.err
+
+
+def test_a_run_of_one_step_has_no_speed_yet_and_few_passes(two: Path) -> None:
+    line = {"step": 1, "passes": 0.00021, "chars_per_second": 0, "seconds": 1.0}
+    (two / "first/metrics.jsonl").write_text(f"{json.dumps(line)}\n")
+    (row,) = [row.split() for row in charlstm("runs", two).text.splitlines() if "first" in row]
+    assert "<0.01" in row and "0.00021" not in row
+    assert row[-3] == "-"
+    corpus = two / "letters.txt"
+    corpus.write_text("abcdefgh" * 100)
+    size = ("--hidden", 8, "--batch-size", 1, "--seq-len", 640, "--epochs", 1)
+    assert charlstm("train", corpus, "-o", "one", "--set", "training.segment_len=640", *size).code == 0
+    assert "chars_per_second" not in json.loads(Path("one/metrics.jsonl").read_text().splitlines()[0])
 
 
 @pytest.mark.parametrize("argument", ["nowhere", "empty", "file"])

@@ -58,11 +58,11 @@ def find_model(path: Path | None, environ: Mapping[str, str]) -> Path:
         return find_model_in(path) if path.is_dir() else path
     if path == Path(BUILTIN):
         return BUILTIN_MODEL
-    run = find_run(path)
+    run = locate_run(path)
     raise UsageError(f"there is no model at {path}", MODEL_HINT if run == path else f"did you mean {run}?")
 
 
-def find_run(path: Path) -> Path:
+def locate_run(path: Path) -> Path:
     """Return a path or, if it does not exist, the run under ./runs that has its name, as `charlstm runs` prints it."""
     inside = Path("runs") / path
     return inside if not path.exists() and ".." not in path.parts and inside.exists() else path

@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from math import prod
 from mmap import ACCESS_COPY, mmap
 from pathlib import Path
@@ -72,14 +73,9 @@ def read_tensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
     tensor changes neither the file nor another process. A file that is replaced by renaming stays as it was for
     the process that has mapped it. Where a mapped file cannot be replaced (Windows), it is read into memory instead.
     """
-    try:
-        data = map_or_read(path)
-        tensors, document = parse_tensors(data)
+    with explain_malformed(path):
+        tensors, document = parse_tensors(map_or_read(path))
         intact = document.pop("crc32") == compute_checksum(tensors, document)
-    except OSError as error:
-        raise CharlstmError(f"cannot read {path}: {error.strerror or error}") from error
-    except (LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise ModelFileError(f"{path} is not a charlstm model file, or it is incomplete") from error
     if not intact:
         raise ModelFileError(f"{path} is damaged: its checksum does not match its content", "restore it from a copy")
     return tensors, document
@@ -87,8 +83,21 @@ def read_tensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
 
 def read_document(path: Path) -> dict[str, Any]:
     """Return the document of a file without its tensors, which are not checked. Raises as `read_tensors` does."""
-    try:
+    with explain_malformed(path):
         return parse_header(map_or_read(path))[2]
+
+
+def check_layout(path: Path) -> None:
+    """Check that a file is as long as its header says, without reading tensors. Raises as `read_tensors` does."""
+    with explain_malformed(path):
+        parse_tensors(map_or_read(path))
+
+
+@contextmanager
+def explain_malformed(path: Path) -> Iterator[None]:
+    """Raise CharlstmError for a file that cannot be read in the block, ModelFileError for one that is malformed."""
+    try:
+        yield
     except OSError as error:
         raise CharlstmError(f"cannot read {path}: {error.strerror or error}") from error
     except (LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:

@@ -11,13 +11,14 @@ from typing import Any, Literal
 
 from charlstm.architecture import count_parameters
 from charlstm.config import Config
-from charlstm.errors import UsageError
-from charlstm.storage.locate import BEST, BUILTIN, LAST, METRICS, SEARCH_JOURNAL
+from charlstm.errors import CharlstmError, UsageError
+from charlstm.storage.locate import BEST, BUILTIN, CONFIG, LAST, METRICS, SEARCH_JOURNAL, STATE
 from charlstm.storage.metrics import LoggedLine, MetricsReader
 from charlstm.storage.model import ModelFile, name_sources
 from charlstm.storage.run import RunFolder
+from charlstm.storage.tensors import check_layout
 
-RunState = Literal["training", "ended", "stopped"]
+RunState = Literal["training", "ended", "stopped", "damaged"]
 
 TIME_OVER = 0.9
 """Share of a time limit after which a run has ended: some of the limit is kept for the end. Newer runs record it."""
@@ -28,7 +29,9 @@ class Overview:
     """A run at a glance. What its files do not say is None.
 
     path: the folder.
-    state: whether a process trains it now; else whether it ended by itself or was stopped, killed included.
+    state: whether a process trains it now; else whether one of its files is damaged, as far as a look at the sizes
+        shows, and whether it ended by itself or was stopped, killed included.
+    damage: which file is damaged, and how; empty if none is, or while it trains.
     model: the settings of the model, with those of the rest of the run.
     parameters: weights of the model.
     corpus: the names of the files of its text.
@@ -45,6 +48,7 @@ class Overview:
 
     path: Path
     state: RunState
+    damage: str
     config: Config
     parameters: int
     corpus: tuple[str, ...]
@@ -71,6 +75,7 @@ class Overview:
         return {
             "run": str(self.path),
             "state": self.state,
+            "damage": self.damage or None,
             "cell": model.cell,
             "layers": model.layers,
             "hidden": model.hidden,
@@ -119,11 +124,13 @@ def describe_run(folder: Path) -> Overview:
     is_search = (folder / SEARCH_JOURNAL).exists()  # it keeps the best model only
     if state != "training" and (is_search or has_ended(header.config, reader.entries, last)):
         state = "ended"
+    damage = "" if state == "training" else find_damage(folder, reader)
     best = find_best(reader.entries, header.metrics)
     changed = path if path.exists() else find_header(folder)
     return Overview(
         path=folder,
-        state=state,
+        state="damaged" if damage else state,
+        damage=damage,
         config=header.config,
         parameters=count_parameters(header.config.model, header.vocabulary.size),
         corpus=tuple(name_sources(header.config.data)),
@@ -139,6 +146,19 @@ def describe_run(folder: Path) -> Overview:
         world_size=last.get("world_size"),
         modified=changed.stat().st_mtime,
     )
+
+
+def find_damage(folder: Path, reader: MetricsReader) -> str:
+    """Return what is wrong with the files of a run, as far as that shows without reading weights; empty for nothing."""
+    try:
+        for name in (BEST, LAST, STATE):
+            if (folder / name).exists():
+                check_layout(folder / name)
+        if (folder / CONFIG).exists():
+            RunFolder(folder).load_config()
+    except CharlstmError as error:
+        return error.message
+    return f"none of the lines of {reader.path} has metrics" if reader.is_damaged else ""
 
 
 def find_header(folder: Path) -> Path:
@@ -157,8 +177,17 @@ def find_header(folder: Path) -> Path:
 
 
 def load_run_header(folder: Path) -> ModelFile:
-    """Return what a run is, without weights. Raises CharlstmError if that cannot be read."""
-    return ModelFile.load_header(find_header(folder))
+    """Return what a run is, without weights, by its best model if the last is damaged.
+
+    Raises CharlstmError if neither can be read.
+    """
+    path, best = find_header(folder), folder / BEST
+    try:
+        return ModelFile.load_header(path)
+    except CharlstmError:
+        if path == best or not best.is_file():
+            raise
+        return ModelFile.load_header(best)
 
 
 def merge_entries(entries: list[LoggedLine]) -> LoggedLine:

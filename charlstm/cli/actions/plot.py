@@ -15,7 +15,7 @@ from charlstm.cli.ticks import choose_count_ticks, choose_duration_ticks
 from charlstm.console import Console, escape_controls
 from charlstm.errors import MissingExtraError, UsageError
 from charlstm.storage.files import check_folder, write_atomically
-from charlstm.storage.locate import find_newest_run, find_run
+from charlstm.storage.locate import find_newest_run, locate_run
 from charlstm.tracking.curves import Curve, RunLog, group_panels, list_points, smooth, write_csv
 from charlstm.tracking.quantities import QUANTITIES, AxisName
 
@@ -25,7 +25,7 @@ REDRAW_SECONDS = 2.0
 START_SECONDS = 20.0
 """How long --follow waits for a run to appear: a training that was just started loads torch first."""
 
-POLL_SECONDS = 0.5
+START_POLL_SECONDS = 0.5
 """Seconds between two looks for it."""
 
 MIN_FOLLOW_ROWS = 12
@@ -59,7 +59,7 @@ def plot_runs(console: Console, request: PlotRequest) -> None:
 
 def open_logs(paths: Sequence[Path]) -> dict[str, RunLog]:
     """Return the runs, by the shortest names that distinguish them; of none, the newest under ./runs."""
-    found = map(find_run, paths or [find_newest_run("name a run folder")])
+    found = map(locate_run, paths or [find_newest_run("name a run folder")])
     folders = {Path(os.path.abspath(path)): path for path in found}  # noqa: PTH100 - no .. and no link followed
     shared = os.path.commonpath([folder.parent for folder in folders])
     return {escape_controls(str(folder.relative_to(shared))): RunLog(path) for folder, path in folders.items()}
@@ -105,7 +105,7 @@ def wait_for_runs(console: Console, request: PlotRequest) -> dict[str, RunLog]:
             if not is_waiting:
                 console.note(f"{escape_controls(error.message)}; waiting for it")
             is_waiting = True
-        time.sleep(POLL_SECONDS)
+        time.sleep(START_POLL_SECONDS)
 
 
 def follow_runs(console: Console, logs: Mapping[str, RunLog], request: PlotRequest) -> None:

@@ -21,7 +21,10 @@ GAP = "  "
 MIN_NAME_COLUMNS = 16
 """Columns of the name of a run or a corpus, below which other columns are left out instead."""
 
-STATE_STYLES = {"training": "32", "stopped": "33", "ended": ""}
+MIN_PASSES = 0.01
+"""The smallest number of passes that is shown exactly."""
+
+STATE_STYLES = {"training": "32", "stopped": "33", "damaged": "31", "ended": ""}
 """SGR codes of the colors on a terminal."""
 
 SORT_KEYS: dict[SortKey, Callable[[Overview], Any]] = {
@@ -60,9 +63,12 @@ def list_runs(console: Console, folder: Path, sort: SortKey, *, as_json: bool) -
 
 
 def describe_or_warn(console: Console, path: Path) -> Overview | None:
-    """Return the overview of a run. One that cannot be read, or that was removed meanwhile, gets a warning."""
+    """Return the overview of a run. A damaged one, or one that was removed meanwhile, gets a warning."""
     try:
-        return describe_run(path)
+        overview = describe_run(path)
+        if overview.damage:
+            console.warn(f"{path} is damaged: {overview.damage}")
+        return overview
     except (CharlstmError, OSError) as error:
         console.warn(f"{path} is left out: {error}")
         return None
@@ -99,9 +105,9 @@ def make_columns(folder: Path) -> list[Column]:
         Column("model", lambda run: describe_architecture(run.config.model)),
         Column("weights", lambda run: format_count(run.parameters), to_right=True, priority=3),
         Column("corpus", lambda run: escape_controls(", ".join(run.corpus)), priority=4),
-        Column("passes", lambda run: "-" if run.passes is None else f"{run.passes:.3g}", to_right=True, priority=2),
+        Column("passes", lambda run: format_passes(run.passes), to_right=True, priority=2),
         Column("time", lambda run: "-" if run.seconds is None else format_duration(run.seconds), to_right=True),
-        Column("chars/s", lambda run: format_count(run.chars_per_second), to_right=True, priority=5),
+        Column("chars/s", lambda run: format_count(run.chars_per_second or None), to_right=True, priority=5),
         Column("nats/char", lambda run: format_loss(run.best_loss_nats), to_right=True),
         Column("bpc", lambda run: format_loss(run.best_bpc), to_right=True, priority=1),
     ]
@@ -113,10 +119,16 @@ def format_name(run: Overview, folder: Path) -> str:
 
 
 def describe_state(run: Overview) -> str:
-    """Return the state, with the share of the training that is done unless the run has ended."""
-    if run.state == "ended" or run.fraction_done is None:
+    """Return the state, with the share of the training that is done if the run is to continue."""
+    if run.state in ("ended", "damaged") or run.fraction_done is None:
         return run.state
     return f"{run.state} {run.fraction_done:.0%}"
+
+
+def format_passes(passes: float | None) -> str:
+    if passes is None:
+        return "-"
+    return f"<{MIN_PASSES}" if 0 < passes < MIN_PASSES else f"{passes:.3g}"
 
 
 def format_loss(loss: float | None) -> str:

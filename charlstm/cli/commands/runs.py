@@ -40,8 +40,8 @@ def runs(
     """List runs with their size, progress and best loss.
 
     A run is in training while a process has its lock. It has ended if it reached its --epochs, its --max-time or the
-    end of its --patience; train --resume continues one that was stopped. Nothing in the folders is changed, so the
-    command can be used at any time.
+    end of its --patience; train --resume continues one that was stopped. It is damaged if a file of it was cut
+    short or is garbage. Nothing in the folders is changed, so the command can be used at any time.
     """
     from charlstm.cli.actions.runs import list_runs
 
