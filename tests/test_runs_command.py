@@ -111,6 +111,7 @@ def test_the_table_fits_a_terminal_and_keeps_name_state_and_loss(two: Path, colu
 def test_runs_of_every_earlier_version_are_listed() -> None:
     found = {run["run"].rpartition("fixtures/")[2]: run for run in list_runs(OLD)}
     assert found["version-1"]["state"] == "ended"
+    assert not any(run["damage"] for run in found.values())
     assert found["version-1"]["best_loss_nats"] == pytest.approx(3.149, abs=0.01)
     assert found["version-0.1.0-alpha/interrupted"]["state"] == "stopped"
     assert found["version-0.1.0-alpha/lstm"]["passes"] == pytest.approx(7.89, abs=0.01)
@@ -139,7 +140,7 @@ def assert_damaged(two: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content"), [("config.toml", "not = [toml"), ("config.toml", "hidden = 3"), ("metrics.jsonl", "garbage\n")]
+    ("name", "content"), [("config.toml", "not = [toml"), ("config.toml", "\x7f\x00"), ("metrics.jsonl", "garbage\n")]
 )
 def test_a_run_with_garbage_in_a_text_file_is_marked_as_damaged(two: Path, name: str, content: str) -> None:
     (two / "first" / name).write_text(content)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import log
@@ -155,9 +156,11 @@ def find_damage(folder: Path, reader: MetricsReader) -> str:
             if (folder / name).exists():
                 check_layout(folder / name)
         if (folder / CONFIG).exists():
-            RunFolder(folder).load_config()
+            tomllib.loads((folder / CONFIG).read_text("utf-8"))
     except CharlstmError as error:
         return error.message
+    except ValueError as error:
+        return f"{folder / CONFIG} is not TOML: {error}"
     return f"none of the lines of {reader.path} has metrics" if reader.is_damaged else ""
 
 
