@@ -1,6 +1,6 @@
 """A plugin of llm (https://llm.datasette.io): `llm -m charlstm/NAME "ROMEO:"` continues a text. Only llm imports it.
 
-NAME is a run under ./runs, the model of $CHARLSTM_MODEL, or builtin.
+NAME is a run under ./runs, the model of $CHARLSTM_MODEL, or builtin, the model that ships with charlstm.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, cast
 import llm
 from pydantic import Field, create_model
 
-from charlstm.config import DOCUMENT_LENGTH, SamplingConfig
+from charlstm.config import SamplingConfig, UnknownPolicy
 from charlstm.errors import CharlstmError, UsageError
 from charlstm.storage.locate import BUILTIN, BUILTIN_MODEL, find_model, find_model_in, name_run
 
@@ -28,6 +28,7 @@ def define_options() -> type[llm.Options]:
     }
     options["stop"] = (str | None, Field(None, description="End before this text.", min_length=1))
     options["seed"] = (int | None, Field(None, description="The same seed gives the same text.", ge=0))
+    options["unknown"] = (UnknownPolicy | None, Field(None, description="Unknown characters of the prompt."))
     return create_model("SamplingOptions", __base__=llm.Options, **options)
 
 
@@ -52,14 +53,14 @@ class CharlstmModel(llm.Model):
 
         text = join_turns(prompt, conversation)
         given = prompt.options.model_dump(exclude_none=True)
-        seed, stop = given.pop("seed", None), given.pop("stop", None)
+        seed, stop, unknown = given.pop("seed", None), given.pop("stop", None), given.pop("unknown", "error")
         try:
             model = load(self.path)
-            if model.vocabulary.end_of_document is not None:
-                given = {"length": DOCUMENT_LENGTH, **given}
-            yield from model.generate(text, SamplingConfig(**given), seed=seed, stop=[stop] if stop else [])
+            config = SamplingConfig(**{"length": model.file.default_length, **given})
+            yield from model.generate(text, config, seed=seed, stop=[stop] if stop else [], unknown=unknown)
         except CharlstmError as error:
-            raise llm.ModelError(error.message.removeprefix("SamplingConfig.")) from error
+            hint = f"; {error.hint}".replace("--unknown", "-o unknown") if "--unknown" in error.hint else ""
+            raise llm.ModelError(error.message.removeprefix("SamplingConfig.") + hint) from error
 
 
 def join_turns(prompt: llm.Prompt, conversation: llm.Conversation | None) -> str:
@@ -82,7 +83,7 @@ def register_models(register: Callable[[llm.Model], None]) -> None:
 
 
 def find_named_models(runs: Path, environ: Mapping[str, str]) -> dict[str, Path]:
-    """Return the built-in model, those of the runs in a folder, and that of $CHARLSTM_MODEL, by name."""
+    """Return the model that ships, those of the runs in a folder, and that of $CHARLSTM_MODEL, by name."""
     found = {BUILTIN: BUILTIN_MODEL}
     for folder in sorted(runs.iterdir()) if runs.is_dir() else ():
         with suppress(UsageError):  # it holds no model

@@ -11,7 +11,7 @@ from random import SystemRandom
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.config import DOCUMENT_LENGTH, Direction, SamplingConfig
+from charlstm.config import Direction, SamplingConfig
 from charlstm.data.normalize import normalize_text
 from charlstm.sampling.filters import log_softmax
 from charlstm.sampling.fragments import Fragment
@@ -83,6 +83,7 @@ class TextModel:
         *,
         seed: int | None = None,
         stop: Sequence[str] = (),
+        unknown: str = "error",
     ) -> Iterator[str]:
         """Sample one text after the prompt and yield its characters as they are drawn, without the prompt.
 
@@ -94,14 +95,15 @@ class TextModel:
             has documents.
         seed: the same seed gives the same text. None draws one.
         stop: stop strings, at which the sample ends. They are not part of it.
+        unknown: what to do with characters of the prompt that are not in the vocabulary: "error", "skip" or "replace".
 
-        Raises UsageError for a character in the prompt that is not in the vocabulary.
+        Raises UsageError for a character in the prompt that is not in the vocabulary, unless `unknown` allows it.
         """
         if config is None:
-            in_documents = self.vocabulary.end_of_document is not None
-            config = SamplingConfig(length=DOCUMENT_LENGTH) if in_documents else SamplingConfig()
+            config = SamplingConfig(length=self.file.default_length)
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        for fragment in self.stream_fragments(prompt, config, seed=draw_seed() if seed is None else seed, stop=stop):
+        seed = draw_seed() if seed is None else seed
+        for fragment in self.stream_fragments(prompt, config, seed=seed, stop=stop, unknown=unknown):
             yield from decoder.decode(fragment.text, final=bool(fragment.stop_reason))
 
     def stream_fragments(

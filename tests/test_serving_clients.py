@@ -156,7 +156,11 @@ def test_llm_runs_a_model_by_the_name_of_its_run(run: Path) -> None:
     assert (done.returncode, done.stdout) == (0, first + "\n"), done.stderr
     continued = run_llm("-c", " and ", *options).stdout
     assert continued == sampled(run, "-p", f"Tomas {first} and ", "-l", 40, "--seed", 3, "-t", 0.5) + "\n"
-    for arguments, message in ((("é",), "U+00E9"), (("a", "-o", "top_p", 7), "top_p must be a number from 0 to 1")):
+    for arguments, message in (
+        (("é",), "U+00E9"),
+        (("é",), "-o unknown skip leaves such characters out"),
+        (("a", "-o", "top_p", 7), "top_p must be a number from 0 to 1"),
+    ):
         failed = run_llm("-m", "charlstm/letters", *arguments)
         assert failed.returncode == 1
         assert failed.stderr.startswith("Error: ")
@@ -182,6 +186,15 @@ def test_the_plugin_has_the_builtin_model_unless_a_run_has_its_name(run: Path, t
     assert find_named_models(tmp_path / "runs", {}) == {"builtin": BUILTIN_MODEL}
     shutil.copytree(run, tmp_path / "runs" / "builtin")
     assert find_named_models(tmp_path / "runs", {}) == {"builtin": tmp_path / "runs" / "builtin" / "best.safetensors"}
+
+
+@pytest.mark.slow
+def test_llm_runs_the_model_that_ships_and_accepts_unknown_characters_on_demand() -> None:
+    assert "charlstm/builtin" in run_llm("models", "list").stdout
+    options = ("-o", "length", 40, "-o", "seed", 3, "-o", "unknown", "skip")
+    done = run_llm("-m", "charlstm/builtin", "The Ж", *options)
+    expected = charlstm("sample", "-m", "builtin", "-p", "The ", "-l", 40, "--seed", 3, "--no-echo").text
+    assert (done.returncode, done.stdout) == (0, expected), done.stderr
 
 
 def test_the_plugin_is_not_imported_without_llm() -> None:

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from charlstm.architecture import describe_architecture
-from charlstm.config import DOCUMENT_LENGTH, SamplingConfig, UnknownPolicy
+from charlstm.config import SamplingConfig, UnknownPolicy
 from charlstm.data.normalize import normalize_text
 from charlstm.errors import UsageError
 from charlstm.infilling.filler import Filler
@@ -44,7 +44,7 @@ class ServedModel:
     @property
     def default_length(self) -> int:
         """Characters that are written if a request does not limit them, as by `charlstm sample`."""
-        return DOCUMENT_LENGTH if self.vocabulary.end_of_document is not None else SamplingConfig().length
+        return self.file.default_length
 
     @cached_property
     def token_names(self) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from charlstm.architecture import qualify_name, weight_shapes
-from charlstm.config import MAX_QUANTIZATION_LOSS, Config, DataConfig, Direction, SamplingConfig
+from charlstm.config import DOCUMENT_LENGTH, MAX_QUANTIZATION_LOSS, Config, DataConfig, Direction, SamplingConfig
 from charlstm.errors import CharlstmError, ModelFileError, UsageError
 from charlstm.settings import from_dict, resolve
 from charlstm.storage.locate import BEST, LAST, STDIN
@@ -102,6 +102,11 @@ class ModelFile:
         if stored == "fp16":
             return {name: round_to_half(name, weight) for name, weight in self.weights.items()}, document
         return dict(self.weights), document
+
+    @property
+    def default_length(self) -> int:
+        """Characters of a sample if nothing limits them: a model of documents normally ends them itself."""
+        return SamplingConfig().length if self.vocabulary.end_of_document is None else DOCUMENT_LENGTH
 
     def choose_weights(self, config: SamplingConfig) -> str:
         """Return the weights to sample with: "int8" or "fp32"."""

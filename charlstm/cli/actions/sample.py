@@ -48,7 +48,7 @@ def write_samples(console: Console, path: Path, request: SampleRequest, *, show_
         check_unlimited(request)
     has_default_limit = writes_documents and not request.has_length
     if has_default_limit:
-        request = replace(request, sampling=replace(request.sampling, length=DOCUMENT_LENGTH))
+        request = replace(request, sampling=replace(request.sampling, length=file.default_length))
     typed = (("-p", request.prompt), *(("--stop", stop) for stop in request.stops))
     for where, text in typed:
         if isinstance(text, str):
