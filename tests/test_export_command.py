@@ -170,6 +170,12 @@ def test_every_vocabulary_and_direction_has_a_program_that_runs(capsys: pytest.C
         assert capsys.readouterr().out
 
 
+def test_the_card_names_the_packages_of_its_programs(run: Path) -> None:
+    assert charlstm("export", "-m", run, "--onnx", "model.onnx", "--pytorch", "torch").code == 0
+    assert "pip install onnxruntime`" in Path("README.md").read_text()
+    assert "pip install torch safetensors`" in Path("torch/README.md").read_text()
+
+
 def test_a_readme_of_the_user_is_left_as_it_is(run: Path) -> None:
     Path("README.md").write_text("# Mine\n", "utf-8")
     exported = charlstm("export", "-m", run, "--onnx", "model.onnx")

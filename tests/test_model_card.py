@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -52,7 +53,7 @@ def test_about_and_license_are_kept_in_the_model_and_can_be_changed_on_resuming(
     assert file.version == package.__version__
     card = read_card("run")
     assert card.startswith('---\nlicense: "cc-by-4.0"\n')
-    assert f"# little\n\n{ABOUT}\n" in card
+    assert f"# run\n\n{ABOUT}\n" in card
     resumed = charlstm("train", "--resume", "-o", "run", "--epochs", 2, "--license", "MIT OR Apache-2.0", "-q")
     assert resumed.code == 0, resumed.err
     assert ModelFile.load(Path("run/last.safetensors")).config.card == CardConfig(ABOUT, "MIT OR Apache-2.0")
@@ -70,6 +71,13 @@ def test_a_card_has_metrics_settings_version_and_the_training_command(run: Path)
     assert "letters.txt" in command
     (toml,) = re.findall(r"^```toml\n(.*?)^```", card, re.DOTALL | re.MULTILINE)
     assert tomllib.loads(toml)["model"]["hidden"] == 48
+
+
+def test_a_card_has_the_title_of_the_page(run: Path) -> None:
+    prose = Path("runs/prose")
+    shutil.copytree(run, prose)
+    assert "\n# prose\n" in read_card(prose)
+    assert "<h1>prose</h1>" in charlstm("export", "-m", prose, "--html", "-").text
 
 
 def test_no_exported_file_has_a_path_of_this_machine() -> None:
@@ -94,7 +102,7 @@ def test_a_model_that_was_trained_from_stdin_says_so_in_its_card_page_and_overvi
     config = Config(data=DataConfig(corpus=("-",)), model=ModelConfig(hidden=8, embedding=4))
     file = replace(make_random_model(config.model), config=config)
     file.save(folder / "best.safetensors")
-    assert "Training text: `stdin`" in format_card(file, Measurements(), "")
+    assert "Training text: `stdin`" in format_card("run", file, Measurements(), "")
     assert "<dd>stdin</dd>" in render_writing_page(file, "run")
     assert describe_run(folder).corpus == ("stdin",)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import charlstm
@@ -12,7 +11,6 @@ from charlstm.architecture import count_parameters, describe_architecture
 from charlstm.config import CardConfig
 from charlstm.export.rounding import Precision
 from charlstm.export.training_command import format_training_command
-from charlstm.storage.locate import STDIN
 from charlstm.storage.model import ModelFile, name_sources, without_paths
 
 CARD_NAME = "README.md"
@@ -45,11 +43,15 @@ class Measurements:
     loss_text: str = ""
 
 
-def format_card(file: ModelFile, measured: Measurements, usage: str) -> str:
-    """Return the card. `usage` is Markdown that shows how to use the exported files."""
+def format_card(title: str, file: ModelFile, measured: Measurements, usage: str) -> str:
+    """Return the card.
+
+    title: of the model, as `find_title` finds it.
+    usage: Markdown that shows how to use the exported files.
+    """
     parts = [
         "\n".join(["---", *list_front_matter(file.config.card), "---", "", CARD_MARK]),
-        f"# {make_title(file)}",
+        f"# {title}",
         file.config.card.about,
         describe_size(file),
         f"## Use\n\n{usage}",
@@ -70,12 +72,6 @@ def list_front_matter(card: CardConfig) -> Iterator[str]:
     elif card.license:
         yield f'license: "{card.license.lower()}"'
     yield from ("library_name: charlstm", "pipeline_tag: text-generation", "tags:", "- character-level", "- rnn")
-
-
-def make_title(file: ModelFile) -> str:
-    """Return the name of the first file of the corpus, without its ending."""
-    names = without_paths(file.config.data).corpus
-    return Path(names[0]).stem if len(names) == 1 and "*" not in names[0] and names[0] != STDIN else "A model of text"
 
 
 def describe_size(file: ModelFile) -> str:

@@ -11,12 +11,10 @@ from typing import Any
 import charlstm
 from charlstm.architecture import count_parameters
 from charlstm.cells import CELLS
-from charlstm.config import DOCUMENT_LENGTH, Direction, SamplingConfig
-from charlstm.export.card import make_title
+from charlstm.config import Direction
 from charlstm.export.integers import tabulate_weights
 from charlstm.inspection.palette import PALETTES
 from charlstm.pages import compress_bytes, escape_json, escape_line, escape_prose, fill_template, hash_source
-from charlstm.storage.locate import BEST, CONFIG, LAST
 from charlstm.storage.model import ModelFile, name_sources
 from charlstm.vocabulary import CharVocabulary, Vocabulary
 from charlstm.wording import quantity
@@ -30,7 +28,7 @@ SCRIPTS = ("arithmetic.js", "cells.js", "network.js", "random.js", "sampling.js"
 def render_writing_page(file: ModelFile, name: str, direction: Direction = "forward") -> str:
     """Return the page. The same model, name and version make the same page.
 
-    name: of the model, as `find_name` finds it.
+    name: of the model, as `find_title` finds it.
     direction: in which the page writes; "backward" needs a bidirectional model.
 
     Raises UsageError for a direction that the model does not have.
@@ -52,17 +50,6 @@ def render_writing_page(file: ModelFile, name: str, direction: Direction = "forw
         "script": read_script(),
     }
     return fill_template((SOURCES / "page.html").read_text("utf-8"), parts)
-
-
-def find_name(path: Path, file: ModelFile) -> str:
-    """Return the name of the model at this path: of its run, of the file without its suffix, or of the corpus.
-
-    The name of a folder that is no run is not used: it can be that of a user.
-    """
-    if path.name not in (BEST, LAST):
-        return path.stem
-    folder = path.absolute().parent
-    return folder.name if (folder / CONFIG).exists() else make_title(file)
 
 
 @cache
@@ -87,7 +74,6 @@ def format_page_policy() -> str:
 def describe_network(half: ModelFile, direction: Direction) -> dict[str, Any]:
     """Return the settings that the script needs: of the network, the vocabulary, the prompt and the samples."""
     model, data, vocabulary = half.config.model, half.config.data, half.vocabulary
-    writes_documents = vocabulary.end_of_document is not None
     return {
         "direction": direction,
         "cell": model.cell,
@@ -107,7 +93,7 @@ def describe_network(half: ModelFile, direction: Direction) -> dict[str, Any]:
         "normalize": data.normalize,
         "lower": data.lower,
         "newlines": data.newlines,
-        "length": DOCUMENT_LENGTH if writes_documents else SamplingConfig().length,
+        "length": half.default_length,
         "palettes": PALETTES,
     }
 

@@ -16,8 +16,9 @@ from charlstm.console import Console, escape_controls
 from charlstm.errors import CharlstmError, MissingExtraError, UsageError
 from charlstm.export.card import CARD_MARK, CARD_NAME, Measurements, format_card
 from charlstm.export.description import is_description
-from charlstm.export.page import find_name, render_writing_page
+from charlstm.export.page import render_writing_page
 from charlstm.export.pytorch import MODULE, check_pytorch, write_pytorch
+from charlstm.export.title import find_title
 from charlstm.export.usage import format_onnx_program, format_torch_program
 from charlstm.storage.files import HTML_START, check_replaceable, write_atomically
 from charlstm.storage.model import ModelFile
@@ -64,7 +65,7 @@ def check_page(job: ExportJob, target: Path) -> None:
 
 def write_page(job: ExportJob, target: Path) -> list[Path]:
     """Write a page, and print its size and what its 8-bit weights cost."""
-    name = find_name(job.request.model, job.file)
+    name = find_title(job.request.model, job.file)
     page = render_writing_page(job.file, name, job.direction or "forward").encode()
     console, loss = job.console, job.file.metrics.get("quantization_loss_nats")
     size = f"the page has {len(page):,} bytes"
@@ -124,7 +125,10 @@ def write_onnx(job: ExportJob, target: Path) -> list[Path]:
 
 def describe_onnx(job: ExportJob, target: Path) -> str:
     program = format_onnx_program(job.file, target.name, job.direction, sequence=job.request.sequence)
-    return f"`{target.name}` has the vocabulary and the rules in its metadata:\n\n```python\n{program}```"
+    return (
+        f"`{target.name}` has the vocabulary and the rules in its metadata. With onnxruntime "
+        f"(`pip install onnxruntime`):\n\n```python\n{program}```"
+    )
 
 
 def check_pytorch_folder(job: ExportJob, target: Path) -> None:
@@ -151,7 +155,8 @@ def describe_pytorch(job: ExportJob, target: Path) -> str:
     both = job.file.config.model.bidirectional
     other = "\n\n`load_folder(Path(), backward=True)` loads the backward direction." if both else ""
     return (
-        "With charlstm: `charlstm sample -m model.safetensors`. With torch and safetensors only, in this folder:\n\n"
+        "With charlstm: `charlstm sample -m model.safetensors`. With torch and safetensors only "
+        "(`pip install torch safetensors`), in this folder:\n\n"
         f"```python\n{format_torch_program(job.file)}```{other}"
     )
 
@@ -215,14 +220,14 @@ def write_cards(job: ExportJob) -> list[Path]:
         if describe_usage and str(target) != "-":
             folder = target if EXPORT_FORMATS[name].is_folder else target.parent
             usages[folder].append(describe_usage(job, target))
-    written = []
+    written, title = [], find_title(job.request.model, job.file)
     for folder, usage in usages.items():
         card = folder / CARD_NAME
         before = read_start(card, None) if card.exists() else b""
         if before and CARD_MARK.encode() not in before[:CARD_START]:
             job.console.note(f"{escape_controls(str(card))} is not a model card, so it was left as it is")
             continue
-        text = format_card(job.file, job.measured, "\n\n".join(usage)).encode()
+        text = format_card(title, job.file, job.measured, "\n\n".join(usage)).encode()
         if before not in (b"", text):
             job.console.note(f"{escape_controls(str(card))} replaces the model card of an earlier export")
         write_atomically(card, text)
