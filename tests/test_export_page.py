@@ -19,7 +19,8 @@ import pytest
 import charlstm as package
 from charlstm.architecture import weight_shapes
 from charlstm.config import CELL_NAMES, CardConfig, Config, DataConfig, Direction, ModelConfig, SamplingConfig
-from charlstm.export.page import find_name, format_page_policy, render_writing_page
+from charlstm.export.page import format_page_policy, render_writing_page
+from charlstm.export.title import find_title
 from charlstm.matrices import Array
 from charlstm.sampling.generate import generate
 from charlstm.sampling.network import Network
@@ -59,10 +60,10 @@ def test_the_page_names_the_model_its_metrics_and_the_version(run: Path) -> None
 
 def test_a_page_is_named_after_the_run_the_file_or_the_corpus_but_not_after_another_folder(run: Path) -> None:
     file = ModelFile.load(run / "best.safetensors")
-    assert find_name(run / "best.safetensors", file) == run.name
-    assert find_name(Path("home/ada/novel.safetensors"), file) == "novel"
-    assert find_name(Path("home/ada/best.safetensors"), file) == "letters"
-    assert find_name(Path("home/ada/best.safetensors"), make_model()) == "A model of text"
+    assert find_title(run / "best.safetensors", file) == run.name
+    assert find_title(Path("home/ada/novel.safetensors"), file) == "novel"
+    assert find_title(Path("home/ada/best.safetensors"), file) == "letters"
+    assert find_title(Path("home/ada/best.safetensors"), make_model()) == "A model of text"
 
 
 def test_the_page_asks_nothing_of_the_network() -> None:
@@ -309,7 +310,7 @@ def test_in_a_browser_a_text_is_written_continued_and_written_again_with_its_see
     )
     assert found["first"].startswith("bad q?é") and len(found["first"]) == len("bad q?é") + 40
     assert found["status"].startswith("40 characters") and found["status"].endswith("Seed 7.")
-    assert found["problem"] == "The model has never seen ? and reads something else instead."
+    assert found["problem"] == "The model has never seen ? and reads a space instead."
     assert found["longer"].startswith(found["first"]) and len(found["longer"]) == len(found["first"]) + 40
     assert found["again"] == found["first"]
     assert (found["busy"], found["button"], found["focus"]) == ("true", "Stop", "write")

@@ -23,6 +23,7 @@ from charlstm.export.page import format_page_policy, render_writing_page
 from charlstm.infilling import candidates, context, ranking
 from charlstm.infilling.gaps import GapBatch
 from charlstm.matrices import Array
+from charlstm.pages import hash_source
 from charlstm.sampling.filters import log_softmax
 from charlstm.serving import guard
 from charlstm.serving import server as server_module
@@ -134,7 +135,10 @@ def test_a_page_lists_the_models_and_allows_only_its_own_style(server: RunningSe
     assert page.headers["content-type"].startswith("text/html")
     assert b'<a href="/write/letters">letters</a>' in page.body
     assert f"http://127.0.0.1:{server.port}/v1/completions".encode() in page.body
-    assert "style-src 'sha256-" in page.headers["content-security-policy"]
+    assert all(endpoint in page.body for endpoint in (b">GET /<", b">GET /write/NAME<", b">GET /models<"))
+    assert b"prefers-color-scheme: dark" in page.body
+    style = page.body.decode().split("<style>")[1].split("</style>")[0]
+    assert f"style-src {hash_source(style)};" in page.headers["content-security-policy"]
     assert "script-src" not in page.headers["content-security-policy"]
     assert server.request("GET", "/write/none").status == 404
 

@@ -21,7 +21,7 @@ from charlstm.serving.filling import FillingThread
 from charlstm.serving.guard import Guard, read_object
 from charlstm.serving.infill import Infilling, InfillRequest
 from charlstm.serving.models import ServedModel, choose_model
-from charlstm.serving.page import HOME_POLICY, render_home, render_model_page
+from charlstm.serving.page import format_home_policy, render_home, render_model_page
 from charlstm.serving.parameters import CompletionRequest, Fields
 from charlstm.serving.prompts import describe_tokenizer, detokenize, tokenize
 from charlstm.serving.responses import DelayedJSON
@@ -48,7 +48,7 @@ class Service:
 
     async def list_pages(self, request: Request) -> Response:
         html = render_home(self.models, str(request.base_url).rstrip("/"))
-        return HTMLResponse(html, headers={POLICY: f"{HOME_POLICY}; {NO_FRAMES}"})
+        return HTMLResponse(html, headers={POLICY: f"{format_home_policy()}; {NO_FRAMES}"})
 
     async def write(self, request: Request) -> Response:
         return await show_page(choose_model(self.models, request.path_params["name"]))

@@ -6,30 +6,36 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from urllib.parse import quote
 
-from charlstm.export.page import render_writing_page
+from charlstm.export.page import read_style, render_writing_page
 from charlstm.pages import escape_line, fill_template, hash_source
 from charlstm.serving.models import ServedModel
 
 HOME_STYLE = """
-:root { color-scheme: light dark; font: 1rem/1.6 system-ui, sans-serif; }
-body { max-width: 42rem; margin: 3rem auto; padding: 0 1.25rem; }
-h1 { font-size: 1.6rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
+main { padding-bottom: 2rem; }
+h2 { margin: 2rem 0 .5rem; padding-top: 1.1rem; border-top: 1px solid var(--line); font: 400 1.3rem/1.3 var(--text); }
+a { color: var(--accent); }
 code, pre { font-family: ui-monospace, monospace; font-size: .9em; }
-pre { padding: .9rem 1rem; overflow-x: auto; border: 1px solid color-mix(in srgb, currentColor 25%, transparent);
-  border-radius: .5rem; }
-table { border-collapse: collapse; } td { padding: .2rem 1rem .2rem 0; vertical-align: top; }
+pre { padding: .9rem 1rem; overflow-x: auto; background: var(--sheet);
+  border: 1px solid var(--edge); border-radius: .4rem; }
+table { border-collapse: collapse; }
+td { padding: .2rem 1rem .2rem 0; vertical-align: top; }
+td + td { color: var(--soft); }
 """
+"""What the page of all models has besides the style of the page on which a model writes."""
 
 HOME = """\
 <!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
 <title>charlstm</title>
 <style>{style}</style>
 <main>
+<header>
 <h1>charlstm</h1>
-<p>This server writes text with character-level models.</p>
+<p class="about">This server writes text with character-level models.</p>
+</header>
 <h2>Models</h2>
 <table>{models}</table>
 <h2>Endpoints</h2>
@@ -41,6 +47,9 @@ HOME = """\
 """
 
 ENDPOINTS = {
+    "GET /": "the page on which the model writes; this page if there are several models",
+    "GET /write/NAME": "the page on which the model of this name writes",
+    "GET /models": "this page",
     "GET /v1/models": "the models",
     "POST /v1/completions": "continue a text, as OpenAI's API does",
     "POST /v1/chat/completions": "the same for clients that only chat",
@@ -55,7 +64,7 @@ def render_home(models: Mapping[str, ServedModel], url: str) -> str:
     links = ((f'<a href="/write/{quote(name)}">{escape_line(name)}</a>', model.title) for name, model in models.items())
     endpoints = ((escape_line(name), text) for name, text in ENDPOINTS.items())
     parts = {"models": format_rows(links), "endpoints": format_rows(endpoints), "url": escape_line(url)}
-    return fill_template(HOME, {"style": HOME_STYLE, **parts})
+    return fill_template(HOME, {"style": style_home(), **parts})
 
 
 def format_rows(rows: Iterable[tuple[str, str]]) -> str:
@@ -69,5 +78,12 @@ def render_model_page(model: ServedModel) -> str:
     return render_writing_page(model.file, model.name)
 
 
-HOME_POLICY = f"default-src 'none'; style-src {hash_source(HOME_STYLE)}; base-uri 'none'; form-action 'none'"
-"""The content security policy of the page of all models."""
+@cache
+def style_home() -> str:
+    """Return the style of the page of all models."""
+    return read_style() + HOME_STYLE
+
+
+def format_home_policy() -> str:
+    """Return the content security policy of the page of all models."""
+    return f"default-src 'none'; style-src {hash_source(style_home())}; base-uri 'none'; form-action 'none'"

@@ -187,9 +187,16 @@ class Page {
     const names = { "\n": "newline", "\t": "tab", " ": "space" };
     const named = unknown.slice(0, 8).map(each => names[each] ?? each).join(" ") + (unknown.length > 8 ? " …" : "");
     const problems = [];
-    if (unknown.length) problems.push("The model has never seen " + named + " and reads something else instead.");
+    if (unknown.length) problems.push("The model has never seen " + named + " and reads " + this.replacementName + " instead.");
     if (neverStops) problems.push("The model never writes the text to stop before.");
     byId("problem").textContent = problems.join(" ");
+  }
+
+  /* What is read in place of a character that the model does not know. */
+  get replacementName() {
+    if (model.unknown !== null) return "a symbol for unknown characters";
+    const character = Array.from(model.characters)[model.replacement];
+    return { "\n": "a newline", "\t": "a tab", " ": "a space" }[character] ?? character;
   }
 
   /* Write until the sample ends, in short runs and at the chosen pace. */
