@@ -57,3 +57,20 @@ def test_a_closed_stdout_is_a_failure(run: Path, command: str) -> None:
 def test_a_closed_pipe_is_a_success(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app, "build_program", lambda: Exiting(1, BrokenPipeError(32, "Broken pipe")))
     assert charlstm("sample").code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("serve", "--port", "abc"), "invalid value for '--port': 'abc' is not a whole number"),
+        (("serve", "--port", "99999"), "invalid value for '--port': 99999 is not from 0 to 65535"),
+        (("fill", "a_", "--seed", "-1"), "invalid value for '--seed' (env var: 'CHARLSTM_SEED'): -1 is less than 0"),
+        (("sample", "--temprature", "1"), "no such option: --temprature; did you mean --temperature?"),
+        (("sampel",), "no such command 'sampel'; did you mean 'sample'?"),
+        (("write", "a", "b"), "unexpected extra argument: b"),
+        (("sample", "-m"), "option '-m' requires an argument"),
+    ],
+)
+def test_an_error_on_the_command_line_is_worded_like_every_other(arguments: tuple[str, ...], message: str) -> None:
+    result = charlstm(*arguments)
+    assert (result.code, result.err) == (2, f"charlstm: {message}\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -124,7 +125,7 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
         return report_failure(console, error)
 
 
-UNEXPECTED, MISSING = "got unexpected extra argument", "missing argument"
+UNEXPECTED, MISSING = "unexpected extra argument", "missing argument"
 
 HINTS = {
     ("sample", UNEXPECTED): "name a model with -m and a prompt with -p",
@@ -136,14 +137,33 @@ HINTS = {
 """What to do about the arguments of a command, by its name and how typer's message begins."""
 
 
+REWORDED = (
+    (r"is not a valid int(eger)?( range)?$", "is not a whole number"),
+    (r"is not a valid float( range)?$", "is not a number"),
+    (r"is not in the range (\S+)<=x<=(\S+)$", r"is not from \1 to \2"),
+    (r"is not in the range x>=(\S+)$", r"is less than \1"),
+    (r"[.;] Did you mean (.*)\?$", r"; did you mean \1?"),
+    (r" \((?:Did you mean|Possible options:|Possible commands:) (.*?)\??\)$", r"; did you mean \1?"),
+    (r"^got unexpected extra argument(?:\(s\)|s)? \((.*)\)$", rf"{UNEXPECTED}: \1"),
+)
+"""Patterns of typer's messages, without a period at the end, and how they are written here."""
+
+
+def reword(message: str) -> str:
+    """Return a message of typer in the form that other errors have."""
+    message = f"{message[:1].lower()}{message[1:]}".removesuffix(".")
+    for pattern, replacement in REWORDED:
+        message = re.sub(pattern, replacement, message, flags=re.DOTALL)
+    return message
+
+
 def report_usage(console: Console, error: typer.TyperException) -> int:
     """Print what typer found wrong with the command line, and return the exit status."""
     option = getattr(error, "option_name", None)
     if option in RENAMED_OPTIONS:
         console.error(f"the option {option} is now {RENAMED_OPTIONS[option]}")
     else:
-        message = error.format_message()
-        message = message[:1].lower() + message[1:]
+        message = reword(error.format_message())
         command = ctx.info_name if (ctx := getattr(error, "ctx", None)) else None
         hint = next(
             (hint for (name, start), hint in HINTS.items() if name == command and message.startswith(start)), ""
