@@ -115,7 +115,7 @@ def test_an_unknown_character_in_the_prompt_is_named_with_the_options_that_accep
         ("--top-p", "1.1", "from 0 to 1"),
         ("--top-k", "-1", "from 0"),
         ("--length", "-5", "from 0"),
-        ("--num", "0", "1<=x"),
+        ("--num", "0", "from 1 to"),
         ("--unknown", "maybe", "skip"),
         ("--stop", "", "must not be empty"),
     ],
