@@ -12,6 +12,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -161,13 +162,18 @@ def compiled_folder() -> Path | None:
     return folder if os.access(folder, os.W_OK) else None
 
 
-def must_compile(package: str, environ: Mapping[str, str] = os.environ) -> bool:
-    """Return whether numba has still to compile the functions of a package: of none, the result is in its folder.
+@cache
+def identify_modules(folder: Path) -> str:
+    """Return a name for the present state of the modules in a folder."""
+    files = [(path.name, path.stat()) for path in sorted(folder.glob("*.py"))]
+    states = [(name, state.st_size, state.st_mtime_ns) for name, state in files]
+    return hashlib.sha256(repr(states).encode()).hexdigest()[:16]
 
-    package: the last part of its name, with which numba begins the name of its folder.
-    """
-    folder = Path(environ.get("NUMBA_CACHE_DIR") or cache_folder(environ) / COMPILED)
-    return find_spec("numba") is not None and not any(folder.glob(f"{package}_*/*.nbc"))
+
+def must_compile(package: Path, environ: Mapping[str, str] = os.environ) -> bool:
+    """Return whether numba has still to compile the functions in the folder of a package."""
+    folder = Path(environ.get("NUMBA_CACHE_DIR") or cache_folder(environ) / COMPILED) / identify_modules(package)
+    return find_spec("numba") is not None and not any(folder.rglob("*.nbc"))
 
 
 def list_cache() -> dict[str, int]:

@@ -4,14 +4,12 @@
 
 from __future__ import annotations
 
-import hashlib
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numba
 
-from charlstm.storage.cache import compiled_folder
+from charlstm.storage.cache import compiled_folder, identify_modules
 
 
 def compile_cached(function: Any, fastmath: str = "contract") -> Any:
@@ -31,14 +29,6 @@ def compile_cached(function: Any, fastmath: str = "contract") -> Any:
         return numba.njit(**numba_options(fastmath))(function)
     finally:
         numba.config.CACHE_DIR = own
-
-
-@cache
-def identify_modules(folder: Path) -> str:
-    """Return a name for the present state of the modules in a folder."""
-    files = [(path.name, path.stat()) for path in sorted(folder.glob("*.py"))]
-    states = [(name, state.st_size, state.st_mtime_ns) for name, state in files]
-    return hashlib.sha256(repr(states).encode()).hexdigest()[:16]
 
 
 def compile_inline(function: Any, fastmath: str = "contract") -> Any:
