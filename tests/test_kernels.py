@@ -382,7 +382,7 @@ def test_the_gradient_of_a_look_up_is_the_sum_of_the_rows(dtype: torch.dtype, th
 
 def test_compiled_functions_are_kept_for_one_state_of_their_modules(tmp_path: Path) -> None:
     """Else numba would load what it compiled before a change in another module whose functions it inlines."""
-    from charlstm.storage.jit import identify_modules
+    from charlstm.storage.cache import identify_modules
 
     (tmp_path / "a.py").write_text("1")
     before = identify_modules(tmp_path)
