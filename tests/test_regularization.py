@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from charlstm.config import Config, DataConfig, ModelConfig, RegularizationConfig, TrainingConfig
 from charlstm.data.corpus import Corpus
 from charlstm.model.dropout import draw_mask, drop_rows, drop_units, drop_weights
+from charlstm.model.kernels.mean_square import mean_square, mean_square_change
 from charlstm.model.language_model import LanguageModel, StackOutputs
 from charlstm.training.objective import add_penalties
 from charlstm.training.trainer import Trainer
@@ -116,6 +118,14 @@ def test_activation_and_temporal_penalties_add_their_mean_squares_to_the_loss() 
     assert total() == float(loss)
     assert total(activation_penalty=0.5) == pytest.approx(float(loss + 0.5 * 4 * plain.square().mean()))
     assert total(temporal_penalty=2) == pytest.approx(float(loss + 2 * (plain[1:] - plain[:-1]).square().mean()))
+
+
+@pytest.mark.parametrize("steps", [2, 3, 6])
+def test_the_gradients_of_the_penalties_are_their_derivatives(steps: int) -> None:
+    y, keep = torch.randn(steps, 3, 4, dtype=torch.float64, requires_grad=True), torch.rand(steps, 3, 1) > 0.3
+    assert torch.autograd.gradcheck(mean_square, (y,))
+    assert torch.autograd.gradcheck(partial(mean_square_change, keep=None), (y,))
+    assert torch.autograd.gradcheck(partial(mean_square_change, keep=keep), (y,))
 
 
 def test_the_temporal_penalty_ignores_the_change_between_documents() -> None:

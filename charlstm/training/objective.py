@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from charlstm.config import Config, RegularizationConfig
+from charlstm.model.kernels.mean_square import mean_square, mean_square_change
 from charlstm.model.language_model import Objective, StackOutputs
 
 
@@ -32,9 +33,7 @@ def add_penalties(loss: Tensor, outputs: StackOutputs, config: RegularizationCon
     start of a document does not count.
     """
     if config.activation_penalty:
-        loss = loss + config.activation_penalty * outputs.head_input.float().square().mean()
+        loss = loss + config.activation_penalty * mean_square(outputs.head_input)
     if config.temporal_penalty and len(outputs.top) > 1:
-        change = outputs.top.float().diff(dim=0)
-        change = change if outputs.keep is None else change * outputs.keep[1:]
-        loss = loss + config.temporal_penalty * change.square().mean()
+        loss = loss + config.temporal_penalty * mean_square_change(outputs.top, outputs.keep)
     return loss
