@@ -38,7 +38,8 @@ class MeanSquare(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (y,) = ctx.saved_tensors
-        return y * (2 * gradient / y.numel())
+        dy: Tensor = y * (2 * gradient / y.numel())
+        return dy
 
 
 class MeanSquareChange(torch.autograd.Function):
@@ -66,4 +67,5 @@ class MeanSquareChange(torch.autograd.Function):
 
 def sum_squares(a: Tensor) -> Tensor:
     wide = torch.promote_types(a.dtype, torch.float32)
-    return torch.linalg.vector_norm(a, dtype=wide).square()
+    norm: Tensor = torch.linalg.vector_norm(a, dtype=wide)
+    return norm.square()
