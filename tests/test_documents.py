@@ -87,7 +87,8 @@ def test_a_document_without_an_end_is_cut_with_a_warning(
     long_documents: ModelFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     long_documents.save(Path("long.safetensors"))
-    monkeypatch.setattr("charlstm.cli.actions.sample.DOCUMENT_LENGTH", 50)
+    for module in ("cli.actions.sample", "storage.model"):
+        monkeypatch.setattr(f"charlstm.{module}.DOCUMENT_LENGTH", 50)
     cut = charlstm("sample", "-m", "long.safetensors", "-n", 2, "--seed", 1)
     assert [len(line) for line in cut.text.splitlines()] == [50, 50]
     assert "2 samples did not reach the end of a document within 50 characters; -l sets another limit" in cut.err

@@ -321,7 +321,7 @@ def test_labels_of_lines_are_predicted_from_the_state_and_from_one_unit(planted:
 
 @pytest.mark.parametrize(
     ("labels", "message"),
-    [("a\nb\n", "there are 2 labels"), ("a\n" * 46, "same label"), ("a\n" * 44 + "b\nb\n", "2 with the label 'b'")],
+    [("a\nb\n", "the labels are 2"), ("a\n" * 46, "same label"), ("a\n" * 44 + "b\nb\n", "2 with the label 'b'")],
 )
 def test_labels_that_cannot_be_probed_get_one_sentence(planted: Path, labels: str, message: str) -> None:
     Path("labels.txt").write_text(labels)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from charlstm import presets
-from charlstm.cli.display import KERNELS, count_symbols_with
+from charlstm.cli.display import KERNEL_FOLDER, count_symbols_with
 from charlstm.config import DataConfig
 from charlstm.data.corpus import Corpus
 from charlstm.storage.cache import identify_modules
@@ -248,7 +248,7 @@ def test_the_first_training_on_a_machine_says_that_it_compiles(
     monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
     compiling = "compiling for this machine, once"
     assert charlstm("train", corpus, *QUICK).err.count(compiling) == 1
-    compiled = tmp_path / "cache" / "numba" / identify_modules(KERNELS) / "kernels_0" / "lstm.1.nbc"
+    compiled = tmp_path / "cache" / "numba" / identify_modules(KERNEL_FOLDER) / "kernels_0" / "lstm.1.nbc"
     compiled.parent.mkdir(parents=True)
     compiled.touch()
     assert compiling not in charlstm("train", corpus, *QUICK, "--overwrite").err

@@ -49,7 +49,7 @@ MAX_VOCABULARY_SHARE = 0.5
 SUGGESTED_MIN_COUNT = 3
 """The --min-count that it suggests, unless that is less than twice the current one."""
 
-KERNELS = Path(__file__).parents[1] / "model" / "kernels"
+KERNEL_FOLDER = Path(__file__).parents[1] / "model" / "kernels"
 """The package of the functions that numba compiles for training."""
 
 BAR_COLUMNS = 28
@@ -127,7 +127,7 @@ def note_compilation(console: Console, config: Config) -> None:
     """Print that training begins with compiling, if it needs functions that are not compiled yet."""
     from charlstm.model.device import choose_device
 
-    if choose_device(config.model, config.training.device).name == "cpu" and must_compile(KERNELS):
+    if choose_device(config.model, config.training.device).name == "cpu" and must_compile(KERNEL_FOLDER):
         console.note("compiling for this machine, once: later runs start faster")
 
 

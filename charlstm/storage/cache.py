@@ -171,9 +171,11 @@ def identify_modules(folder: Path) -> str:
 
 
 def must_compile(package: Path, environ: Mapping[str, str] = os.environ) -> bool:
-    """Return whether numba has still to compile the functions in the folder of a package."""
+    """Return whether numba has still to compile the functions in the folder of a package, and can keep the result."""
     folder = Path(environ.get("NUMBA_CACHE_DIR") or cache_folder(environ) / COMPILED) / identify_modules(package)
-    return find_spec("numba") is not None and not any(folder.rglob("*.nbc"))
+    with contextlib.suppress(OSError):  # the folder belongs to another user
+        return find_spec("numba") is not None and not any(folder.rglob("*.nbc"))
+    return False
 
 
 def list_cache() -> dict[str, int]:

@@ -25,7 +25,7 @@ def compile_cached(function: Any, fastmath: str = "contract") -> Any:
         # read when the function is decorated, and by no other function
         numba.config.CACHE_DIR = str(Path(folder or "") / identify_modules(Path(function.__code__.co_filename).parent))
         return numba.njit(cache=folder is not None, **numba_options(fastmath))(function)
-    except RuntimeError:  # numba has found no folder to write to
+    except (RuntimeError, OSError):  # numba has found no folder to write to
         return numba.njit(**numba_options(fastmath))(function)
     finally:
         numba.config.CACHE_DIR = own

@@ -40,6 +40,10 @@ def find_cpu_features() -> set[str]:
     return {name for name, is_present in binding.get_host_cpu_features().items() if is_present}
 
 
+def find_cpu_name() -> str:
+    return str(numba.config.CPU_NAME or binding.get_host_cpu_name())
+
+
 CPU = find_cpu_features()
 
 WORD_BYTES = 4
@@ -83,7 +87,10 @@ def request_amx() -> bool:
 
 
 HAS_AMX = request_amx()
-HAS_BF16 = HAS_AMX or ("avx512bf16" in CPU and WIDTH == AMX_WIDTH)
+
+HAS_BF16 = HAS_AMX or ("avx512bf16" in CPU and WIDTH == AMX_WIDTH and find_cpu_name().startswith("znver"))
+"""Without AMX, Intel's processors multiply pairs of bfloat16 more slowly than floats: on a core of a Sapphire Rapids,
+the product of 16 rows of 384 columns for 1,536 outputs reaches 83 GFLOP/s and 130."""
 
 
 def pack(w: Tensor) -> Tensor:
