@@ -5,7 +5,7 @@ A word is a float, or two numbers in bfloat16. Addresses are integers, and strid
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 from llvmlite import ir
 from numba.core import cgutils
@@ -26,7 +26,9 @@ ROW_TILE, PANEL_TILE = 6, 4
 """The first of two tiles for rows, and for words of a panel. Those for sums begin at 0."""
 
 
-class TileShape(Protocol):
+class TileShape(NamedTuple):
+    """What the micro-kernel keeps in registers: the sums of `rows` rows and `vectors` vectors of `lanes` floats."""
+
     lanes: int
     vectors: int
     rows: int
@@ -45,7 +47,7 @@ class Bfloat(ir.Type):  # type: ignore[misc]  # llvmlite has no types
         return hash(Bfloat)
 
 
-def get_micro_kernel(module: Any, tile: Any, is_bfloat: bool) -> Any:
+def get_micro_kernel(module: Any, tile: TileShape, is_bfloat: bool) -> Any:
     """Return the function of a module that adds the products of a few rows with a panel to a tile of sums.
 
     Its arguments are those of `build_micro_kernel`. It is not inlined: elsewhere, its sums would not stay in registers.
@@ -62,7 +64,7 @@ def get_micro_kernel(module: Any, tile: Any, is_bfloat: bool) -> Any:
 
 
 def build_micro_kernel(
-    builder: Any, tile: Any, is_bfloat: bool, x: Any, words: Any, panel: Any, out: Any, stride: Any
+    builder: Any, tile: TileShape, is_bfloat: bool, x: Any, words: Any, panel: Any, out: Any, stride: Any
 ) -> None:
     """Add the products of the rows at `x` with a panel to the sums at `out`."""
     width, vector = tile.lanes * tile.vectors, ir.VectorType(FLOAT, tile.lanes)

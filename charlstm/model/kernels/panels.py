@@ -17,7 +17,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 import numba
 import numpy as np
@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from charlstm.model.kernels.arithmetic import NumbaArray
-from charlstm.model.kernels.micro_kernels import build_amx_kernel, build_amx_setup, get_micro_kernel
+from charlstm.model.kernels.micro_kernels import TileShape, build_amx_kernel, build_amx_setup, get_micro_kernel
 from charlstm.storage.jit import compile_inline
 
 
@@ -55,21 +55,13 @@ AMX_ROWS, AMX_WORDS, AMX_WIDTH = 16, 16, 32
 SYS_ARCH_PRCTL, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA = 158, 0x1023, 18  # asm/prctl.h
 
 
-class Tile(NamedTuple):
-    """What the micro-kernel keeps in registers: the sums of `rows` rows and `vectors` vectors of `lanes` floats."""
-
-    lanes: int
-    vectors: int
-    rows: int
-
-
-def choose_tile() -> Tile:
+def choose_tile() -> TileShape:
     """Return a tile that fits in the registers: there are 32 with AVX-512 and on Arm, 16 on other x86 processors."""
     if "avx512f" in CPU:
-        return Tile(16, 2, 8)
+        return TileShape(16, 2, 8)
     if "avx" in CPU:
-        return Tile(8, 2, 4)
-    return Tile(4, 2, 8 if "neon" in CPU else 4)
+        return TileShape(8, 2, 4)
+    return TileShape(4, 2, 8 if "neon" in CPU else 4)
 
 
 TILE = choose_tile()
