@@ -233,7 +233,7 @@ def test_a_run_that_has_logged_nothing_yet_is_waited_for_while_it_trains(
 
 
 def follow(run: object) -> tuple[int, str]:
-    """Follow a run on a terminal. Return the exit status and what is written to stderr."""
+    """Follow a run on a terminal. Return the exit status and stderr."""
     terminal, follower = os.openpty()
     err = StringIO()
     with os.fdopen(follower, "wb", 0) as out, os.fdopen(terminal, "rb", 0):

@@ -1,4 +1,4 @@
-"""Prompts as texts or as tokens, which are the ids of a model's symbols and one that stands for the start of a text.
+"""Prompts as texts or as tokens: the ids of a model's symbols, and one token for the start of a text.
 
 Programs that work with tokens get them from /tokenize, as from vLLM.
 """
@@ -26,7 +26,7 @@ class Prompt:
     """What a model reads after BOS."""
 
     text: str
-    """As it was sent. Of tokens, what they stand for."""
+    """As it was sent, or the characters of its tokens."""
     ids: list[int]
     """The symbols, without BOS."""
     starts: bool = False
@@ -96,5 +96,5 @@ def tokenize(values: Mapping[str, Any], model: ServedModel) -> dict[str, Any]:
 
 
 def detokenize(values: Mapping[str, Any], model: ServedModel) -> dict[str, Any]:
-    """Return the answer of /detokenize. The start of a text stands for nothing. Raises ApiError."""
+    """Return the answer of /detokenize. The token for the start of a text adds no characters. Raises ApiError."""
     return {"prompt": parse_prompt(check_tokens("tokens", values.get("tokens")), model, "error", "tokens").text}

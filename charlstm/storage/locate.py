@@ -89,7 +89,7 @@ def name_run(path: Path) -> str:
 def find_newest_run(alternative: str = f"name a model with -m/--model ({BUILTIN} ships with charlstm)") -> Path:
     """Return the run under `./runs` that was saved last; before any search of `tune`.
 
-    Raises NoRunError if there is none. Its hint begins with the `alternative`: how to name what is read instead.
+    Raises NoRunError if there is none. Its hint begins with `alternative`, which says how to name a model or a run.
     """
     saved = [path for name in (BEST, LAST) for path in Path("runs").glob(f"*/{name}")]
     if not saved:

@@ -150,7 +150,7 @@ def describe_run(folder: Path) -> Overview:
 
 
 def find_damage(folder: Path, reader: MetricsReader) -> str:
-    """Return what is wrong with the files of a run, as far as that shows without reading weights; empty for nothing."""
+    """Return the damage to the files of a run, in words, or an empty string. Weights are not read."""
     try:
         for name in (BEST, LAST, STATE):
             if (folder / name).exists():
