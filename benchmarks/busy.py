@@ -1,4 +1,4 @@
-"""Measure training and evaluation on an idle machine and next to a program that keeps one core busy.
+"""Measure training, evaluation and sampling on an idle machine and next to a program that keeps one core busy.
 
     python benchmarks/busy.py corpus.txt [--rounds 7] [--seconds 3] [--before CHECKOUT] [--only NAME ...]
 
@@ -10,6 +10,7 @@ the last two also for another checkout of charlstm. Close other programs first.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -17,6 +18,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
+from subprocess import PIPE
+from tempfile import TemporaryDirectory
+from time import perf_counter
 
 CASES = {
     "lstm 1x384": "model.hidden=384",
@@ -26,10 +30,20 @@ CASES = {
     "gru": "preset",
     "bidirectional": "preset",
     "evaluation, lstm 1x384": "model.hidden=384",
+    "sample": "command",
+    "short training": "command",
 }
+
+COMMANDS = {
+    "sample": ("train {corpus} --hidden 384 --max-time 3s --seed 1", "sample --length 3000 --seed 1"),
+    "short training": ("--version", "train {corpus} --hidden 384 --max-time 12s --seed 1"),
+}
+"""Whole commands: one that prepares, and the one that is measured, by the characters that it writes or reads."""
 
 BUSY_LOOP = """
 import os
+if hasattr(os, "sched_setaffinity"):  # one that may move makes room for two threads now and then
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 parent = os.getppid()
 while os.getppid() == parent:  # it ends with the benchmark, however that ends
     pass
@@ -108,8 +122,26 @@ def measure(name: str, checkout: Path, threads: str, corpus: Path, seconds: floa
     """Return the characters/s that a process of its own reaches; `threads` is OMP_NUM_THREADS, "" for the default."""
     environ = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
     environ |= {"PYTHONPATH": str(checkout)} | ({"OMP_NUM_THREADS": threads} if threads else {})
+    if name in COMMANDS:
+        return measure_command(name, environ, corpus)
     command = [sys.executable, "-c", PROGRAM, name, CASES[name], str(corpus), str(seconds)]
-    return float(subprocess.run(command, env=environ, stdout=subprocess.PIPE, check=True).stdout)
+    return float(subprocess.run(command, env=environ, stdout=PIPE, check=True).stdout)
+
+
+def measure_command(name: str, environ: dict[str, str], corpus: Path) -> float:
+    """Return the characters/s of a whole command, from its start to its exit."""
+    with TemporaryDirectory() as folder:  # and not in this checkout, which Python would import first
+        for command in COMMANDS[name]:
+            arguments = command.format(corpus=corpus.resolve()).split()
+            began = perf_counter()
+            done = subprocess.run(
+                [sys.executable, "-m", "charlstm", *arguments], env=environ, cwd=folder, capture_output=True, check=True
+            )
+            seconds = perf_counter() - began
+        if name == "sample":
+            return len(done.stdout.decode()) / seconds
+        metrics = next(Path(folder).glob("runs/*/metrics.jsonl")).read_text("utf-8")
+        return float(json.loads(metrics.splitlines()[-1])["characters"]) / seconds
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import sys
 def run() -> None:
     """Run the command line and exit with its status. Ctrl-C during the imports ends it without a traceback."""
     use_utf8()
+    use_one_blas_thread()
     try:
         from charlstm.cli.app import main
 
@@ -23,6 +24,16 @@ def use_utf8() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
+
+
+def use_one_blas_thread() -> None:
+    """Make NumPy multiply matrices on one thread. Call it before the first import of NumPy.
+
+    A character takes a dozen small products, and threads that share one wait for each other after each of them: next to
+    another program, a model of 1x384 then wrote a fifth of its characters/s. Work that is worth more than one core is
+    shared among processes.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def flush_streams() -> None:

@@ -40,14 +40,6 @@ def retain_freed_memory() -> None:
             libc.mallopt(M_TRIM_THRESHOLD, INT_MAX)
 
 
-def use_one_blas_thread() -> None:
-    """Make NumPy multiply matrices on one thread. Call it before the first import of NumPy.
-
-    Processes that share a machine, each with as many threads as it has cores, would wait for each other.
-    """
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
-
 def end_with_parent() -> None:
     """Ask the kernel for SIGTERM when the process that started this one ends, however it ends. Linux only."""
     if sys.platform == "linux":

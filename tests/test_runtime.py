@@ -40,6 +40,22 @@ def test_freed_memory_is_reused_unless_the_user_has_configured_malloc(environ: d
     assert (page_faults < MAX_PAGE_FAULTS) == reused
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize(("environ", "expected"), [({}, 1), ({"OPENBLAS_NUM_THREADS": "2"}, 2)])
+def test_a_sample_is_written_on_one_thread_unless_the_user_has_configured_more(
+    environ: dict[str, str], expected: int
+) -> None:
+    """Threads that share small products wait for each other, next to another program for most of the time."""
+    command = [sys.executable, "-m", "charlstm", "sample", "--model", "builtin", "--length", "1000000", "-q"]
+    inherited = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    with subprocess.Popen(command, env=inherited | environ, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.read(10)
+        status = Path(f"/proc/{process.pid}/status").read_text("utf-8")
+        process.terminate()
+    assert int(status.split("Threads:")[1].split()[0]) == expected
+
+
 def compiled_files(folder: Path) -> set[Path]:
     return {path for path in folder.rglob("*") if path.suffix in (".nbi", ".nbc")}
 

@@ -61,14 +61,16 @@ class Trainer:
         )
         self.tokens = corpus.split(config.data.split)
         torch.manual_seed(settings.seed)
-        self.model = build_model(
-            config.model,
-            self.vocabulary.size,
-            self.device.engine,
-            config.regularization,
-            end_of_document,
-            settings.look_ahead,
-        ).to(self.device.name)
+        with use_threads(1):  # initial weights are small matrices, whose threads would wait for each other
+            model = build_model(
+                config.model,
+                self.vocabulary.size,
+                self.device.engine,
+                config.regularization,
+                end_of_document,
+                settings.look_ahead,
+            )
+        self.model = model.to(self.device.name)
         self.batches = Batches.from_config(self.tokens.part("train"), config)
         self.optimizer = Optimizer(self.model, settings)
         self.average = WeightAverage(self.model, settings)

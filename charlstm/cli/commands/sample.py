@@ -22,7 +22,7 @@ from charlstm.cli.prompt import read_prompt
 from charlstm.config import AdaptationConfig, Direction, SamplingConfig, UnknownPolicy
 from charlstm.console import Console
 from charlstm.errors import NoRunError, UsageError
-from charlstm.runtime import count_cores, use_one_blas_thread
+from charlstm.runtime import count_cores
 from charlstm.settings import Settings, build_section, from_environment
 from charlstm.storage.locate import BUILTIN, BUILTIN_MODEL, find_model
 
@@ -150,8 +150,6 @@ def sample(
     text = "" if adapts_to_stdin else read_prompt(console, prompt, prompt_file)
     path = find_model_to_sample(console, model)
     processes = share_samples(num)
-    if processes > 1:
-        use_one_blas_thread()
 
     from charlstm.cli.actions.sample import write_samples
 

@@ -13,7 +13,6 @@ from charlstm.cli.options import SOURCE, command
 from charlstm.config import SamplingConfig
 from charlstm.console import Console
 from charlstm.errors import MissingExtraError, UsageError
-from charlstm.runtime import use_one_blas_thread
 from charlstm.settings import Settings, build_section, from_environment
 from charlstm.storage.locate import name_run
 
@@ -81,7 +80,6 @@ def serve(
     if api_key is not None:
         check_api_key(api_key)
     found = find_models(models or [], console, lambda typed, path: name_run(path))
-    use_one_blas_thread()
     try:
         from charlstm.cli.actions.serve import serve_models
     except ModuleNotFoundError as error:

@@ -12,7 +12,6 @@ from charlstm.cli.options import PATH, ModelOption, SampleSeedOption, command
 from charlstm.config import SamplingConfig
 from charlstm.console import Console
 from charlstm.errors import MissingExtraError, UsageError
-from charlstm.runtime import use_one_blas_thread
 from charlstm.settings import Settings, build_section, from_environment
 from charlstm.storage.locate import find_model
 
@@ -84,7 +83,6 @@ def write(
     check_terminal(console)
     path = find_model(model, console.environ)
     check_library()
-    use_one_blas_thread()  # two wait for each other where other programs run, which a key must not
 
     from charlstm.cli.actions.write import edit_text
 
