@@ -34,7 +34,7 @@ from charlstm.config import Config, DataConfig, ModelConfig, TrainingConfig
 from charlstm.data.corpus import Corpus
 from charlstm.settings import updated
 from charlstm.training import speed
-from charlstm.training.auto_config import Candidate, choose_config, fit_to_length
+from charlstm.training.auto_config import BIGRAM_ROWS, Candidate, choose_config, fit_to_length
 from charlstm.training.scaling import LAW, ScalingLaw, predict_excess_loss
 from charlstm.training.schedule import learning_rate
 from charlstm.training.trainer import Trainer
@@ -180,6 +180,7 @@ def describe_run(
         "cell": cell,
         "layers": layers,
         "hidden": hidden,
+        "bigrams": BIGRAM_ROWS,
         "batch_size": batch_size,
         "seq_len": seq_len,
         "lr": rate,
@@ -196,7 +197,7 @@ def identify(run: Run) -> tuple[Any, ...]:
 
 def read_measurements(path: Path) -> list[Run]:
     lines = path.read_text("utf-8").splitlines() if path.exists() else []
-    return [json.loads(line) for line in lines]
+    return [{"bigrams": 0} | json.loads(line) for line in lines]  # the oldest had no embeddings of pairs
 
 
 def train(path: Path, run: Run) -> Run:
@@ -208,6 +209,7 @@ def train(path: Path, run: Run) -> Run:
             layers=run["layers"],
             hidden=run["hidden"],
             embedding=32 if run["hidden"] <= 128 else 64,
+            bigrams=run["bigrams"],
         ),
         DataConfig(corpus=(str(path),), split=(1 - share, share)),
         TrainingConfig(
@@ -245,14 +247,15 @@ def train(path: Path, run: Run) -> Run:
 def fit(arguments: argparse.Namespace) -> None:
     """Print the constants with the smallest squared error, and the predicted next to the reached losses."""
     runs = [run for run in read_measurements(arguments.input) if run["cell"] == "lstm" and "settings" not in run]
-    texts = sorted({run["text"] for run in runs}, reverse=True)  # the scale of the first is 1
+    kinds = [run["text"] if run["bigrams"] else f"{run['text']} without pairs" for run in runs]
+    texts = sorted(set(kinds), reverse=True)  # the scale of the first is 1
     reached = np.array([run["loss_nats"] for run in runs])
 
     def predict(logs: Vector) -> Vector:
         """Return the losses for the logarithms of the floors and scales of the texts, and of the constants."""
         floors, scales = np.exp(logs[: len(texts)]), np.exp([0.0, *logs[len(texts) : 2 * len(texts) - 1]])
         law = ScalingLaw(*np.exp(logs[2 * len(texts) - 1 :]).tolist())
-        indices = [texts.index(run["text"]) for run in runs]
+        indices = [texts.index(kind) for kind in kinds]
         return np.array(
             [floors[k] + scales[k] * predict_excess(run, law) for k, run in zip(indices, runs, strict=True)]
         )
@@ -266,9 +269,9 @@ def fit(arguments: argparse.Namespace) -> None:
         print(f"{name} = {value:.5g}")
     print("| text | size | batch | characters | passes | reached | predicted |")
     print("| --- " * 7 + "|")
-    for run, loss in zip(runs, predict(best[0]), strict=True):
+    for run, kind, loss in zip(runs, kinds, predict(best[0]), strict=True):
         cells = (
-            run["text"],
+            kind,
             f"{run['layers']}x{run['hidden']}",
             f"{run['batch_size']}x{run['seq_len']}",
             f"{run['characters']:,}",

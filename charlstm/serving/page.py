@@ -19,7 +19,12 @@ pre { padding: .9rem 1rem; overflow-x: auto; background: var(--sheet);
   border: 1px solid var(--edge); border-radius: .4rem; }
 table { border-collapse: collapse; }
 td { padding: .2rem 1rem .2rem 0; vertical-align: top; }
+td:first-child { white-space: nowrap; }
 td + td { color: var(--soft); }
+@media (max-width: 34rem) {
+  td { display: block; }
+  td:first-child { padding-bottom: 0; white-space: normal; overflow-wrap: anywhere; }
+}
 """
 """What the page of all models has besides the style of the page on which a model writes."""
 
@@ -54,7 +59,7 @@ ENDPOINTS = {
     "POST /v1/completions": "continue a text, as OpenAI's API does",
     "POST /v1/chat/completions": "the same for clients that only chat",
     "POST /infill": "fill in at a cursor, as llama-server does",
-    "POST /tokenize": "the tokens of a text, as vLLM has it",
+    "POST /tokenize": "the tokens of a text, as vLLM has it; /detokenize and GET /tokenizer_info go with it",
     "GET /health": "whether the server is up",
 }
 
