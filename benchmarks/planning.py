@@ -253,6 +253,7 @@ def fit(arguments: argparse.Namespace) -> None:
 
     def predict(logs: Vector) -> Vector:
         """Return the losses for the logarithms of the floors and scales of the texts, and of the constants."""
+        logs = np.clip(logs, -30, 3.5)  # larger exponents overflow
         floors, scales = np.exp(logs[: len(texts)]), np.exp([0.0, *logs[len(texts) : 2 * len(texts) - 1]])
         law = ScalingLaw(*np.exp(logs[2 * len(texts) - 1 :]).tolist())
         indices = [texts.index(kind) for kind in kinds]
