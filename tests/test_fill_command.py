@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from time import sleep
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 import charlstm as package
 from charlstm.config import DataConfig
 from charlstm.infilling.candidates import resample
+from charlstm.infilling.context import initial_context
 from charlstm.infilling.filler import (
     MAX_GROUP,
     MIN_APART,
@@ -24,10 +26,11 @@ from charlstm.infilling.filler import (
     best_pairs,
     group_gaps,
 )
+from charlstm.infilling.ranking import rank_alongside
 from charlstm.infilling.template import Template
 from charlstm.storage.model import ModelFile
 from charlstm.text_model import TextModel
-from charlstm.vocabulary import ByteVocabulary, CharVocabulary
+from charlstm.vocabulary import ByteVocabulary, CharVocabulary, Ids
 from tests.support.command_line import assert_fails, charlstm, run_process
 from tests.support.models import LETTERS, MODELS, make_untrained_model
 from tests.support.texts import SMALL
@@ -274,6 +277,20 @@ def test_the_best_filling_so_far_is_the_context_of_the_next_gap(monkeypatch: pyt
     (best,) = proposed(MODELS[True], Template.parse(f"c_d{far}e__f{far}_", "_"), 1)
     first, second, _ = (fill.decode() for fill in best.fills)
     assert read == ["\nc", f"\nc{first}d{far}e", f"\nc{first}d{far}e{second}f{far}"]
+
+
+def test_an_interrupted_ranking_ends_early_on_both_networks() -> None:
+    network, read = Filler(MODELS[True], 1).predictors.forward, []
+
+    def columns() -> Iterator[tuple[Ids, None]]:
+        for k in range(2000):
+            read.append(k)
+            sleep(0.001)
+            yield np.zeros(1, int), None
+
+    with pytest.raises(KeyboardInterrupt), rank_alongside(network, initial_context(network, 1), columns()):
+        raise KeyboardInterrupt
+    assert len(read) < 2000
 
 
 @pytest.mark.parametrize(("marker", "most"), [("", None), ("ab", None), ("_", 0), ("_", 1001)])

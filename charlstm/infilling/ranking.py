@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from threading import Event
 
 import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.infilling.candidates import draw_candidates
-from charlstm.infilling.context import Predictors, log_likelihood
+from charlstm.infilling.context import Context, Mask, Predictors, log_likelihood
 from charlstm.infilling.gaps import GapBatch
 from charlstm.infilling.gibbs import run_sweeps
+from charlstm.sampling.network import Network
+from charlstm.vocabulary import Ids
 
 
 @dataclass(frozen=True)
@@ -65,9 +70,31 @@ def log_probability(
     """
     columns = list(zip(batch.ids.T, batch.absent.T, strict=True))
     after = [(ids, None) for ids in batch.after.T]
-    forward = log_likelihood(predictors.forward, batch.left, [*columns, *after], on_step)
     if predictors.backward is None or batch.right is None:
-        return forward
+        return log_likelihood(predictors.forward, batch.left, [*columns, *after], on_step)
     before = [(ids, None) for ids in batch.before.T[::-1]]
-    backward = log_likelihood(predictors.backward, batch.right, [*reversed(columns), *before], on_step)
-    return (forward + backward) / 2
+    with rank_alongside(predictors.backward, batch.right, [*reversed(columns), *before]) as backward:
+        forward = log_likelihood(predictors.forward, batch.left, [*columns, *after], on_step)
+        return (forward + backward.result()) / 2
+
+
+@contextmanager
+def rank_alongside(
+    network: Network, context: Context, columns: Iterable[tuple[Ids, Mask | None]]
+) -> Iterator[Future[NDArray[np.float64]]]:
+    """Compute `log_likelihood` on a thread of its own, which ends early if the context is left by an exception.
+
+    The two networks need nothing from each other, so that two threads use two cores without waiting for each other.
+    """
+    is_abandoned = Event()
+
+    def check() -> None:
+        if is_abandoned.is_set():
+            raise CancelledError
+
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            yield pool.submit(log_likelihood, network, context, columns, check)
+        except BaseException:
+            is_abandoned.set()
+            raise
