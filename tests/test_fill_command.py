@@ -26,7 +26,7 @@ from charlstm.infilling.filler import (
     best_pairs,
     group_gaps,
 )
-from charlstm.infilling.ranking import rank_alongside
+from charlstm.infilling.ranking import score_alongside
 from charlstm.infilling.template import Template
 from charlstm.storage.model import ModelFile
 from charlstm.text_model import TextModel
@@ -288,7 +288,7 @@ def test_an_interrupted_ranking_ends_early_on_both_networks() -> None:
             sleep(0.001)
             yield np.zeros(1, int), None
 
-    with pytest.raises(KeyboardInterrupt), rank_alongside(network, initial_context(network, 1), columns()):
+    with pytest.raises(KeyboardInterrupt), score_alongside(network, initial_context(network, 1), columns()):
         raise KeyboardInterrupt
     assert len(read) < 2000
 

@@ -73,13 +73,13 @@ def log_probability(
     if predictors.backward is None or batch.right is None:
         return log_likelihood(predictors.forward, batch.left, [*columns, *after], on_step)
     before = [(ids, None) for ids in batch.before.T[::-1]]
-    with rank_alongside(predictors.backward, batch.right, [*reversed(columns), *before]) as backward:
+    with score_alongside(predictors.backward, batch.right, [*reversed(columns), *before]) as backward:
         forward = log_likelihood(predictors.forward, batch.left, [*columns, *after], on_step)
         return (forward + backward.result()) / 2
 
 
 @contextmanager
-def rank_alongside(
+def score_alongside(
     network: Network, context: Context, columns: Iterable[tuple[Ids, Mask | None]]
 ) -> Iterator[Future[NDArray[np.float64]]]:
     """Compute `log_likelihood` on a thread of its own, which ends early if the context is left by an exception.
