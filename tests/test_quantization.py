@@ -18,7 +18,7 @@ from charlstm.cells import CELLS
 from charlstm.config import CELL_NAMES, MAX_QUANTIZATION_LOSS, ModelConfig, SamplingConfig
 from charlstm.matrices import MIN_LEVEL, QuantizedMatrix
 from charlstm.sampling.compiled import compile_network
-from charlstm.sampling.network import Network
+from charlstm.sampling.network import Network, SymbolReader
 from charlstm.storage.locate import find_model
 from charlstm.storage.model import ModelFile
 from charlstm.text_model import load
@@ -130,8 +130,36 @@ def test_a_sample_does_not_depend_on_how_many_processes_share_the_samples(run: P
 def test_compiling_in_the_middle_of_a_sample_changes_nothing(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = SamplingConfig(length=200)
     slow = "".join(load(run).generate("The ", config, seed=7))
-    monkeypatch.setattr("charlstm.sampling.generate.COMPILE_AFTER", 0)
-    monkeypatch.setattr("charlstm.sampling.generate.COMPILE_FROM", 0)
+    for name in ("DECIDE_AFTER", "LOAD_FROM", "COMPILE_FROM"):
+        monkeypatch.setattr(f"charlstm.sampling.generate.{name}", 0)
     model = load(run)
     assert "".join(model.generate("The ", config, seed=7)) == slow
-    assert any(step is not None for step in model.quantized_network.networks[0].layer_steps)
+    assert is_compiled(model.quantized_network)
+
+
+def test_compiled_functions_are_loaded_without_numba(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What is not compiled yet, or damaged, changes nothing unless it may be compiled."""
+    monkeypatch.setenv("CHARLSTM_CACHE", str(tmp_path))
+    model = load("builtin")
+    steps = model.build_network(quantized=True)
+    compile_network(steps.networks[0], compiling=False)
+    assert not is_compiled(steps)
+    compile_network(steps.networks[0])
+    assert is_compiled(steps)
+    for name in [name for name in sys.modules if name.split(".")[0] == "numba"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "charlstm.sampling.kernels")
+    loaded = model.build_network(quantized=True)
+    compile_network(loaded.networks[0], compiling=False)
+    assert is_compiled(loaded)
+    logits = [each.step(np.array([3]), each.initial_state(1))[0] for each in (steps, loaded)]
+    np.testing.assert_array_equal(logits[0], logits[1])
+    for file in tmp_path.rglob("*.json"):
+        file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(ImportError):
+        compile_network(model.build_network(quantized=True).networks[0])
+
+
+def is_compiled(reader: SymbolReader) -> bool:
+    """Return whether the steps of single sequences are compiled."""
+    return all(step is not None for network in reader.networks for step in network.layer_steps)

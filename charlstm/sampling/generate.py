@@ -23,11 +23,14 @@ MAX_BATCH = MAX_ROWWISE
 """Samples drawn at once. More are drawn batch after batch: the first appear sooner, and memory is bounded."""
 
 
-COMPILE_AFTER = 0.5
-"""Seconds of one sample after which it is decided whether to compile its steps."""
+DECIDE_AFTER = 0.05
+"""Seconds of one sample after which it is decided whether to continue with compiled steps."""
 
-COMPILE_FROM = 4.0
-"""Seconds of sampling to come from which that pays: importing numba takes one, and the rest takes half as long."""
+LOAD_FROM = 0.4
+"""Seconds of sampling to come from which that pays: importing llvmlite takes 0.1, and the rest half as long or less."""
+
+COMPILE_FROM = 2.0
+"""The same where numba has still to compile the steps, which takes as long, once on a machine."""
 
 
 def generate(
@@ -109,10 +112,11 @@ class Decoder:
         end_of_document = self.vocabulary.end_of_document
         started, is_decided = monotonic(), len(samples) > 1 or not self.network.quantized
         while True:
-            if not is_decided and (seconds := monotonic() - started) > COMPILE_AFTER:
-                is_decided, share = True, samples[0].drawn / (self.config.length or inf)
-                if seconds * (1 - share) > COMPILE_FROM * share:
-                    speed_up(self.network)
+            drawn = samples[0].drawn
+            if not is_decided and drawn and (seconds := monotonic() - started) > DECIDE_AFTER:
+                is_decided, to_come = True, seconds * ((self.config.length or inf) / drawn - 1)
+                if to_come > LOAD_FROM:
+                    speed_up(self.network, compiling=to_come > COMPILE_FROM)
             if self.mixture is not None:
                 logits = self.mix(self.mixture, samples, logits)
             log_p = log_softmax(logits) if self.scored else None
@@ -163,10 +167,13 @@ class Decoder:
         return drawable, exhausted.tolist()
 
 
-def speed_up(reader: SymbolReader) -> None:
-    """Compile the steps of quantized networks, if numba is installed. The samples stay the same."""
+def speed_up(reader: SymbolReader, *, compiling: bool) -> None:
+    """Use compiled steps of quantized networks, if numba is installed. The samples stay the same.
+
+    compiling: compile those that are not yet on this machine.
+    """
     with suppress(ImportError):
-        from charlstm.sampling.compiled import compile_network  # imports numba
+        from charlstm.sampling.compiled import compile_network  # imports llvmlite
 
         for network in reader.networks:
-            compile_network(network)
+            compile_network(network, compiling=compiling)

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numba
+from numba import types
 
 from charlstm.storage.cache import compiled_folder, identify_modules
+from charlstm.storage.machine_code import MachineCode
 
 
 def compile_cached(function: Any, fastmath: str = "contract") -> Any:
@@ -38,6 +40,20 @@ def compile_inline(function: Any, fastmath: str = "contract") -> Any:
     then differ in the last bits from processes that load it from the cache.
     """
     return numba.njit(forceinline=True, **numba_options(fastmath))(function)
+
+
+def compile_to_machine_code(function: Any) -> MachineCode:
+    """Compile a function of addresses that allocates no memory and returns nothing.
+
+    Raises ImportError if numba is not to compile (NUMBA_DISABLE_JIT).
+    """
+    if numba.config.DISABLE_JIT:
+        raise ImportError("NUMBA_DISABLE_JIT is set")
+    count = function.__code__.co_argcount
+    signature = types.void(*[types.uintp] * count)
+    wrappers = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": False}
+    compiled = numba.njit(signature, **wrappers, **numba_options(""))(function).overloads[signature.args]
+    return MachineCode(compiled.fndesc.llvm_func_name, count, compiled.library._get_compiled_object())
 
 
 def numba_options(fastmath: str) -> dict[str, Any]:
