@@ -44,7 +44,7 @@ OPERAND = np.dtype(
 )
 """A `QuantizedMatrix` and what else a step needs that stays the same, as the compiled functions read it."""
 
-HEAD = object.__basicsize__
+OBJECT_HEAD = object.__basicsize__
 """Where the fields of a NumPy object begin, after the head of every object: a part of NumPy's public C API."""
 
 STEP_CELLS = ("lstm", "gru", "rnn")
@@ -101,7 +101,7 @@ class Ufunc(NamedTuple):
     @classmethod
     def find(cls, ufunc: np.ufunc) -> Ufunc:
         """Return the function of a ufunc of one argument. Raises ImportError if NumPy stores it in another way."""
-        header = UfuncHeader.from_address(id(ufunc) + HEAD)
+        header = UfuncHeader.from_address(id(ufunc) + OBJECT_HEAD)
         if (header.nin, header.nout, header.nargs, header.ntypes) != (1, 1, 2, len(ufunc.types)):
             raise ImportError("the ufuncs of this NumPy have another layout")
         k = ufunc.types.index("f->f")
@@ -131,7 +131,7 @@ class Functions:
 def check_arrays() -> None:
     """Raise ImportError if NumPy does not store the pointer to an array's data first."""
     array = np.zeros(1)
-    if ctypes.c_void_p.from_address(id(array) + HEAD).value != array.ctypes.data:
+    if ctypes.c_void_p.from_address(id(array) + OBJECT_HEAD).value != array.ctypes.data:
         raise ImportError("the arrays of this NumPy have another layout")
 
 
@@ -164,7 +164,7 @@ def compile_product(matrix: QuantizedMatrix, function: NativeFunction) -> Callab
     def multiply_vector(x: Array) -> Array:
         x, y = np.ascontiguousarray(x), np.empty((1, rows), np.float32)
         rounded = np.empty(operand.width, np.int16)  # here, not kept: several threads may sample from one network
-        function(operand.address, id(rounded) + HEAD, id(x) + HEAD, id(y) + HEAD)
+        function(operand.address, id(rounded) + OBJECT_HEAD, id(x) + OBJECT_HEAD, id(y) + OBJECT_HEAD)
         return y
 
     return multiply_vector
@@ -178,7 +178,7 @@ def compile_step(layer: Any, function: NativeFunction, tanh: Ufunc) -> LayerStep
         x, *before = (np.ascontiguousarray(array) for array in (x, *state))
         after = tuple(np.empty_like(array) for array in before)
         rounded, scratch = np.empty(operand.width, np.int16), np.empty(2 * x.size, np.float32)
-        function(operand.address, *(id(array) + HEAD for array in (rounded, scratch, x, *before, *after)))
+        function(operand.address, *(id(array) + OBJECT_HEAD for array in (rounded, scratch, x, *before, *after)))
         return after
 
     return step
