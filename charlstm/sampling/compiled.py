@@ -62,6 +62,7 @@ class Operand:
         parts = [np.pad(part.astype(np.int8), ((0, 0), (0, -part.shape[1] % LANES))) for part in matrix.parts]
         integers, edges, padded = np.concatenate(parts, 1), find_edges(matrix.parts), find_edges(parts)
         fields = np.zeros((), OPERAND)
+        bias = None if bias is None else np.ascontiguousarray(bias, np.float32)
         self.arrays = (fields, integers, edges, padded, matrix.units, bias)
         fields["integers"], fields["units"] = integers.ctypes.data, matrix.units.ctypes.data
         fields["edges"], fields["padded_edges"] = edges.ctypes.data, padded.ctypes.data
@@ -108,23 +109,18 @@ class Ufunc(NamedTuple):
         return cls(header.functions[k] or 0, header.data[k] or 0)
 
 
-class Functions:
-    """The compiled functions: loaded, or compiled by numba if they are called for the first time on this machine."""
+def find_function(name: str, *, compiling: bool) -> NativeFunction | None:
+    """Return the function of this name in `charlstm.sampling.kernels`, or None if it would have to be compiled.
 
-    def __init__(self) -> None:
-        self.store = CodeStore(Path(__file__).parent)
+    compiling: compile it then. Raises ImportError if numba is not there.
+    """
+    store = CodeStore(Path(__file__).parent)
+    if (function := store.load(name)) is not None or not compiling:
+        return function
+    from charlstm.sampling.kernels import FUNCTIONS  # imports numba
+    from charlstm.storage.jit import compile_to_machine_code
 
-    def find(self, name: str, *, compiling: bool) -> NativeFunction | None:
-        """Return the function of this name in `charlstm.sampling.kernels`, or None if it would have to be compiled.
-
-        compiling: compile it then. Raises ImportError if numba is not there.
-        """
-        if (function := self.store.load(name)) is not None or not compiling:
-            return function
-        from charlstm.sampling.kernels import FUNCTIONS  # imports numba
-        from charlstm.storage.jit import compile_to_machine_code
-
-        return self.store.save(name, compile_to_machine_code(FUNCTIONS[name]))
+    return store.save(name, compile_to_machine_code(FUNCTIONS[name]))
 
 
 @cache
@@ -144,11 +140,10 @@ def compile_network(network: Network, *, compiling: bool = True) -> None:
     versions that are known.
     """
     check_arrays()
-    tanh, functions = Ufunc.find(np.tanh), Functions()
-    multiply = functions.find("multiply", compiling=compiling)
-    cell = network.config.cell
+    tanh, cell = Ufunc.find(np.tanh), network.config.cell
+    multiply = find_function("multiply", compiling=compiling)
     has_step = cell in STEP_CELLS and network.config.activation == "tanh" and not network.clamps
-    step = functions.find(cell, compiling=compiling) if has_step else None
+    step = find_function(cell, compiling=compiling) if has_step else None
     if multiply is None or (has_step and step is None):
         return
     for matrix in network.matrices():
@@ -162,7 +157,7 @@ def compile_product(matrix: QuantizedMatrix, function: NativeFunction) -> Callab
     operand, rows = Operand(matrix), len(matrix.units)
 
     def multiply_vector(x: Array) -> Array:
-        x, y = np.ascontiguousarray(x), np.empty((1, rows), np.float32)
+        x, y = np.ascontiguousarray(x, np.float32), np.empty((1, rows), np.float32)
         rounded = np.empty(operand.width, np.int16)  # here, not kept: several threads may sample from one network
         function(operand.address, id(rounded) + OBJECT_HEAD, id(x) + OBJECT_HEAD, id(y) + OBJECT_HEAD)
         return y
@@ -175,7 +170,7 @@ def compile_step(layer: Any, function: NativeFunction, tanh: Ufunc) -> LayerStep
     operand = Operand(layer["weight_hh"], layer["bias_hh"], tanh)
 
     def step(x: Array, state: State) -> State:
-        x, *before = (np.ascontiguousarray(array) for array in (x, *state))
+        x, *before = (np.ascontiguousarray(array, np.float32) for array in (x, *state))
         after = tuple(np.empty_like(array) for array in before)
         rounded, scratch = np.empty(operand.width, np.int16), np.empty(2 * x.size, np.float32)
         function(operand.address, *(id(array) + OBJECT_HEAD for array in (rounded, scratch, x, *before, *after)))
