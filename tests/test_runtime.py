@@ -59,7 +59,7 @@ def test_a_sample_is_written_on_one_thread_unless_the_user_has_configured_more(
 
 
 def compiled_files(folder: Path) -> set[Path]:
-    return {path for path in folder.rglob("*") if path.suffix in (".nbi", ".nbc")}
+    return {path for path in folder.rglob("*") if path.suffix in (".json", ".nbi", ".nbc")}
 
 
 TRAIN_IN_PYTHON = """

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from charlstm import presets
-from charlstm.cli.display import KERNEL_FOLDER, count_symbols_with
+from charlstm.cli.display import count_symbols_with
 from charlstm.config import DataConfig
 from charlstm.data.corpus import Corpus
-from charlstm.storage.cache import identify_modules
+from charlstm.model.kernels.native import code_store
 from charlstm.storage.model import ModelFile
 from tests.support.command_line import assert_fails, charlstm, run_process
 from tests.support.texts import ENGLISH, SMALL
@@ -248,7 +248,7 @@ def test_the_first_training_on_a_machine_says_that_it_compiles(
     monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
     compiling = "compiling for this machine, once"
     assert charlstm("train", corpus, *QUICK).err.count(compiling) == 1
-    compiled = tmp_path / "cache" / "numba" / identify_modules(KERNEL_FOLDER) / "kernels_0" / "lstm.1.nbc"
+    compiled = code_store().path("lstm_forward")
     compiled.parent.mkdir(parents=True)
     compiled.touch()
     assert compiling not in charlstm("train", corpus, *QUICK, "--overwrite").err

@@ -19,7 +19,6 @@ from charlstm.config import Config, SamplingConfig
 from charlstm.console import Console, ProgressBar, escape_controls, escape_text
 from charlstm.data.corpus import Corpus
 from charlstm.data.split import Split, Tokens
-from charlstm.storage.cache import must_compile
 from charlstm.storage.locate import LAST, STDIN
 from charlstm.storage.model import ModelFile
 from charlstm.storage.run import RunFolder
@@ -49,7 +48,6 @@ MAX_VOCABULARY_SHARE = 0.5
 SUGGESTED_MIN_COUNT = 3
 """The --min-count that it suggests, unless that is less than twice the current one."""
 
-KERNEL_FOLDER = Path(__file__).parents[1] / "model" / "kernels"
 """The package of the functions that numba compiles for training."""
 
 BAR_COLUMNS = 28
@@ -125,9 +123,9 @@ def show_corpus(console: Console, corpus: Corpus, config: Config) -> Split:
 
 def note_compilation(console: Console, config: Config) -> None:
     """Print that training begins with compiling, if it needs functions that are not compiled yet."""
-    from charlstm.model.device import choose_device
+    from charlstm.model.device import choose_device, must_compile
 
-    if choose_device(config.model, config.training.device).name == "cpu" and must_compile(KERNEL_FOLDER):
+    if choose_device(config.model, config.training.device).name == "cpu" and must_compile():
         console.note("compiling for this machine, once: later runs start faster")
 
 

@@ -93,6 +93,15 @@ def choose_engine(model: ModelConfig, device: str, precision: str) -> Engine:
     return "torch" if is_faster else "kernel"
 
 
+def must_compile() -> bool:
+    """Return whether numba has still to compile the first function for this machine, and the result can be kept."""
+    if not load_fused():
+        return False
+    from charlstm.model.kernels.native import code_store  # imports llvmlite
+
+    return code_store().is_empty()
+
+
 def has_torch_layer(model: ModelConfig) -> bool:
     return model.cell in TORCH_LAYERS and model.activation == "tanh" and not model.zoneout
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from charlstm.cells import State
 from charlstm.matrices import Array, QuantizedMatrix
 from charlstm.sampling.network import LayerStep, Network
-from charlstm.storage.machine_code import CodeStore, NativeFunction
+from charlstm.storage.machine_code import CodeStore, MachineCode, NativeFunction
 
 LANES = 32
 """Integers that are multiplied at once. The parts of a matrix are padded to a multiple of it."""
@@ -109,20 +109,6 @@ class Ufunc(NamedTuple):
         return cls(header.functions[k] or 0, header.data[k] or 0)
 
 
-def find_function(name: str, *, compiling: bool) -> NativeFunction | None:
-    """Return the function of this name in `charlstm.sampling.kernels`, or None if it would have to be compiled.
-
-    compiling: compile it then. Raises ImportError if numba is not there.
-    """
-    store = CodeStore(Path(__file__).parent)
-    if (function := store.load(name)) is not None or not compiling:
-        return function
-    from charlstm.sampling.kernels import FUNCTIONS  # imports numba
-    from charlstm.storage.jit import compile_to_machine_code
-
-    return store.save(name, compile_to_machine_code(FUNCTIONS[name]))
-
-
 @cache
 def check_arrays() -> None:
     """Raise ImportError if NumPy does not store the pointer to an array's data first."""
@@ -140,16 +126,27 @@ def compile_network(network: Network, *, compiling: bool = True) -> None:
     versions that are known.
     """
     check_arrays()
-    tanh, cell = Ufunc.find(np.tanh), network.config.cell
-    multiply = find_function("multiply", compiling=compiling)
+    store, cell = CodeStore(Path(__file__).parent), network.config.cell
     has_step = cell in STEP_CELLS and network.config.activation == "tanh" and not network.clamps
-    step = find_function(cell, compiling=compiling) if has_step else None
-    if multiply is None or (has_step and step is None):
-        return
+    found: list[NativeFunction] = []
+    for name in ("multiply", cell) if has_step else ("multiply",):
+        function = store.find(name, partial(compile_function, name)) if compiling else store.load(name)
+        if function is None:
+            return
+        found.append(function)
     for matrix in network.matrices():
-        matrix.multiply_vector = compile_product(matrix, multiply)
-    if step is not None:
-        network.layer_steps = [compile_step(layer, step, tanh) for layer in network.layers]
+        matrix.multiply_vector = compile_product(matrix, found[0])
+    if has_step:
+        tanh = Ufunc.find(np.tanh)
+        network.layer_steps = [compile_step(layer, found[1], tanh) for layer in network.layers]
+
+
+def compile_function(name: str) -> MachineCode:
+    """Compile a function of `charlstm.sampling.kernels`. Raises ImportError if numba is not there."""
+    from charlstm.sampling.kernels import FUNCTIONS  # imports numba
+    from charlstm.storage.jit import compile_to_machine_code
+
+    return compile_to_machine_code(FUNCTIONS[name], fastmath="")
 
 
 def compile_product(matrix: QuantizedMatrix, function: NativeFunction) -> Callable[[Array], Array]:

@@ -12,39 +12,16 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import from_dtype, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
-from numba.np.arrayobj import populate_array
 
 from charlstm.cells import HALF
 from charlstm.matrices import Array
 from charlstm.sampling.compiled import LANES, OPERAND
-from charlstm.storage.jit import compile_inline
+from charlstm.storage.jit import array_at, compile_inline
 
 inline = partial(compile_inline, fastmath="")
-
-
-def array_at(dtype: Any, *, of_pointer: bool = False) -> Any:
-    """Return the function of an address and `n` that makes an array of `n` elements of the memory there.
-
-    of_pointer: what is at the address is a pointer to the memory.
-    """
-    kind = types.Array(from_dtype(np.dtype(dtype)), 1, "C")
-
-    @intrinsic
-    def make_array(_context: Any, address: Any, n: Any) -> Any:
-        def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-            array = context.make_array(kind)(context, builder)
-            data = builder.inttoptr(arguments[0], array.data.type.as_pointer() if of_pointer else array.data.type)
-            data = builder.load(data) if of_pointer else data
-            size = context.get_constant(types.intp, np.dtype(dtype).itemsize)
-            populate_array(array, data=data, shape=[arguments[1]], strides=[size], itemsize=size, meminfo=None)
-            return array._getvalue()
-
-        return kind(types.uintp, types.intp), generate
-
-    return make_array
 
 
 floats_at, sizes_at, addresses_at, operands_at = map(array_at, (np.float32, np.int64, np.uintp, OPERAND))

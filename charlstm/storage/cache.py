@@ -13,7 +13,6 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -154,9 +153,12 @@ def cache_error(folder: Path, error: OSError) -> CharlstmError:
     )
 
 
-def compiled_folder() -> Path | None:
-    """Return the folder for what numba compiles, made if necessary; None if it cannot be written to."""
-    folder = cache_folder() / COMPILED
+def compiled_folder(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """Return the folder for what numba compiles, made if necessary; None if it cannot be written to.
+
+    It is in the cache folder unless NUMBA_CACHE_DIR names another one.
+    """
+    folder = Path(environ.get("NUMBA_CACHE_DIR") or cache_folder(environ) / COMPILED)
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
     return folder if os.access(folder, os.W_OK) else None
@@ -164,18 +166,10 @@ def compiled_folder() -> Path | None:
 
 @cache
 def identify_modules(folder: Path) -> str:
-    """Return a name for the present state of the modules in a folder."""
-    files = [(path.name, path.stat()) for path in sorted(folder.glob("*.py"))]
+    """Return a name for the present state of the modules in a folder and in those below it."""
+    files = [(str(path.relative_to(folder)), path.stat()) for path in sorted(folder.rglob("*.py"))]
     states = [(name, state.st_size, state.st_mtime_ns) for name, state in files]
     return hashlib.sha256(repr(states).encode()).hexdigest()[:16]
-
-
-def must_compile(package: Path, environ: Mapping[str, str] = os.environ) -> bool:
-    """Return whether numba has still to compile the functions in the folder of a package, and can keep the result."""
-    folder = Path(environ.get("NUMBA_CACHE_DIR") or cache_folder(environ) / COMPILED) / identify_modules(package)
-    with contextlib.suppress(OSError):  # the folder belongs to another user
-        return find_spec("numba") is not None and not any(folder.rglob("*.nbc"))
-    return False
 
 
 def list_cache() -> dict[str, int]:

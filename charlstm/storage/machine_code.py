@@ -14,14 +14,17 @@ import json
 import os
 from collections.abc import Callable
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from llvmlite import __version__ as llvmlite_version
 from llvmlite import binding as llvm
 
 from charlstm.storage.cache import compiled_folder, identify_modules
 from charlstm.storage.files import open_atomically
+
+CODE_FORMAT = 1
+"""Part of the folder's name: increase it when compiled functions take their arguments in another way."""
 
 NativeFunction = Callable[..., int]
 """A function of addresses, which are ints. It releases the global interpreter lock."""
@@ -42,6 +45,10 @@ class CodeStore:
         folder = compiled_folder()
         self.folder = folder / identify_modules(package) / processor_name() if folder else None
 
+    def is_empty(self) -> bool:
+        """Return whether no function was saved, although there could be some."""
+        return self.folder is not None and not any(self.folder.glob("*.json"))
+
     def load(self, name: str) -> NativeFunction | None:
         """Return a function that was saved, or None."""
         if self.folder is None:
@@ -51,6 +58,10 @@ class CodeStore:
             code = MachineCode(found["symbol"], found["arguments"], base64.b64decode(found["object_file"]))
             return link(code)
         return None
+
+    def find(self, name: str, compile_code: Callable[[], MachineCode]) -> NativeFunction:
+        """Return a function that was saved or, if there is none, that is compiled now, and save it."""
+        return self.load(name) or self.save(name, compile_code())
 
     def save(self, name: str, code: MachineCode) -> NativeFunction:
         """Save a function if the folder can be written to, and return it."""
@@ -67,11 +78,13 @@ class CodeStore:
         return self.folder / f"{name}.json"
 
 
+@cache
 def processor_name() -> str:
-    """Return a name for this processor, as numba and LLVM see it."""
-    features = ",".join(f"{name}{int(is_there)}" for name, is_there in sorted(llvm.get_host_cpu_features().items()))
-    chosen = [os.environ.get(name, "") for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "NUMBA_OPT")]
-    about = repr((llvmlite_version, llvm.get_host_cpu_name(), features, chosen))
+    """Return a name for this processor as LLVM sees it, and for the versions of what has compiled the code."""
+    features = sorted(llvm.get_host_cpu_features().items())
+    chosen = [os.environ.get(name) for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "NUMBA_OPT")]
+    versions = [version(name) for name in ("llvmlite", "numba", "numpy")]
+    about = repr((CODE_FORMAT, llvm.get_host_cpu_name(), features, chosen, versions))
     return hashlib.sha256(about.encode()).hexdigest()[:16]
 
 

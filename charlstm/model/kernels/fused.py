@@ -1,48 +1,23 @@
-"""The LSTM, the GRU and Elman's network over all steps of a sequence, compiled by numba.
+"""The LSTM, the GRU and Elman's network over all steps of a sequence, compiled: `compiled/sequences.py`.
 
-The equations are those of `lstm.py`, `gru.py` and `rnn.py`; on a CPU these functions replace their tensor operations.
-Each of those is fast, but a step has ten of them, and in narrow layers and small batches calling them costs more than
-the matrix products.
-
-Each thread computes some of the units of some of the sequences, from the first step to the last (`team.py`). The
-weights of its units then stay in the cache of its core. Threads that share sequences wait for each other once a step.
-
-Common arguments:
-    panels: the recurrent matrix, or for the backward pass its transpose, as `pack_blocks` returns it.
-    inputs: what the product of step t reads, in words [2, B, words] at t mod 2: a thread may be one step ahead.
-    keep: k_t as in `resets.py` [T, B], or empty if no sequence restarts.
-    part: the share of this thread, as in `team.py`.
-Arrays are read and written in their own type; the arithmetic is in float32.
+On a CPU these functions replace the tensor operations of `lstm.py`, `gru.py` and `rnn.py`. Each of those is fast, but a
+step has ten of them, and in narrow layers and small batches calling them costs more than the matrix products.
 """
-
-# mypy: disable-error-code=untyped-decorator
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 import torch
-from numba import types
-from numba.extending import overload
 from torch import Tensor
 
-from charlstm.model.kernels.arithmetic import NumbaArray, f32, fast_sigmoid, fast_tanh, load_float, store_float
-from charlstm.model.kernels.panels import WIDTH, WORD_BYTES, add_product, address_of, count_words, pack
+from charlstm.model.kernels.panels import WIDTH, count_words, pack
 from charlstm.model.kernels.resets import Resets
-from charlstm.model.kernels.team import SharedWork, TeamFunction, call_in_team, run_team, wait_for_team
-from charlstm.storage.jit import compile_cached, compile_inline
-
-TeamFunctions = tuple[TeamFunction, TeamFunction]
-"""The forward and the backward pass of a cell."""
+from charlstm.model.kernels.team import SharedWork, run_team
 
 
-def run_forward(
-    functions: tuple[TeamFunction, TeamFunction], w: Tensor, resets: Resets, h: Tensor, *arrays: Tensor
-) -> None:
+def run_forward(cell: str, w: Tensor, resets: Resets, h: Tensor, *arrays: Tensor) -> None:
     """Run the forward pass of a cell.
 
-    functions: `LSTM`, `GRU` or `ELMAN`.
+    cell: "lstm", "gru" or "elman".
     w: the recurrent matrix [G*H, H].
     h: the states [T+1, B, H]; the first is read, the others are written.
     arrays: the other arguments of the function.
@@ -52,17 +27,14 @@ def run_forward(
     inputs = torch.zeros(2, batch, count_words(panels), dtype=panels.dtype)
     first = h[0] if resets.keep is None else h[0] * resets.keep[0]
     inputs[0].view(first.dtype if panels.dtype != torch.float32 else torch.float32)[:, :hidden] = first
-    run_team(
-        functions[0], SharedWork(batch, hidden, WIDTH, panels.nbytes), h, *arrays, panels, inputs, find_kept(resets)
-    )
+    work, sums = SharedWork(batch, hidden, WIDTH, panels.nbytes), torch.empty(len(w) * batch)
+    run_team(f"{cell}_forward", work, h, *arrays, panels, inputs, find_kept(resets), sums)
 
 
-def run_backward(
-    functions: tuple[TeamFunction, TeamFunction], w: Tensor, resets: Resets, dh: Tensor, *arrays: Tensor
-) -> None:
+def run_backward(cell: str, w: Tensor, resets: Resets, dh: Tensor, *arrays: Tensor) -> None:
     """Run the backward pass of a cell.
 
-    functions: `LSTM`, `GRU` or `ELMAN`.
+    cell: "lstm", "gru" or "elman".
     w: the recurrent matrix [G*H, H].
     dh: the gradient of the last state [B, H], which becomes that of the first.
     arrays: the other arguments of the function.
@@ -70,9 +42,8 @@ def run_backward(
     batch, hidden = dh.shape
     panels = pack_blocks(w.t(), hidden)
     inputs = torch.zeros(2, batch, count_words(panels), dtype=panels.dtype)
-    run_team(
-        functions[1], SharedWork(batch, hidden, WIDTH, panels.nbytes), dh, *arrays, panels, inputs, find_kept(resets)
-    )
+    work, sums = SharedWork(batch, hidden, WIDTH, panels.nbytes), torch.empty(hidden * batch)
+    run_team(f"{cell}_backward", work, dh, *arrays, panels, inputs, find_kept(resets), sums)
 
 
 def pack_blocks(w: Tensor, hidden: int) -> Tensor:
@@ -85,366 +56,3 @@ def pack_blocks(w: Tensor, hidden: int) -> Tensor:
 
 def find_kept(resets: Resets) -> Tensor:
     return torch.empty(0, 0, dtype=torch.bool) if resets.keep is None else resets.keep[..., 0].contiguous()
-
-
-def count_numbers(inputs: NumbaArray) -> Any:
-    """Return how many numbers a row of the inputs has: one or two in each word."""
-
-
-@overload(count_numbers, inline="always", strict=False)
-def _count_numbers(inputs: Any) -> Any:
-    if inputs.dtype == types.float32:
-        return lambda inputs: inputs.shape[2]
-    return lambda inputs: 2 * inputs.shape[2]
-
-
-@compile_inline
-def kept(keep: NumbaArray, t: int, b: int) -> Any:
-    """Return k_t of a sequence as a float, 1 after the last step."""
-    return f32(0) if len(keep) > t and not keep[t, b] else f32(1)
-
-
-@compile_inline
-def clear(a: NumbaArray) -> None:
-    for k in range(a.size):
-        store_float(a, k, f32(0))
-
-
-@compile_inline
-def multiply_panels(panels: NumbaArray, inputs: NumbaArray, t: int, part: Any, product: NumbaArray) -> None:
-    """Add the products with the units of a part, of each of G blocks, to `product` [G, b, units]."""
-    blocks, rows, units = product.shape
-    words = inputs.shape[2]
-    x = address_of(inputs) + ((t % 2) * inputs.shape[1] + part.first) * words * WORD_BYTES
-    for block in range(blocks):
-        panel = block * (len(panels) // blocks) + part.start // WIDTH
-        add_product(panels, panel, units, x, rows, address_of(product) + block * rows * units * WORD_BYTES)
-
-
-# The functions of a row take the index of its first element after each array.
-
-
-@compile_inline
-def lstm_row(
-    units: int, gates: NumbaArray, a: int, n: int, product: NumbaArray, m: int, block: int,
-    c: NumbaArray, h: NumbaArray, after: int, tanh_c: NumbaArray, now: int, cell_state: NumbaArray, own: int,
-    k_t: Any, inputs: NumbaArray, word: int, k_next: Any,
-) -> None:  # fmt: skip
-    for k in range(units):
-        i = fast_sigmoid(load_float(gates, a + k) + load_float(product, m + k))
-        f = fast_sigmoid(load_float(gates, a + n + k) + load_float(product, m + block + k))
-        g = fast_tanh(load_float(gates, a + 2 * n + k) + load_float(product, m + 2 * block + k))
-        o = fast_sigmoid(load_float(gates, a + 3 * n + k) + load_float(product, m + 3 * block + k))
-        c_k = f * k_t * load_float(cell_state, own + k) + i * g
-        tanh_c_k = fast_tanh(c_k)
-        h_k = o * tanh_c_k
-        store_float(gates, a + k, i)
-        store_float(gates, a + n + k, f)
-        store_float(gates, a + 2 * n + k, g)
-        store_float(gates, a + 3 * n + k, o)
-        store_float(cell_state, own + k, c_k)
-        store_float(c, after + k, c_k)
-        store_float(tanh_c, now + k, tanh_c_k)
-        store_float(h, after + k, h_k)
-        store_float(inputs, word + k, k_next * h_k)
-
-
-@compile_cached
-def lstm_forward(
-    part: Any, h: NumbaArray, x: NumbaArray, c: NumbaArray, tanh_c: NumbaArray, cell_state: NumbaArray,
-    panels: NumbaArray, inputs: NumbaArray, keep: NumbaArray,
-) -> None:  # fmt: skip
-    """Compute `lstm.forward`: x becomes the gates; writes h, c and tanh(c) of all steps, and the last cell state."""
-    steps, batch, n = tanh_c.shape
-    rows, units, numbers = part.last - part.first, part.end - part.start, count_numbers(inputs)
-    product = np.empty((4, rows, units), f32)
-    for t in range(steps):
-        clear(product)
-        multiply_panels(panels, inputs, t, part, product)
-        for b in range(part.first, part.last):
-            now = (t * batch + b) * n + part.start
-            lstm_row(
-                units, x, (t * batch + b) * 4 * n + part.start, n, product, (b - part.first) * units, rows * units,
-                c, h, now + batch * n, tanh_c, now, cell_state, b * n + part.start,
-                kept(keep, t, b), inputs, ((t + 1) % 2 * batch + b) * numbers + part.start, kept(keep, t + 1, b),
-            )  # fmt: skip
-        wait_for_team(part.barrier)
-
-
-@compile_inline
-def lstm_row_backward(
-    units: int, dy: NumbaArray, now: int, gates: NumbaArray, a: int, n: int,
-    c: NumbaArray, tanh_c: NumbaArray, k_t: Any, da: NumbaArray, dh: NumbaArray, m: int, dc: NumbaArray, own: int,
-    inputs: NumbaArray, word: int,
-) -> None:  # fmt: skip
-    for k in range(units):
-        i, f = load_float(gates, a + k), load_float(gates, a + n + k)
-        g, o = load_float(gates, a + 2 * n + k), load_float(gates, a + 3 * n + k)
-        t = load_float(tanh_c, now + k)
-        dh_k = load_float(dh, m + k) + load_float(dy, now + k)
-        dc_k = load_float(dc, own + k) + dh_k * o * (f32(1) - t * t)
-        da_i = dc_k * g * i * (f32(1) - i)
-        da_f = k_t * dc_k * load_float(c, now + k) * f * (f32(1) - f)
-        da_g = dc_k * i * (f32(1) - g * g)
-        da_o = dh_k * t * o * (f32(1) - o)
-        store_float(da, a + k, da_i)
-        store_float(da, a + n + k, da_f)
-        store_float(da, a + 2 * n + k, da_g)
-        store_float(da, a + 3 * n + k, da_o)
-        store_float(inputs, word + k, da_i)
-        store_float(inputs, word + n + k, da_f)
-        store_float(inputs, word + 2 * n + k, da_g)
-        store_float(inputs, word + 3 * n + k, da_o)
-        store_float(dc, own + k, k_t * dc_k * f)
-        store_float(dh, m + k, f32(0))
-
-
-@compile_cached
-def lstm_backward(
-    part: Any, dh: NumbaArray, dy: NumbaArray, gates: NumbaArray, c: NumbaArray, tanh_c: NumbaArray, da: NumbaArray,
-    dc: NumbaArray, panels: NumbaArray, inputs: NumbaArray, keep: NumbaArray,
-) -> None:  # fmt: skip
-    """Compute `lstm.backward` without the gradient of W. The gradients of the states become those of the first ones."""
-    steps, batch, n = dy.shape
-    units, numbers = part.end - part.start, count_numbers(inputs)
-    own = np.empty((1, part.last - part.first, units), f32)
-    copy_own(own, dh, part, True)
-    for t in range(steps - 1, -1, -1):
-        for b in range(part.first, part.last):
-            now, at = (t * batch + b) * n + part.start, (t * batch + b) * 4 * n + part.start
-            lstm_row_backward(
-                units, dy, now, gates, at, n, c, tanh_c, kept(keep, t, b), da, own, (b - part.first) * units,
-                dc, b * n + part.start, inputs, (t % 2 * batch + b) * numbers + part.start,
-            )  # fmt: skip
-        wait_for_team(part.barrier)
-        multiply_panels(panels, inputs, t, part, own)
-        reset_own(own, keep, t, part)
-    copy_own(own, dh, part, False)
-
-
-@compile_inline
-def copy_own(own: NumbaArray, dh: NumbaArray, part: Any, is_read: bool) -> None:
-    """Copy the gradients of the states of a part [B, H] to `own` [1, b, units], or back."""
-    rows, units, hidden = own.shape[1], own.shape[2], dh.shape[1]
-    for b in range(rows):
-        at = (part.first + b) * hidden + part.start
-        for k in range(units):
-            if is_read:
-                store_float(own, b * units + k, load_float(dh, at + k))
-            else:
-                store_float(dh, at + k, load_float(own, b * units + k))
-
-
-@compile_inline
-def reset_own(own: NumbaArray, keep: NumbaArray, t: int, part: Any) -> None:
-    """Multiply the gradients of the states before step t by k_t."""
-    if len(keep) > 0:
-        units = own.shape[2]
-        for b in range(own.shape[1]):
-            k_t = kept(keep, t, part.first + b)
-            for k in range(units):
-                store_float(own, b * units + k, k_t * load_float(own, b * units + k))
-
-
-@compile_inline
-def set_to_bias(product: NumbaArray, bias: NumbaArray, start: int) -> None:
-    """Set `product` [G, b, units] to the parts of a bias [G*H]."""
-    blocks, rows, units = product.shape
-    for block in range(blocks):
-        for b in range(rows):
-            for k in range(units):
-                bias_k = load_float(bias, block * (len(bias) // blocks) + start + k)
-                store_float(product, (block * rows + b) * units + k, bias_k)
-
-
-@compile_inline
-def gru_row(
-    units: int, gates: NumbaArray, a: int, n: int, product: NumbaArray, m: int, block: int,
-    m_n: NumbaArray, now: int, h: NumbaArray, after: int, hidden: NumbaArray, own: int,
-    k_t: Any, inputs: NumbaArray, word: int, k_next: Any,
-) -> None:  # fmt: skip
-    for k in range(units):
-        m_k = load_float(product, m + 2 * block + k)
-        r = fast_sigmoid(load_float(gates, a + k) + load_float(product, m + k))
-        z = fast_sigmoid(load_float(gates, a + n + k) + load_float(product, m + block + k))
-        n_k = fast_tanh(load_float(gates, a + 2 * n + k) + r * m_k)
-        h_k = n_k + z * (k_t * load_float(hidden, own + k) - n_k)
-        store_float(gates, a + k, r)
-        store_float(gates, a + n + k, z)
-        store_float(gates, a + 2 * n + k, n_k)
-        store_float(m_n, now + k, m_k)
-        store_float(h, after + k, h_k)
-        store_float(hidden, own + k, h_k)
-        store_float(inputs, word + k, k_next * h_k)
-
-
-@compile_cached
-def gru_forward(
-    part: Any, h: NumbaArray, x: NumbaArray, m_n: NumbaArray, hidden: NumbaArray, bias: NumbaArray,
-    panels: NumbaArray, inputs: NumbaArray, keep: NumbaArray,
-) -> None:  # fmt: skip
-    """Compute `gru.gru_forward`: x becomes the gates; writes m_n and h of all steps, and the last state."""
-    steps, batch, n = m_n.shape
-    rows, units, numbers = part.last - part.first, part.end - part.start, count_numbers(inputs)
-    product = np.empty((3, rows, units), f32)
-    for t in range(steps):
-        set_to_bias(product, bias, part.start)
-        multiply_panels(panels, inputs, t, part, product)
-        for b in range(part.first, part.last):
-            now = (t * batch + b) * n + part.start
-            gru_row(
-                units, x, (t * batch + b) * 3 * n + part.start, n, product, (b - part.first) * units, rows * units,
-                m_n, now, h, now + batch * n, hidden, b * n + part.start,
-                kept(keep, t, b), inputs, ((t + 1) % 2 * batch + b) * numbers + part.start, kept(keep, t + 1, b),
-            )  # fmt: skip
-        wait_for_team(part.barrier)
-
-
-@compile_inline
-def gru_row_backward(
-    units: int, dy: NumbaArray, now: int, gates: NumbaArray, a: int, n: int, h: NumbaArray, m_n: NumbaArray, k_t: Any,
-    dm: NumbaArray, da_n: NumbaArray, dh: NumbaArray, m: int, inputs: NumbaArray, word: int,
-) -> None:  # fmt: skip
-    for k in range(units):
-        r, z, n_k = load_float(gates, a + k), load_float(gates, a + n + k), load_float(gates, a + 2 * n + k)
-        dh_k = load_float(dh, m + k) + load_float(dy, now + k)
-        da_k = dh_k * (f32(1) - z) * (f32(1) - n_k * n_k)
-        dm_r = da_k * load_float(m_n, now + k) * r * (f32(1) - r)
-        dm_z = dh_k * (k_t * load_float(h, now + k) - n_k) * z * (f32(1) - z)
-        dm_n = da_k * r
-        store_float(dm, a + k, dm_r)
-        store_float(dm, a + n + k, dm_z)
-        store_float(dm, a + 2 * n + k, dm_n)
-        store_float(da_n, now + k, da_k)
-        store_float(inputs, word + k, dm_r)
-        store_float(inputs, word + n + k, dm_z)
-        store_float(inputs, word + 2 * n + k, dm_n)
-        store_float(dh, m + k, dh_k * z)
-
-
-@compile_cached
-def gru_backward(
-    part: Any, dh: NumbaArray, dy: NumbaArray, gates: NumbaArray, h: NumbaArray, m_n: NumbaArray, dm: NumbaArray,
-    da_n: NumbaArray, panels: NumbaArray, inputs: NumbaArray, keep: NumbaArray,
-) -> None:  # fmt: skip
-    """Compute `gru.gru_backward` without the gradients of W and b. `dh` becomes the gradient of the first state."""
-    steps, batch, n = dy.shape
-    units, numbers = part.end - part.start, count_numbers(inputs)
-    own = np.empty((1, part.last - part.first, units), f32)
-    copy_own(own, dh, part, True)
-    for t in range(steps - 1, -1, -1):
-        for b in range(part.first, part.last):
-            now, at = (t * batch + b) * n + part.start, (t * batch + b) * 3 * n + part.start
-            gru_row_backward(
-                units, dy, now, gates, at, n, h, m_n, kept(keep, t, b), dm, da_n, own, (b - part.first) * units,
-                inputs, (t % 2 * batch + b) * numbers + part.start,
-            )  # fmt: skip
-        wait_for_team(part.barrier)
-        multiply_panels(panels, inputs, t, part, own)
-        reset_own(own, keep, t, part)
-    copy_own(own, dh, part, False)
-
-
-@compile_inline
-def elman_row(
-    units: int, x: NumbaArray, now: int, product: NumbaArray, m: int, h: NumbaArray, after: int,
-    inputs: NumbaArray, word: int, k_next: Any,
-) -> None:  # fmt: skip
-    for k in range(units):
-        h_k = fast_tanh(load_float(x, now + k) + load_float(product, m + k))
-        store_float(h, after + k, h_k)
-        store_float(inputs, word + k, k_next * h_k)
-
-
-@compile_cached
-def elman_forward(
-    part: Any, h: NumbaArray, x: NumbaArray, panels: NumbaArray, inputs: NumbaArray, keep: NumbaArray
-) -> None:
-    """Compute `rnn.elman_forward`: writes h of all steps."""
-    steps, batch, n = x.shape
-    rows, units, numbers = part.last - part.first, part.end - part.start, count_numbers(inputs)
-    product = np.empty((1, rows, units), f32)
-    for t in range(steps):
-        clear(product)
-        multiply_panels(panels, inputs, t, part, product)
-        for b in range(part.first, part.last):
-            now = (t * batch + b) * n + part.start
-            elman_row(
-                units, x, now, product, (b - part.first) * units, h, now + batch * n,
-                inputs, ((t + 1) % 2 * batch + b) * numbers + part.start, kept(keep, t + 1, b),
-            )  # fmt: skip
-        wait_for_team(part.barrier)
-
-
-@compile_inline
-def elman_row_backward(
-    units: int, dy: NumbaArray, da: NumbaArray, now: int, h: NumbaArray, after: int, dh: NumbaArray, m: int,
-    inputs: NumbaArray, word: int,
-) -> None:  # fmt: skip
-    for k in range(units):
-        h_k = load_float(h, after + k)
-        da_k = (load_float(dh, m + k) + load_float(dy, now + k)) * (f32(1) - h_k * h_k)
-        store_float(da, now + k, da_k)
-        store_float(inputs, word + k, da_k)
-        store_float(dh, m + k, f32(0))
-
-
-@compile_cached
-def elman_backward(
-    part: Any, dh: NumbaArray, dy: NumbaArray, h: NumbaArray, da: NumbaArray,
-    panels: NumbaArray, inputs: NumbaArray, keep: NumbaArray,
-) -> None:  # fmt: skip
-    """Compute `rnn.elman_backward` without the gradient of W. `dh` becomes the gradient of the first state."""
-    steps, batch, n = dy.shape
-    units, numbers = part.end - part.start, count_numbers(inputs)
-    own = np.empty((1, part.last - part.first, units), f32)
-    copy_own(own, dh, part, True)
-    for t in range(steps - 1, -1, -1):
-        for b in range(part.first, part.last):
-            now = (t * batch + b) * n + part.start
-            elman_row_backward(
-                units, dy, da, now, h, now + batch * n, own, (b - part.first) * units,
-                inputs, (t % 2 * batch + b) * numbers + part.start,
-            )  # fmt: skip
-        wait_for_team(part.barrier)
-        multiply_panels(panels, inputs, t, part, own)
-        reset_own(own, keep, t, part)
-    copy_own(own, dh, part, False)
-
-
-# The same on the threads of a team, which numba compiles for each function.
-
-
-@compile_cached
-def lstm_forward_team(team: Any, arguments: Any) -> None:
-    call_in_team(lstm_forward, team, arguments)
-
-
-@compile_cached
-def lstm_backward_team(team: Any, arguments: Any) -> None:
-    call_in_team(lstm_backward, team, arguments)
-
-
-@compile_cached
-def gru_forward_team(team: Any, arguments: Any) -> None:
-    call_in_team(gru_forward, team, arguments)
-
-
-@compile_cached
-def gru_backward_team(team: Any, arguments: Any) -> None:
-    call_in_team(gru_backward, team, arguments)
-
-
-@compile_cached
-def elman_forward_team(team: Any, arguments: Any) -> None:
-    call_in_team(elman_forward, team, arguments)
-
-
-@compile_cached
-def elman_backward_team(team: Any, arguments: Any) -> None:
-    call_in_team(elman_backward, team, arguments)
-
-
-LSTM = TeamFunction(lstm_forward, lstm_forward_team), TeamFunction(lstm_backward, lstm_backward_team)
-GRU = TeamFunction(gru_forward, gru_forward_team), TeamFunction(gru_backward, gru_backward_team)
-ELMAN = TeamFunction(elman_forward, elman_forward_team), TeamFunction(elman_backward, elman_backward_team)

@@ -54,7 +54,7 @@ def gru_forward(
     h = new_state_buffer(state[0].to(x.dtype), len(x))
     hidden, m_n = copy_for_accumulation(state[0]), torch.empty_like(h[1:])
     if fused := load_fused_for(x, act):
-        fused.run_forward(fused.GRU, w, resets, h, x, m_n, hidden, b.float())
+        fused.run_forward("gru", w, resets, h, x, m_n, hidden, b.float())
     else:
         m, recurrence = x.new_empty(*x.shape[1:]), RecurrentProduct(w, x.shape[1])
         for k, h_prev, x_t, m_n_t, h_t in iterate_steps(resets.masks(len(x)), h[:-1], x, m_n, h[1:]):
@@ -73,7 +73,7 @@ def gru_backward(
     dm, dn, dh = torch.empty_like(gates), torch.empty_like(m_n), copy_for_accumulation(dstate[0])
     h_before = resets.mask(h[:-1])
     if fused := load_fused_for(gates, act):
-        fused.run_backward(fused.GRU, w, resets, dh, dy, gates, h, m_n, dm, dn)
+        fused.run_backward("gru", w, resets, dh, dy, gates, h, m_n, dm, dn)
     else:
         product, transposed = gates.new_empty(dh.shape), RecurrentProduct(w.t(), gates.shape[1])
         for k, dy_t, gates_t, h_prev, m_n_t, dm_t, dn_t in iterate_steps_reversed(

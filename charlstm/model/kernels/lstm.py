@@ -53,7 +53,7 @@ def forward(
     h, c = new_state_buffer(state[0].to(x.dtype), len(x)), new_state_buffer(state[1].to(x.dtype), len(x))
     cell_state, tanh_c = copy_for_accumulation(state[1]), torch.empty_like(h[1:])
     if fused := load_fused_for(x, act):
-        fused.run_forward(fused.LSTM, w, resets, h, x, c, tanh_c, cell_state)
+        fused.run_forward("lstm", w, resets, h, x, c, tanh_c, cell_state)
     else:
         recurrence = RecurrentProduct(w, x.shape[1])
         for k, a, h_prev, c_t, tanh_c_t, h_t in iterate_steps(resets.masks(len(x)), x, h[:-1], c[1:], tanh_c, h[1:]):
@@ -72,7 +72,7 @@ def backward(
     da, dc = torch.empty_like(gates), copy_for_accumulation(dstate[1])
     if fused := load_fused_for(gates, act):
         dh = copy_for_accumulation(dstate[0])
-        fused.run_backward(fused.LSTM, w, resets, dh, dy, gates, c, tanh_c, da, dc)
+        fused.run_backward("lstm", w, resets, dh, dy, gates, c, tanh_c, da, dc)
     else:
         dh, transposed = dstate[0].clone(), RecurrentProduct(w.t(), gates.shape[1])
         for k, dy_t, gates_t, c_prev, tanh_c_t, da_t in iterate_steps_reversed(

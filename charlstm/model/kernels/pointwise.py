@@ -58,7 +58,10 @@ KERNEL_ACTIVATIONS = {
 def load_fused() -> ModuleType | None:
     """Import `fused.py`. Returns None if numba is not installed or does not support the installed NumPy."""
     try:
-        from charlstm.model.kernels import fused  # takes 0.3 s; sampling and training on CUDA do not need it
+        from charlstm.model.kernels import fused, native  # sampling and training on CUDA do not need it
+
+        if native.code_store().is_empty():
+            import numba  # noqa: F401 (it takes half a second; its functions may all be compiled)
     except ImportError:
         return None
     return fused

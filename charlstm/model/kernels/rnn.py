@@ -46,7 +46,7 @@ def elman_forward(
     (w,) = weights
     h = new_state_buffer(state[0].to(x.dtype), len(x))
     if fused := load_fused_for(x, act):
-        fused.run_forward(fused.ELMAN, w, resets, h, x)
+        fused.run_forward("elman", w, resets, h, x)
     else:
         recurrence = RecurrentProduct(w, x.shape[1])
         for k, x_t, h_prev, h_t in iterate_steps(resets.masks(len(x)), x, h[:-1], h[1:]):
@@ -63,7 +63,7 @@ def elman_backward(
     da = torch.empty_like(dy)
     if fused := load_fused_for(h, act):
         dh = copy_for_accumulation(dstate[0])
-        fused.run_backward(fused.ELMAN, w, resets, dh, dy, h, da)
+        fused.run_backward("elman", w, resets, dh, dy, h, da)
     else:
         dh, transposed = dstate[0].clone(), RecurrentProduct(w.t(), dy.shape[1])
         for k, dy_t, h_t, da_t in iterate_steps_reversed(resets.masks(len(dy)), dy, h[1:], da):

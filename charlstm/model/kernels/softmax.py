@@ -1,117 +1,19 @@
-"""`cross_entropy.softmax_gradient`, compiled by numba.
-
-A row of logits stays in the processor's nearest cache while its maximum, its sum and the gradients are computed.
-"""
-
-# mypy: disable-error-code=untyped-decorator
+"""`cross_entropy.softmax_gradient`, compiled: `compiled/softmax.py`."""
 
 from __future__ import annotations
 
-from functools import partial
-from math import log
-from typing import Any
-
-import numba
-import numpy as np
 import torch
 from torch import Tensor
 
-from charlstm.model.kernels.arithmetic import (
-    NumbaArray,
-    bits_of_float,
-    exp_minus,
-    f32,
-    float_of_bits,
-    load_float,
-    store_float,
-    to_numba_array,
-)
-from charlstm.storage.jit import compile_cached, compile_inline
+from charlstm.model.kernels.native import call
 
 
 def fused_softmax_gradient(
     logits: Tensor, bias: Tensor, targets: Tensor, smoothing: float, scale: float, bias_gradient: Tensor
 ) -> tuple[float, float]:
     """Compute `cross_entropy.softmax_gradient`."""
-    row = torch.empty_like(bias)
-    loss, target_logit = softmax_gradient_rows(
-        to_numba_array(logits),
-        to_numba_array(bias),
-        to_numba_array(targets),
-        smoothing,
-        scale,
-        to_numba_array(row),
-        to_numba_array(bias_gradient),
-    )
+    row, factors = torch.empty_like(bias), torch.tensor((smoothing, scale), dtype=torch.float64)
+    sums = torch.empty_like(factors)
+    call("softmax_gradient_rows", (), (logits, bias, targets, factors, row, bias_gradient, sums))
+    loss, target_logit = sums.tolist()
     return loss, target_logit
-
-
-@compile_cached
-def softmax_gradient_rows(
-    logits: NumbaArray, bias: NumbaArray, targets: NumbaArray, smoothing: Any, scale: Any,
-    row: NumbaArray, bias_gradient: NumbaArray,
-) -> tuple[Any, Any]:  # fmt: skip
-    loss, target_logits = 0.0, 0.0
-    uniform, one_hot = f32(scale * smoothing / len(bias)), f32(scale * (1 - smoothing))  # the two parts of q, scaled
-    for n in range(len(logits)):
-        target = targets[n]
-        maximum = add_bias(logits[n], bias, row)
-        target_logit = row[target]
-        exponentiate(row, maximum)
-        total = sum_row(row)
-        loss += maximum + log(total) - target_logit
-        target_logits += target_logit
-        factor = f32(scale) / total
-        store_gradients(logits[n], row, factor, uniform, bias_gradient)
-        store_float(logits[n], target, row[target] * factor - uniform - one_hot)
-        bias_gradient[target] -= one_hot
-    return loss, target_logits
-
-
-# Functions of one row, so that the compiler sees that the arrays do not overlap.
-
-
-@compile_inline
-def add_bias(logits: NumbaArray, bias: NumbaArray, row: NumbaArray) -> Any:
-    """Set row = logits + bias and return its maximum."""
-    maximum = np.int32(-(2**31))
-    for k in range(len(row)):
-        x = load_float(logits, k) + bias[k]
-        row[k] = x
-        key = to_ordered_int(np.int32(bits_of_float(x)))
-        maximum = key if key > maximum else maximum
-    return float_of_bits(np.uint32(to_ordered_int(maximum)))
-
-
-@numba.njit(inline="always")
-def to_ordered_int(bits: Any) -> Any:
-    """Map the bits of a float32 to an integer of the same order, and back.
-
-    The maximum of integers is vectorized; that of floats is not, because of NaN.
-    """
-    return np.int32(bits ^ np.int32((bits >> np.int32(31)) & np.int32(0x7FFFFFFF)))
-
-
-@compile_inline
-def exponentiate(row: NumbaArray, maximum: Any) -> None:
-    """Set row = exp(row - maximum)."""
-    for k in range(len(row)):
-        row[k] = exp_minus(maximum - row[k])
-
-
-@partial(compile_inline, fastmath="reassoc")
-def sum_row(row: NumbaArray) -> Any:
-    """Return the sum, in the order that is fastest for the processor."""
-    total = f32(0)
-    for k in range(len(row)):
-        total += row[k]
-    return total
-
-
-@compile_inline
-def store_gradients(logits: NumbaArray, row: NumbaArray, factor: Any, uniform: Any, bias_gradient: NumbaArray) -> None:
-    """Overwrite the logits with p * scale - q's uniform part, and add that to the gradient of the bias."""
-    for k in range(len(row)):
-        gradient = row[k] * factor - uniform
-        bias_gradient[k] += gradient
-        store_float(logits, k, gradient)

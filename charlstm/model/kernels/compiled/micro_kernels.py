@@ -1,14 +1,16 @@
-"""The innermost loops of `panels.py` in LLVM's intermediate representation.
+"""The innermost loops of `products.py` in LLVM's intermediate representation.
 
 A word is a float, or two numbers in bfloat16. Addresses are integers, and strides count words.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils
+
+from charlstm.model.kernels.panels import TileShape
 
 BYTE, INDEX, SIZE, FLOAT = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.FloatType()
 POINTER = BYTE.as_pointer()
@@ -24,14 +26,6 @@ AMX_PREFETCH = 4
 
 ROW_TILE, PANEL_TILE = 6, 4
 """The first of two tiles for rows, and for words of a panel. Those for sums begin at 0."""
-
-
-class TileShape(NamedTuple):
-    """What the micro-kernel keeps in registers: the sums of `rows` rows and `vectors` vectors of `lanes` floats."""
-
-    lanes: int
-    vectors: int
-    rows: int
 
 
 class Bfloat(ir.Type):  # type: ignore[misc]  # llvmlite has no types

@@ -14,17 +14,10 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
-from torch import Tensor, bfloat16, uint16
 
 f32 = np.float32
 NumbaArray = Any
 """A NumPy array of float32, or of uint16 that holds the bits of bfloat16, a type that NumPy lacks."""
-
-
-def to_numba_array(a: Tensor) -> NumbaArray:
-    """Return the tensor's memory as a NumPy array, without a copy."""
-    a = a.detach()
-    return (a.view(uint16) if a.dtype == bfloat16 else a).numpy()
 
 
 @intrinsic
