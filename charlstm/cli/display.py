@@ -48,8 +48,6 @@ MAX_VOCABULARY_SHARE = 0.5
 SUGGESTED_MIN_COUNT = 3
 """The --min-count that it suggests, unless that is less than twice the current one."""
 
-"""The package of the functions that numba compiles for training."""
-
 BAR_COLUMNS = 28
 """Columns of a progress bar and its percentage."""
 
