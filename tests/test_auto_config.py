@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from charlstm.architecture import count_parameters
-from charlstm.cli.actions.train import note_slowness
+from charlstm.cli.actions.train_events import note_slowness
 from charlstm.config import CELL_NAMES, Config, DataConfig, ModelConfig, TrainingConfig
 from charlstm.console import Console
 from charlstm.data.corpus import Corpus

@@ -7,7 +7,7 @@ from contextlib import closing
 from math import log
 from typing import TYPE_CHECKING
 
-from charlstm.cli.actions.train import choose_folder, resolve_sources
+from charlstm.cli.actions.train_plan import choose_folder, resolve_sources
 from charlstm.cli.commands.tune import TuneRequest
 from charlstm.cli.display import note_compilation, show_corpus
 from charlstm.cli.interrupt import Interrupt
