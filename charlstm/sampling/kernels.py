@@ -1,4 +1,4 @@
-"""The functions of `charlstm.sampling.compiled`, in Python, for numba. They take addresses and allocate no memory.
+"""Steps of a quantized network for one sequence, which numba compiles for `compiled.py`.
 
 An array is passed as the address of the pointer to its data; a matrix as the address of an `OPERAND`.
 """
