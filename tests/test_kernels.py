@@ -426,6 +426,24 @@ def test_the_process_that_compiles_gives_the_same_bits_as_processes_that_load_fr
     assert first.split()[0] == later.split()[0]
 
 
+SUMMING = """
+import torch
+from charlstm.model.kernels.scatter import sum_rows
+for dtype in ({dtypes}):
+    print(sum_rows(torch.full((3, 70), 2, dtype=dtype), torch.tensor([0, 1, 1]), 2)[:, -1].tolist())
+"""
+
+
+def test_functions_that_different_processes_compiled_work_together(tmp_path: Path) -> None:
+    """numba may have given them the same symbol."""
+    environ = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    for dtypes in (["torch.float32"], ["torch.bfloat16"], ["torch.float32", "torch.bfloat16"]):
+        command = [sys.executable, "-c", SUMMING.format(dtypes=", ".join([*dtypes, ""]))]
+        found = subprocess.run(command, env=environ, capture_output=True, check=True, text=True).stdout
+        assert found == "[2.0, 4.0]\n" * len(dtypes)
+    assert len(list(tmp_path.rglob("*.json"))) == 2
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("rows", [1, 5, 200])
 @pytest.mark.parametrize("transposed", [False, True])

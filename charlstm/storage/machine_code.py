@@ -89,7 +89,11 @@ def processor_name() -> str:
 
 
 def link(code: MachineCode) -> NativeFunction:
-    """Load machine code into this process. It stays for the lifetime of the process."""
+    """Load machine code into this process. It stays for the lifetime of the process.
+
+    Each function has an engine of its own: numba numbers functions per process, so that two of them that were compiled
+    in different processes may have the same symbol.
+    """
     engine = create_engine()
     engine.add_object_file(llvm.ObjectFileRef.from_data(code.object_file))
     engine.finalize_object()
@@ -105,11 +109,15 @@ def link(code: MachineCode) -> NativeFunction:
     return call
 
 
-@cache
 def create_engine() -> Any:
-    """Return the execution engine of LLVM that holds all machine code."""
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
+    """Return a new execution engine of LLVM."""
+    initialize_target()
     target = llvm.Target.from_triple(llvm.get_process_triple())
     machine = target.create_target_machine(codemodel="jitdefault")
     return llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+
+
+@cache
+def initialize_target() -> None:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
