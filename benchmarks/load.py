@@ -41,7 +41,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "model.safetensors"
-        write_model(model)
+        write_model(model, 512)
         alone = [
             subprocess.check_output(command(model, arguments.length, seed), stderr=subprocess.DEVNULL)
             for seed in (0, 1)

@@ -1,10 +1,10 @@
-"""Seconds from the start of a process to the end of `--help`, and to the first character of a sample.
+"""Seconds from the start of a process to the end of `--help`, to the first character of a sample, and of whole commands.
 
     python benchmarks/startup.py [--rounds 15] [--before CHECKOUT] [--json]
 
-Every round measures each command once, next to what no change to charlstm can undercut: Python alone, Python importing
-typer, and Python importing NumPy and typer. Help may take 0.03 s more than importing typer. `--before` also measures
-another checkout of charlstm in the same rounds.
+Every round measures each command once, next to what no change to charlstm can undercut: Python alone, and Python
+importing typer, NumPy and typer, or torch. Help may take 0.03 s more than importing typer. `--before` also measures
+another checkout of charlstm in the same rounds. The first round fills the caches, also with what numba compiles.
 """
 
 from __future__ import annotations
@@ -29,18 +29,21 @@ from charlstm.vocabulary import CharVocabulary
 CHECKOUT = Path(__file__).parent.parent
 
 
-def write_model(path: Path) -> None:
-    """Write a 2x512 LSTM over 65 characters, with random weights."""
-    config = Config(model=ModelConfig(layers=2, hidden=512, embedding=128))
-    vocabulary = CharVocabulary("\n" + "".join(chr(32 + i) for i in range(64)))
+SYMBOLS = "\n" + "".join(chr(32 + i) for i in range(64))
+
+
+def write_model(path: Path, hidden: int) -> None:
+    """Write an LSTM of two layers over `SYMBOLS`, with random weights."""
+    config = Config(model=ModelConfig(layers=2, hidden=hidden, embedding=128))
+    vocabulary = CharVocabulary(SYMBOLS)
     random = np.random.default_rng(1)
     shapes = weight_shapes(config.model, vocabulary.size)
     weights = {name: 0.05 * random.standard_normal(shape, np.float32) for name, shape in shapes.items()}
     ModelFile(config, vocabulary, weights).save(path)
 
 
-def time_to_output(command: list[str], checkout: Path, bytecode: str) -> float:
-    """Return the seconds from the start of a process to the first byte that it writes.
+def measure(command: list[str], checkout: Path, bytecode: str, *, whole: bool) -> float:
+    """Return the seconds from the start of a process to the first byte that it writes, or to its end if `whole`.
 
     bytecode: a folder for what Python compiles, which an installed package has.
     """
@@ -51,7 +54,7 @@ def time_to_output(command: list[str], checkout: Path, bytecode: str) -> float:
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=checkout, env=environment
     ) as process:
         assert process.stdout is not None
-        process.stdout.read(1)
+        process.stdout.read(-1 if whole else 1)
         elapsed = perf_counter() - start
         process.kill()
     return elapsed
@@ -66,34 +69,36 @@ def main() -> None:
     checkouts = {"": CHECKOUT} | ({", before": arguments.before} if arguments.before else {})
     charlstm = [sys.executable, "-m", "charlstm"]
     with tempfile.TemporaryDirectory() as folder:
-        model = Path(folder) / "model.safetensors"
-        write_model(model)
-        plain = {
-            "python -c pass": [sys.executable, "-c", "print()"],
-            "import typer": [sys.executable, "-c", "import typer; print()"],
-            "import numpy, typer": [sys.executable, "-c", "import numpy, typer; print()"],
+        models = {hidden: f"{folder}/{hidden}.safetensors" for hidden in (512, 1024)}
+        for hidden, path in models.items():
+            write_model(Path(path), hidden)
+        text = Path(folder) / "text.txt"
+        text.write_text("".join(np.random.default_rng(1).choice(list(SYMBOLS), 5000)), "utf-8")
+        python, sample = [sys.executable, "-c"], [*charlstm, "sample", "--seed", "1", "-m"]
+        commands = {
+            name: (command, CHECKOUT)
+            for name, command in {
+                "python -c pass": [*python, "print()"],
+                "import typer": [*python, "import typer; print()"],
+                "import numpy, typer": [*python, "import numpy, typer; print()"],
+                "import torch": [*python, "import torch; print()"],
+            }.items()
         }
         measured = {
             "charlstm --help": [*charlstm, "--help"],
             "charlstm train --help": [*charlstm, "train", "--help"],
-            "charlstm sample, first character, 2x512": [
-                *charlstm,
-                "sample",
-                "-m",
-                str(model),
-                "-l",
-                "0",
-                "--seed",
-                "1",
-            ],
+            "charlstm sample, first character, 2x512": [*sample, models[512], "-l", "0"],
+            "charlstm sample --length 500, 2x512": [*sample, models[512], "-l", "500"],
+            "charlstm sample --length 500, 2x1024": [*sample, models[1024], "-l", "500"],
+            "charlstm sample --length 3000, 2x512": [*sample, models[512], "-l", "3000"],
+            "charlstm eval, 5,000 characters, 2x512": [*charlstm, "eval", "-m", models[512], str(text)],
         }
-        commands = {name: (command, CHECKOUT) for name, command in plain.items()}
         for name, command in measured.items():
             commands |= {name + suffix: (command, checkout) for suffix, checkout in checkouts.items()}
         times: dict[str, list[float]] = {name: [] for name in commands}
         for number in range(arguments.rounds + 1):
             for name, (command, checkout) in commands.items():
-                elapsed = time_to_output(command, checkout, folder)
+                elapsed = measure(command, checkout, folder, whole="first character" not in name)
                 if number:  # the first round fills the caches
                     times[name].append(elapsed)
     if arguments.json:
