@@ -1,4 +1,4 @@
-"""Seconds from the start of a process to the end of `--help`, to the first character of a sample, and of whole commands.
+"""Seconds from the start of a process to the end of `--help`, of samples and of `eval`, and to the first character.
 
     python benchmarks/startup.py [--rounds 15] [--before CHECKOUT] [--json]
 
