@@ -347,7 +347,7 @@ from charlstm.model.kernels import panels
 from charlstm.config import ModelConfig
 from charlstm.model.layers import Layer
 torch.manual_seed(1)
-layer, x = Layer(ModelConfig(hidden=37), 4, "kernel"), torch.randn(6, 13, 4)
+layer, x = Layer(ModelConfig(cell="rnn", hidden=37), 4, "kernel"), torch.randn(6, 13, 4)  # little is compiled
 y, _ = layer(x, layer.initial_state(13))
 (dw,) = torch.autograd.grad(y.sum(), layer.core.weight_hh_l0)
 print(panels.TILE.lanes, y.double().square().sum().item(), dw.sum().item())
@@ -364,8 +364,8 @@ def narrower_vectors() -> list[tuple[int, str]]:
 def test_narrower_vectors_give_the_same_results(lanes: int, features: str, tmp_path: Path) -> None:
     """Processors of other kinds are simulated by the features that numba may use."""
     found = []
-    for environ in ({}, {"NUMBA_CPU_NAME": "x86-64-v2", "NUMBA_CPU_FEATURES": features}):
-        environ = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), **environ}
+    other = {"NUMBA_CPU_NAME": "x86-64-v2", "NUMBA_CPU_FEATURES": features, "NUMBA_CACHE_DIR": str(tmp_path)}
+    for environ in (dict(os.environ), os.environ | other):
         command = [sys.executable, "-c", OTHER_PROCESSOR]
         found.append(subprocess.run(command, env=environ, capture_output=True, check=True).stdout.split())
     assert int(found[1][0]) == lanes
@@ -410,7 +410,7 @@ import hashlib, sys, torch
 from charlstm.config import ModelConfig
 from charlstm.model.language_model import LanguageModel
 torch.manual_seed(1)
-model = LanguageModel(ModelConfig(hidden=200, embedding=20), 30)
+model = LanguageModel(ModelConfig(cell="rnn", hidden=200, embedding=20), 30)  # little is compiled
 losses, *_ = model.compute_loss(torch.randint(30, (20, 7)), torch.randint(30, (20, 7)), model.initial_state(7))
 losses.smoothed.backward()
 print(hashlib.sha256(b"".join(p.grad.numpy().tobytes() for p in model.parameters())).hexdigest())

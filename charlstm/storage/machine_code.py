@@ -47,7 +47,9 @@ class CodeStore:
 
     def is_empty(self) -> bool:
         """Return whether no function was saved, although there could be some."""
-        return self.folder is not None and not any(self.folder.glob("*.json"))
+        with contextlib.suppress(OSError):  # the folder belongs to another user
+            return self.folder is not None and not any(self.folder.glob("*.json"))
+        return False
 
     def load(self, name: str) -> NativeFunction | None:
         """Return a function that was saved, or None."""
