@@ -138,7 +138,7 @@ def test_compiling_in_the_middle_of_a_sample_changes_nothing(run: Path, monkeypa
 
 
 def test_compiled_functions_are_loaded_without_numba(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What is not compiled yet, or damaged, changes nothing unless it may be compiled."""
+    """Sampling goes on in NumPy if a function is missing and not to be compiled. A damaged file counts as missing."""
     monkeypatch.setenv("CHARLSTM_CACHE", str(tmp_path))
     model = load("builtin")
     steps = model.build_network(quantized=True)

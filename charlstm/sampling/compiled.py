@@ -42,7 +42,7 @@ OPERAND = np.dtype(
     ],
     align=True,
 )
-"""A `QuantizedMatrix` and what else a step needs that stays the same, as the compiled functions read it."""
+"""A `QuantizedMatrix`, the bias and the activation of a layer, as the compiled functions read them."""
 
 OBJECT_HEAD = object.__basicsize__
 """Where the fields of a NumPy object begin, after the head of every object: a part of NumPy's public C API."""
@@ -126,7 +126,7 @@ def compile_network(network: Network, *, compiling: bool = True) -> None:
     versions that are known.
     """
     check_arrays()
-    store, cell = CodeStore(Path(__file__).parent), network.config.cell
+    tanh, store, cell = Ufunc.find(np.tanh), CodeStore(Path(__file__).parent), network.config.cell
     has_step = cell in STEP_CELLS and network.config.activation == "tanh" and not network.clamps
     found: list[NativeFunction] = []
     for name in ("multiply", cell) if has_step else ("multiply",):
@@ -137,7 +137,6 @@ def compile_network(network: Network, *, compiling: bool = True) -> None:
     for matrix in network.matrices():
         matrix.multiply_vector = compile_product(matrix, found[0])
     if has_step:
-        tanh = Ufunc.find(np.tanh)
         network.layer_steps = [compile_step(layer, found[1], tanh) for layer in network.layers]
 
 

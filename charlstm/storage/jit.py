@@ -52,7 +52,7 @@ def array_at(dtype: Any, ndim: int = 1, *, of_pointer: bool = False) -> Any:
 
     The shape is a tuple or, of one dimension, an int.
 
-    of_pointer: what is at the address is a pointer to the memory.
+    of_pointer: the address is that of a pointer to the memory.
     """
     kind = types.Array(from_dtype(np.dtype(dtype)), ndim, "C")
 
